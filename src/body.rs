@@ -1,0 +1,91 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// A body that is either bytes which the layer holds, or a body of type `B` as it came.
+    ///
+    /// - As a request body, it is what the inner service reads: the received bytes again, byte for
+    ///   byte. Trailers are not handed on.
+    /// - As a response body, it is the text of a refusal, or the body of the inner service.
+    ///
+    /// Its data are always [`Bytes`]; those of a `B` with `Bytes` of its own are not copied. Its
+    /// errors are those of `B`.
+    pub struct WebhookBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProj]
+    enum Kind<B> {
+        Held { bytes: Full<Bytes> },
+        AsItCame { #[pin] body: B },
+    }
+}
+
+impl<B> WebhookBody<B> {
+    pub(crate) fn held(bytes: Bytes) -> Self {
+        Self { kind: Kind::Held { bytes: Full::new(bytes) } }
+    }
+
+    pub(crate) fn as_it_came(body: B) -> Self {
+        Self { kind: Kind::AsItCame { body } }
+    }
+}
+
+impl<B: Body> Body for WebhookBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Poll::Ready(match self.project().kind.project() {
+            KindProj::Held { bytes } => ready!(Pin::new(bytes).poll_frame(cx))
+                .map(|frame| frame.map_err(|never| match never {})),
+            KindProj::AsItCame { body } => {
+                ready!(body.poll_frame(cx)).map(|frame| Ok(frame?.map_data(into_bytes)))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Held { bytes } => bytes.is_end_stream(),
+            Kind::AsItCame { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Held { bytes } => bytes.size_hint(),
+            Kind::AsItCame { body } => body.size_hint(),
+        }
+    }
+}
+
+/// Empty.
+impl<B> Default for WebhookBody<B> {
+    fn default() -> Self {
+        Self::held(Bytes::new())
+    }
+}
+
+impl<B> fmt::Debug for WebhookBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookBody").finish_non_exhaustive()
+    }
+}
+
+/// Without a copy where the data are `Bytes` already.
+pub(crate) fn into_bytes(mut data: impl Buf) -> Bytes {
+    data.copy_to_bytes(data.remaining())
+}

@@ -1,0 +1,32 @@
+use std::error::Error;
+use std::fmt;
+
+/// A configuration that would verify nothing, or never match. Found when it is built, not at the
+/// first request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The secret is empty: anyone could sign with it.
+    SecretEmpty,
+    /// The secret begins or ends with white space, which is nearly always a copying accident.
+    SecretHasWhitespaceAround,
+    /// There is no secret in the list.
+    NoSecrets,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SecretEmpty => {
+                "the web hook secret is empty: set the one that Inqud shows beside the web hook's link"
+            }
+            Self::SecretHasWhitespaceAround => {
+                "the web hook secret begins or ends with white space, perhaps a newline from a file: \
+                 trim it, or use Secret::verbatim if it belongs to the secret"
+            }
+            Self::NoSecrets => "there is no web hook secret to verify with: give at least one",
+        })
+    }
+}
+
+impl Error for ConfigError {}

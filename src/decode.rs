@@ -1,0 +1,44 @@
+//! Bytes to an event: UTF-8, one JSON object, `T`.
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::error::Category;
+
+use crate::rejection::{Rejection, RejectionKind};
+
+/// Asks more than `serde_json` alone, which lets invalid UTF-8 in unknown fields through and fills
+/// a struct from an array.
+pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Rejection> {
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(error) => return Err(Rejection::caused_by(RejectionKind::NotJson, error)),
+    };
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(refuse_non_object(text));
+    }
+    serde_json::from_str(text).map_err(|error| refuse::<T>(text, error))
+}
+
+#[cold]
+fn refuse_non_object(text: &str) -> Rejection {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => RejectionKind::UnexpectedShape.into(),
+        Err(error) => Rejection::caused_by(RejectionKind::NotJson, error),
+    }
+}
+
+/// Reads a second time, to say which of the two is wrong, the JSON or its shape, and where.
+#[cold]
+fn refuse<T: DeserializeOwned>(text: &str, error: serde_json::Error) -> Rejection {
+    let is_json =
+        error.classify() == Category::Data && serde_json::from_str::<IgnoredAny>(text).is_ok();
+    let kind = if is_json { RejectionKind::UnexpectedShape } else { RejectionKind::NotJson };
+
+    let mut json = serde_json::Deserializer::from_str(text);
+    match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        Err(error) if error.path().iter().next().is_some() => {
+            let path = error.path().to_string();
+            Rejection::at_field(kind, path, error.into_inner())
+        }
+        _ => Rejection::caused_by(kind, error),
+    }
+}

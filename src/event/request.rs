@@ -1,0 +1,204 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::open::open_enum;
+use super::{Amount, Notification, PaymentStatus, RequestPayment};
+
+/// A Request, Inqud's demand for one crypto payment, as its web hook shows it at each change of
+/// status.
+///
+/// The fields, their names and JSON types are confirmed by Inqud's documentation unless a field
+/// says otherwise. Inqud declares its samples to be shortened: so unknown fields are ignored, and
+/// every field but `id` and `status` may be missing or `null`, which both read as `None`.
+///
+/// Serialized it has Inqud's own form again: the same keys in the same order, `null` for `None`, and
+/// amounts as numbers with the same digits.
+///
+/// # Example
+///
+/// ```
+/// use tower_inqud::{ConflictReason, PaymentRequest, RequestStatus};
+///
+/// let request: PaymentRequest = serde_json::from_str(
+///     r#"{"id":"CAPD-1","status":"CONFLICT","reason":"UNDERPAID","payAmount":99.46291}"#,
+/// )?;
+/// assert_eq!(request.status, RequestStatus::Conflict);
+/// assert_eq!(request.reason, Some(ConflictReason::Underpaid));
+/// assert_eq!(request.pay_amount, Some("99.46291".parse()?));
+/// assert!(!request.is_paid());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentRequest {
+    /// `CAPD-` and a UUID. Never missing (confirmed).
+    pub id: String,
+    /// `ORD-` and a UUID: Inqud's id of the order.
+    pub order_id: Option<String>,
+    /// Your own id of the order. That it may be missing is inferred.
+    pub client_order_id: Option<String>,
+    /// The currency to be paid in, such as `USDT`.
+    pub currency: Option<String>,
+    /// The blockchain to be paid on, such as `ETHEREUM`.
+    pub blockchain: Option<String>,
+    /// Where the Request stands. Never missing (confirmed).
+    pub status: RequestStatus,
+    /// Why the Request is in conflict.
+    pub reason: Option<ConflictReason>,
+    /// `CAP-` and a UUID: the Crypto Widget, Inqud's word for a project.
+    pub crypto_acquiring_project_id: Option<String>,
+    /// The Crypto Widget's name.
+    pub crypto_acquiring_project_name: Option<String>,
+    /// `CCO-` and a UUID; none if the Request was made through the API (confirmed).
+    pub checkout_id: Option<String>,
+    /// Where the payer sends to.
+    pub address: Option<String>,
+    /// When the payment window ends.
+    pub payment_window_ends_at: Option<Timestamp>,
+    /// When the Request expires.
+    pub expires_at: Option<Timestamp>,
+    /// When the Request was created.
+    pub created_at: Option<Timestamp>,
+    /// When the Request last changed; none in its first state (confirmed).
+    pub last_updated_at: Option<Timestamp>,
+    /// The status of the payment.
+    pub payment_status: Option<PaymentStatus>,
+    /// `PMT-` and a UUID.
+    pub payment_id: Option<String>,
+    /// The payment itself. A Request has one at most (confirmed).
+    pub payment: Option<RequestPayment>,
+    /// The hash of the payer's transaction.
+    pub tx_hash: Option<String>,
+    /// What you asked for, in [`request_amount_in`](Self::request_amount_in).
+    pub request_amount: Option<Amount>,
+    /// The currency of [`request_amount`](Self::request_amount), such as `USD`.
+    pub request_amount_in: Option<String>,
+    /// What you asked for, in [`currency`](Self::currency).
+    pub request_amount_converted: Option<Amount>,
+    /// The pair of the conversion, such as `USDTUSD`.
+    pub convert_pair: Option<String>,
+    /// The rate of the conversion.
+    pub convert_rate: Option<Amount>,
+    /// What the payer must send. Less ends in [`RequestStatus::Conflict`] with
+    /// [`ConflictReason::Underpaid`] (confirmed).
+    pub pay_amount: Option<Amount>,
+    /// The payer's share of the fee.
+    pub payer_platform_fee: Option<Amount>,
+    /// The fixed part of the payer's fee.
+    pub payer_fixed_platform_fee: Option<Amount>,
+    /// The payer's fee in percent: 5 means 5 % (confirmed).
+    pub payer_percent_platform_fee: Option<Amount>,
+    /// Your share of the fee.
+    pub merchant_platform_fee: Option<Amount>,
+    /// The fixed part of your fee.
+    pub merchant_fixed_platform_fee: Option<Amount>,
+    /// Your fee in percent: 5 means 5 % (confirmed).
+    pub merchant_percent_platform_fee: Option<Amount>,
+    /// What is left for you after the fees (inferred, from the numbers of Inqud's sample).
+    pub processing_amount: Option<Amount>,
+    /// What the payer has sent.
+    pub paid_amount: Option<Amount>,
+    /// Whether the payer sent more than [`pay_amount`](Self::pay_amount), which is allowed
+    /// (confirmed).
+    pub overpaid: Option<bool>,
+    /// The least that may be paid, if the Request has no fixed price (confirmed).
+    pub min_limit: Option<Amount>,
+    /// The most that may be paid, if the Request has no fixed price (confirmed).
+    pub max_limit: Option<Amount>,
+}
+
+impl PaymentRequest {
+    /// Whether it is paid: see [`RequestStatus::is_paid`].
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        self.status.is_paid()
+    }
+
+    /// Whether no further change is expected: see [`RequestStatus::is_final`].
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.status.is_final()
+    }
+}
+
+impl Notification for PaymentRequest {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn status_text(&self) -> &str {
+        self.status.as_str()
+    }
+
+    fn last_update(&self) -> Option<Timestamp> {
+        self.last_updated_at
+    }
+
+    fn status_rank(&self) -> u8 {
+        self.status.rank()
+    }
+}
+
+open_enum! {
+    /// The status of a Request.
+    ///
+    /// Expected is `WAITING_PAYMENT`, `PENDING_PAYMENT`, then `SUCCESS` or `CONFLICT`; or
+    /// `WAITING_PAYMENT`, then `EXPIRED`. Deliveries can be lost, so any step may be missing.
+    pub enum RequestStatus {
+        /// `WAITING_PAYMENT`: created, no transaction seen yet (confirmed).
+        WaitingPayment = "WAITING_PAYMENT",
+        /// `PENDING_PAYMENT`: a transaction was seen and is being handled (confirmed).
+        PendingPayment = "PENDING_PAYMENT",
+        /// `CONFLICT`: a transaction was handled, but something is wrong; see
+        /// [`PaymentRequest::reason`] (confirmed).
+        Conflict = "CONFLICT",
+        /// `SUCCESS`: paid.
+        ///
+        /// Inferred: every other enum of Inqud's says `SUCCESS`. One integration says `COMPLETED`,
+        /// so that is read as this too, and written as `SUCCESS`.
+        Success = "SUCCESS" | "COMPLETED",
+        /// `EXPIRED`: nothing was paid in time (inferred).
+        Expired = "EXPIRED",
+        /// `CANCELLED` (unknown to Inqud's documentation; seen in one integration).
+        Cancelled = "CANCELLED",
+    }
+}
+
+impl RequestStatus {
+    /// Whether the Request is paid: only with [`Success`](Self::Success).
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        matches!(self, Self::Success)
+    }
+
+    /// Whether no further change is expected.
+    ///
+    /// A final status can still change, by the hand of Inqud's support (confirmed for payments).
+    /// So never ignore what follows; ask [`Notification::supersedes`] instead.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Conflict | Self::Success | Self::Expired | Self::Cancelled)
+    }
+
+    /// Only matters between two notifications of the same instant.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::WaitingPayment => 0,
+            Self::PendingPayment => 1,
+            Self::Other(_) => 2,
+            Self::Cancelled | Self::Expired => 3,
+            Self::Conflict => 4,
+            // Support settles a conflict; it is not known to make one.
+            Self::Success => 5,
+        }
+    }
+}
+
+open_enum! {
+    /// Why a Request is in conflict.
+    pub enum ConflictReason {
+        /// `UNDERPAID`: the payer sent less than [`PaymentRequest::pay_amount`] (confirmed).
+        Underpaid = "UNDERPAID",
+    }
+}

@@ -1,0 +1,140 @@
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Extensions, Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use serde::de::DeserializeOwned;
+use tower_service::Service;
+
+use crate::ack;
+use crate::body::WebhookBody;
+use crate::danger::Unverified;
+use crate::layer::Config;
+use crate::receive::{Accepted, Receive, Received};
+use crate::rejection::{BoxError, Rejection};
+
+pin_project! {
+    /// The response of a [`WebhookService`](crate::WebhookService), to come.
+    ///
+    /// Dropping it ends the call: the inner service is not called after that, or its own future is
+    /// dropped.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, F, B, T> {
+        #[pin]
+        state: State<S, F, B>,
+        event: PhantomData<fn() -> T>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, F, B> {
+        Receiving { #[pin] receive: Receive<B>, call: Option<Call<S>> },
+        Calling { #[pin] future: F },
+        Refused { response: Option<Response<Bytes>> },
+    }
+}
+
+/// What the inner service is called with, once the body is verified.
+struct Call<S> {
+    parts: Parts,
+    service: S,
+    config: Arc<Config>,
+}
+
+impl<S, F, B, T> ResponseFuture<S, F, B, T> {
+    pub(crate) fn receiving(
+        receive: Receive<B>,
+        parts: Parts,
+        service: S,
+        config: Arc<Config>,
+    ) -> Self {
+        let call = Some(Call { parts, service, config });
+        Self { state: State::Receiving { receive, call }, event: PhantomData }
+    }
+
+    pub(crate) fn refused(response: Response<Bytes>) -> Self {
+        Self { state: State::Refused { response: Some(response) }, event: PhantomData }
+    }
+}
+
+impl<S, F, B, R, E, T> Future for ResponseFuture<S, F, B, T>
+where
+    S: Service<Request<WebhookBody<B>>, Response = Response<R>, Error = E, Future = F>,
+    F: Future<Output = Result<Response<R>, E>>,
+    B: Body,
+    B::Error: Into<BoxError>,
+    T: DeserializeOwned + Send + Sync + 'static,
+{
+    type Output = Result<Response<WebhookBody<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProj::Receiving { receive, call } => {
+                    let received = ready!(receive.poll(cx));
+                    let mut call = call.take().expect(POLLED_AFTER_COMPLETION);
+                    match authentic::<T>(received, &mut call.parts.extensions) {
+                        Ok(body) => {
+                            let request = Request::from_parts(call.parts, WebhookBody::held(body));
+                            State::Calling { future: call.service.call(request) }
+                        }
+                        Err(rejection) => {
+                            let response = call.config.refuse(rejection, &call.parts);
+                            State::Refused { response: Some(response) }
+                        }
+                    }
+                }
+                StateProj::Calling { future } => {
+                    let response = ready!(future.poll(cx))?;
+                    return Poll::Ready(
+                        Ok(ack::acknowledge(response).map(WebhookBody::as_it_came)),
+                    );
+                }
+                StateProj::Refused { response } => {
+                    let response = response.take().expect(POLLED_AFTER_COMPLETION);
+                    return Poll::Ready(Ok(response.map(WebhookBody::held)));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+const POLLED_AFTER_COMPLETION: &str = "`ResponseFuture` polled after completion";
+
+/// The rest of the flow, all of it pure: verify, decode, into the extensions. Gives the body back.
+fn authentic<T>(
+    received: Result<Received, Rejection>,
+    extensions: &mut Extensions,
+) -> Result<Bytes, Rejection>
+where
+    T: DeserializeOwned + Send + Sync + 'static,
+{
+    match received?.verify()? {
+        Accepted::Verified(verified) => {
+            let webhook = verified.decode::<T>()?;
+            let body = webhook.raw_body().clone();
+            extensions.insert(webhook);
+            Ok(body)
+        }
+        Accepted::Unsigned(body) => {
+            extensions.insert(Unverified::<T>::decode(body.clone())?);
+            Ok(body)
+        }
+    }
+}
+
+impl<S, F, B, T> fmt::Debug for ResponseFuture<S, F, B, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,243 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use tower_layer::Layer;
+
+use crate::contract;
+use crate::rejection::Rejection;
+use crate::service::WebhookService;
+use crate::signature::Verifier;
+
+/// Verifies, decodes and acknowledges Inqud's web hooks, in front of any service.
+///
+/// `T` is what the body is decoded into: [`PaymentRequest`](crate::PaymentRequest) for the Request
+/// web hook, or a type of your own that is `DeserializeOwned + Send + Sync + 'static`.
+///
+/// For each call:
+///
+/// 1. What the head shows to be wrong is refused before the body is read: the method, the digest
+///    header, a `Content-Length` over the limit, a `Content-Encoding`.
+/// 2. The body is received, hashed as it arrives, within [a limit](Self::body_limit) and
+///    [a deadline](Self::body_deadline).
+/// 3. The digest is compared in constant time. Nothing is parsed before it is right.
+/// 4. The JSON is decoded into `T`, and a [`Webhook<T>`](crate::Webhook) put into the extensions.
+/// 5. The inner service is called, with the body as it was received.
+/// 6. Any 2xx of its response becomes 200, the one status that ends Inqud's retries.
+///
+/// A refusal is a response with a [`Rejection`] in its extensions; the inner service is not called,
+/// and its error type is kept as it is. See [`RejectionKind`](crate::RejectionKind) for all of them.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_inqud::{PaymentRequest, Secret, WebhookLayer};
+///
+/// let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?)
+///     .body_limit(64 * 1024)
+///     .body_deadline(Duration::from_secs(5))
+///     .on_rejection(|rejection, request| eprintln!("{}: {rejection}", request.uri.path()));
+/// # Ok::<_, tower_inqud::ConfigError>(())
+/// ```
+///
+/// # Readiness
+///
+/// The inner service that was ready is the one that is called. So what its readiness reserves, such
+/// as the permit of a `ConcurrencyLimit`, is held while the body arrives, for the
+/// [deadline](Self::body_deadline) at most. To keep stalled senders from taking the permits, put the
+/// limit into the handler, or shorten the deadline.
+///
+/// # Panics
+///
+/// Calling the service needs a Tokio runtime with its timers enabled; elsewhere it panics, at the
+/// first call. (`#[tokio::main]` and `#[tokio::test]` enable them.)
+pub struct WebhookLayer<T> {
+    config: Config,
+    event: PhantomData<fn() -> T>,
+}
+
+/// What all calls share.
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub(crate) trust: Trust,
+    pub(crate) body_limit: usize,
+    pub(crate) body_deadline: Duration,
+    pub(crate) source: Option<Arc<SourceFn>>,
+    on_rejection: Option<Arc<ObserverFn>>,
+    rejection_response: Option<Arc<ResponseFn>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Trust {
+    Signed(Verifier),
+    Unsigned,
+}
+
+type SourceFn = dyn Fn(&Parts) -> bool + Send + Sync;
+type ObserverFn = dyn Fn(&Rejection, &Parts) + Send + Sync;
+type ResponseFn = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
+
+/// A Request is about 1 KB, a checkout tens of KB (both from Inqud's published samples; no maximum
+/// is documented).
+const BODY_LIMIT: usize = 256 * 1024;
+
+impl<T> WebhookLayer<T> {
+    /// Accepts web hooks that are signed with this secret, or with any of these
+    /// [`Secrets`](crate::Secrets), or as this [`Verifier`] says.
+    #[must_use]
+    pub fn new(verifier: impl Into<Verifier>) -> Self {
+        Self::trusting(Trust::Signed(verifier.into()))
+    }
+
+    pub(crate) fn trusting(trust: Trust) -> Self {
+        Self {
+            config: Config {
+                trust,
+                body_limit: BODY_LIMIT,
+                body_deadline: contract::PATIENCE,
+                source: None,
+                on_rejection: None,
+                rejection_response: None,
+            },
+            event: PhantomData,
+        }
+    }
+
+    /// The largest body that is accepted, in bytes: 256 KiB unless set.
+    ///
+    /// A larger `Content-Length` is refused before `100 Continue` is sent. A limit outside this
+    /// layer, such as axum's `DefaultBodyLimit`, is not affected.
+    #[must_use]
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.config.body_limit = bytes;
+        self
+    }
+
+    /// The time in which the whole body has to arrive: 10 s unless set, because Inqud has given up
+    /// by then.
+    ///
+    /// It is total, and not restarted by each frame: a sender that drips one byte a second would
+    /// otherwise never be refused. It begins with the call; the time that the head takes is the
+    /// server's to limit.
+    #[must_use]
+    pub fn body_deadline(mut self, deadline: Duration) -> Self {
+        self.config.body_deadline = deadline;
+        self
+    }
+
+    /// Accepts web hooks only where `is_source` says so, and refuses the others with 403. Not
+    /// checked unless set; the digest is the proof.
+    ///
+    /// The layer itself reads no address. `X-Forwarded-For` and its kind can be written by anyone;
+    /// read them only behind a proxy of your own that replaces them.
+    ///
+    /// # Example
+    ///
+    /// Behind axum's `into_make_service_with_connect_info::<SocketAddr>()`:
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::extract::ConnectInfo;
+    /// use tower_inqud::{PaymentRequest, Secret, WebhookLayer, contract};
+    ///
+    /// let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?)
+    ///     .source(|request| {
+    ///         let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
+    ///         peer.is_some_and(|peer| contract::is_source_address(peer.0.ip()))
+    ///     });
+    /// # Ok::<_, tower_inqud::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn source<F>(mut self, is_source: F) -> Self
+    where
+        F: Fn(&Parts) -> bool + Send + Sync + 'static,
+    {
+        self.config.source = Some(Arc::new(is_source));
+        self
+    }
+
+    /// Calls `observe` for each refusal, with the head of the request. Nothing unless set.
+    ///
+    /// Do set it: a signature mismatch that nobody sees loses every payment silently. A well-formed
+    /// digest is marked sensitive in the head, so that `Debug` does not show it.
+    #[must_use]
+    pub fn on_rejection<F>(mut self, observe: F) -> Self
+    where
+        F: Fn(&Rejection, &Parts) + Send + Sync + 'static,
+    {
+        self.config.on_rejection = Some(Arc::new(observe));
+        self
+    }
+
+    /// Builds the responses to refused calls: a short text and the [kind](crate::RejectionKind)'s
+    /// status unless set.
+    ///
+    /// Never tell the sender more than that; the [`Rejection`] is in the extensions in any case. A
+    /// 2xx from `build` would tell Inqud that all is well and end the retries: the kind's own status
+    /// takes its place.
+    #[must_use]
+    pub fn rejection_response<F>(mut self, build: F) -> Self
+    where
+        F: Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static,
+    {
+        self.config.rejection_response = Some(Arc::new(build));
+        self
+    }
+}
+
+impl Config {
+    /// The one way out for every refusal.
+    #[cold]
+    pub(crate) fn refuse(&self, rejection: Rejection, request: &Parts) -> Response<Bytes> {
+        if let Some(observe) = &self.on_rejection {
+            observe(&rejection, request);
+        }
+        let mut response = match &self.rejection_response {
+            Some(build) => build(&rejection),
+            None => rejection.response(),
+        };
+        if response.status().is_success() {
+            *response.status_mut() = rejection.status();
+        }
+        response.extensions_mut().insert(rejection);
+        response
+    }
+}
+
+impl<S, T> Layer<S> for WebhookLayer<T> {
+    type Service = WebhookService<S, T>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WebhookService::new(inner, Arc::new(self.config.clone()))
+    }
+}
+
+impl<T> Clone for WebhookLayer<T> {
+    fn clone(&self) -> Self {
+        Self { config: self.config.clone(), event: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for WebhookLayer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookLayer").field("config", &self.config).finish()
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("trust", &self.trust)
+            .field("body_limit", &self.body_limit)
+            .field("body_deadline", &self.body_deadline)
+            .field("source", &self.source.is_some())
+            .field("on_rejection", &self.on_rejection.is_some())
+            .field("rejection_response", &self.rejection_response.is_some())
+            .finish()
+    }
+}

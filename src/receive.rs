@@ -1,0 +1,171 @@
+//! Frames to [`Received`]: hashed as they arrive, under a limit and a deadline.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use http_body_util::LengthLimitError;
+use pin_project_lite::pin_project;
+use tower_http::timeout::{DeadlineBody, TimeoutError};
+
+use crate::admit::Admitted;
+use crate::body::into_bytes;
+use crate::rejection::{BoxError, Rejection, RejectionKind};
+use crate::signature::{Claim, Verified};
+
+/// After this many frames in one poll other tasks get their turn; a body could consist of nothing
+/// but empty frames that are always ready.
+const FRAMES_PER_POLL: u32 = 64;
+
+/// A whole body, its digest not yet compared.
+pub(crate) struct Received {
+    body: Bytes,
+    claim: Option<Claim>,
+}
+
+/// A body that may be decoded, with or without proof.
+pub(crate) enum Accepted {
+    Verified(Verified),
+    /// Only behind [`danger::unsigned`](crate::danger::unsigned).
+    Unsigned(Bytes),
+}
+
+impl Received {
+    pub(crate) fn verify(self) -> Result<Accepted, Rejection> {
+        Ok(match self.claim {
+            Some(claim) => Accepted::Verified(claim.verify(self.body)?),
+            None => Accepted::Unsigned(self.body),
+        })
+    }
+}
+
+pin_project! {
+    /// Reads a body to its end.
+    pub(crate) struct Receive<B> {
+        #[pin]
+        body: DeadlineBody<B>,
+        limit: usize,
+        claim: Option<Claim>,
+        buffer: Buffer,
+    }
+}
+
+impl<B> Receive<B> {
+    /// The deadline begins here.
+    pub(crate) fn new(admitted: Admitted, body: B, limit: usize, deadline: Duration) -> Self {
+        Self {
+            body: DeadlineBody::new(deadline, body),
+            limit,
+            claim: admitted.claim,
+            buffer: Buffer::Empty,
+        }
+    }
+}
+
+impl<B> Future for Receive<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Received, Rejection>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        for _ in 0..FRAMES_PER_POLL {
+            // A body that wrongly says it has ended is cut short, and its digest will not match.
+            let frame = if this.body.is_end_stream() {
+                None
+            } else {
+                ready!(this.body.as_mut().poll_frame(cx))
+            };
+            let Some(frame) = frame else {
+                let body = std::mem::replace(this.buffer, Buffer::Empty).into_bytes();
+                return Poll::Ready(Ok(Received { body, claim: this.claim.take() }));
+            };
+            // Trailers are passed over.
+            let Ok(data) = frame.map_err(unreadable)?.into_data() else { continue };
+            let data = into_bytes(data);
+            if data.len() > this.limit.saturating_sub(this.buffer.len()) {
+                return Poll::Ready(Err(RejectionKind::BodyTooLarge.into()));
+            }
+            if let Some(claim) = this.claim.as_mut() {
+                claim.update(&data);
+            }
+            this.buffer.push(data, *this.limit);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// A limit or a timeout of a layer outside shows up as an error of the body.
+fn unreadable(error: BoxError) -> Rejection {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
+    let mut kind = RejectionKind::BodyUnreadable;
+    while let Some(error) = cause {
+        if error.is::<TimeoutError>() {
+            kind = RejectionKind::BodyTooSlow;
+        } else if error.is::<LengthLimitError>() {
+            kind = RejectionKind::BodyTooLarge;
+        }
+        cause = error.source();
+    }
+    Rejection::caused_by(kind, error)
+}
+
+/// What has arrived. A body of one frame is never copied.
+enum Buffer {
+    Empty,
+    One(Bytes),
+    Many(Vec<u8>),
+}
+
+impl Buffer {
+    fn len(&self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::One(bytes) => bytes.len(),
+            Self::Many(bytes) => bytes.len(),
+        }
+    }
+
+    /// Grows by what has arrived, never by what was announced, and never beyond the limit, which
+    /// the caller has checked.
+    fn push(&mut self, data: Bytes, limit: usize) {
+        if data.is_empty() {
+            return;
+        }
+        match self {
+            Self::Empty => *self = Self::One(data),
+            Self::One(first) => {
+                let mut bytes = Vec::with_capacity(first.len().saturating_add(data.len()));
+                append(&mut bytes, first, limit);
+                append(&mut bytes, &data, limit);
+                *self = Self::Many(bytes);
+            }
+            Self::Many(bytes) => append(bytes, &data, limit),
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Empty => Bytes::new(),
+            Self::One(bytes) => bytes,
+            Self::Many(bytes) => bytes.into(),
+        }
+    }
+}
+
+/// Doubles like a `Vec`, but no further than the limit.
+fn append(bytes: &mut Vec<u8>, data: &[u8], limit: usize) {
+    let needed = bytes.len().saturating_add(data.len());
+    if needed > bytes.capacity() {
+        let capacity = needed.max(bytes.capacity().saturating_mul(2)).min(limit);
+        bytes.reserve_exact(capacity.saturating_sub(bytes.len()));
+    }
+    bytes.extend_from_slice(data);
+}

@@ -1,0 +1,182 @@
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a call was refused.
+///
+/// Every refusal is a response, never an error of the service. A `Rejection` always rides in that
+/// response's extensions, whoever built the response, so that a layer outside can see it:
+///
+/// ```
+/// use http::Response;
+/// use tower_inqud::{Rejection, RejectionKind};
+///
+/// fn was_forged<B>(response: &Response<B>) -> bool {
+///     let rejection = response.extensions().get::<Rejection>();
+///     rejection.is_some_and(|it| it.kind() == RejectionKind::DigestMismatch)
+/// }
+/// ```
+///
+/// `Display` is the fixed text of its [kind](RejectionKind), which is also what the sender is told.
+/// The [path](Self::field_path) of a bad field and the [source](Error::source) are for the log
+/// only; the source may quote values of the body.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    kind: RejectionKind,
+    detail: Option<Arc<Detail>>,
+}
+
+#[derive(Debug)]
+struct Detail {
+    field_path: Option<String>,
+    source: BoxError,
+}
+
+impl Rejection {
+    pub(crate) fn caused_by(kind: RejectionKind, source: impl Into<BoxError>) -> Self {
+        let detail = Detail { field_path: None, source: source.into() };
+        Self { kind, detail: Some(Arc::new(detail)) }
+    }
+
+    pub(crate) fn at_field(kind: RejectionKind, path: String, source: impl Into<BoxError>) -> Self {
+        let detail = Detail { field_path: Some(path), source: source.into() };
+        Self { kind, detail: Some(Arc::new(detail)) }
+    }
+
+    /// What was wrong.
+    #[must_use]
+    pub fn kind(&self) -> RejectionKind {
+        self.kind
+    }
+
+    /// The status that the sender is answered, unless a
+    /// [builder](crate::WebhookLayer::rejection_response) chose another.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.kind.status()
+    }
+
+    /// Where in the JSON the value stood that did not fit, such as `payment.amount`. Only with
+    /// [`UnexpectedShape`](RejectionKind::UnexpectedShape) and
+    /// [`NotJson`](RejectionKind::NotJson), and only if a field is to blame.
+    #[must_use]
+    pub fn field_path(&self) -> Option<&str> {
+        self.detail.as_ref()?.field_path.as_deref()
+    }
+
+    /// The default response: status, headers and the kind's text.
+    pub(crate) fn response(&self) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from_static(self.kind.text().as_bytes()));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        match self.status() {
+            StatusCode::UNAUTHORIZED => {
+                let challenge = HeaderValue::from_static("Payload-Digest realm=\"webhook\"");
+                headers.insert(WWW_AUTHENTICATE, challenge);
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                headers.insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<RejectionKind> for Rejection {
+    fn from(kind: RejectionKind) -> Self {
+        Self { kind, detail: None }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.text())
+    }
+}
+
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.detail.as_ref()?.source)
+    }
+}
+
+/// The kinds of a [`Rejection`], in the order in which they are looked for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum RejectionKind {
+    /// 405: not a `POST`. The body was not read.
+    MethodNotAllowed,
+    /// 403: not from where [`WebhookLayer::source`](crate::WebhookLayer::source) expects web
+    /// hooks. The body was not read.
+    SourceNotAllowed,
+    /// 401: no digest header. The body was not read.
+    DigestMissing,
+    /// 401: more than one digest header, even if they are equal. The body was not read.
+    DigestDuplicated,
+    /// 401: the digest is not exactly as many hexadecimal digits as the algorithm has. The body was
+    /// not read.
+    DigestMalformed,
+    /// 413: larger than [`WebhookLayer::body_limit`](crate::WebhookLayer::body_limit). The body was
+    /// not read if its `Content-Length` said so, else no further than the limit.
+    BodyTooLarge,
+    /// 415: a `Content-Encoding` other than `identity`; the digest is over the bytes as sent. The
+    /// body was not read.
+    EncodingNotSupported,
+    /// 408: the body was not there in whole within
+    /// [`WebhookLayer::body_deadline`](crate::WebhookLayer::body_deadline).
+    BodyTooSlow,
+    /// 400: the connection broke, or the body's framing is wrong.
+    BodyUnreadable,
+    /// 401: the digest is of another body, or was made with another secret.
+    DigestMismatch,
+    /// 400: an authentic body that is not one JSON text in UTF-8.
+    NotJson,
+    /// 422: authentic JSON, but not an object, or not one that the event type can be made from.
+    UnexpectedShape,
+}
+
+impl RejectionKind {
+    /// The status that this kind is answered with.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SourceNotAllowed => StatusCode::FORBIDDEN,
+            Self::DigestMissing
+            | Self::DigestDuplicated
+            | Self::DigestMalformed
+            | Self::DigestMismatch => StatusCode::UNAUTHORIZED,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::EncodingNotSupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyUnreadable | Self::NotJson => StatusCode::BAD_REQUEST,
+            Self::UnexpectedShape => StatusCode::UNPROCESSABLE_ENTITY,
+        }
+    }
+
+    /// The text that the sender is told: one per kind, nothing of the request in it.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::MethodNotAllowed => "a web hook is sent with POST",
+            Self::SourceNotAllowed => "web hooks are not accepted from here",
+            Self::DigestMissing => "the digest header is missing",
+            Self::DigestDuplicated => "there is more than one digest header",
+            Self::DigestMalformed => "the digest is not the hexadecimal text of an HMAC",
+            Self::BodyTooLarge => "the body is too large",
+            Self::EncodingNotSupported => "the body must not be encoded",
+            Self::BodyTooSlow => "the body took too long to arrive",
+            Self::BodyUnreadable => "the body could not be read",
+            Self::DigestMismatch => "the digest does not match the body",
+            Self::NotJson => "the body is not JSON",
+            Self::UnexpectedShape => "the JSON is not the expected object",
+        }
+    }
+}

@@ -1,0 +1,77 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use http_body::Body;
+use serde::de::DeserializeOwned;
+use tower_service::Service;
+
+use crate::admit::admit;
+use crate::body::WebhookBody;
+use crate::future::ResponseFuture;
+use crate::layer::Config;
+use crate::receive::Receive;
+use crate::rejection::BoxError;
+
+/// What [`WebhookLayer`](crate::WebhookLayer) makes of a service; described there.
+pub struct WebhookService<S, T> {
+    inner: S,
+    config: Arc<Config>,
+    event: PhantomData<fn() -> T>,
+}
+
+impl<S, T> WebhookService<S, T> {
+    pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config, event: PhantomData }
+    }
+}
+
+impl<S, T, B, R> Service<Request<B>> for WebhookService<S, T>
+where
+    S: Service<Request<WebhookBody<B>>, Response = Response<R>> + Clone,
+    T: DeserializeOwned + Send + Sync + 'static,
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<WebhookBody<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, S::Future, B, T>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        let admitted = match admit(&self.config, &mut parts) {
+            Ok(admitted) => admitted,
+            Err(rejection) => {
+                return ResponseFuture::refused(self.config.refuse(rejection, &parts));
+            }
+        };
+        // The service that was ready is the one to call; its clone may not be.
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+
+        let config = Arc::clone(&self.config);
+        let receive = Receive::new(admitted, body, config.body_limit, config.body_deadline);
+        ResponseFuture::receiving(receive, parts, ready, config)
+    }
+}
+
+impl<S: Clone, T> Clone for WebhookService<S, T> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), Arc::clone(&self.config))
+    }
+}
+
+impl<S: fmt::Debug, T> fmt::Debug for WebhookService<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookService")
+            .field("inner", &self.inner)
+            .field("config", &self.config)
+            .finish()
+    }
+}

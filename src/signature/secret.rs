@@ -1,0 +1,193 @@
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use zeroize::Zeroizing;
+
+use super::mac::Mac;
+use super::{Algorithm, Verifier};
+use crate::ConfigError;
+
+/// A web hook secret, ready to verify with.
+///
+/// The secret is the text set beside the web hook's link in Inqud's back office; its UTF-8 bytes are
+/// the key of the HMAC (confirmed). The key is hashed once, here; the text itself is not kept. What
+/// is kept is zeroized when dropped and never printed. A clone is cheap and shares it.
+///
+/// # Example
+///
+/// ```
+/// use tower_inqud::{ConfigError, Secret};
+///
+/// let secret = Secret::new("secret_value")?.label("2026-11");
+/// assert_eq!(format!("{secret:?}"), r#"Secret { label: Some("2026-11"), .. }"#);
+///
+/// // A newline that came with a file would make every digest wrong.
+/// assert_eq!(Secret::new("secret_value\n").unwrap_err(), ConfigError::SecretHasWhitespaceAround);
+/// assert_eq!(Secret::new("").unwrap_err(), ConfigError::SecretEmpty);
+/// # Ok::<_, ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Secret {
+    key: Arc<PreparedKey>,
+    label: Option<Arc<str>>,
+}
+
+/// The key after its schedule, for each algorithm.
+struct PreparedKey {
+    sha1: Mac,
+    sha256: Mac,
+    sha512: Mac,
+}
+
+impl Secret {
+    /// Takes a secret, text or bytes of any length.
+    ///
+    /// # Errors
+    ///
+    /// - [`ConfigError::SecretEmpty`]: anyone can sign with an empty secret.
+    /// - [`ConfigError::SecretHasWhitespaceAround`]: a newline from a file, a blank from a copied
+    ///   line. If the white space does belong to it, see [`verbatim`](Self::verbatim).
+    pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
+        let secret = Zeroizing::new(secret.into());
+        if has_whitespace_around(&secret) {
+            return Err(ConfigError::SecretHasWhitespaceAround);
+        }
+        Self::prepare(&secret)
+    }
+
+    /// Takes a secret as it is, even with white space around it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::SecretEmpty`].
+    pub fn verbatim(secret: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
+        Self::prepare(&Zeroizing::new(secret.into()))
+    }
+
+    fn prepare(secret: &[u8]) -> Result<Self, ConfigError> {
+        if secret.is_empty() {
+            return Err(ConfigError::SecretEmpty);
+        }
+        let key = PreparedKey {
+            sha1: Mac::new(Algorithm::HmacSha1, secret),
+            sha256: Mac::new(Algorithm::HmacSha256, secret),
+            sha512: Mac::new(Algorithm::HmacSha512, secret),
+        };
+        Ok(Self { key: Arc::new(key), label: None })
+    }
+
+    /// Names the secret, to tell during a rotation which one matched
+    /// ([`Webhook::secret_label`](crate::Webhook::secret_label)). None unless set. Not secret.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    pub(super) fn name(&self) -> Option<&Arc<str>> {
+        self.label.as_ref()
+    }
+
+    pub(super) fn mac(&self, algorithm: Algorithm) -> Mac {
+        match algorithm {
+            Algorithm::HmacSha1 => self.key.sha1.clone(),
+            Algorithm::HmacSha256 => self.key.sha256.clone(),
+            Algorithm::HmacSha512 => self.key.sha512.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret").field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+fn has_whitespace_around(secret: &[u8]) -> bool {
+    match std::str::from_utf8(secret) {
+        Ok(text) => text.trim().len() != text.len(),
+        Err(_) => secret.trim_ascii().len() != secret.len(),
+    }
+}
+
+/// The secrets that are accepted now: at least one, replaceable while the server runs.
+///
+/// A clone is a handle to the same secrets. Keep one, and give the other to the layer:
+///
+/// ```
+/// use tower_inqud::{PaymentRequest, Secret, Secrets, WebhookLayer};
+///
+/// let secrets = Secrets::new([
+///     Secret::new("the new one")?.label("2026-11"),
+///     Secret::new("the old one")?.label("2026-05"),
+/// ])?;
+/// let layer = WebhookLayer::<PaymentRequest>::new(secrets.clone());
+///
+/// // Later, when no web hook matches "2026-05" any more:
+/// secrets.replace([Secret::new("the new one")?.label("2026-11")])?;
+/// # Ok::<_, tower_inqud::ConfigError>(())
+/// ```
+///
+/// The first secret is tried while the body arrives; each further one costs one more pass over the
+/// body, and only where those before it did not match. So put the one in use first.
+#[derive(Clone)]
+pub struct Secrets {
+    current: Arc<RwLock<Arc<[Secret]>>>,
+}
+
+impl Secrets {
+    /// Accepts any of these secrets.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NoSecrets`] if there is none.
+    pub fn new(secrets: impl IntoIterator<Item = Secret>) -> Result<Self, ConfigError> {
+        Ok(Self { current: Arc::new(RwLock::new(at_least_one(secrets)?)) })
+    }
+
+    /// Replaces the secrets for every handle and layer. A call that has begun is verified against
+    /// the secrets of its beginning; none is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NoSecrets`] if there is none; the former ones stay.
+    pub fn replace(&self, secrets: impl IntoIterator<Item = Secret>) -> Result<(), ConfigError> {
+        let secrets = at_least_one(secrets)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+        Ok(())
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<[Secret]> {
+        // Nothing can panic while the lock is held, so it is never poisoned.
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn at_least_one(secrets: impl IntoIterator<Item = Secret>) -> Result<Arc<[Secret]>, ConfigError> {
+    let secrets: Arc<[Secret]> = secrets.into_iter().collect();
+    if secrets.is_empty() { Err(ConfigError::NoSecrets) } else { Ok(secrets) }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.snapshot().iter()).finish()
+    }
+}
+
+impl From<Secret> for Secrets {
+    fn from(secret: Secret) -> Self {
+        Self { current: Arc::new(RwLock::new(Arc::from([secret]))) }
+    }
+}
+
+impl From<Secret> for Verifier {
+    fn from(secret: Secret) -> Self {
+        Self::new(secret)
+    }
+}
+
+impl From<Secrets> for Verifier {
+    fn from(secrets: Secrets) -> Self {
+        Self::new(secrets)
+    }
+}
