@@ -1,0 +1,179 @@
+//! A body is received whole, within bounds, and handed on byte for byte.
+
+mod support;
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, SizeHint};
+use http_body_util::BodyExt;
+use support::{Inner, REQUEST, SMALL, Script, Step, call, layer, signed_as, text};
+use tower::Layer;
+use tower_inqud::{PaymentRequest, Rejection, RejectionKind, WebhookBody};
+
+async fn deliver(body: Script, limit: usize) -> (u16, usize) {
+    let inner = Inner::<PaymentRequest>::new();
+    let service = layer::<PaymentRequest>().body_limit(limit).layer(inner.clone());
+    let response = call(service, signed_as(REQUEST, body)).await;
+    for webhook in inner.seen() {
+        assert_eq!(webhook.raw_body(), REQUEST);
+    }
+    (response.status().as_u16(), inner.calls())
+}
+
+#[tokio::test]
+async fn the_limit_is_exact_however_the_body_is_cut() {
+    for size in [1, 2, 3, 64, 500, 1038, 1039, 5000] {
+        let cut = || Script::new(REQUEST.as_bytes().chunks(size).map(Step::data));
+        assert_eq!(deliver(cut(), 1038).await, (413, 0), "frames of {size}");
+        assert_eq!(deliver(cut(), 1039).await, (200, 1), "frames of {size}");
+        assert_eq!(deliver(cut(), 1040).await, (200, 1), "frames of {size}");
+    }
+}
+
+#[tokio::test]
+async fn a_content_length_is_held_against_the_same_limit() {
+    for (limit, status) in [(1038, 413), (1039, 200), (1040, 200)] {
+        let inner = Inner::<PaymentRequest>::new();
+        let service = layer::<PaymentRequest>().body_limit(limit).layer(inner);
+        let mut request = signed_as(REQUEST, Script::new([Step::data(REQUEST)]));
+        request.headers_mut().insert("content-length", REQUEST.len().into());
+        assert_eq!(call(service, request).await.status(), status, "limit {limit}");
+    }
+}
+
+#[tokio::test]
+async fn empty_frames_pendings_and_trailers_change_nothing() {
+    let (first, second) = REQUEST.split_at(1);
+    let trailers = HeaderMap::from_iter([(
+        http::HeaderName::from_static("x-payload-digest"),
+        http::HeaderValue::from_static("ignored"),
+    )]);
+    let body = Script::new([
+        Step::data(""),
+        Step::Wake,
+        Step::data(first),
+        Step::data(""),
+        Step::Wake,
+        Step::data(second),
+        Step::data(""),
+        Step::Trailers(trailers),
+    ]);
+    assert_eq!(deliver(body, 2000).await, (200, 1));
+}
+
+#[tokio::test]
+async fn what_a_body_says_of_itself_is_not_believed() {
+    let mut lies = Script::new([Step::data(REQUEST)]);
+    lies.hint = SizeHint::with_exact(u64::MAX);
+    assert_eq!(deliver(lies, 2000).await, (200, 1), "its size");
+
+    let mut lies = Script::new([Step::data(REQUEST)]);
+    lies.hint = SizeHint::with_exact(0);
+    assert_eq!(deliver(lies, 2000).await, (200, 1), "its size");
+
+    let mut lies = Script::new([Step::data(REQUEST)]);
+    lies.claims_end = true;
+    assert_eq!(deliver(lies, 2000).await, (401, 0), "its end");
+}
+
+#[tokio::test]
+async fn a_body_that_fails_at_any_frame_is_refused() {
+    for at in 0..5 {
+        let mut steps: Vec<_> = REQUEST.as_bytes().chunks(300).map(Step::data).collect();
+        steps.insert(at.min(steps.len()), Step::Error(io::ErrorKind::UnexpectedEof.into()));
+        assert_eq!(deliver(Script::new(steps), 2000).await, (400, 0), "frame {at}");
+    }
+}
+
+/// Frames that are always ready must not keep the deadline, or other tasks, from their turn.
+#[tokio::test]
+async fn endless_empty_frames_end_at_the_deadline() {
+    struct Endless;
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::new()))))
+        }
+    }
+    let service = layer::<PaymentRequest>()
+        .body_deadline(Duration::from_millis(50))
+        .layer(Inner::<PaymentRequest>::new());
+    // Real time, and one thread: the timer only fires if the task yields.
+    let response = call(service, signed_as("", Endless)).await;
+    assert_eq!(response.status(), 408);
+}
+
+/// What the limits of layers outside make of a body is told apart from a broken connection.
+#[tokio::test]
+async fn a_limit_or_timeout_of_a_layer_outside_is_recognised() {
+    let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+    let limited = http_body_util::Limited::new(Script::new([Step::data(REQUEST)]), 100);
+    let response = call(service.clone(), signed_as(REQUEST, limited)).await;
+    assert_eq!(response.status(), 413);
+
+    // As axum-core wraps it.
+    let limited = http_body_util::Limited::new(Script::new([Step::data(REQUEST)]), 100);
+    let wrapped = axum::body::Body::new(limited);
+    let response = call(service, signed_as(REQUEST, wrapped)).await;
+    assert_eq!(response.status(), 413);
+    let rejection = response.extensions().get::<Rejection>().unwrap();
+    assert_eq!(rejection.kind(), RejectionKind::BodyTooLarge);
+}
+
+#[tokio::test]
+async fn the_inner_service_reads_the_same_bytes() {
+    for size in [100, 5000] {
+        let service = layer::<PaymentRequest>().layer(tower::service_fn(
+            async |request: Request<WebhookBody<Script>>| {
+                let body = request.into_body();
+                assert_eq!(body.size_hint().exact(), Some(1039));
+                assert!(!body.is_end_stream());
+                let collected = body.collect().await.unwrap();
+                assert!(collected.trailers().is_none());
+                Ok::<_, Infallible>(Response::new(http_body_util::Full::new(collected.to_bytes())))
+            },
+        ));
+        let body = Script::new(REQUEST.as_bytes().chunks(size).map(Step::data));
+        let response = call(service, signed_as(REQUEST, body)).await;
+        assert_eq!(text(response).await, REQUEST);
+    }
+}
+
+/// A body of one frame is the frame.
+#[tokio::test]
+async fn a_body_of_one_frame_is_not_copied() {
+    let bytes = Bytes::copy_from_slice(REQUEST.as_bytes());
+    let inner = Inner::<PaymentRequest>::new();
+    let body = Script::new([Step::Data(bytes.clone())]);
+    call(layer::<PaymentRequest>().layer(inner.clone()), signed_as(REQUEST, body)).await;
+    assert_eq!(inner.seen()[0].raw_body().as_ptr(), bytes.as_ptr());
+}
+
+#[tokio::test]
+async fn a_dropped_call_never_reaches_the_inner_service() {
+    let inner = Inner::<PaymentRequest>::new();
+    let body = Script::new([Step::data(&SMALL[..5]), Step::Stall]);
+    let polls = body.polls();
+    {
+        let service = layer::<PaymentRequest>().layer(inner.clone());
+        let mut future = pin!(call(service, signed_as(SMALL, body)));
+        let polled = futures_poll(future.as_mut()).await;
+        assert!(polled.is_pending());
+    }
+    assert_eq!(polls.load(Ordering::SeqCst), 2);
+    assert_eq!(inner.calls(), 0);
+}
+
+async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
+}

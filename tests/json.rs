@@ -1,0 +1,407 @@
+//! What an authentic body may say: one JSON object, read without loss.
+
+mod support;
+
+use std::collections::HashMap;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use support::{REQUEST, REQUEST_NO_REASON, deliver};
+use tower_inqud::RejectionKind::{NotJson, UnexpectedShape};
+use tower_inqud::{
+    Amount, ConflictReason, Notification, PaymentRequest, PaymentStatus, RejectionKind,
+    RequestStatus, Webhook,
+};
+
+async fn request(body: impl Into<bytes::Bytes>) -> Result<Webhook<PaymentRequest>, RejectionKind> {
+    deliver(body).await.map_err(|rejection| rejection.kind())
+}
+
+fn parse(json: &str) -> PaymentRequest {
+    serde_json::from_str(json).unwrap()
+}
+
+/// Just what a field needs around it.
+fn with(field: &str) -> String {
+    format!(r#"{{"id":"CAPD-1","status":"SUCCESS",{field}}}"#)
+}
+
+#[tokio::test]
+async fn both_samples_come_back_equal() {
+    for body in [REQUEST, REQUEST_NO_REASON] {
+        let first = request(body).await.unwrap();
+        let written = serde_json::to_string(&*first).unwrap();
+        assert_eq!(parse(&written), *first);
+    }
+    assert_eq!(parse(REQUEST), parse(REQUEST_NO_REASON), "an absent reason is a null one");
+}
+
+/// The same keys in the same order, null for what is missing, the same digits.
+#[test]
+fn the_sample_is_written_as_inqud_writes_it() {
+    assert_eq!(serde_json::to_string(&parse(REQUEST)).unwrap(), REQUEST);
+}
+
+#[test]
+fn the_sample_is_read_into_every_field() {
+    let request = parse(REQUEST);
+    assert_eq!(request.id, "CAPD-a4c123b1-612d-d272-d137-1c17149d4395");
+    assert_eq!(request.client_order_id.as_deref(), Some("shop-00471"));
+    assert_eq!(request.status, RequestStatus::WaitingPayment);
+    assert_eq!(request.reason, None);
+    assert_eq!(request.created_at.unwrap().to_string(), "2026-11-21T18:39:42.207141577Z");
+    assert_eq!(request.request_amount.unwrap().to_string(), "850");
+    assert_eq!(request.merchant_fixed_platform_fee.unwrap().to_string(), "0.1");
+    assert_eq!(request.overpaid, Some(false));
+    assert!(request.payment.is_none());
+    assert!(!request.is_paid() && !request.is_final());
+}
+
+#[tokio::test]
+async fn amounts_keep_every_digit() {
+    let exact = [
+        ("9007199254740993", "9007199254740993"),
+        ("0.1234567890123456789", "0.1234567890123456789"),
+        ("1E-8", "0.00000001"),
+        ("\"1.50\"", "1.50"),
+        ("1.50", "1.50"),
+        ("-0", "-0"),
+        ("0", "0"),
+        ("0.00", "0.00"),
+        ("-12.5", "-12.5"),
+        ("1e3", "1000"),
+        ("1.5E+2", "150"),
+        ("1.23e1", "12.3"),
+        ("\"2.5e-3\"", "0.0025"),
+        ("0e999999999999", "0"),
+        ("1234567890123456789012345678", "1234567890123456789012345678"),
+        ("1.234567890123456789012345678", "1.234567890123456789012345678"),
+        ("0.1234567890123456789012345678", "0.1234567890123456789012345678"),
+        ("79228162514264337593543950335", "79228162514264337593543950335"), // 2^96 - 1
+        // Held exactly, once zeros that say nothing are left out.
+        ("1.000000000000000000000000000000000000000000000", "1"),
+        ("10E-29", "0.0000000000000000000000000001"),
+    ];
+    for (sent, held) in exact {
+        let request = request(with(&format!(r#""payAmount":{sent}"#))).await;
+        let request = request.unwrap_or_else(|kind| panic!("{sent}: {kind:?}"));
+        let amount = request.pay_amount.unwrap();
+        assert_eq!(amount.to_string(), held, "{sent}");
+        let written = serde_json::to_string(&*request).unwrap();
+        assert!(written.contains(&format!(r#""payAmount":{held},"#)), "{written}");
+        assert_eq!(parse(&written), *request);
+    }
+}
+
+#[tokio::test]
+async fn amounts_that_cannot_be_held_exactly_are_refused() {
+    let sixty = "1".repeat(60);
+    let cases = [
+        ("1e400", UnexpectedShape),
+        ("1e-400", UnexpectedShape),
+        ("1e99999999999999999999", UnexpectedShape),
+        ("1e-99999999999999999999", UnexpectedShape),
+        (&sixty, UnexpectedShape),
+        ("79228162514264337593543950336", UnexpectedShape), // 2^96
+        ("0.12345678901234567890123456789", UnexpectedShape), // 29 digits
+        ("\"\"", UnexpectedShape),
+        ("\" 1\"", UnexpectedShape),
+        ("\"1,5\"", UnexpectedShape),
+        ("\"NaN\"", UnexpectedShape),
+        ("\"0x10\"", UnexpectedShape),
+        ("\"+1\"", UnexpectedShape),
+        ("\"01\"", UnexpectedShape),
+        ("\".5\"", UnexpectedShape),
+        ("\"5.\"", UnexpectedShape),
+        ("\"1e\"", UnexpectedShape),
+        ("\"1e+\"", UnexpectedShape),
+        ("\"1_0\"", UnexpectedShape),
+        ("\"\u{ff11}\"", UnexpectedShape),
+        ("true", UnexpectedShape),
+        ("[1]", UnexpectedShape),
+        ("{}", UnexpectedShape),
+        ("NaN", NotJson),
+        ("01", NotJson),
+        (".5", NotJson),
+        ("5.", NotJson),
+        ("+1", NotJson),
+    ];
+    for (sent, kind) in cases {
+        let rejection = deliver::<PaymentRequest>(with(&format!(r#""payAmount":{sent}"#))).await;
+        let rejection = rejection.unwrap_err();
+        assert_eq!(rejection.kind(), kind, "{sent}");
+        assert_eq!(rejection.field_path(), Some("payAmount"), "{sent}");
+    }
+}
+
+#[test]
+fn amounts_compare_by_value() {
+    let amount = |text: &str| text.parse::<Amount>().unwrap();
+    assert_eq!(amount("1.5"), amount("1.50"));
+    assert_eq!(amount("-0"), amount("0"));
+    assert!(amount("99.46290") < amount("99.46291"));
+}
+
+/// A wiring mistake gets an error that says what to do.
+#[test]
+fn an_amount_that_is_not_read_from_text_says_how() {
+    let error = serde_json::from_value::<Amount>(json!(1.5)).unwrap_err().to_string();
+    assert!(error.contains("serde_json::from_str"), "{error}");
+}
+
+/// Rivals' bug 12: a new word at the provider broke the parser and started retries.
+#[tokio::test]
+async fn an_unknown_status_or_reason_is_kept() {
+    let body = r#"{"id":"CAPD-1","status":"REFUNDED","reason":"LATE","paymentStatus":"ODD"}"#;
+    let request = request(body).await.unwrap();
+    assert_eq!(request.status, RequestStatus::Other("REFUNDED".to_owned()));
+    assert_eq!(request.reason, Some(ConflictReason::Other("LATE".to_owned())));
+    assert_eq!(request.payment_status, Some(PaymentStatus::Other("ODD".to_owned())));
+    assert!(!request.is_paid() && !request.is_final());
+    let written = serde_json::to_string(&*request).unwrap();
+    for kept in [r#""status":"REFUNDED""#, r#""reason":"LATE""#, r#""paymentStatus":"ODD""#] {
+        assert!(written.contains(kept), "{written}");
+    }
+}
+
+#[test]
+fn every_known_status_is_read_and_ranked() {
+    let statuses = [
+        ("WAITING_PAYMENT", RequestStatus::WaitingPayment, false, false),
+        ("PENDING_PAYMENT", RequestStatus::PendingPayment, false, false),
+        ("CONFLICT", RequestStatus::Conflict, false, true),
+        ("SUCCESS", RequestStatus::Success, true, true),
+        ("COMPLETED", RequestStatus::Success, true, true),
+        ("EXPIRED", RequestStatus::Expired, false, true),
+        ("CANCELLED", RequestStatus::Cancelled, false, true),
+        ("success", RequestStatus::Other("success".to_owned()), false, false),
+    ];
+    for (word, status, is_paid, is_final) in statuses {
+        let request = parse(&format!(r#"{{"id":"CAPD-1","status":"{word}"}}"#));
+        assert_eq!(request.status, status);
+        assert_eq!(request.is_paid(), is_paid, "{word}");
+        assert_eq!(request.is_final(), is_final, "{word}");
+    }
+}
+
+/// Only `id` and `status` are required, and no value makes a panic.
+#[tokio::test]
+async fn each_field_in_each_type() {
+    let sample: serde_json::Map<String, Value> = serde_json::from_str(REQUEST).unwrap();
+    assert_eq!(sample.len(), 36);
+    let amounts = ["convertRate"];
+    let words = ["status", "reason", "paymentStatus"];
+    for name in sample.keys() {
+        let required = name == "id" || name == "status";
+        let is_amount = name.ends_with("Amount")
+            || name.ends_with("Converted")
+            || name.ends_with("Fee")
+            || name.ends_with("Limit")
+            || amounts.contains(&name.as_str());
+        let is_time = name.ends_with("At");
+        let is_text = !is_amount && !is_time && name != "overpaid" && name != "payment";
+        assert!(!words.contains(&name.as_str()) || is_text);
+
+        // (value, whether it fits); `None` leaves the key out.
+        let table = [
+            (None, !required),
+            (Some(json!(null)), !required),
+            (Some(json!(true)), name == "overpaid" || name == "payment"),
+            (Some(json!(7)), is_amount || name == "payment"),
+            (Some(json!("7")), is_amount || is_text || name == "payment"),
+            (Some(json!("2026-11-22T10:00:00Z")), is_time || is_text || name == "payment"),
+            (Some(json!([])), name == "payment"),
+            (Some(json!({})), name == "payment"),
+        ];
+        for (value, fits) in table {
+            let mut body = sample.clone();
+            match &value {
+                Some(value) => body.insert(name.clone(), value.clone()),
+                None => body.remove(name),
+            };
+            let result = deliver::<PaymentRequest>(serde_json::to_vec(&body).unwrap()).await;
+            match result {
+                Ok(request) => {
+                    assert!(fits, "{name}: {value:?} was accepted");
+                    let written = serde_json::to_string(&*request).unwrap();
+                    assert_eq!(parse(&written), *request, "{name}: {value:?}");
+                }
+                Err(rejection) => {
+                    assert!(!fits, "{name}: {value:?}: {rejection}");
+                    assert_eq!(rejection.status(), StatusCode::UNPROCESSABLE_ENTITY);
+                    let path = value.is_some().then_some(name.as_str());
+                    assert_eq!(rejection.field_path(), path, "{name}: {value:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_one_json_text_is_refused() {
+    let broken: [&[u8]; 12] = [
+        b"",
+        b" ",
+        b"{",
+        b"{}}",
+        br#"{"id":"CAPD-1","status":"SUCCESS"} {"id":"CAPD-1","status":"SUCCESS"}"#,
+        br#"{"id":"CAPD-1","status":"SUCCESS",}"#,
+        b"\xef\xbb\xbf{\"id\":\"CAPD-1\",\"status\":\"SUCCESS\"}", // a byte order mark
+        b"{\0\"\0i\0d\0\"\0:\x001\0}\0",                           // UTF-16
+        b"[1",
+        b"nul",
+        b"{\"id\":\"CAPD-\xff\",\"status\":\"SUCCESS\"}",
+        // serde_json alone lets this pass, in a field that nobody reads.
+        b"{\"id\":\"CAPD-1\",\"status\":\"SUCCESS\",\"unknown\":\"\xff\"}",
+    ];
+    for body in broken {
+        let kind = request(body).await.unwrap_err();
+        assert_eq!(kind, NotJson, "{}", String::from_utf8_lossy(body));
+    }
+}
+
+#[tokio::test]
+async fn json_that_is_not_an_object_is_refused() {
+    // serde_json alone fills a struct from the array.
+    let fields = r#"["CAPD-1",null,null,null,null,"SUCCESS"]"#;
+    for body in [fields, "[]", "\"SUCCESS\"", "7", "null", "true", " [ ] "] {
+        assert_eq!(request(body).await.unwrap_err(), UnexpectedShape, "{body}");
+    }
+    assert!(request(" \r\n\t{\"id\":\"CAPD-1\",\"status\":\"SUCCESS\"}\n").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_status_that_is_an_object_is_refused() {
+    // For serde_json alone, this is a unit variant.
+    let body = r#"{"id":"CAPD-1","status":{"SUCCESS":null}}"#;
+    assert_eq!(request(body).await.unwrap_err(), UnexpectedShape);
+}
+
+#[tokio::test]
+async fn a_known_key_twice_is_refused() {
+    for twice in [
+        r#"{"id":"CAPD-1","status":"SUCCESS","status":"EXPIRED"}"#,
+        r#"{"id":"CAPD-1","status":"SUCCESS","st\u0061tus":"SUCCESS"}"#,
+        r#"{"id":"CAPD-1","status":"SUCCESS","payAmount":1,"payAmount":1}"#,
+    ] {
+        assert_eq!(request(twice).await.unwrap_err(), UnexpectedShape, "{twice}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_keys_are_ignored_however_odd() {
+    let deep = format!(r#""deep":{}{}"#, "[".repeat(100_000), "]".repeat(100_000));
+    for odd in [
+        r#""new":1,"new":2"#,
+        r#""new":{"id":7,"status":[]}"#,
+        r#""cut":"half a pair \ud83d""#,
+        &deep,
+    ] {
+        let body = with(odd);
+        let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+        let thread = thread.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(request(body)).map(|request| request.id.clone())
+        });
+        assert_eq!(thread.unwrap().join().unwrap().unwrap(), "CAPD-1", "{odd:.60}");
+    }
+}
+
+/// A sender that cuts a name in two makes it.
+#[tokio::test]
+async fn a_lone_surrogate_in_a_field_that_is_kept_is_refused() {
+    let body = with(r#""clientOrderId":"half a pair \ud83d""#);
+    assert_eq!(request(body).await.unwrap_err(), NotJson);
+}
+
+#[tokio::test]
+async fn the_payment_is_kept_raw_beside_a_lenient_view() {
+    let json = r#"{"paymentId": "PMT-1","amount":1E-8 ,"status":"PENDING","currency":7,"x":[1]}"#;
+    let request = request(with(&format!(r#""payment":{json}"#))).await.unwrap();
+    let payment = request.payment.as_ref().unwrap();
+    assert_eq!(payment.json(), json);
+    let view = payment.view();
+    assert_eq!(view.id.as_deref(), Some("PMT-1"));
+    assert_eq!(view.amount, Some("0.00000001".parse().unwrap()));
+    assert_eq!(view.status, Some(PaymentStatus::Pending));
+    assert_eq!(view.currency, None, "a number is not a currency, nor a reason to fail");
+    let written = serde_json::to_string(&*request).unwrap();
+    assert!(written.contains(json), "{written}");
+}
+
+#[tokio::test]
+async fn any_type_of_the_merchants_own_is_decoded() {
+    /// Neither `Clone` nor `Debug`.
+    #[derive(serde::Deserialize)]
+    struct Own {
+        greeting: String,
+    }
+    let own = deliver::<Own>(r#"{"greeting":"hello"}"#).await.map_err(|it| it.kind());
+    assert_eq!(own.map(|own| own.greeting.clone()), Ok("hello".to_owned()));
+    let map = deliver::<HashMap<String, u8>>(r#"{"a":1}"#).await.unwrap();
+    assert_eq!(map["a"], 1);
+}
+
+fn at(status: &str, second: Option<u8>) -> PaymentRequest {
+    let update = match second {
+        Some(second) => format!(r#""2026-11-22T10:00:{second:02}Z""#),
+        None => "null".to_owned(),
+    };
+    parse(&format!(r#"{{"id":"CAPD-1","status":"{status}","lastUpdatedAt":{update}}}"#))
+}
+
+#[test]
+fn what_is_later_supersedes_and_what_is_equal_does_not() {
+    // Each supersedes all before it, and none after it.
+    let life = [
+        at("WAITING_PAYMENT", None),
+        at("PENDING_PAYMENT", Some(1)),
+        at("CONFLICT", Some(2)),
+        at("WAITING_PAYMENT", Some(3)),
+        at("PENDING_PAYMENT", Some(3)),
+        at("REVIEWED", Some(3)),
+        at("CANCELLED", Some(3)),
+        at("EXPIRED", Some(3)),
+        at("CONFLICT", Some(3)),
+        at("SUCCESS", Some(3)),
+        at("CONFLICT", Some(4)), // a final status can change
+    ];
+    for (i, earlier) in life.iter().enumerate() {
+        for (j, later) in life.iter().enumerate() {
+            assert_eq!(later.supersedes(earlier), j > i, "{later:?} over {earlier:?}");
+        }
+    }
+    let mut other = at("SUCCESS", Some(9));
+    other.id = "CAPD-2".to_owned();
+    assert!(!other.supersedes(&life[0]), "another Request");
+}
+
+#[test]
+fn a_delivery_key_tells_notifications_apart() {
+    let keys = [
+        at("SUCCESS", None),
+        at("SUCCESS", Some(1)),
+        at("CONFLICT", Some(1)),
+        parse(r#"{"id":"CAPD-1/SUCCESS","status":"-"}"#),
+        parse(r#"{"id":"CAPD-1","status":"SUCCESS/-"}"#),
+        parse(r#"{"id":"CAPD-1%2FSUCCESS","status":"-"}"#),
+    ]
+    .map(|request| request.delivery_key());
+    let texts: std::collections::HashSet<_> = keys.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), keys.len(), "{texts:?}");
+
+    let mut again = at("SUCCESS", Some(1));
+    again.tx_hash = Some("rendered anew".to_owned());
+    assert_eq!(again.delivery_key(), keys[1]);
+}
+
+#[test]
+fn timestamps_have_zero_to_nine_fraction_digits() {
+    let nanos = ["", ".1", ".12", ".123", ".123456", ".12345678", ".123456789"];
+    for fraction in nanos {
+        let request = parse(&with(&format!(r#""createdAt":"2026-11-22T10:00:00{fraction}Z""#)));
+        let expected: Timestamp = format!("2026-11-22T10:00:00{fraction}Z").parse().unwrap();
+        assert_eq!(request.created_at, Some(expected));
+    }
+}

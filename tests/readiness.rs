@@ -1,0 +1,189 @@
+//! The contract between tower's services is kept on both sides.
+
+mod support;
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use support::{Inner, SMALL, Script, Step, call, layer, signed, signed_as};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower_inqud::{PaymentRequest, WebhookBody, WebhookService};
+
+/// Rivals' bug 2: "poll_ready must be called first", because a fresh clone was called.
+#[tokio::test]
+async fn the_service_that_was_ready_is_the_one_called() {
+    /// Panics like a `ConcurrencyLimit` or a `Buffer` if it was not polled itself.
+    struct Strict(bool);
+    impl Clone for Strict {
+        fn clone(&self) -> Self {
+            Self(false)
+        }
+    }
+    impl<B> Service<Request<B>> for Strict {
+        type Response = Response<String>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            self.0 = true;
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, _: Request<B>) -> Self::Future {
+            assert!(std::mem::take(&mut self.0), "poll_ready must be called first");
+            std::future::ready(Ok(Response::new(String::new())))
+        }
+    }
+    let mut service = layer::<PaymentRequest>().layer(Strict(false));
+    for _ in 0..3 {
+        let response = call(&mut service, signed(SMALL)).await;
+        assert_eq!(response.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn concurrency_limit_buffer_and_load_shed_work_inside() {
+    let inner = Inner::<PaymentRequest>::new();
+    let limited = ServiceBuilder::new()
+        .layer(layer::<PaymentRequest>())
+        .concurrency_limit(1)
+        .service(inner.clone());
+    let buffered =
+        ServiceBuilder::new().layer(layer::<PaymentRequest>()).buffer(4).service(inner.clone());
+    let shedding = ServiceBuilder::new()
+        .layer(layer::<PaymentRequest>())
+        .load_shed()
+        .concurrency_limit(1)
+        .service(inner.clone());
+    for _ in 0..5 {
+        assert_eq!(call(limited.clone(), signed(SMALL)).await.status(), 200);
+        assert_eq!(call(buffered.clone(), signed(SMALL)).await.status(), 200);
+        assert_eq!(call(shedding.clone(), signed(SMALL)).await.status(), 200);
+    }
+    assert_eq!(inner.calls(), 15);
+}
+
+/// Chosen, and documented on `WebhookLayer`: the ready service keeps its permit while it waits for
+/// the body.
+#[tokio::test(start_paused = true)]
+async fn a_stalled_body_holds_its_permit_until_the_deadline() {
+    let service = ServiceBuilder::new()
+        .layer(layer::<PaymentRequest>().body_deadline(Duration::from_secs(3)))
+        .concurrency_limit(1)
+        .service(Inner::<PaymentRequest>::new());
+
+    let stalled = signed_as(SMALL, Script::new([Step::Stall]));
+    let stalled = tokio::spawn(call(service.clone(), stalled));
+    tokio::task::yield_now().await;
+    let began = tokio::time::Instant::now();
+    let good = signed_as(SMALL, Script::new([Step::data(SMALL)]));
+    assert_eq!(call(service, good).await.status(), 200);
+    assert_eq!(began.elapsed().as_secs(), 3);
+    assert_eq!(stalled.await.unwrap().status(), 408);
+}
+
+/// And a refusal that needs no body gives it back at once.
+#[tokio::test(start_paused = true)]
+async fn a_refused_head_leaves_the_service_ready_for_the_next_call() {
+    let mut service = ServiceBuilder::new()
+        .layer(layer::<PaymentRequest>())
+        .concurrency_limit(1)
+        .service(Inner::<PaymentRequest>::new());
+    let mut unsigned = signed(SMALL);
+    unsigned.headers_mut().clear();
+    let refused = call(&mut service, unsigned).await;
+    assert_eq!(refused.status(), 401);
+    let accepted = call(&mut service, signed(SMALL)).await;
+    assert_eq!(accepted.status(), 200);
+}
+
+#[derive(Debug, PartialEq)]
+struct OwnError(&'static str);
+
+#[tokio::test]
+async fn errors_of_the_inner_service_stay_as_they_are() {
+    let failing =
+        tower::service_fn(async |_: Request<_>| Err::<Response<String>, _>(OwnError("from call")));
+    let service = layer::<PaymentRequest>().layer(failing);
+    let error = service.oneshot(signed(SMALL)).await.unwrap_err();
+    assert_eq!(error, OwnError("from call"));
+
+    #[derive(Clone)]
+    struct NeverReady;
+    impl<B> Service<Request<B>> for NeverReady {
+        type Response = Response<String>;
+        type Error = OwnError;
+        type Future = std::future::Ready<Result<Self::Response, OwnError>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), OwnError>> {
+            Poll::Ready(Err(OwnError("from poll_ready")))
+        }
+        fn call(&mut self, _: Request<B>) -> Self::Future {
+            unreachable!("it is never ready")
+        }
+    }
+    let mut service: WebhookService<_, PaymentRequest> = layer().layer(NeverReady);
+    let ready: Result<&mut _, _> = ServiceExt::<Request<Script>>::ready(&mut service).await;
+    assert_eq!(ready.map(|_| ()).unwrap_err(), OwnError("from poll_ready"));
+}
+
+/// An event that is neither `Clone` nor `Debug`, an error type of one's own, a future that is `Send`.
+#[tokio::test]
+async fn bounds_are_as_weak_as_they_can_be() {
+    #[derive(serde::Deserialize)]
+    struct Bare {
+        id: String,
+    }
+    fn send<T: Send>(it: T) -> T {
+        it
+    }
+    let handler = tower::service_fn(async |request: Request<WebhookBody<Script>>| {
+        let webhook = request.extensions().get::<tower_inqud::Webhook<Bare>>().unwrap();
+        Ok::<_, OwnError>(Response::new(webhook.id.clone()))
+    });
+    let mut service = layer::<Bare>().layer(handler);
+    let request = signed_as(SMALL, Script::new([Step::data(SMALL)]));
+    let response = send(call(&mut service, request)).await;
+    assert_eq!(response.status(), 200);
+}
+
+/// A service and a body that cannot leave their thread are served all the same.
+#[tokio::test]
+async fn nothing_needs_to_be_send() {
+    let shared = Rc::new(std::cell::Cell::new(0));
+    let counter = Rc::clone(&shared);
+    let handler = tower::service_fn(move |_: Request<_>| {
+        let counter = Rc::clone(&counter);
+        async move {
+            counter.set(counter.get() + 1);
+            Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+        }
+    });
+    assert_eq!(call(layer::<PaymentRequest>().layer(handler), signed(SMALL)).await.status(), 200);
+    assert_eq!(shared.get(), 1);
+}
+
+/// In the inner service, or in `Deserialize`: the next call works.
+#[tokio::test]
+async fn a_panic_spoils_one_call_only() {
+    #[derive(Debug)]
+    struct Touchy;
+    impl<'de> serde::Deserialize<'de> for Touchy {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let map = std::collections::HashMap::<String, bool>::deserialize(deserializer)?;
+            assert!(!map["panic"]);
+            Ok(Self)
+        }
+    }
+    let handler = tower::service_fn(async |request: Request<_>| {
+        assert!(!request.headers().contains_key("panic"));
+        Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+    });
+    let service = layer::<Touchy>().layer(handler);
+
+    let decoding = call(service.clone(), signed(r#"{"panic":true}"#));
+    assert!(tokio::spawn(decoding).await.unwrap_err().is_panic());
+    let mut request = signed(r#"{"panic":false}"#);
+    request.headers_mut().insert("panic", "now".parse().unwrap());
+    assert!(tokio::spawn(call(service.clone(), request)).await.unwrap_err().is_panic());
+    assert_eq!(call(service, signed(r#"{"panic":false}"#)).await.status(), 200);
+}

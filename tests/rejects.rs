@@ -1,0 +1,324 @@
+//! Each refusal: its status, its fixed text, and that nothing happened besides.
+
+mod support;
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, WWW_AUTHENTICATE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use support::{Inner, REQUEST, SMALL, Script, Step, call, digest, layer, secret, signed_as, text};
+use tower::Layer;
+use tower_inqud::RejectionKind::{self, *};
+use tower_inqud::{PaymentRequest, Rejection, Secret, WebhookLayer, contract, danger, sign};
+
+/// A Request, in two frames, with one thing wrong with the call.
+struct Case {
+    kind: RejectionKind,
+    status: u16,
+    text: &'static str,
+    /// Whether the body may be polled at all.
+    body_is_read: bool,
+    request: Request<Script>,
+}
+
+fn good() -> Request<Script> {
+    let (first, second) = REQUEST.split_at(500);
+    signed_as(REQUEST, Script::new([Step::data(first), Step::data(second)]))
+}
+
+fn with_header(name: impl http::header::IntoHeaderName, value: &str) -> Request<Script> {
+    let mut request = good();
+    request.headers_mut().insert(name, value.parse().unwrap());
+    request
+}
+
+fn with_body(body: &str) -> Request<Script> {
+    signed_as(body, Script::new([Step::data(body)]))
+}
+
+fn case(
+    kind: RejectionKind,
+    status: u16,
+    text: &'static str,
+    body_is_read: bool,
+    request: Request<Script>,
+) -> Case {
+    Case { kind, status, text, body_is_read, request }
+}
+
+/// Every kind but [`SourceNotAllowed`], which needs a layer of its own.
+fn cases() -> Vec<Case> {
+    let mut get = good();
+    *get.method_mut() = http::Method::GET;
+    let mut unsigned = good();
+    unsigned.headers_mut().remove(contract::DIGEST_HEADER);
+    let mut twice = good();
+    twice.headers_mut().append(contract::DIGEST_HEADER, digest(REQUEST).parse().unwrap());
+    let mut forged = good();
+    let other = sign(&Secret::new("another secret").unwrap(), REQUEST.as_bytes());
+    forged.headers_mut().insert(contract::DIGEST_HEADER, other.into());
+    let broken = [Step::data(&REQUEST[..500]), Step::Error(io::ErrorKind::ConnectionReset.into())];
+    let broken = signed_as(REQUEST, Script::new(broken));
+    let slow = signed_as(REQUEST, Script::new([Step::data(&REQUEST[..500]), Step::Stall]));
+    let large = REQUEST.repeat(2);
+
+    let missing = "the digest header is missing";
+    let malformed = "the digest is not the hexadecimal text of an HMAC";
+    let encoded = "the body must not be encoded";
+    let too_large = "the body is too large";
+    vec![
+        case(MethodNotAllowed, 405, "a web hook is sent with POST", false, get),
+        case(DigestMissing, 401, missing, false, unsigned),
+        case(DigestDuplicated, 401, "there is more than one digest header", false, twice),
+        case(DigestMalformed, 401, malformed, false, with_header(contract::DIGEST_HEADER, "")),
+        case(BodyTooLarge, 413, too_large, false, with_header(CONTENT_LENGTH, "2048")),
+        // More than a u64 holds.
+        case(BodyTooLarge, 413, too_large, false, with_header(CONTENT_LENGTH, &"9".repeat(40))),
+        // No length was announced.
+        case(BodyTooLarge, 413, too_large, true, with_body(&large)),
+        case(EncodingNotSupported, 415, encoded, false, with_header(CONTENT_ENCODING, "gzip")),
+        case(
+            EncodingNotSupported,
+            415,
+            encoded,
+            false,
+            with_header(CONTENT_ENCODING, "identity, br"),
+        ),
+        case(BodyTooSlow, 408, "the body took too long to arrive", true, slow),
+        case(BodyUnreadable, 400, "the body could not be read", true, broken),
+        case(DigestMismatch, 401, "the digest does not match the body", true, forged),
+        case(NotJson, 400, "the body is not JSON", true, with_body("{")),
+        case(UnexpectedShape, 422, "the JSON is not the expected object", true, with_body("[]")),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_refusal_has_its_status_and_text_and_calls_nobody() {
+    for Case { kind, status, text: expected, body_is_read, request } in cases() {
+        let polls = request.body().polls();
+        let inner = Inner::<PaymentRequest>::new();
+        let observed = Arc::new(Mutex::new(Vec::new()));
+        let observer = Arc::clone(&observed);
+        let layer = layer::<PaymentRequest>()
+            .body_limit(2047)
+            .on_rejection(move |rejection, _| observer.lock().unwrap().push(rejection.kind()));
+
+        let response = call(layer.layer(inner.clone()), request).await;
+
+        assert_eq!(response.status(), status, "{kind:?}");
+        assert_eq!(kind.status(), status, "{kind:?}");
+        let rejection = response.extensions().get::<Rejection>().expect("a rejection");
+        assert_eq!(rejection.kind(), kind);
+        assert_eq!(rejection.to_string(), expected, "{kind:?}");
+        assert_eq!(response.headers().contains_key(WWW_AUTHENTICATE), status == 401, "{kind:?}");
+        let allow = response.headers().get(ALLOW).map(HeaderValue::as_bytes);
+        assert_eq!(allow, (status == 405).then_some(&b"POST"[..]), "{kind:?}");
+        assert_eq!(text(response).await, expected, "{kind:?}");
+        assert_eq!(inner.calls(), 0, "{kind:?}");
+        assert_eq!(polls.load(Ordering::SeqCst) > 0, body_is_read, "{kind:?}");
+        assert_eq!(*observed.lock().unwrap(), [kind]);
+    }
+}
+
+/// So that the table above cannot pass because its base is wrong.
+#[tokio::test]
+async fn the_call_that_the_cases_are_made_of_is_good() {
+    let inner = Inner::<PaymentRequest>::new();
+    let service = layer::<PaymentRequest>().body_limit(2047).layer(inner.clone());
+    assert_eq!(call(service, good()).await.status(), 200);
+    assert_eq!(inner.seen()[0].raw_body(), REQUEST);
+}
+
+#[tokio::test]
+async fn two_digest_headers_are_refused_in_any_order() {
+    let right = digest(SMALL);
+    let wrong = digest("{}");
+    for (first, second) in [(&right, &right), (&right, &wrong), (&wrong, &right)] {
+        let inner = Inner::<PaymentRequest>::new();
+        let mut request = with_body(SMALL);
+        request.headers_mut().insert(contract::DIGEST_HEADER, first.parse().unwrap());
+        request.headers_mut().append(contract::DIGEST_HEADER, second.parse().unwrap());
+        let response = call(layer::<PaymentRequest>().layer(inner.clone()), request).await;
+        assert_eq!(response.status(), 401);
+        assert_eq!(inner.calls(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_identity_encoding_is_none() {
+    for encoding in ["identity", "Identity", "identity, identity", ""] {
+        let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+        let response = call(service, with_header(CONTENT_ENCODING, encoding)).await;
+        assert_eq!(response.status(), 200, "{encoding:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_allowed_is_refused_unread() {
+    let service = layer::<PaymentRequest>()
+        .source(|request| request.extensions.get::<&str>() == Some(&"inqud"))
+        .layer(Inner::<PaymentRequest>::new());
+
+    let request = good();
+    let polls = request.body().polls();
+    let response = call(service.clone(), request).await;
+    assert_eq!(response.status(), 403);
+    let kind = response.extensions().get::<Rejection>().unwrap().kind();
+    assert_eq!(kind, SourceNotAllowed);
+    assert_eq!(polls.load(Ordering::SeqCst), 0);
+
+    let mut request = good();
+    request.extensions_mut().insert("inqud");
+    assert_eq!(call(service, request).await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_address_in_a_header_is_never_read() {
+    for name in ["x-forwarded-for", "forwarded", "x-real-ip"] {
+        let service = layer::<PaymentRequest>()
+            .source(|request| request.extensions.get::<&str>().is_some())
+            .layer(Inner::<PaymentRequest>::new());
+        let mut request = good();
+        let address = contract::SOURCE_ADDRESS.to_string().parse().unwrap();
+        request.headers_mut().insert(name, address);
+        assert_eq!(call(service, request).await.status(), 403, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_json_refusal_knows_the_path_but_does_not_tell_the_sender() {
+    #[derive(serde::Deserialize)]
+    struct Own {
+        #[expect(dead_code, reason = "only its shape matters")]
+        lines: Vec<Line>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Line {
+        #[expect(dead_code, reason = "only its shape matters")]
+        price: u32,
+    }
+
+    let service = layer::<Own>().layer(Inner::<Own>::new());
+    let body = r#"{"lines":[{"price":1},{"price":"Mrs. Smith"}]}"#;
+    let response = call(service, with_body(body)).await;
+    let rejection = response.extensions().get::<Rejection>().unwrap().clone();
+    assert_eq!(rejection.kind(), UnexpectedShape);
+    assert_eq!(rejection.field_path(), Some("lines[1].price"));
+    let source = std::error::Error::source(&rejection).expect("the parser's error").to_string();
+    assert!(source.contains("Mrs. Smith"), "{source}");
+    let sent = text(response).await;
+    assert!(!sent.contains("lines") && !sent.contains("Smith"), "{sent}");
+}
+
+#[tokio::test]
+async fn a_built_response_carries_the_rejection_and_is_never_a_success() {
+    let by_kind = |rejection: &Rejection| {
+        let mut response = Response::new(Bytes::from("no"));
+        if rejection.kind() == DigestMissing {
+            *response.status_mut() = StatusCode::NOT_FOUND;
+        }
+        response // else 200, by oversight
+    };
+    let service =
+        layer::<PaymentRequest>().rejection_response(by_kind).layer(Inner::<PaymentRequest>::new());
+
+    let mut unsigned = with_body(SMALL);
+    unsigned.headers_mut().remove(contract::DIGEST_HEADER);
+    let response = call(service.clone(), unsigned).await;
+    assert_eq!(response.status(), 404);
+    assert!(response.extensions().get::<Rejection>().is_some());
+    assert_eq!(text(response).await, "no");
+
+    let response = call(service, with_body("[]")).await;
+    assert_eq!(response.status(), 422, "a 200 would end Inqud's retries");
+    assert!(response.extensions().get::<Rejection>().is_some());
+}
+
+#[tokio::test]
+async fn the_observer_sees_the_head_of_the_request() {
+    let seen = Arc::new(Mutex::new(String::new()));
+    let observer = Arc::clone(&seen);
+    let service = layer::<PaymentRequest>()
+        .on_rejection(move |_, request| *observer.lock().unwrap() = format!("{request:?}"))
+        .layer(Inner::<PaymentRequest>::new());
+    let mut request = with_body("[]");
+    *request.uri_mut() = "/webhooks/inqud/request".parse().unwrap();
+    call(service, request).await;
+    let seen = seen.lock().unwrap();
+    assert!(seen.contains("/webhooks/inqud/request"), "{seen}");
+    assert!(!seen.contains(&digest("[]")), "{seen}");
+}
+
+/// Rivals' bug 3: 256 MiB were taken into memory.
+#[tokio::test]
+async fn an_endless_body_is_refused_at_the_limit() {
+    let chunk = Bytes::from(vec![b' '; 1024 * 1024]);
+    let script = Script::new((0..256).map(|_| Step::Data(chunk.clone())));
+    let polls = script.polls();
+    let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+    let response = call(service, signed_as("", script)).await;
+    assert_eq!(response.status(), 413);
+    assert_eq!(polls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_is_total_and_not_per_frame() {
+    // A frame each time it is asked, and it is asked each second.
+    let body = Drip { every: Duration::from_secs(1), sleep: None, frames: Arc::default() };
+    let frames = Arc::clone(&body.frames);
+    let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+    let began = tokio::time::Instant::now();
+    let response = call(service, signed_as(REQUEST, body)).await;
+    assert_eq!(response.status(), 408);
+    assert_eq!(began.elapsed().as_secs(), 10);
+    assert!(frames.load(Ordering::SeqCst) >= 9);
+}
+
+struct Drip {
+    every: Duration,
+    sleep: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
+    frames: Arc<AtomicUsize>,
+}
+
+impl http_body::Body for Drip {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
+        let every = self.every;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
+        std::task::ready!(sleep.as_mut().poll(cx));
+        self.sleep = None;
+        self.frames.fetch_add(1, Ordering::SeqCst);
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b" ")))))
+    }
+}
+
+/// Without a secret nothing is verified, and the type says so.
+#[tokio::test]
+async fn an_unsigned_layer_yields_unverified_only() {
+    let service = danger::unsigned::<PaymentRequest>().layer(tower::service_fn(
+        async |request: Request<_>| {
+            let extensions = request.extensions();
+            assert!(extensions.get::<tower_inqud::Webhook<PaymentRequest>>().is_none());
+            let claimed = extensions.get::<danger::Unverified<PaymentRequest>>().unwrap();
+            assert!(claimed.unverified().is_paid());
+            assert_eq!(claimed.raw_body(), SMALL);
+            Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+        },
+    ));
+    let unsigned = |body: &str| Request::post("/").body(Script::new([Step::data(body)])).unwrap();
+    assert_eq!(call(service.clone(), unsigned(SMALL)).await.status(), 200);
+    assert_eq!(call(service.clone(), unsigned("[]")).await.status(), 422);
+    // Not to be confused with a layer that has a secret.
+    let signed =
+        WebhookLayer::<PaymentRequest>::new(secret()).layer(Inner::<PaymentRequest>::new());
+    assert_eq!(call(signed, unsigned(SMALL)).await.status(), 401);
+}

@@ -1,0 +1,170 @@
+//! Secrets cannot be empty, are never printed, and rotate while the server runs.
+
+mod support;
+
+use support::{Inner, SECRET, SMALL, call, secret, signed};
+use tower::Layer;
+use tower_inqud::{
+    ConfigError, PaymentRequest, RejectionKind, Secret, Secrets, Verifier, WebhookLayer, sign,
+};
+
+/// Rivals' bug 4, GHSA-xff3-5c9p-2mr4: an empty secret verified, and there was fraud by it.
+#[test]
+fn ghsa_xff3_5c9p_2mr4_an_empty_secret_is_refused() {
+    assert_eq!(Secret::new("").unwrap_err(), ConfigError::SecretEmpty);
+    assert_eq!(Secret::verbatim("").unwrap_err(), ConfigError::SecretEmpty);
+    assert_eq!(Secrets::new([]).unwrap_err(), ConfigError::NoSecrets);
+}
+
+#[test]
+fn white_space_around_a_secret_is_refused_unless_asked_for() {
+    for around in
+        ["secret\n", "secret\r\n", " secret", "\tsecret", "secret\u{a0}", "\u{3000}secret", " "]
+    {
+        let error = Secret::new(around).unwrap_err();
+        assert_eq!(error, ConfigError::SecretHasWhitespaceAround, "{around:?}");
+        assert!(error.to_string().contains("white space"));
+        assert!(Secret::verbatim(around).is_ok(), "{around:?}");
+    }
+    assert_eq!(Secret::new(b"\xff ").unwrap_err(), ConfigError::SecretHasWhitespaceAround);
+    assert!(Secret::new("two words").is_ok());
+}
+
+#[test]
+fn a_verbatim_secret_is_another_one() {
+    let padded = Secret::verbatim(format!("{SECRET}\n")).unwrap();
+    assert_ne!(sign(&padded, b"{}"), sign(&secret(), b"{}"));
+}
+
+#[test]
+fn any_bytes_of_any_length_work() {
+    for key in [&b"x"[..], &[0xff, 0x00, 0xfe], &[7; 64], &[7; 65], &[7; 5000]] {
+        let secret = Secret::new(key).unwrap();
+        let digest = sign(&secret, b"{}").to_string();
+        assert!(Verifier::new(secret).verify(digest, "{}").is_ok(), "{} bytes", key.len());
+    }
+}
+
+/// Rivals' bug 8, RUSTSEC-2022-0087. (The tracing output has its own test.)
+#[test]
+fn rustsec_2022_0087_nothing_prints_a_secret_or_the_right_digest() {
+    let secret = secret().label("the label");
+    let digest = sign(&secret, SMALL.as_bytes());
+    let secrets = Secrets::from(secret.clone());
+    let verifier = Verifier::new(secrets.clone());
+    let layer = WebhookLayer::<PaymentRequest>::new(verifier.clone());
+    let service = layer.layer(Inner::<PaymentRequest>::new());
+    let verified = verifier.verify(digest.to_string(), SMALL).unwrap();
+    let webhook = verified.clone().decode::<PaymentRequest>().unwrap();
+    let mismatch = verifier.verify(digest.to_string(), "{}").unwrap_err();
+    let header = http::HeaderValue::from(digest);
+
+    let printed = [
+        format!("{secret:?} {secret:#?}"),
+        format!("{secrets:?} {secrets:#?}"),
+        format!("{verifier:?} {verifier:#?}"),
+        format!("{layer:?} {layer:#?}"),
+        format!("{service:?} {service:#?}"),
+        format!("{digest:?} {digest:#?} {header:?}"),
+        format!("{verified:?} {verified:#?}"),
+        format!("{webhook:?} {webhook:#?}"),
+        format!("{mismatch} {mismatch:?} {mismatch:#?}"),
+        format!("{:?}", Secret::new(format!("{SECRET}\n")).unwrap_err()),
+    ];
+    let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let bytes = format!("{:?}", SECRET.as_bytes());
+    for text in printed {
+        for hidden in [SECRET, &hex, bytes.trim_matches(['[', ']']), &digest.to_string()] {
+            assert!(!text.contains(hidden), "{text}");
+        }
+    }
+    // The test would pass for nothing if the digest were another text.
+    assert_eq!(digest.to_string().len(), 40);
+    assert!(format!("{layer:?}").contains("the label"));
+}
+
+#[tokio::test]
+async fn the_digest_header_is_hidden_from_the_debug_of_what_is_handed_on() {
+    let service = WebhookLayer::<PaymentRequest>::new(secret()).layer(tower::service_fn(
+        async |request: http::Request<_>| {
+            let text = format!("{:?}", request.headers());
+            assert!(text.contains("x-payload-digest"));
+            Ok::<_, std::convert::Infallible>(http::Response::new(text))
+        },
+    ));
+    let printed = support::text(call(service, signed(SMALL)).await).await;
+    assert!(printed.contains("Sensitive"), "{printed}");
+    assert!(!printed.contains(&support::digest(SMALL)), "{printed}");
+}
+
+#[tokio::test]
+async fn a_rotation_accepts_old_and_new_and_tells_which_matched() {
+    let old = Secret::new("the old one").unwrap().label("2026-05");
+    let new = Secret::new("the new one").unwrap().label("2026-11");
+    let unknown = Secret::new("nobody's").unwrap();
+    let secrets = Secrets::new([new.clone(), old.clone()]).unwrap();
+    let inner = Inner::<PaymentRequest>::new();
+    let service = WebhookLayer::<PaymentRequest>::new(secrets.clone()).layer(inner.clone());
+
+    let deliver = async |secret: &Secret| {
+        let mut request = signed(SMALL);
+        let digest = sign(secret, SMALL.as_bytes());
+        request.headers_mut().insert("x-payload-digest", digest.into());
+        let response = call(service.clone(), request).await;
+        response.extensions().get::<tower_inqud::Rejection>().map(|it| it.kind())
+    };
+    let mismatch = Some(RejectionKind::DigestMismatch);
+
+    assert_eq!(deliver(&new).await, None);
+    assert_eq!(deliver(&old).await, None);
+    assert_eq!(deliver(&unknown).await, mismatch);
+    let labels: Vec<_> =
+        inner.seen().iter().map(|it| it.secret_label().map(str::to_owned)).collect();
+    assert_eq!(labels, [Some("2026-11".to_owned()), Some("2026-05".to_owned())]);
+
+    secrets.replace([new.clone()]).unwrap();
+    assert_eq!(deliver(&new).await, None);
+    assert_eq!(deliver(&old).await, mismatch, "the old one is gone from the running service");
+
+    assert_eq!(secrets.replace([]).unwrap_err(), ConfigError::NoSecrets);
+    assert_eq!(deliver(&new).await, None, "a refused replacement changes nothing");
+}
+
+/// A call keeps the secrets that it began with.
+#[tokio::test]
+async fn a_rotation_loses_no_call_in_flight() {
+    let secrets = Secrets::from(secret());
+    let inner = Inner::<PaymentRequest>::new();
+    let service = WebhookLayer::<PaymentRequest>::new(secrets.clone()).layer(inner.clone());
+    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+    let frames = async move {
+        receiver.await.unwrap();
+        Ok::<_, std::convert::Infallible>(http_body::Frame::data(bytes::Bytes::from(SMALL)))
+    };
+    let body = http_body_util::StreamBody::new(Once(Some(Box::pin(frames))));
+    let request = support::signed_as(SMALL, body);
+    let in_flight = tokio::spawn(call(service, request));
+    tokio::task::yield_now().await;
+
+    secrets.replace([Secret::new("another").unwrap()]).unwrap();
+    sender.send(()).unwrap();
+    assert_eq!(in_flight.await.unwrap().status(), 200);
+    assert_eq!(inner.calls(), 1);
+}
+
+/// A stream of one future.
+struct Once<F>(Option<std::pin::Pin<Box<F>>>);
+
+impl<F: Future> futures_core::Stream for Once<F> {
+    type Item = F::Output;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<F::Output>> {
+        let Some(future) = self.0.as_mut() else { return std::task::Poll::Ready(None) };
+        let output = std::task::ready!(future.as_mut().poll(cx));
+        self.0 = None;
+        std::task::Poll::Ready(Some(output))
+    }
+}
