@@ -1,0 +1,362 @@
+//! A real axum server on a loopback socket, with everything a network can do to it.
+#![cfg(feature = "axum")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use support::{REQUEST, SMALL, digest, layer, secret};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tower_inqud::danger::{self, Unverified};
+use tower_inqud::{Ack, PaymentRequest, Rejection, RejectionKind, Webhook, WebhookLayer};
+
+async fn serve(app: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+/// One web hook per handler, at `/`.
+async fn serve_handler<H, T>(handler: H) -> SocketAddr
+where
+    H: axum::handler::Handler<T, ()>,
+    T: 'static,
+{
+    serve(Router::new().route("/", post(handler).layer(layer::<PaymentRequest>()))).await
+}
+
+/// A request as text, so that a test can send what no client would.
+fn head(method: &str, headers: &[(&str, &str)]) -> String {
+    let mut head = format!("{method} / HTTP/1.1\r\nhost: test\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head + "\r\n"
+}
+
+fn good(body: &str) -> String {
+    let length = body.len().to_string();
+    let headers = [("x-payload-digest", &*digest(body)), ("content-length", &length)];
+    head("POST", &headers) + body
+}
+
+struct Connection(TcpStream);
+
+impl Connection {
+    async fn to(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.unwrap())
+    }
+
+    async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Reads one response to the end of its `Content-Length`.
+    async fn response(&mut self) -> (u16, String) {
+        let mut bytes = Vec::new();
+        loop {
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|line| {
+                        line.to_lowercase().strip_prefix("content-length: ")?.parse().ok()
+                    })
+                    .unwrap_or(0);
+                if body.len() >= length {
+                    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+                    return (status, body.to_owned());
+                }
+            }
+            let read = tokio::time::timeout(Duration::from_secs(20), self.0.read_buf(&mut bytes));
+            assert_ne!(read.await.expect("an answer in time").unwrap(), 0, "closed after {text:?}");
+        }
+    }
+}
+
+async fn exchange(address: SocketAddr, text: &str) -> (u16, String) {
+    let mut connection = Connection::to(address).await;
+    connection.send(text).await;
+    connection.response().await
+}
+
+/// The use that the documentation shows. Rivals' bug 1: theirs did not compile in axum.
+#[tokio::test]
+async fn the_documented_use_works() {
+    async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
+        assert!(request.is_paid());
+        assert_eq!(request.raw_body(), SMALL);
+        assert_eq!(request.digest().to_string(), digest(SMALL));
+        assert_eq!(request.secret_label(), Some("2026-11"));
+        Ack::Done
+    }
+    let webhooks = WebhookLayer::<PaymentRequest>::new(secret().label("2026-11"));
+    let app = Router::new().route("/", post(on_request).layer(webhooks));
+    let address = serve(app).await;
+    assert_eq!(exchange(address, &good(SMALL)).await, (200, String::new()));
+    assert_eq!(exchange(address, &head("GET", &[])).await.0, 405);
+}
+
+#[tokio::test]
+async fn every_place_of_the_layer_compiles_and_works() {
+    async fn handler(request: Webhook<PaymentRequest>, body: Bytes) -> String {
+        assert_eq!(body, request.raw_body());
+        request.id.clone()
+    }
+    let handler = || post(handler);
+    let on_router = Router::new().route("/", handler()).layer(layer::<PaymentRequest>());
+    let on_routes = Router::new().route("/", handler()).route_layer(layer::<PaymentRequest>());
+    let on_service = Router::new().route_service(
+        "/",
+        tower::ServiceBuilder::new().layer(layer::<PaymentRequest>()).service(handler()),
+    );
+    let with_state = Router::new()
+        .route("/", post(async |_: axum::extract::State<u8>, _: Webhook<PaymentRequest>| "CAPD-1"))
+        .layer(layer::<PaymentRequest>())
+        .with_state(7);
+    for app in [on_router, on_routes, on_service, with_state] {
+        let address = serve(app).await;
+        assert_eq!(exchange(address, &good(SMALL)).await, (200, "CAPD-1".to_owned()));
+    }
+}
+
+/// Why the documentation says `post(handler).layer(..)`.
+#[tokio::test]
+async fn on_the_whole_router_an_unknown_path_is_a_401_instead_of_a_404() {
+    let route = || post(async |_: Webhook<PaymentRequest>| ());
+    let routed = Router::new().route("/hook", route().layer(layer::<PaymentRequest>()));
+    let router = Router::new().route("/hook", route()).layer(layer::<PaymentRequest>());
+    assert_eq!(exchange(serve(routed).await, &head("POST", &[])).await.0, 404);
+    assert_eq!(exchange(serve(router).await, &head("POST", &[])).await.0, 401);
+}
+
+#[tokio::test]
+async fn without_the_layer_the_handler_is_a_500_that_says_what_to_add() {
+    let app = Router::new().route("/", post(async |_: Webhook<PaymentRequest>| ()));
+    let (status, text) = exchange(serve(app).await, &good(SMALL)).await;
+    assert_eq!(status, 500);
+    assert!(text.contains(".layer(WebhookLayer::new(secret))"), "{text}");
+    assert!(text.contains("PaymentRequest"), "{text}");
+
+    // A layer for another type, or without a secret, is as good as none.
+    let other = post(async |_: Webhook<serde_json::Value>| ()).layer(layer::<PaymentRequest>());
+    let unsigned = post(async |_: Webhook<PaymentRequest>| ());
+    let unsigned = unsigned.layer(danger::unsigned::<PaymentRequest>());
+    for route in [other, unsigned] {
+        let address = serve(Router::new().route("/", route)).await;
+        assert_eq!(exchange(address, &good(SMALL)).await.0, 500);
+    }
+}
+
+#[tokio::test]
+async fn extractors_can_be_optional_and_unverified() {
+    let optional = post(async |hook: Option<Webhook<PaymentRequest>>| hook.is_some().to_string());
+    let without = Router::new().route("/", optional.clone());
+    assert_eq!(exchange(serve(without).await, &good(SMALL)).await.1, "false");
+    let with = Router::new().route("/", optional.layer(layer::<PaymentRequest>()));
+    assert_eq!(exchange(serve(with).await, &good(SMALL)).await.1, "true");
+
+    let unverified = post(async |it: Unverified<PaymentRequest>| it.unverified().id.clone());
+    let app = Router::new().route("/", unverified.layer(danger::unsigned::<PaymentRequest>()));
+    assert_eq!(exchange(serve(app).await, &good(SMALL)).await.1, "CAPD-1");
+}
+
+#[tokio::test]
+async fn acks_and_other_answers_reach_inqud_as_they_should() {
+    fn answer(client_order_id: &str) -> Response {
+        match client_order_id {
+            "done" => Ack::Done.into_response(),
+            "retry" => Ack::Retry.into_response(),
+            "discard" => Ack::Discard("unknown order".into()).into_response(),
+            code => StatusCode::from_bytes(code.as_bytes()).unwrap().into_response(),
+        }
+    }
+    let address = serve_handler(async |request: Webhook<PaymentRequest>| {
+        answer(request.client_order_id.as_deref().unwrap())
+    })
+    .await;
+    let table = [
+        ("done", 200),
+        ("retry", 503),
+        ("discard", 200),
+        ("200", 200),
+        ("201", 200),
+        ("202", 200),
+        ("204", 200),
+        ("302", 302),
+        ("404", 404),
+        ("500", 500),
+    ];
+    for (order, status) in table {
+        let body = format!(r#"{{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"{order}"}}"#);
+        let (answered, text) = exchange(address, &good(&body)).await;
+        assert_eq!(answered, status, "{order}");
+        assert!(!text.contains("unknown order"), "the reason is not sent");
+    }
+}
+
+fn counting() -> (impl axum::handler::Handler<((),), ()>, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let handler = move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async { Ack::Done }
+    };
+    (handler, calls)
+}
+
+/// Rivals' bug 11: the length was waited for, and even answered `100 Continue`.
+#[tokio::test]
+async fn a_length_over_the_limit_is_refused_before_100_continue() {
+    let (handler, calls) = counting();
+    let address = serve_handler(handler).await;
+    for expect in [false, true] {
+        let digest = digest(SMALL);
+        let mut headers = vec![("x-payload-digest", &*digest), ("content-length", "268435456")];
+        if expect {
+            headers.push(("expect", "100-continue"));
+        }
+        // The response is the first thing that comes; not a byte of the body was sent.
+        let (status, _) = exchange(address, &head("POST", &headers)).await;
+        assert_eq!(status, 413, "expect: {expect}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_good_call_is_answered_100_continue() {
+    let (handler, calls) = counting();
+    let mut connection = Connection::to(serve_handler(handler).await).await;
+    let length = SMALL.len().to_string();
+    let headers = [
+        ("x-payload-digest", &*digest(SMALL)),
+        ("content-length", &length),
+        ("expect", "100-continue"),
+    ];
+    connection.send(&head("POST", &headers)).await;
+    assert_eq!(connection.response().await.0, 100);
+    connection.send(SMALL).await;
+    assert_eq!(connection.response().await.0, 200);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+fn chunked(body: &str, size: usize) -> String {
+    let digest = digest(body);
+    let headers = [("x-payload-digest", &*digest), ("transfer-encoding", "chunked")];
+    let mut text = head("POST", &headers);
+    for chunk in body.as_bytes().chunks(size) {
+        let chunk = std::str::from_utf8(chunk).unwrap();
+        text.push_str(&format!("{:x}\r\n{chunk}\r\n", chunk.len()));
+    }
+    text + "0\r\n\r\n"
+}
+
+/// Rivals' bug 5: a chunked request was never answered.
+#[tokio::test]
+async fn a_chunked_body_is_received_whole() {
+    let (handler, calls) = counting();
+    let address = serve_handler(handler).await;
+    for size in [1, 7, 1000, 2000] {
+        assert_eq!(exchange(address, &chunked(REQUEST, size)).await.0, 200, "chunks of {size}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 4);
+}
+
+/// Rivals' bugs 3 and 7: it was taken whole into memory, or was a panic, unsigned or not.
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_while_it_is_sent() {
+    let (handler, calls) = counting();
+    let address = serve_handler(handler).await;
+    let large = " ".repeat(300 * 1024);
+    assert_eq!(exchange(address, &chunked(&large, 8192)).await.0, 413);
+
+    let unsigned = head("POST", &[("transfer-encoding", "chunked")]) + "1\r\n \r\n";
+    assert_eq!(exchange(address, &unsigned).await.0, 401);
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+/// Rivals' bug 6: a panic.
+#[tokio::test]
+async fn an_unsigned_body_that_is_no_text_is_a_401() {
+    let (handler, _) = counting();
+    let mut connection = Connection::to(serve_handler(handler).await).await;
+    connection.send(&head("POST", &[("content-length", "2")])).await;
+    connection.0.write_all(b"\xff\xfe").await.unwrap();
+    assert_eq!(connection.response().await.0, 401);
+}
+
+/// Rivals' bug 5 again: it never ended, and burned CPU.
+#[tokio::test]
+async fn a_client_that_leaves_mid_body_ends_the_call() {
+    let rejections = Arc::new(Mutex::new(Vec::new()));
+    let (seen, waker) = (Arc::clone(&rejections), Arc::new(tokio::sync::Notify::new()));
+    let notify = Arc::clone(&waker);
+    let layer = layer::<PaymentRequest>().on_rejection(move |rejection: &Rejection, _| {
+        seen.lock().unwrap().push(rejection.kind());
+        notify.notify_one();
+    });
+    let (handler, calls) = counting();
+    let address = serve(Router::new().route("/", post(handler).layer(layer))).await;
+
+    let whole = chunked(REQUEST, 300);
+    for partial in [&whole[..700], &good(REQUEST)[..700]] {
+        let mut connection = Connection::to(address).await;
+        connection.send(partial).await;
+        connection.0.shutdown().await.unwrap();
+        waker.notified().await;
+    }
+    assert_eq!(*rejections.lock().unwrap(), [RejectionKind::BodyUnreadable; 2]);
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    // And the server lives.
+    assert_eq!(exchange(address, &good(SMALL)).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_stops_is_answered_408_at_the_deadline() {
+    let (handler, calls) = counting();
+    let layer = layer::<PaymentRequest>().body_deadline(Duration::from_millis(100));
+    let address = serve(Router::new().route("/", post(handler).layer(layer))).await;
+    assert_eq!(exchange(address, &good(REQUEST)[..700]).await.0, 408);
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_after_a_good_call_and_after_a_refusal() {
+    let (handler, calls) = counting();
+    let mut connection = Connection::to(serve_handler(handler).await).await;
+    let forged = good(SMALL).replace(&digest(SMALL), &digest("{}"));
+    for (text, status) in [(&good(SMALL), 200), (&forged, 401), (&good(REQUEST), 200)] {
+        connection.send(text).await;
+        assert_eq!(connection.response().await.0, status);
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+/// Two digests, on the wire.
+#[tokio::test]
+async fn a_doubled_header_is_a_401() {
+    let (handler, calls) = counting();
+    let address = serve_handler(handler).await;
+    let right = digest(SMALL);
+    let doubled =
+        good(SMALL).replacen("\r\n\r\n", &format!("\r\nX-Payload-Digest: {right}\r\n\r\n"), 1);
+    assert_eq!(exchange(address, &doubled).await.0, 401);
+    // Another name, not the same.
+    let underscores = good(SMALL).replace("x-payload-digest", "X_Payload_Digest");
+    assert_eq!(exchange(address, &underscores).await.0, 401);
+    let in_trailer = chunked(SMALL, 9)
+        .replace(&format!("x-payload-digest: {right}\r\n"), "trailer: x-payload-digest\r\n")
+        .replace("0\r\n\r\n", &format!("0\r\nx-payload-digest: {right}\r\n\r\n"));
+    assert_eq!(exchange(address, &in_trailer).await.0, 401);
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
