@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http_body::Body;
 use http_body_util::LengthLimitError;
 use pin_project_lite::pin_project;
-use tower_http::timeout::{DeadlineBody, TimeoutError};
+use tokio::time::{Sleep, sleep};
+use tower_http::timeout::TimeoutError;
 
 use crate::admit::Admitted;
 use crate::body::into_bytes;
@@ -47,7 +48,12 @@ pin_project! {
     /// Reads a body to its end.
     pub(crate) struct Receive<B> {
         #[pin]
-        body: DeadlineBody<B>,
+        body: B,
+        // Set at the first wait: most bodies are there at once, and a timer costs as much as half
+        // the HMAC.
+        #[pin]
+        timer: Option<Sleep>,
+        deadline: Duration,
         limit: usize,
         claim: Option<Claim>,
         buffer: Buffer,
@@ -55,14 +61,8 @@ pin_project! {
 }
 
 impl<B> Receive<B> {
-    /// The deadline begins here.
     pub(crate) fn new(admitted: Admitted, body: B, limit: usize, deadline: Duration) -> Self {
-        Self {
-            body: DeadlineBody::new(deadline, body),
-            limit,
-            claim: admitted.claim,
-            buffer: Buffer::Empty,
-        }
+        Self { body, timer: None, deadline, limit, claim: admitted.claim, buffer: Buffer::Empty }
     }
 }
 
@@ -73,7 +73,30 @@ where
 {
     type Output = Result<Received, Rejection>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(received) = self.as_mut().poll_frames(cx) {
+            return Poll::Ready(received);
+        }
+        let mut this = self.project();
+        if this.timer.is_none() {
+            this.timer.set(Some(sleep(*this.deadline)));
+        }
+        match this.timer.as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| Err(RejectionKind::BodyTooSlow.into())),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<B> Receive<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    fn poll_frames(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Received, Rejection>> {
         let mut this = self.project();
         for _ in 0..FRAMES_PER_POLL {
             // A body that wrongly says it has ended is cut short, and its digest will not match.
@@ -86,8 +109,9 @@ where
                 let body = std::mem::replace(this.buffer, Buffer::Empty).into_bytes();
                 return Poll::Ready(Ok(Received { body, claim: this.claim.take() }));
             };
+            let frame = frame.map_err(|error| unreadable(error.into()))?;
             // Trailers are passed over.
-            let Ok(data) = frame.map_err(unreadable)?.into_data() else { continue };
+            let Ok(data) = frame.into_data() else { continue };
             let data = into_bytes(data);
             if data.len() > this.limit.saturating_sub(this.buffer.len()) {
                 return Poll::Ready(Err(RejectionKind::BodyTooLarge.into()));

@@ -5,11 +5,13 @@ use sha2::{Sha256, Sha512};
 use super::{Algorithm, Digest};
 
 /// An HMAC that has taken its key and some part of a message. Zeroized when dropped.
+///
+/// It travels with each call, so the larger states, which Inqud does not use, are boxed.
 #[derive(Clone)]
 pub(super) enum Mac {
     Sha1(Hmac<Sha1>),
-    Sha256(Hmac<Sha256>),
-    Sha512(Hmac<Sha512>),
+    Sha256(Box<Hmac<Sha256>>),
+    Sha512(Box<Hmac<Sha512>>),
 }
 
 impl Mac {
@@ -19,8 +21,8 @@ impl Mac {
         }
         match algorithm {
             Algorithm::HmacSha1 => Self::Sha1(keyed(key)),
-            Algorithm::HmacSha256 => Self::Sha256(keyed(key)),
-            Algorithm::HmacSha512 => Self::Sha512(keyed(key)),
+            Algorithm::HmacSha256 => Self::Sha256(Box::new(keyed(key))),
+            Algorithm::HmacSha512 => Self::Sha512(Box::new(keyed(key))),
         }
     }
 

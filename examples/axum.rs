@@ -1,0 +1,289 @@
+//! A merchant's server, and Inqud's part played against it.
+//!
+//! ```text
+//! cargo run --features axum --example axum             # play, then go on serving
+//! cargo run --features axum --example axum -- --once   # play; exit code 0 if all went as it should
+//! cargo run --features axum --example axum -- --serve  # only serve
+//! ```
+//!
+//! The secret is taken from `INQUD_WEBHOOK_SECRET`, the address from `LISTEN`.
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::env;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tower_inqud::{Ack, ConfigError, Notification, PaymentRequest, Secret, Webhook, WebhookLayer};
+
+const WEBHOOK: &str = "/webhooks/inqud/request";
+const DEMONSTRATION_SECRET: &str = "secret_value";
+
+// ---------------------------------------------------------------- the merchant
+
+/// What the merchant knows of each Request. A database, in real life.
+#[derive(Clone, Default)]
+struct Shop {
+    requests: Arc<Mutex<HashMap<String, Known>>>,
+}
+
+struct Known {
+    newest: Webhook<PaymentRequest>,
+    /// How many notifications changed it.
+    updates: u32,
+}
+
+impl Shop {
+    /// Duplicates and stragglers change nothing.
+    fn apply(&self, request: Webhook<PaymentRequest>) {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        match requests.entry(request.id.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(Known { newest: request, updates: 1 });
+            }
+            Entry::Occupied(mut entry) => {
+                let known = entry.get_mut();
+                if request.supersedes(&known.newest) {
+                    known.newest = request;
+                    known.updates = known.updates.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    fn state(&self, id: &str) -> Option<Value> {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { newest, updates } = requests.get(id)?;
+        Some(json!({
+            "id": newest.id,
+            "status": newest.status,
+            "clientOrderId": newest.client_order_id,
+            "reason": newest.reason,
+            "payAmount": newest.pay_amount.map(|amount| amount.to_string()),
+            "updates": updates,
+        }))
+    }
+}
+
+async fn on_request(State(shop): State<Shop>, request: Webhook<PaymentRequest>) -> Ack {
+    shop.apply(request);
+    Ack::Done
+}
+
+async fn show_request(
+    State(shop): State<Shop>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, StatusCode> {
+    shop.state(&id).map(Json).ok_or(StatusCode::NOT_FOUND)
+}
+
+fn app(secret: Secret, shop: Shop) -> Router {
+    let webhooks =
+        WebhookLayer::<PaymentRequest>::new(secret).on_rejection(|rejection, request| {
+            println!("  refused {}: {rejection}", request.uri.path());
+        });
+    Router::new()
+        .route(WEBHOOK, post(on_request).layer(webhooks))
+        .route("/requests/{id}", get(show_request))
+        .with_state(shop)
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let mode = env::args().nth(1);
+    if mode.as_deref().is_some_and(|mode| mode != "--once" && mode != "--serve") {
+        println!("usage: axum [--once | --serve]");
+        return Ok(ExitCode::from(2));
+    }
+    let secret = secret()?;
+    let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    println!("listening on http://{address}");
+
+    let shop = Shop::default();
+    let server = axum::serve(listener, app(secret.clone(), shop.clone()));
+    let server = tokio::spawn(server.into_future());
+
+    if mode.as_deref() != Some("--serve") {
+        let all_went_well = inqud::play(address, &secret, &shop).await?;
+        if mode.as_deref() == Some("--once") {
+            return Ok(if all_went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+    }
+    server.await??;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn secret() -> Result<Secret, ConfigError> {
+    match env::var("INQUD_WEBHOOK_SECRET") {
+        Ok(secret) => Secret::new(secret),
+        Err(_) => {
+            println!(
+                "INQUD_WEBHOOK_SECRET is not set: using the demonstration secret \
+                 {DEMONSTRATION_SECRET:?}, which everybody knows"
+            );
+            Secret::new(DEMONSTRATION_SECRET)
+        }
+    }
+}
+
+// -------------------------------------------------------------------- Inqud
+
+/// Inqud's part, over real HTTP.
+mod inqud {
+    use super::{Error, Secret, Shop, SocketAddr, Value, WEBHOOK, json};
+
+    use axum::body::{Body, Bytes};
+    use axum::http::{Request, StatusCode};
+    use http_body_util::BodyExt;
+    use hyper_util::client::legacy::Client;
+    use hyper_util::client::legacy::connect::HttpConnector;
+    use hyper_util::rt::TokioExecutor;
+    use tower_inqud::{contract, sign};
+
+    const ID: &str = "CAPD-3f0c2f5e-52c1-4a39-9d0e-6c3b7b1a9e42";
+
+    struct Delivery {
+        what: &'static str,
+        body: Bytes,
+        digest: Option<String>,
+        status: StatusCode,
+        /// The status and the count of updates that the merchant then has.
+        then: Option<(&'static str, u32)>,
+    }
+
+    pub(super) async fn play(
+        address: SocketAddr,
+        secret: &Secret,
+        shop: &Shop,
+    ) -> Result<bool, Box<dyn Error>> {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        println!("\nInqud's part, played against http://{address}{WEBHOOK}:\n");
+        let mut table = Vec::new();
+        for delivery in script(secret) {
+            let (status, text) = deliver(&client, address, &delivery).await?;
+            let state = shop.state(ID);
+            let seen = state.as_ref().map(|state| (state["status"].as_str(), &state["updates"]));
+            let expected = delivery.then.map(|(status, updates)| (Some(status), json!(updates)));
+            let as_expected = status == delivery.status
+                && seen == expected.as_ref().map(|(status, updates)| (*status, updates));
+            table.push((delivery.what, status, text, describe(state.as_ref()), as_expected));
+        }
+        println!("\n{:<36} {:<6} {:<40} the merchant then has", "sent", "status", "answer");
+        for (what, status, text, state, as_expected) in &table {
+            let verdict = if *as_expected { "" } else { "  <-- WRONG" };
+            println!("{what:<36} {:<6} {text:<40} {state}{verdict}", status.as_u16());
+        }
+
+        let shown = get(&client, address).await?;
+        println!("\nGET /requests/{ID}\n{shown}");
+        let shown: Value = serde_json::from_str(&shown).unwrap_or_default();
+        let exact = shown["payAmount"] == "99.462910000000000001";
+        println!("\nTo send one yourself:\n\n{}\n", curl(address, secret));
+
+        let well = exact && table.iter().all(|(.., as_expected)| *as_expected);
+        println!("{}", if well { "all as it should be" } else { "NOT all as it should be" });
+        Ok(well)
+    }
+
+    /// The life of one Request, and what the network and the wicked make of it.
+    fn script(secret: &Secret) -> Vec<Delivery> {
+        let signed = |what, body: String, status, then| {
+            let digest = Some(sign(secret, body.as_bytes()).to_string());
+            Delivery { what, body: body.into(), digest, status, then }
+        };
+        let unauthorized = StatusCode::UNAUTHORIZED;
+        let waiting = Some(("WAITING_PAYMENT", 1));
+        let success = Some(("SUCCESS", 3));
+        vec![
+            Delivery {
+                digest: Some(sign(secret, b"another body").to_string()),
+                ..signed("a forged SUCCESS", request("SUCCESS", 9), unauthorized, None)
+            },
+            signed("WAITING_PAYMENT", request("WAITING_PAYMENT", 0), StatusCode::OK, waiting),
+            signed(
+                "PENDING_PAYMENT",
+                request("PENDING_PAYMENT", 1),
+                StatusCode::OK,
+                Some(("PENDING_PAYMENT", 2)),
+            ),
+            signed("SUCCESS", request("SUCCESS", 2), StatusCode::OK, success),
+            signed("SUCCESS again, a duplicate", request("SUCCESS", 2), StatusCode::OK, success),
+            signed(
+                "PENDING_PAYMENT, out of order",
+                request("PENDING_PAYMENT", 1),
+                StatusCode::OK,
+                success,
+            ),
+            Delivery {
+                digest: None,
+                ..signed("no digest", request("CONFLICT", 9), unauthorized, success)
+            },
+            signed("broken JSON", "{\"id\":".to_owned(), StatusCode::BAD_REQUEST, success),
+            signed("an array", "[]".to_owned(), StatusCode::UNPROCESSABLE_ENTITY, success),
+            signed(
+                "a body over the limit",
+                " ".repeat(300 * 1024),
+                StatusCode::PAYLOAD_TOO_LARGE,
+                success,
+            ),
+        ]
+    }
+
+    fn request(status: &str, minute: u8) -> String {
+        let updated = (minute > 0).then(|| format!("2026-11-22T10:{minute:02}:00.5Z"));
+        let updated = json!(updated);
+        format!(
+            r#"{{"id":"{ID}","clientOrderId":"order-17","status":"{status}","currency":"USDT","blockchain":"ETHEREUM","reason":null,"createdAt":"2026-11-22T10:00:00Z","lastUpdatedAt":{updated},"payAmount":99.462910000000000001}}"#
+        )
+    }
+
+    async fn deliver(
+        client: &Client<HttpConnector, Body>,
+        address: SocketAddr,
+        delivery: &Delivery,
+    ) -> Result<(StatusCode, String), Box<dyn Error>> {
+        let mut request = Request::post(format!("http://{address}{WEBHOOK}"));
+        if let Some(digest) = &delivery.digest {
+            request = request.header(contract::DIGEST_HEADER, digest);
+        }
+        let response = client.request(request.body(delivery.body.clone().into())?).await?;
+        let status = response.status();
+        let text = response.into_body().collect().await?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    async fn get(
+        client: &Client<HttpConnector, Body>,
+        address: SocketAddr,
+    ) -> Result<String, Box<dyn Error>> {
+        let uri = format!("http://{address}/requests/{ID}").parse()?;
+        let body = client.get(uri).await?.into_body().collect().await?.to_bytes();
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    fn describe(state: Option<&Value>) -> String {
+        match state {
+            Some(state) => format!("{}, updates: {}", state["status"], state["updates"]),
+            None => "nothing".to_owned(),
+        }
+    }
+
+    fn curl(address: SocketAddr, secret: &Secret) -> String {
+        let body = r#"{"id":"CAPD-yours","status":"SUCCESS","payAmount":1.50}"#;
+        let digest = sign(secret, body.as_bytes());
+        format!(
+            "curl -i http://{address}{WEBHOOK} \\\n  -H 'X-Payload-Digest: {digest}' \\\n  -d '{body}'"
+        )
+    }
+}
