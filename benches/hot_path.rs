@@ -7,6 +7,7 @@
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::cast_precision_loss,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
     missing_docs,

@@ -188,7 +188,7 @@ mod inqud {
         let shown = get(&client, address).await?;
         println!("\nGET /requests/{ID}\n{shown}");
         let shown: Value = serde_json::from_str(&shown).unwrap_or_default();
-        let exact = shown["payAmount"] == "99.462910000000000001";
+        let exact = shown.get("payAmount") == Some(&json!("99.462910000000000001"));
         println!("\nTo send one yourself:\n\n{}\n", curl(address, secret));
 
         let well = exact && table.iter().all(|(.., as_expected)| *as_expected);

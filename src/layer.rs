@@ -54,8 +54,8 @@ use crate::signature::Verifier;
 ///
 /// # Panics
 ///
-/// Calling the service needs a Tokio runtime with its timers enabled; elsewhere it panics, at the
-/// first call. (`#[tokio::main]` and `#[tokio::test]` enable them.)
+/// The deadline is a Tokio timer: without a Tokio runtime that has its timers enabled, calling the
+/// service panics, at the first call. (`#[tokio::main]` and `#[tokio::test]` enable them.)
 pub struct WebhookLayer<T> {
     config: Config,
     event: PhantomData<fn() -> T>,

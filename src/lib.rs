@@ -1,4 +1,70 @@
-//! x
+//! Inqud's payment web hooks as a tower layer: verified, typed, and acknowledged the way Inqud
+//! expects.
+//!
+//! When a payment request changes status, Inqud POSTs raw JSON to the merchant's server, signed with
+//! `X-Payload-Digest`, the hexadecimal HMAC-SHA1 of the raw body under the web hook's secret. Only
+//! status 200 within 10 s counts; anything else is sent again up to ten times, and then lost.
+//! Duplicates come, in any order (all confirmed by Inqud's documentation; see [`contract`]).
+//!
+//! # Example
+//!
+#![cfg_attr(feature = "axum", doc = "```")]
+#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
+//! use axum::{Router, routing::post};
+//! use tower_inqud::{Ack, PaymentRequest, RequestStatus, Secret, Webhook, WebhookLayer};
+//!
+//! async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
+//!     match &request.status {
+//!         RequestStatus::Success => println!("{:?} is paid", request.client_order_id),
+//!         RequestStatus::Conflict => println!("{} needs a look: {:?}", request.id, request.reason),
+//!         _ => {}
+//!     }
+//!     Ack::Done
+//! }
+//!
+//! let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?);
+//! let app: Router = Router::new().route("/webhooks/inqud/request", post(on_request).layer(webhooks));
+//! # Ok::<_, tower_inqud::ConfigError>(())
+//! ```
+//!
+//! Put the layer on the route, as above. On a whole `Router`, it would answer for every path of it:
+//! an unknown one would be a 401 instead of a 404.
+//!
+//! # The flow
+//!
+//! Data goes one way, and each stage is a type that only the stage before can make:
+//!
+//! | stage | what it does | what it refuses |
+//! | --- | --- | --- |
+//! | admit | looks at the head; the body is not touched | 405, 403, 401, 413, 415 |
+//! | receive | reads the body within a limit and a deadline, hashing it as it arrives | 413, 408, 400 |
+//! | verify | compares the digest in constant time, to a [`Verified`] | 401 |
+//! | decode | one JSON object in UTF-8, to a [`Webhook<T>`](Webhook) | 400, 422 |
+//! | hand on | calls the inner service with the same bytes and the `Webhook<T>` | |
+//! | acknowledge | any 2xx becomes 200 | |
+//!
+//! [`WebhookLayer`] describes each of them, [`RejectionKind`] each refusal.
+//!
+//! # Handling a web hook well
+//!
+//! 1. Answer within 10 s: store first, and process afterwards. If the sender closes the connection,
+//!    hyper drops the handler where it stands; `tokio::spawn` what must not be cut short.
+//! 2. Answer [`Ack::Done`] for what is stored or handled, [`Ack::Retry`] for what should come again,
+//!    and [`Ack::Discard`] for what never will be of use, such as an unknown order.
+//! 3. Handle each [`delivery_key`](Notification::delivery_key) once, and let only what
+//!    [`supersedes`](Notification::supersedes) change a state. A final status can still change.
+//!
+//! # Features
+//!
+//! None is on by default; each only adds.
+//!
+//! - `axum`: [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) are extractors (also
+//!   as an `Option`), and [`Ack`] is a response. Depends on `axum-core` only.
+//!
+//! # Runtime
+//!
+//! The body's deadline is a Tokio timer, so the layer needs a Tokio runtime with its timers enabled;
+//! without one the first call panics.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod ack;
@@ -34,3 +100,7 @@ pub use self::rejection::{Rejection, RejectionKind};
 pub use self::service::WebhookService;
 pub use self::signature::{Algorithm, Digest, Secret, Secrets, Verified, Verifier, sign};
 pub use self::webhook::Webhook;
+
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -49,11 +49,10 @@ pin_project! {
     pub(crate) struct Receive<B> {
         #[pin]
         body: B,
-        // Set at the first wait: most bodies are there at once, and a timer costs as much as half
-        // the HMAC.
+        // Made with the call, and only polled when the body has to be waited for: most are there at
+        // once, and a registered timer costs as much as half the HMAC.
         #[pin]
-        timer: Option<Sleep>,
-        deadline: Duration,
+        timer: Sleep,
         limit: usize,
         claim: Option<Claim>,
         buffer: Buffer,
@@ -61,8 +60,13 @@ pin_project! {
 }
 
 impl<B> Receive<B> {
+    /// The deadline begins here.
+    ///
+    /// # Panics
+    ///
+    /// Without a Tokio runtime that has its timers enabled.
     pub(crate) fn new(admitted: Admitted, body: B, limit: usize, deadline: Duration) -> Self {
-        Self { body, timer: None, deadline, limit, claim: admitted.claim, buffer: Buffer::Empty }
+        Self { body, timer: sleep(deadline), limit, claim: admitted.claim, buffer: Buffer::Empty }
     }
 }
 
@@ -77,14 +81,7 @@ where
         if let Poll::Ready(received) = self.as_mut().poll_frames(cx) {
             return Poll::Ready(received);
         }
-        let mut this = self.project();
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep(*this.deadline)));
-        }
-        match this.timer.as_pin_mut() {
-            Some(timer) => timer.poll(cx).map(|()| Err(RejectionKind::BodyTooSlow.into())),
-            None => Poll::Pending,
-        }
+        self.project().timer.poll(cx).map(|()| Err(RejectionKind::BodyTooSlow.into()))
     }
 }
 

@@ -1,4 +1,11 @@
 //! A real axum server on a loopback socket, with everything a network can do to it.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 #![cfg(feature = "axum")]
 
 mod support;

@@ -1,4 +1,11 @@
 //! A body is received whole, within bounds, and handed on byte for byte.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 mod support;
 
@@ -176,4 +183,12 @@ async fn a_dropped_call_never_reaches_the_inner_service() {
 
 async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
     std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// A wiring mistake shows at the first call, not at the first slow one.
+#[test]
+#[should_panic(expected = "no reactor running")]
+fn a_call_outside_a_tokio_runtime_panics_at_once() {
+    let mut service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+    let _future = tower::Service::call(&mut service, support::signed(SMALL));
 }

@@ -1,4 +1,11 @@
 //! Inqud's delivery contract: exactly 200, and what a handler may say.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 mod support;
 

@@ -1,4 +1,11 @@
 //! What an authentic body may say: one JSON object, read without loss.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 mod support;
 

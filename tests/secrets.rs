@@ -1,4 +1,11 @@
 //! Secrets cannot be empty, are never printed, and rotate while the server runs.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 mod support;
 

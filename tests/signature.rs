@@ -1,5 +1,11 @@
 //! Only a body with the right digest gets in.
-#![allow(clippy::arithmetic_side_effects, reason = "a test may overflow")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 mod support;
 
