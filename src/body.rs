@@ -4,7 +4,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
 use pin_project_lite::pin_project;
 
 pin_project! {
@@ -25,14 +24,14 @@ pin_project! {
 pin_project! {
     #[project = KindProj]
     enum Kind<B> {
-        Held { bytes: Full<Bytes> },
+        Held { bytes: Option<Bytes> },
         AsItCame { #[pin] body: B },
     }
 }
 
 impl<B> WebhookBody<B> {
     pub(crate) fn held(bytes: Bytes) -> Self {
-        Self { kind: Kind::Held { bytes: Full::new(bytes) } }
+        Self { kind: Kind::Held { bytes: (!bytes.is_empty()).then_some(bytes) } }
     }
 
     pub(crate) fn as_it_came(body: B) -> Self {
@@ -49,8 +48,7 @@ impl<B: Body> Body for WebhookBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         Poll::Ready(match self.project().kind.project() {
-            KindProj::Held { bytes } => ready!(Pin::new(bytes).poll_frame(cx))
-                .map(|frame| frame.map_err(|never| match never {})),
+            KindProj::Held { bytes } => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             KindProj::AsItCame { body } => {
                 ready!(body.poll_frame(cx)).map(|frame| Ok(frame?.map_data(into_bytes)))
             }
@@ -59,14 +57,17 @@ impl<B: Body> Body for WebhookBody<B> {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Held { bytes } => bytes.is_end_stream(),
+            Kind::Held { bytes } => bytes.is_none(),
             Kind::AsItCame { body } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Held { bytes } => bytes.size_hint(),
+            Kind::Held { bytes } => {
+                let len = bytes.as_ref().map_or(0, Bytes::len);
+                u64::try_from(len).map_or_else(|_| SizeHint::new(), SizeHint::with_exact)
+            }
             Kind::AsItCame { body } => body.size_hint(),
         }
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use http_body_util::LengthLimitError;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_http::timeout::TimeoutError;
@@ -123,18 +122,15 @@ where
     }
 }
 
-/// A limit or a timeout of a layer outside shows up as an error of the body.
+/// A timeout of a layer outside shows up as an error of the body.
 fn unreadable(error: BoxError) -> Rejection {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
-    let mut kind = RejectionKind::BodyUnreadable;
-    while let Some(error) = cause {
-        if error.is::<TimeoutError>() {
-            kind = RejectionKind::BodyTooSlow;
-        } else if error.is::<LengthLimitError>() {
-            kind = RejectionKind::BodyTooLarge;
-        }
-        cause = error.source();
-    }
+    let first: &(dyn Error + 'static) = &*error;
+    let mut causes = std::iter::successors(Some(first), |&error| error.source());
+    let kind = if causes.any(|error| error.is::<TimeoutError>()) {
+        RejectionKind::BodyTooSlow
+    } else {
+        RejectionKind::BodyUnreadable
+    };
     Rejection::caused_by(kind, error)
 }
 

@@ -120,21 +120,33 @@ async fn endless_empty_frames_end_at_the_deadline() {
     assert_eq!(response.status(), 408);
 }
 
-/// What the limits of layers outside make of a body is told apart from a broken connection.
+/// What a timeout of tower-http outside makes of a body is told apart from a broken connection, also
+/// when axum-core has wrapped it.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_a_layer_outside_is_recognised() {
+    use tower_http::timeout::TimeoutBody;
+
+    let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+    let stalled = || TimeoutBody::new(Duration::from_secs(1), Script::new([Step::Stall]));
+    let response = call(service.clone(), signed_as(REQUEST, Box::pin(stalled()))).await;
+    assert_eq!(response.status(), 408);
+    let wrapped = axum::body::Body::new(Box::pin(stalled()));
+    let response = call(service, signed_as(REQUEST, wrapped)).await;
+    assert_eq!(response.status(), 408);
+    let rejection = response.extensions().get::<Rejection>().unwrap();
+    assert_eq!(rejection.kind(), RejectionKind::BodyTooSlow);
+}
+
+/// A limit outside is not: its error is of a crate that this one does not depend on.
 #[tokio::test]
-async fn a_limit_or_timeout_of_a_layer_outside_is_recognised() {
+async fn a_limit_of_a_layer_outside_is_an_unreadable_body() {
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
     let limited = http_body_util::Limited::new(Script::new([Step::data(REQUEST)]), 100);
-    let response = call(service.clone(), signed_as(REQUEST, limited)).await;
-    assert_eq!(response.status(), 413);
-
-    // As axum-core wraps it.
-    let limited = http_body_util::Limited::new(Script::new([Step::data(REQUEST)]), 100);
-    let wrapped = axum::body::Body::new(limited);
-    let response = call(service, signed_as(REQUEST, wrapped)).await;
-    assert_eq!(response.status(), 413);
+    let response = call(service, signed_as(REQUEST, limited)).await;
+    assert_eq!(response.status(), 400);
     let rejection = response.extensions().get::<Rejection>().unwrap();
-    assert_eq!(rejection.kind(), RejectionKind::BodyTooLarge);
+    let source = std::error::Error::source(rejection).unwrap();
+    assert!(source.is::<http_body_util::LengthLimitError>());
 }
 
 #[tokio::test]
