@@ -12,6 +12,8 @@ pub enum ConfigError {
     SecretHasWhitespaceAround,
     /// There is no secret in the list.
     NoSecrets,
+    /// A path that no request has: it has to begin with `/`, and has no query.
+    PathImpossible,
 }
 
 impl fmt::Display for ConfigError {
@@ -25,6 +27,10 @@ impl fmt::Display for ConfigError {
                  trim it, or use Secret::verbatim if it belongs to the secret"
             }
             Self::NoSecrets => "there is no web hook secret to verify with: give at least one",
+            Self::PathImpossible => {
+                "no request has this path: give it as it stands in the web hook's link, from the \
+                 first `/` after the host, without a query"
+            }
         })
     }
 }

@@ -38,6 +38,7 @@ pin_project! {
     enum State<S, F, B> {
         Receiving { #[pin] receive: Receive<B>, call: Option<Call<S>> },
         Calling { #[pin] future: F },
+        Passing { #[pin] future: F },
         Refused { response: Option<Response<Bytes>> },
     }
 }
@@ -58,6 +59,11 @@ impl<S, F, B, T> ResponseFuture<S, F, B, T> {
     ) -> Self {
         let call = Some(Call { parts, service, config });
         Self { state: State::Receiving { receive, call }, event: PhantomData }
+    }
+
+    /// A call that is no web hook.
+    pub(crate) fn passing(future: F) -> Self {
+        Self { state: State::Passing { future }, event: PhantomData }
     }
 
     pub(crate) fn refused(response: Response<Bytes>) -> Self {
@@ -98,6 +104,10 @@ where
                     return Poll::Ready(
                         Ok(ack::acknowledge(response).map(WebhookBody::as_it_came)),
                     );
+                }
+                StateProj::Passing { future } => {
+                    let response = ready!(future.poll(cx))?;
+                    return Poll::Ready(Ok(response.map(WebhookBody::as_it_came)));
                 }
                 StateProj::Refused { response } => {
                     let response = response.take().expect(POLLED_AFTER_COMPLETION);

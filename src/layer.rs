@@ -4,21 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Response, Uri};
 use tower_layer::Layer;
 
-use crate::contract;
 use crate::rejection::Rejection;
 use crate::service::WebhookService;
 use crate::signature::Verifier;
+use crate::{ConfigError, contract};
 
 /// Verifies, decodes and acknowledges Inqud's web hooks, in front of any service.
 ///
 /// `T` is what the body is decoded into: [`PaymentRequest`](crate::PaymentRequest) for the Request
 /// web hook, or a type of your own that is `DeserializeOwned + Send + Sync + 'static`.
 ///
-/// For each call:
+/// For each call, or for those to [a path](Self::path) only:
 ///
 /// 1. What the head shows to be wrong is refused before the body is read: the method, the digest
 ///    header, a `Content-Length` over the limit, a `Content-Encoding`.
@@ -65,6 +66,8 @@ pub struct WebhookLayer<T> {
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) trust: Trust,
+    /// All of them if there is none.
+    paths: Vec<PathAndQuery>,
     pub(crate) body_limit: usize,
     pub(crate) body_deadline: Duration,
     pub(crate) source: Option<Arc<SourceFn>>,
@@ -98,6 +101,7 @@ impl<T> WebhookLayer<T> {
         Self {
             config: Config {
                 trust,
+                paths: Vec::new(),
                 body_limit: BODY_LIMIT,
                 body_deadline: contract::PATIENCE,
                 source: None,
@@ -106,6 +110,45 @@ impl<T> WebhookLayer<T> {
             },
             event: PhantomData,
         }
+    }
+
+    /// Limits the layer to requests to `path`, as in `/webhooks/inqud/request`. Call it again for
+    /// more of them. Unless set, every request is taken for a web hook.
+    ///
+    /// All other requests go to the inner service as they came: the body is neither read nor held,
+    /// trailers and extensions stay, and the response is not touched. So the layer can wrap a whole
+    /// server that has other things to do, such as gRPC. Where a router can put it on one route, that
+    /// is simpler.
+    ///
+    /// # Security
+    ///
+    /// The path is compared exactly, with that of the request's URI as the layer sees it: within
+    /// axum's `Router::nest`, that is the rest of it. A request to `/webhooks/inqud/request/` is not
+    /// one to `/webhooks/inqud/request`, and passes unverified. This is no hole as long as the handler
+    /// demands a [`Webhook<T>`](crate::Webhook), which only this layer makes.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::PathImpossible`] if no request can have this path, so that each web hook would
+    /// pass unverified.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_inqud::{PaymentRequest, Secret, WebhookLayer};
+    ///
+    /// let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?)
+    ///     .path("/webhooks/inqud/request")?;
+    /// assert!(webhooks.path("webhooks/inqud/request").is_err());
+    /// # Ok::<_, tower_inqud::ConfigError>(())
+    /// ```
+    pub fn path(mut self, path: &str) -> Result<Self, ConfigError> {
+        let path = PathAndQuery::try_from(path)
+            .ok()
+            .filter(|parsed| path.starts_with('/') && parsed.path() == path)
+            .ok_or(ConfigError::PathImpossible)?;
+        self.config.paths.push(path);
+        Ok(self)
     }
 
     /// The largest body that is accepted, in bytes: 256 KiB unless set.
@@ -191,6 +234,11 @@ impl<T> WebhookLayer<T> {
 }
 
 impl Config {
+    /// Whether requests to this URI are web hooks.
+    pub(crate) fn takes(&self, uri: &Uri) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|path| path.path() == uri.path())
+    }
+
     /// The one way out for every refusal.
     #[cold]
     pub(crate) fn refuse(&self, rejection: Rejection, request: &Parts) -> Response<Bytes> {
@@ -233,6 +281,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("trust", &self.trust)
+            .field("paths", &self.paths)
             .field("body_limit", &self.body_limit)
             .field("body_deadline", &self.body_deadline)
             .field("source", &self.source.is_some())

@@ -44,6 +44,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if !self.config.takes(request.uri()) {
+            return ResponseFuture::passing(self.inner.call(request.map(WebhookBody::as_it_came)));
+        }
         let (mut parts, body) = request.into_parts();
         let admitted = match admit(&self.config, &mut parts) {
             Ok(admitted) => admitted,
