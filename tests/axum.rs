@@ -6,7 +6,6 @@
     clippy::unwrap_used,
     reason = "clippy.toml does not reach the helpers of tests"
 )]
-#![cfg(feature = "axum")]
 
 mod support;
 

@@ -1,0 +1,118 @@
+//! hyper alone: HTTP/1.1 and HTTP/2 on one port, a limit for slow heads, and a graceful shutdown.
+//!
+//! ```text
+//! cargo run --example hyper            # serves until Ctrl-C
+//! cargo run --example hyper -- once    # sends itself a web hook, shuts down and ends
+//! ```
+//!
+//! The secret is taken from `INQUD_WEBHOOK_SECRET`, the address from `LISTEN`.
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
+
+use std::convert::Infallible;
+use std::env;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tower::ServiceBuilder;
+use tower_inqud::{
+    Ack, PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, contract, sign,
+};
+
+const WEBHOOK: &str = "/webhooks/inqud/request";
+
+async fn on_request(
+    request: Request<WebhookBody<Incoming>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    // Requests to other paths come here too, as they were sent.
+    let Some(webhook) = request.extensions().get::<Webhook<PaymentRequest>>() else {
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        return Ok(response);
+    };
+    println!("  a web hook: {} is {}", webhook.id, webhook.status);
+    Ok(Ack::Done.into())
+}
+
+async fn serve(
+    listener: TcpListener,
+    secret: Secret,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let service = ServiceBuilder::new()
+        .layer(WebhookLayer::<PaymentRequest>::new(secret).path(WEBHOOK)?)
+        .service_fn(on_request);
+    let service = TowerToHyperService::new(service);
+
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    // The layer limits the time of a body. The time of a head is for the server to limit.
+    server.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5));
+    server.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
+
+    let graceful = GracefulShutdown::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let (stream, _) = tokio::select! {
+            accepted = listener.accept() => accepted?,
+            () = &mut shutdown => break,
+        };
+        let connection = server.serve_connection(TokioIo::new(stream), service.clone());
+        tokio::spawn(graceful.watch(connection.into_owned()));
+    }
+    // What has begun is answered; a client that keeps its connection open has a second left.
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => println!("all connections ended"),
+        () = tokio::time::sleep(Duration::from_secs(1)) => println!("some connections were cut"),
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let secret = match env::var("INQUD_WEBHOOK_SECRET") {
+        Ok(secret) => Secret::new(secret)?,
+        Err(_) => Secret::new("secret_value")?, // a demonstration secret, which everybody knows
+    };
+    let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    println!("listening on http://{address}");
+
+    if env::args().nth(1).as_deref() == Some("once") {
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let shutdown = async { _ = stopped.await };
+        let server = tokio::spawn(serve(listener, secret.clone(), shutdown));
+        play(address, &secret).await?;
+        _ = stop.send(());
+        return server.await?;
+    }
+    let ctrl_c = async { _ = tokio::signal::ctrl_c().await };
+    serve(listener, secret, ctrl_c).await
+}
+
+async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+    for (version, http2) in [("HTTP/1.1", false), ("HTTP/2", true)] {
+        let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
+        let request = Request::post(format!("http://{address}{WEBHOOK}"))
+            .header(contract::DIGEST_HEADER, sign(secret, body.as_bytes()))
+            .body(Full::<Bytes>::from(body))?;
+        let status = client.request(request).await?.status();
+        println!("a signed web hook over {version} was answered {status}");
+        if status != contract::ACKNOWLEDGED {
+            return Err("not as it should be".into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! gRPC and a web hook on one port, with tonic.
+//!
+//! ```text
+//! cargo run --features axum --example tonic             # the layer around the whole server
+//! cargo run --features axum --example tonic -- beside   # the layer on a route beside tonic's
+//! ```
+//!
+//! Either way it makes one gRPC call and sends one signed web hook to itself, prints the answers and
+//! ends; with a last argument `serve` it goes on serving instead. The address is taken from `LISTEN`.
+//!
+//! What is verified is the web hook's route, and nothing else: gRPC calls pass as they came.
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
+
+use std::env;
+use std::error::Error;
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::routing::post;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Endpoint, Server};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tower_inqud::{Ack, PaymentRequest, Secret, Webhook, WebhookLayer, contract, sign};
+
+const WEBHOOK: &str = "/webhooks/inqud/request";
+
+async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
+    println!("  a web hook: {} is {}", request.id, request.status);
+    Ack::Done
+}
+
+/// Any gRPC service; here the health service that comes with tonic.
+fn grpc() -> Routes {
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    Routes::new(health)
+}
+
+/// tonic answers an unknown path with HTTP status 200 and a gRPC status beside it. Inqud would take
+/// that for an acknowledgement: with a wrong link, every payment would be lost. gRPC clients read a
+/// plain 404 as "unimplemented" just as well.
+async fn not_found() -> StatusCode {
+    StatusCode::NOT_FOUND
+}
+
+/// One layer around everything, limited to the web hook's path.
+///
+/// tonic serves HTTP/2 only, unless told to accept HTTP/1.1, which Inqud may use.
+async fn around(listener: TcpListener, secret: Secret) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let webhooks = WebhookLayer::<PaymentRequest>::new(secret).path(WEBHOOK)?;
+    let router = grpc().into_axum_router().route(WEBHOOK, post(on_request)).fallback(not_found);
+    Server::builder()
+        .accept_http1(true)
+        .layer(webhooks)
+        .add_routes(Routes::from(router))
+        .serve_with_incoming(TcpIncoming::from(listener))
+        .await?;
+    Ok(())
+}
+
+/// A route of axum's beside tonic's. The simpler way, where axum may serve.
+async fn beside(listener: TcpListener, secret: Secret) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let webhooks = WebhookLayer::<PaymentRequest>::new(secret);
+    let router = grpc()
+        .into_axum_router()
+        .route(WEBHOOK, post(on_request).layer(webhooks))
+        .fallback(not_found);
+    axum::serve(listener, router).await?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let secret = match env::var("INQUD_WEBHOOK_SECRET") {
+        Ok(secret) => Secret::new(secret)?,
+        Err(_) => Secret::new("secret_value")?, // a demonstration secret, which everybody knows
+    };
+    let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    println!("listening on http://{address}");
+
+    let server = if arguments.iter().any(|argument| argument == "beside") {
+        tokio::spawn(beside(listener, secret.clone()))
+    } else {
+        tokio::spawn(around(listener, secret.clone()))
+    };
+    play(address, &secret).await?;
+    if arguments.iter().any(|argument| argument == "serve") {
+        server.await??;
+    }
+    Ok(())
+}
+
+async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let channel = Endpoint::try_from(format!("http://{address}"))?.connect().await?;
+    let mut client = HealthClient::new(channel);
+    let health = client.check(HealthCheckRequest::default()).await?.into_inner();
+    println!("grpc.health.v1.Health/Check answered {:?}", health.status());
+
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+    let right = sign(secret, body.as_bytes());
+    let forged = sign(secret, b"another body");
+    for (what, path, digest, expected) in [
+        ("a signed web hook", WEBHOOK, right, StatusCode::OK),
+        ("a forged web hook", WEBHOOK, forged, StatusCode::UNAUTHORIZED),
+        ("a web hook to a wrong path", "/webhook", right, StatusCode::NOT_FOUND),
+    ] {
+        let request = Request::post(format!("http://{address}{path}"));
+        let request = request.header(contract::DIGEST_HEADER, digest).body(Body::from(body))?;
+        let status = client.request(request).await?.status();
+        println!("{what} was answered {status}");
+        if status != expected {
+            return Err("not as it should be".into());
+        }
+    }
+    Ok(())
+}
