@@ -54,6 +54,14 @@
 //! 3. Handle each [`delivery_key`](Notification::delivery_key) once, and let only what
 //!    [`supersedes`](Notification::supersedes) change a state. A final status can still change.
 //!
+//! # Servers
+//!
+#![cfg_attr(
+    doc,
+    doc = "[`guide::servers`] shows how the layer is put in front of axum, tonic, hyper, AWS Lambda,"
+)]
+#![cfg_attr(doc, doc = "warp, poem and salvo, and its place among other layers.")]
+//!
 //! # Features
 //!
 //! None is on by default; each only adds.
@@ -78,6 +86,8 @@ pub mod danger;
 mod decode;
 mod event;
 mod future;
+#[cfg(any(doc, all(doctest, feature = "axum")))]
+pub mod guide;
 mod layer;
 mod receive;
 mod rejection;

@@ -1,23 +1,5 @@
 //! Signatures: secrets, digests, and the proof that a body carries the right one.
 //!
-//! Inqud sends `X-Payload-Digest`: 40 lowercase hexadecimal digits, the HMAC-SHA1 of the raw body
-//! under the web hook's secret (confirmed by Inqud's documentation, with a vector that the tests of
-//! this crate recompute). The header is there only if the merchant has set a secret (confirmed).
-//!
-//! A [`Verifier`] needs no server. It is what the layer uses, and it serves a queue consumer or a
-//! test just as well:
-//!
-//! ```
-//! use tower_inqud::{PaymentRequest, Secret, Verifier, sign};
-//!
-//! let secret = Secret::new("secret_value")?;
-//! let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
-//! let digest = sign(&secret, body.as_bytes()).to_string();
-//!
-//! let webhook = Verifier::new(secret).verify(&digest, body)?.decode::<PaymentRequest>()?;
-//! assert!(webhook.is_paid());
-//! # Ok::<_, Box<dyn std::error::Error>>(())
-//! ```
 
 mod algorithm;
 mod digest;
@@ -61,7 +43,23 @@ pub fn sign(secret: &Secret, body: &[u8]) -> Digest {
 
 /// How a signature is checked: against which secrets, with which algorithm, from which header.
 ///
-/// A [`Secret`] or [`Secrets`] turns into one wherever a verifier is asked for.
+/// Inqud sends `X-Payload-Digest`: 40 lowercase hexadecimal digits, the HMAC-SHA1 of the raw body
+/// under the web hook's secret, and only if the merchant has set one (confirmed).
+///
+/// A [`Secret`] or [`Secrets`] turns into a verifier wherever the layer asks for one. It needs no
+/// server, and serves a queue consumer or a test just as well:
+///
+/// ```
+/// use tower_inqud::{PaymentRequest, Secret, Verifier, sign};
+///
+/// let secret = Secret::new("secret_value")?;
+/// let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+/// let digest = sign(&secret, body.as_bytes()).to_string();
+///
+/// let webhook = Verifier::new(secret).verify(&digest, body)?.decode::<PaymentRequest>()?;
+/// assert!(webhook.is_paid());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Verifier {
     secrets: Secrets,

@@ -1,0 +1,237 @@
+//! Under a `ServiceBuilder`, the place of a layer matters; each test shows why.
+#![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
+
+mod support;
+
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Request, Response};
+use http_body_util::Full;
+use support::{Inner, SMALL, Script, Step, call, digest, layer, signed, signed_as};
+use tower::limit::ConcurrencyLimitLayer;
+use tower::load_shed::LoadShedLayer;
+use tower::load_shed::error::Overloaded;
+use tower::timeout::error::Elapsed;
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tower_http::trace::TraceLayer;
+use tower_inqud::{PaymentRequest, Rejection, RejectionKind, WebhookBody, contract};
+
+type Event = PaymentRequest;
+
+fn stalled() -> Request<Script> {
+    signed_as(SMALL, Script::new([Step::Stall]))
+}
+
+fn whole() -> Request<Script> {
+    signed_as(SMALL, Script::new([Step::data(SMALL)]))
+}
+
+fn kind<B>(response: &Response<B>) -> Option<RejectionKind> {
+    response.extensions().get::<Rejection>().map(Rejection::kind)
+}
+
+/// A tracing layer that logs all headers, as `DefaultMakeSpan::include_headers(true)` does.
+macro_rules! logging {
+    ($log:ident) => {{
+        let log = Arc::clone(&$log);
+        TraceLayer::new_for_http().make_span_with(move |request: &Request<_>| {
+            log.lock().unwrap().push_str(&format!("{:?}", request.headers()));
+            tower_http::trace::DefaultMakeSpan::new().make_span(request)
+        })
+    }};
+}
+use tower_http::trace::MakeSpan as _;
+
+#[tokio::test]
+async fn trace_is_outside_and_the_digest_is_hidden_from_it() {
+    let log = Arc::new(Mutex::new(String::new()));
+    let inner = Inner::<Event>::new();
+    let logged = || std::mem::take(&mut *log.lock().unwrap());
+
+    // Inside, the digest is hidden already, but refusals are not seen.
+    let inside =
+        ServiceBuilder::new().layer(layer::<Event>()).layer(logging!(log)).service(inner.clone());
+    call(inside.clone(), signed(SMALL)).await;
+    let text = logged();
+    assert!(text.contains("Sensitive") && !text.contains(&digest(SMALL)), "{text}");
+    call(inside, Request::post("/").body(Full::<Bytes>::default()).unwrap()).await;
+    assert_eq!(logged(), "");
+
+    // Outside, all is seen, and it has to be hidden first.
+    let hide = SetSensitiveRequestHeadersLayer::new([contract::DIGEST_HEADER]);
+    let outside = ServiceBuilder::new()
+        .layer(hide)
+        .layer(logging!(log))
+        .layer(layer::<Event>())
+        .service(inner.clone());
+    call(outside, signed(SMALL)).await;
+    let text = logged();
+    assert!(text.contains("Sensitive") && !text.contains(&digest(SMALL)), "{text}");
+
+    let careless =
+        ServiceBuilder::new().layer(logging!(log)).layer(layer::<Event>()).service(inner);
+    call(careless, signed(SMALL)).await;
+    assert!(logged().contains(&digest(SMALL)), "which is why");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_outside_bounds_the_bodies_in_flight_and_sheds_the_rest() {
+    let service = ServiceBuilder::new()
+        .layer(LoadShedLayer::new())
+        .layer(ConcurrencyLimitLayer::new(1))
+        .layer(layer::<Event>())
+        .service(Inner::<Event>::new());
+    let first = tokio::spawn(service.clone().oneshot(stalled()));
+    tokio::task::yield_now().await;
+    let error = service.clone().oneshot(whole()).await.unwrap_err();
+    assert!(error.is::<Overloaded>());
+    assert_eq!(first.await.unwrap().unwrap().status(), 408);
+    assert_eq!(service.oneshot(whole()).await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_inside_is_held_by_a_stalled_body_too() {
+    let service = ServiceBuilder::new()
+        .layer(layer::<Event>())
+        .layer(LoadShedLayer::new())
+        .layer(ConcurrencyLimitLayer::new(1))
+        .service(Inner::<Event>::new());
+    let first = tokio::spawn(service.clone().oneshot(stalled()));
+    tokio::task::yield_now().await;
+    let error = service.clone().oneshot(whole()).await.unwrap_err();
+    assert!(error.is::<Overloaded>(), "the error of the inner service, as it is");
+    // A forged head never gets that far, and is refused although there is no permit.
+    let mut forged = whole();
+    forged.headers_mut().clear();
+    assert_eq!(kind(&service.oneshot(forged).await.unwrap()), Some(RejectionKind::DigestMissing));
+    assert_eq!(first.await.unwrap().unwrap().status(), 408);
+}
+
+#[tokio::test]
+async fn a_buffer_works_outside_and_inside() {
+    let inner = Inner::<Event>::new();
+    let outside = ServiceBuilder::new().buffer(4).layer(layer::<Event>()).service(inner.clone());
+    let inside = ServiceBuilder::new().layer(layer::<Event>()).buffer(4).service(inner.clone());
+    for _ in 0..8 {
+        assert_eq!(call(outside.clone(), whole()).await.status(), 200);
+        assert_eq!(call(inside.clone(), whole()).await.status(), 200);
+    }
+    assert_eq!(inner.calls(), 16);
+}
+
+/// Inside it is the handler's own; outside it counts the body too.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_counts_what_is_inside_of_it() {
+    let slow = || {
+        service_fn(async |_: Request<WebhookBody<Script>>| {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Ok::<_, Infallible>(Response::new(String::new()))
+        })
+    };
+    let inside = ServiceBuilder::new()
+        .layer(layer::<Event>())
+        .timeout(Duration::from_secs(3))
+        .service(slow());
+    assert!(inside.clone().oneshot(whole()).await.unwrap_err().is::<Elapsed>());
+    // A body is not hurried by it.
+    assert_eq!(inside.oneshot(stalled()).await.unwrap().status(), 408);
+
+    let outside = ServiceBuilder::new()
+        .timeout(Duration::from_secs(8))
+        .layer(layer::<Event>())
+        .service(slow());
+    assert_eq!(outside.clone().oneshot(whole()).await.unwrap().status(), 200);
+    assert!(outside.oneshot(stalled()).await.unwrap_err().is::<Elapsed>());
+}
+
+#[derive(Debug)]
+struct Touchy;
+
+impl<'de> serde::Deserialize<'de> for Touchy {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("a type of the merchant's own that panics")
+    }
+}
+
+/// A panic that becomes a 500 is sent again; one that ends the connection is, too.
+#[tokio::test]
+async fn catch_panic_outside_catches_the_events_type_too() {
+    let outside = ServiceBuilder::new()
+        .layer(CatchPanicLayer::new())
+        .layer(layer::<Touchy>())
+        .service(Inner::<Touchy>::new());
+    assert_eq!(call(outside, signed(SMALL)).await.status(), 500);
+
+    let panics = service_fn(async |request: Request<WebhookBody<Full<Bytes>>>| {
+        assert!(request.headers().is_empty(), "a handler that panics");
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let inside =
+        ServiceBuilder::new().layer(layer::<Event>()).layer(CatchPanicLayer::new()).service(panics);
+    assert_eq!(call(inside, signed(SMALL)).await.status(), 500);
+
+    let inside = ServiceBuilder::new()
+        .layer(layer::<Touchy>())
+        .layer(CatchPanicLayer::new())
+        .service(Inner::<Touchy>::new());
+    let task = tokio::spawn(async move { call(inside, signed(SMALL)).await });
+    assert!(task.await.unwrap_err().is_panic(), "out of its reach");
+}
+
+/// The digest is over the bytes as sent.
+#[tokio::test]
+async fn decompression_has_no_place_in_front_of_the_layer() {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(SMALL.as_bytes()).unwrap();
+    let gzip = encoder.finish().unwrap();
+    let compressed = |signed: &[u8]| {
+        let mut request = support::signed(gzip.clone());
+        let headers = request.headers_mut();
+        headers.insert(contract::DIGEST_HEADER, digest(signed).parse().unwrap());
+        headers.insert("content-encoding", "gzip".parse().unwrap());
+        request
+    };
+
+    let outside = ServiceBuilder::new()
+        .layer(RequestDecompressionLayer::new())
+        .layer(layer::<Event>())
+        .service(Inner::<Event>::new());
+    let response = outside.clone().oneshot(compressed(&gzip)).await.unwrap();
+    assert_eq!(response.status(), 401, "it took away what was signed");
+    let response = outside.oneshot(signed(SMALL)).await.unwrap();
+    assert_eq!(response.status(), 200, "and is harmless where nothing is compressed");
+
+    let inside = ServiceBuilder::new()
+        .layer(layer::<Event>())
+        .layer(RequestDecompressionLayer::new())
+        .service(service_fn(async |_: Request<_>| {
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        }));
+    let response = inside.oneshot(compressed(&gzip)).await.unwrap();
+    assert_eq!(kind(&response), Some(RejectionKind::EncodingNotSupported));
+}
+
+/// The recommended order, whole.
+#[tokio::test]
+async fn the_documented_order_works() {
+    let headers: [HeaderName; 1] = [contract::DIGEST_HEADER];
+    let service = ServiceBuilder::new()
+        .layer(SetSensitiveRequestHeadersLayer::new(headers))
+        .layer(TraceLayer::new_for_http())
+        .layer(CatchPanicLayer::new())
+        .layer(LoadShedLayer::new())
+        .layer(ConcurrencyLimitLayer::new(64))
+        .layer(layer::<Event>())
+        .timeout(Duration::from_secs(9))
+        .service(Inner::<Event>::new());
+    let response = service.clone().oneshot(whole()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(service.oneshot(signed_as("", Script::default())).await.unwrap().status(), 400);
+}
