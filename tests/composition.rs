@@ -1,5 +1,9 @@
 //! Under a `ServiceBuilder`, the place of a layer matters; each test shows why.
-#![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 mod support;
 

@@ -1,5 +1,9 @@
 //! gRPC on the same port: it passes the layer untouched, while web hooks come and go.
-#![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 mod support;
 

@@ -1,5 +1,4 @@
 //! Signatures: secrets, digests, and the proof that a body carries the right one.
-//!
 
 mod algorithm;
 mod digest;
