@@ -1,0 +1,294 @@
+//! What holds for any input, tried with many.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use support::{Inner, Script, Step, call, digest, layer, secret, signed_as};
+use tower::Layer;
+use tower_inqud::{
+    Algorithm, Amount, Notification, PaymentRequest, Rejection, RejectionKind, Secret, Verifier,
+};
+
+fn run<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(future)
+}
+
+/// The kind of the refusal, or what the inner service was called with.
+fn verdict(bytes: &[u8], body: Script, limit: usize) -> Result<Vec<u8>, RejectionKind> {
+    let inner = Inner::<serde_json::Map<String, serde_json::Value>>::new();
+    let service = layer::<serde_json::Map<_, _>>().body_limit(limit).layer(inner.clone());
+    let response = run(call(service, signed_as(bytes, body)));
+    match response.extensions().get::<Rejection>() {
+        Some(rejection) => {
+            assert_eq!(inner.calls(), 0);
+            Err(rejection.kind())
+        }
+        None => {
+            assert_eq!(inner.calls(), 1);
+            Ok(inner.seen()[0].raw_body().to_vec())
+        }
+    }
+}
+
+/// Cuts at these places, with pauses and empty frames between.
+fn cut(bytes: &[u8], places: &[Index]) -> Script {
+    let mut places: Vec<_> = places.iter().map(|place| place.index(bytes.len() + 1)).collect();
+    places.extend([0, bytes.len()]);
+    places.sort_unstable();
+    let mut steps = Vec::new();
+    for pair in places.windows(2) {
+        steps.push(Step::data(&bytes[pair[0]..pair[1]]));
+        if pair[0] % 2 == 0 {
+            steps.push(Step::Wake);
+        }
+    }
+    Script::new(steps)
+}
+
+/// JSON, nearly JSON, and anything.
+fn any_body() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        any_request().prop_map(String::into_bytes),
+        any_request().prop_flat_map(|json| {
+            let len = json.len();
+            (Just(json.into_bytes()), 0..len).prop_map(|(mut json, at)| {
+                json.truncate(at);
+                json
+            })
+        }),
+        prop::collection::vec(any::<u8>(), 0..300),
+    ]
+}
+
+fn any_amount() -> impl Strategy<Value = String> {
+    let integer = prop_oneof![Just("0".to_owned()), "[1-9][0-9]{0,13}"];
+    (any::<bool>(), integer, prop::option::of("[0-9]{1,14}")).prop_map(
+        |(minus, integer, fraction)| {
+            let sign = if minus { "-" } else { "" };
+            let fraction = fraction.map_or_else(String::new, |digits| format!(".{digits}"));
+            format!("{sign}{integer}{fraction}")
+        },
+    )
+}
+
+fn any_status() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("WAITING_PAYMENT".to_owned()),
+        Just("PENDING_PAYMENT".to_owned()),
+        Just("CONFLICT".to_owned()),
+        Just("SUCCESS".to_owned()),
+        Just("EXPIRED".to_owned()),
+        Just("CANCELLED".to_owned()),
+        "[A-Z_]{1,12}",
+    ]
+}
+
+/// A Request as Inqud may send it, few ids and times, so that many meet.
+fn any_request() -> impl Strategy<Value = String> {
+    let text = prop::option::of(any::<String>());
+    let update = prop::option::of(0..4u8);
+    let amount = prop::option::of(any_amount());
+    let overpaid = prop::option::of(any::<bool>());
+    (0..2u8, any_status(), update, text, amount, overpaid).prop_map(
+        |(id, status, update, text, amount, overpaid)| {
+            let update = update.map(|second| format!("2026-11-22T10:00:0{second}.5Z"));
+            format!(
+                r#"{{"id":"CAPD-{id}","status":"{status}","lastUpdatedAt":{},"clientOrderId":{},"payAmount":{},"overpaid":{},"unknown":{{}}}}"#,
+                json(update),
+                json(text),
+                amount.as_deref().unwrap_or("null"),
+                json(overpaid),
+            )
+        },
+    )
+}
+
+/// What was sent, and what arrived of it: all, some of it twice, in any order.
+fn any_life() -> impl Strategy<Value = (Vec<String>, Vec<String>)> {
+    let repeats = prop::collection::vec(any::<Index>(), 0..20);
+    (prop::collection::vec(any_request(), 1..8), repeats).prop_flat_map(|(sent, repeats)| {
+        let mut arrived = sent.clone();
+        arrived.extend(repeats.iter().map(|which| which.get(&sent).clone()));
+        (Just(sent), Just(arrived).prop_shuffle())
+    })
+}
+
+fn json(value: impl serde::Serialize) -> String {
+    serde_json::to_string(&value).unwrap()
+}
+
+fn parse(json: &str) -> PaymentRequest {
+    serde_json::from_str(json).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn how_a_body_is_cut_never_changes_the_verdict(
+        body in any_body(),
+        places in prop::collection::vec(any::<Index>(), 0..20),
+        slack in 0..3usize,
+    ) {
+        let limit = (body.len() + 1).saturating_sub(slack);
+        let whole = verdict(&body, Script::new([Step::data(&body)]), limit);
+        let pieces = verdict(&body, cut(&body, &places), limit);
+        prop_assert_eq!(&whole, &pieces);
+        if body.len() > limit {
+            prop_assert_eq!(whole, Err(RejectionKind::BodyTooLarge));
+        } else if let Ok(seen) = whole {
+            prop_assert_eq!(seen, body);
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_of_the_body_is_a_mismatch(
+        mut body in prop::collection::vec(any::<u8>(), 1..300),
+        at in any::<Index>(),
+        bit in 0..8u8,
+    ) {
+        let right = digest(&body);
+        let at = at.index(body.len());
+        body[at] ^= 1 << bit;
+        let kind = Verifier::new(secret()).verify(right, body).unwrap_err().kind();
+        prop_assert_eq!(kind, RejectionKind::DigestMismatch);
+    }
+
+    #[test]
+    fn any_flipped_bit_of_the_digest_is_refused(
+        body in prop::collection::vec(any::<u8>(), 0..300),
+        at in 0..40usize,
+        bit in 0..8u8,
+    ) {
+        let mut text = digest(&body).into_bytes();
+        text[at] ^= 1 << bit;
+        let verdict = Verifier::new(secret()).verify(&text, body.clone());
+        if text.to_ascii_lowercase() == digest(&body).into_bytes() {
+            prop_assert!(verdict.is_ok(), "only the case of a letter was flipped");
+        } else {
+            let kind = verdict.unwrap_err().kind();
+            prop_assert!(
+                matches!(kind, RejectionKind::DigestMismatch | RejectionKind::DigestMalformed)
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_signed_verifies_and_only_with_its_secret(
+        key in prop::collection::vec(any::<u8>(), 1..200),
+        other in prop::collection::vec(any::<u8>(), 1..200),
+        body in prop::collection::vec(any::<u8>(), 0..300),
+        algorithm in prop::sample::select(
+            &[Algorithm::HmacSha1, Algorithm::HmacSha256, Algorithm::HmacSha512][..]
+        ),
+    ) {
+        let secret = Secret::verbatim(key.clone()).unwrap();
+        let digest = algorithm.sign(&secret, &body).to_string();
+        let verifier = Verifier::new(secret).algorithm(algorithm);
+        prop_assert!(verifier.verify(&digest, body.clone()).is_ok());
+
+        // HMAC pads a short key with zeros: those are the same key.
+        let padded = |key: &[u8]| {
+            let mut key = key.to_vec();
+            key.resize(key.len().max(128), 0);
+            key
+        };
+        prop_assume!(padded(&key) != padded(&other));
+        let verifier = Verifier::new(Secret::verbatim(other).unwrap()).algorithm(algorithm);
+        prop_assert!(verifier.verify(&digest, body).is_err());
+    }
+
+    #[test]
+    fn a_request_comes_back_equal(json in any_request()) {
+        let first = parse(&json);
+        let written = serde_json::to_string(&first).unwrap();
+        let second = parse(&written);
+        prop_assert_eq!(&second, &first);
+        prop_assert_eq!(serde_json::to_string(&second).unwrap(), written);
+    }
+
+    #[test]
+    fn an_amount_keeps_every_digit(text in any_amount()) {
+        let amount: Amount = text.parse().unwrap();
+        prop_assert_eq!(amount.to_string(), text.clone());
+        prop_assert_eq!(serde_json::to_string(&amount).unwrap(), text.clone());
+        let read: Amount = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(read.to_string(), text);
+    }
+
+    /// Whatever the text, it is read exactly or refused, and never a panic.
+    #[test]
+    fn an_amount_with_an_exponent_has_the_value_it_says(
+        digits in "[1-9][0-9]{0,9}",
+        fraction in "[0-9]{0,9}",
+        exponent in -40..40i32,
+    ) {
+        let point = if fraction.is_empty() { String::new() } else { format!(".{fraction}") };
+        let text = format!("{digits}{point}E{exponent}");
+        let Ok(amount) = text.parse::<Amount>() else {
+            // Only what needs more room than there is: 28 places, or 96 bits.
+            let places = fraction.trim_end_matches('0').len() as i32 - exponent;
+            let whole = digits.len() as i32 + exponent;
+            prop_assert!(places > 28 || whole > 28 || places.max(0) + whole > 28, "{}", text);
+            return Ok(());
+        };
+        // By another road: shift the point of the plain text.
+        let all = format!("{digits}{fraction}");
+        let point = digits.len() as i32 + exponent;
+        let plain = if point <= 0 {
+            format!("0.{}{all}", "0".repeat(point.unsigned_abs() as usize))
+        } else {
+            let point = point as usize;
+            let padded = format!("{all:0<point$}");
+            format!("{}.{}0", &padded[..point], &padded[point..])
+        };
+        let plain = plain.trim_end_matches('0').trim_end_matches('.');
+        prop_assert_eq!(amount, plain.parse().unwrap(), "{}", text);
+    }
+
+    #[test]
+    fn any_text_is_an_amount_or_an_error(text in "[-+0-9.eE ]{0,40}") {
+        _ = text.parse::<Amount>();
+    }
+
+    #[test]
+    fn supersedes_is_a_strict_order(
+        a in any_request(),
+        b in any_request(),
+        c in any_request(),
+    ) {
+        let (a, b, c) = (parse(&a), parse(&b), parse(&c));
+        prop_assert!(!a.supersedes(&a));
+        prop_assert!(!(a.supersedes(&b) && b.supersedes(&a)));
+        if a.supersedes(&b) && b.supersedes(&c) {
+            prop_assert!(a.supersedes(&c));
+        }
+        // It decides between any two notifications of one object.
+        if a.id == b.id && a.delivery_key() != b.delivery_key() {
+            prop_assert!(a.supersedes(&b) || b.supersedes(&a));
+        }
+    }
+
+    #[test]
+    fn any_order_and_any_repeats_end_in_the_same_state((sent, arrived) in any_life()) {
+        let state = |arrived: &[String]| {
+            let mut requests = BTreeMap::<String, PaymentRequest>::new();
+            for json in arrived {
+                let new = parse(json);
+                if requests.get(&new.id).is_none_or(|old| new.supersedes(old)) {
+                    requests.insert(new.id.clone(), new);
+                }
+            }
+            requests.into_values().map(|request| request.delivery_key()).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(state(&arrived), state(&sent));
+    }
+}
