@@ -167,7 +167,7 @@ mod inqud {
         secret: &Secret,
         shop: &Shop,
     ) -> Result<bool, Box<dyn Error>> {
-        let client = Client::builder(TokioExecutor::new()).build_http();
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
         println!("\nInqud's part, played against http://{address}{WEBHOOK}:\n");
         let mut table = Vec::new();
         for delivery in script(secret) {

@@ -104,7 +104,10 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error + Send + Sync>> {
     let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
     for (version, http2) in [("HTTP/1.1", false), ("HTTP/2", true)] {
-        let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http();
+        let client = Client::builder(TokioExecutor::new())
+            .http2_only(http2)
+            .pool_max_idle_per_host(0)
+            .build_http();
         let request = Request::post(format!("http://{address}{WEBHOOK}"))
             .header(contract::DIGEST_HEADER, sign(secret, body.as_bytes()))
             .body(Full::<Bytes>::from(body))?;

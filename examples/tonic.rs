@@ -104,7 +104,7 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error 
     let health = client.check(HealthCheckRequest::default()).await?.into_inner();
     println!("grpc.health.v1.Health/Check answered {:?}", health.status());
 
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
     let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
     let right = sign(secret, body.as_bytes());
     let forged = sign(secret, b"another body");

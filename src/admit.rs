@@ -5,7 +5,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::layer::{Config, Trust};
-use crate::rejection::{Rejection, RejectionKind};
+use crate::rejection::RejectionKind;
 use crate::signature::Claim;
 
 /// A head that nothing is wrong with.
@@ -14,22 +14,24 @@ pub(crate) struct Admitted {
     pub(crate) claim: Option<Claim>,
 }
 
-pub(crate) fn admit(config: &Config, parts: &mut Parts) -> Result<Admitted, Rejection> {
-    if parts.method != Method::POST {
-        return Err(RejectionKind::MethodNotAllowed.into());
-    }
-    if config.source.as_ref().is_some_and(|is_source| !is_source(parts)) {
-        return Err(RejectionKind::SourceNotAllowed.into());
-    }
+pub(crate) fn admit(config: &Config, parts: &mut Parts) -> Result<Admitted, RejectionKind> {
+    // First of all, for it hides the digest from whoever is shown the head of a refused request.
     let claim = match &config.trust {
-        Trust::Signed(verifier) => Some(verifier.claim_from(&mut parts.headers)?),
+        Trust::Signed(verifier) => Some(verifier.claim_from(&mut parts.headers)),
         Trust::Unsigned => None,
     };
+    if parts.method != Method::POST {
+        return Err(RejectionKind::MethodNotAllowed);
+    }
+    if config.source.as_ref().is_some_and(|is_source| !is_source(parts)) {
+        return Err(RejectionKind::SourceNotAllowed);
+    }
+    let claim = claim.transpose()?;
     if announces_more_than(config.body_limit, &parts.headers) {
-        return Err(RejectionKind::BodyTooLarge.into());
+        return Err(RejectionKind::BodyTooLarge);
     }
     if is_encoded(&parts.headers) {
-        return Err(RejectionKind::EncodingNotSupported.into());
+        return Err(RejectionKind::EncodingNotSupported);
     }
     Ok(Admitted { claim })
 }

@@ -8,11 +8,12 @@ use std::fmt;
 pub enum ConfigError {
     /// The secret is empty: anyone could sign with it.
     SecretEmpty,
-    /// The secret begins or ends with white space, which is nearly always a copying accident.
+    /// The secret begins or ends with white space, a byte order mark or a NUL, which is nearly always
+    /// a copying accident.
     SecretHasWhitespaceAround,
     /// There is no secret in the list.
     NoSecrets,
-    /// A path that no request has: it has to begin with `/`, and has no query.
+    /// A path that no request has: it has to begin with `/`, and has no query and no pattern in it.
     PathImpossible,
 }
 
@@ -23,13 +24,14 @@ impl fmt::Display for ConfigError {
                 "the web hook secret is empty: set the one that Inqud shows beside the web hook's link"
             }
             Self::SecretHasWhitespaceAround => {
-                "the web hook secret begins or ends with white space, perhaps a newline from a file: \
+                "the web hook secret begins or ends with white space, a byte order mark or a NUL, \
+                 perhaps a newline from a file: \
                  trim it, or use Secret::verbatim if it belongs to the secret"
             }
             Self::NoSecrets => "there is no web hook secret to verify with: give at least one",
             Self::PathImpossible => {
                 "no request has this path: give it as it stands in the web hook's link, from the \
-                 first `/` after the host, without a query"
+                 first `/` after the host, without a query or a pattern"
             }
         })
     }

@@ -28,13 +28,13 @@ pub const ACKNOWLEDGED: StatusCode = StatusCode::OK;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often Inqud tries again (confirmed).
-pub const MAX_RETRIES: usize = 10;
+pub const MAX_RETRIES: u32 = 10;
 
 /// The waits before each retry.
 ///
 /// Inferred: that they are minutes, and grow exponentially, is confirmed; the numbers are an older
 /// table of exactly ten steps.
-pub const RETRY_SCHEDULE: [Duration; MAX_RETRIES] = [
+pub const RETRY_SCHEDULE: &[Duration] = &[
     minutes(1),
     minutes(2),
     minutes(5),

@@ -21,7 +21,7 @@ pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Rejection
 #[cold]
 fn refuse_non_object(text: &str) -> Rejection {
     match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(_) => RejectionKind::UnexpectedShape.into(),
+        Ok(_) => Rejection::new(RejectionKind::UnexpectedShape),
         Err(error) => Rejection::caused_by(RejectionKind::NotJson, error),
     }
 }

@@ -50,13 +50,14 @@ use crate::{ConfigError, contract};
 ///
 /// The inner service that was ready is the one that is called. So what its readiness reserves, such
 /// as the permit of a `ConcurrencyLimit`, is held while the body arrives, for the
-/// [deadline](Self::body_deadline) at most. To keep stalled senders from taking the permits, put the
+/// [deadline](Self::body_deadline) at most. A call that is refused for its head leaves the service
+/// ready, and what is reserved with it, for the next call. To keep stalled senders from taking the permits, put the
 /// limit into the handler, or shorten the deadline.
 ///
 /// # Panics
 ///
-/// The deadline is a Tokio timer: without a Tokio runtime that has its timers enabled, calling the
-/// service panics, at the first call. (`#[tokio::main]` and `#[tokio::test]` enable them.)
+/// The deadline is a Tokio timer: without a Tokio runtime that has its timers enabled, the first call
+/// whose head is admitted panics. (`#[tokio::main]` and `#[tokio::test]` enable them.)
 pub struct WebhookLayer<T> {
     config: Config,
     event: PhantomData<fn() -> T>,
@@ -130,7 +131,7 @@ impl<T> WebhookLayer<T> {
     /// # Errors
     ///
     /// [`ConfigError::PathImpossible`] if no request can have this path, so that each web hook would
-    /// pass unverified.
+    /// pass unverified. There are no patterns: braces and asterisks are an error too.
     ///
     /// # Example
     ///
@@ -146,6 +147,7 @@ impl<T> WebhookLayer<T> {
         let path = PathAndQuery::try_from(path)
             .ok()
             .filter(|parsed| path.starts_with('/') && parsed.path() == path)
+            .filter(|_| !path.contains(['{', '}', '*']))
             .ok_or(ConfigError::PathImpossible)?;
         self.config.paths.push(path);
         Ok(self)
@@ -206,8 +208,8 @@ impl<T> WebhookLayer<T> {
 
     /// Calls `observe` for each refusal, with the head of the request. Nothing unless set.
     ///
-    /// Do set it: a signature mismatch that nobody sees loses every payment silently. A well-formed
-    /// digest is marked sensitive in the head, so that `Debug` does not show it.
+    /// Do set it: a signature mismatch that nobody sees loses every payment silently. The digest is
+    /// marked sensitive in the head, so that `Debug` does not show it.
     #[must_use]
     pub fn on_rejection<F>(mut self, observe: F) -> Self
     where

@@ -72,7 +72,7 @@
 //! # Runtime
 //!
 //! The body's deadline is a Tokio timer, so the layer needs a Tokio runtime with its timers enabled;
-//! without one the first call panics.
+//! without one the first call whose head is admitted panics.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod ack;
@@ -102,7 +102,7 @@ pub use self::body::WebhookBody;
 pub use self::config_error::ConfigError;
 pub use self::event::{
     Amount, AmountError, ConflictReason, DeliveryKey, Notification, PaymentRequest, PaymentStatus,
-    PaymentView, RequestPayment, RequestStatus,
+    PaymentView, RequestPayment, RequestStatus, UnknownWord,
 };
 pub use self::future::ResponseFuture;
 pub use self::layer::WebhookLayer;

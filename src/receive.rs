@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
@@ -37,7 +37,7 @@ pub(crate) enum Accepted {
 impl Received {
     pub(crate) fn verify(self) -> Result<Accepted, Rejection> {
         Ok(match self.claim {
-            Some(claim) => Accepted::Verified(claim.verify(self.body)?),
+            Some(claim) => Accepted::Verified(claim.verify(self.body).map_err(Rejection::new)?),
             None => Accepted::Unsigned(self.body),
         })
     }
@@ -80,7 +80,7 @@ where
         if let Poll::Ready(received) = self.as_mut().poll_frames(cx) {
             return Poll::Ready(received);
         }
-        self.project().timer.poll(cx).map(|()| Err(RejectionKind::BodyTooSlow.into()))
+        self.project().timer.poll(cx).map(|()| Err(Rejection::new(RejectionKind::BodyTooSlow)))
     }
 }
 
@@ -108,10 +108,10 @@ where
             let frame = frame.map_err(|error| unreadable(error.into()))?;
             // Trailers are passed over.
             let Ok(data) = frame.into_data() else { continue };
-            let data = into_bytes(data);
-            if data.len() > this.limit.saturating_sub(this.buffer.len()) {
-                return Poll::Ready(Err(RejectionKind::BodyTooLarge.into()));
+            if data.remaining() > this.limit.saturating_sub(this.buffer.len()) {
+                return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTooLarge)));
             }
+            let data = into_bytes(data);
             if let Some(claim) = this.claim.as_mut() {
                 claim.update(&data);
             }
@@ -185,4 +185,25 @@ fn append(bytes: &mut Vec<u8>, data: &[u8], limit: usize) {
         bytes.reserve_exact(capacity.saturating_sub(bytes.len()));
     }
     bytes.extend_from_slice(data);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Buffer, Bytes};
+
+    /// No more is held than twice what has arrived, nor more than the limit.
+    #[test]
+    fn a_buffer_grows_with_what_arrives_and_never_beyond_the_limit() {
+        for limit in [1000, 1001, 4096, 100_000] {
+            let mut buffer = Buffer::Empty;
+            for arrived in 1..=limit {
+                buffer.push(Bytes::from_static(b"x"), limit);
+                assert_eq!(buffer.len(), arrived);
+                if let Buffer::Many(bytes) = &buffer {
+                    assert!(bytes.capacity() <= (2 * arrived).min(limit), "{arrived} of {limit}");
+                }
+            }
+            assert_eq!(buffer.into_bytes().len(), limit);
+        }
+    }
 }

@@ -39,6 +39,10 @@ struct Detail {
 }
 
 impl Rejection {
+    pub(crate) fn new(kind: RejectionKind) -> Self {
+        Self { kind, detail: None }
+    }
+
     pub(crate) fn caused_by(kind: RejectionKind, source: impl Into<BoxError>) -> Self {
         let detail = Detail { field_path: None, source: source.into() };
         Self { kind, detail: Some(Arc::new(detail)) }
@@ -90,12 +94,6 @@ impl Rejection {
     }
 }
 
-impl From<RejectionKind> for Rejection {
-    fn from(kind: RejectionKind) -> Self {
-        Self { kind, detail: None }
-    }
-}
-
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.text())
@@ -133,11 +131,14 @@ pub enum RejectionKind {
     /// 408: the body was not there in whole within
     /// [`WebhookLayer::body_deadline`](crate::WebhookLayer::body_deadline).
     BodyTooSlow,
-    /// 400: the connection broke, or the body's framing is wrong.
+    /// 400: the connection broke, the body's framing is wrong, or a layer outside gave the body up,
+    /// as one with a limit of its own does.
     BodyUnreadable,
     /// 401: the digest is of another body, or was made with another secret.
     DigestMismatch,
-    /// 400: an authentic body that is not one JSON text in UTF-8.
+    /// 400: an authentic body that is not one JSON text in UTF-8, or whose text the parser cannot hold
+    /// in the event type: half a surrogate pair in a field that is kept, a number that is too large
+    /// for an `f64`, arrays a hundred deep in a `serde_json::Value`.
     NotJson,
     /// 422: authentic JSON, but not an object, or not one that the event type can be made from.
     UnexpectedShape,

@@ -13,7 +13,7 @@ use crate::body::WebhookBody;
 use crate::future::ResponseFuture;
 use crate::layer::Config;
 use crate::receive::Receive;
-use crate::rejection::BoxError;
+use crate::rejection::{BoxError, Rejection};
 
 /// What [`WebhookLayer`](crate::WebhookLayer) makes of a service; described there.
 pub struct WebhookService<S, T> {
@@ -50,7 +50,8 @@ where
         let (mut parts, body) = request.into_parts();
         let admitted = match admit(&self.config, &mut parts) {
             Ok(admitted) => admitted,
-            Err(rejection) => {
+            Err(kind) => {
+                let rejection = Rejection::new(kind);
                 return ResponseFuture::refused(self.config.refuse(rejection, &parts));
             }
         };

@@ -319,7 +319,8 @@ async fn a_client_that_leaves_mid_body_ends_the_call() {
         let mut connection = Connection::to(address).await;
         connection.send(partial).await;
         connection.0.shutdown().await.unwrap();
-        waker.notified().await;
+        let noticed = tokio::time::timeout(Duration::from_secs(20), waker.notified());
+        noticed.await.expect("the call ended");
     }
     assert_eq!(*rejections.lock().unwrap(), [RejectionKind::BodyUnreadable; 2]);
     assert_eq!(calls.load(Ordering::SeqCst), 0);

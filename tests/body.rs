@@ -44,6 +44,39 @@ async fn the_limit_is_exact_however_the_body_is_cut() {
 }
 
 #[tokio::test]
+async fn the_limit_is_256_kib_unless_set() {
+    const LIMIT: usize = 256 * 1024;
+    for (len, status) in [(LIMIT, 200), (LIMIT + 1, 413)] {
+        let body =
+            format!(r#"{{"id":"CAPD-1","status":"SUCCESS"{}}}"#, " ".repeat(len - SMALL.len()));
+        assert_eq!(body.len(), len);
+        let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+        let request = signed_as(&body, Script::new([Step::data(&body)]));
+        assert_eq!(call(service, request).await.status(), status, "{len} bytes");
+    }
+}
+
+/// A frame need not be `Bytes`; one that is too large is not made into them first.
+#[tokio::test]
+async fn a_frame_over_the_limit_is_not_copied() {
+    struct Huge;
+    impl bytes::Buf for Huge {
+        fn remaining(&self) -> usize {
+            64 * 1024 * 1024
+        }
+        fn chunk(&self) -> &[u8] {
+            panic!("it was read")
+        }
+        fn advance(&mut self, _: usize) {
+            panic!("it was read")
+        }
+    }
+    let body = http_body_util::Full::new(Huge);
+    let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+    assert_eq!(call(service, signed_as("", body)).await.status(), 413);
+}
+
+#[tokio::test]
 async fn a_content_length_is_held_against_the_same_limit() {
     for (limit, status) in [(1038, 413), (1039, 200), (1040, 200)] {
         let inner = Inner::<PaymentRequest>::new();
@@ -101,14 +134,16 @@ async fn a_body_that_fails_at_any_frame_is_refused() {
 /// Frames that are always ready must not keep the deadline, or other tasks, from their turn.
 #[tokio::test]
 async fn endless_empty_frames_end_at_the_deadline() {
-    struct Endless;
+    struct Endless(u32);
     impl Body for Endless {
         type Data = Bytes;
         type Error = Infallible;
         fn poll_frame(
-            self: std::pin::Pin<&mut Self>,
+            mut self: std::pin::Pin<&mut Self>,
             _: &mut std::task::Context<'_>,
         ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            self.0 += 1;
+            assert!(self.0 < 50_000_000, "nobody else had a turn");
             std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::new()))))
         }
     }
@@ -116,7 +151,7 @@ async fn endless_empty_frames_end_at_the_deadline() {
         .body_deadline(Duration::from_millis(50))
         .layer(Inner::<PaymentRequest>::new());
     // Real time, and one thread: the timer only fires if the task yields.
-    let response = call(service, signed_as("", Endless)).await;
+    let response = call(service, signed_as("", Endless(0))).await;
     assert_eq!(response.status(), 408);
 }
 

@@ -87,6 +87,11 @@ async fn amounts_keep_every_digit() {
         ("0.1234567890123456789012345678", "0.1234567890123456789012345678"),
         ("79228162514264337593543950335", "79228162514264337593543950335"), // 2^96 - 1
         // Held exactly, once zeros that say nothing are left out.
+        ("99999999999.000000000000000000", "99999999999"),
+        ("100000000000.500000000000000000", "100000000000.5"),
+        ("1000000.0000000000000000000000000000", "1000000"),
+        ("79228162514264337593543950335.0", "79228162514264337593543950335"),
+        ("0.000000000000000000000000000000000000", "0.0000000000000000000000000000"),
         ("1.000000000000000000000000000000000000000000000", "1"),
         ("10E-29", "0.0000000000000000000000000001"),
     ];
@@ -150,6 +155,15 @@ fn amounts_compare_by_value() {
     assert!(amount("99.46290") < amount("99.46291"));
 }
 
+/// Documented on `Amount`: so it is in `serde_json`, unless `arbitrary_precision` is on.
+#[test]
+fn a_json_value_rounds_and_a_string_does_not() {
+    let amount: Amount = "0.1234567890123456789".parse().unwrap();
+    assert_eq!(serde_json::to_string(&amount).unwrap(), "0.1234567890123456789");
+    assert_eq!(json!(amount).to_string(), "0.12345678901234568");
+    assert_eq!(json!(amount.to_string()), "0.1234567890123456789");
+}
+
 /// A wiring mistake gets an error that says what to do.
 #[test]
 fn an_amount_that_is_not_read_from_text_says_how() {
@@ -162,9 +176,10 @@ fn an_amount_that_is_not_read_from_text_says_how() {
 async fn an_unknown_status_or_reason_is_kept() {
     let body = r#"{"id":"CAPD-1","status":"REFUNDED","reason":"LATE","paymentStatus":"ODD"}"#;
     let request = request(body).await.unwrap();
-    assert_eq!(request.status, RequestStatus::Other("REFUNDED".to_owned()));
-    assert_eq!(request.reason, Some(ConflictReason::Other("LATE".to_owned())));
-    assert_eq!(request.payment_status, Some(PaymentStatus::Other("ODD".to_owned())));
+    assert!(matches!(&request.status, RequestStatus::Other(word) if word.as_str() == "REFUNDED"));
+    assert_eq!(request.status.as_str(), "REFUNDED");
+    assert_eq!(request.reason, Some(ConflictReason::from("LATE")));
+    assert_eq!(request.payment_status, Some(PaymentStatus::from("ODD".to_owned())));
     assert!(!request.is_paid() && !request.is_final());
     let written = serde_json::to_string(&*request).unwrap();
     for kept in [r#""status":"REFUNDED""#, r#""reason":"LATE""#, r#""paymentStatus":"ODD""#] {
@@ -182,7 +197,7 @@ fn every_known_status_is_read_and_ranked() {
         ("COMPLETED", RequestStatus::Success, true, true),
         ("EXPIRED", RequestStatus::Expired, false, true),
         ("CANCELLED", RequestStatus::Cancelled, false, true),
-        ("success", RequestStatus::Other("success".to_owned()), false, false),
+        ("success", RequestStatus::from("success"), false, false),
     ];
     for (word, status, is_paid, is_final) in statuses {
         let request = parse(&format!(r#"{{"id":"CAPD-1","status":"{word}"}}"#));
@@ -207,6 +222,7 @@ async fn each_field_in_each_type() {
             || name.ends_with("Limit")
             || amounts.contains(&name.as_str());
         let is_time = name.ends_with("At");
+        // "7" is no time, but only of `lastUpdatedAt` does anything depend on it.
         let is_text = !is_amount && !is_time && name != "overpaid" && name != "payment";
         assert!(!words.contains(&name.as_str()) || is_text);
 
@@ -216,7 +232,7 @@ async fn each_field_in_each_type() {
             (Some(json!(null)), !required),
             (Some(json!(true)), name == "overpaid" || name == "payment"),
             (Some(json!(7)), is_amount || name == "payment"),
-            (Some(json!("7")), is_amount || is_text || name == "payment"),
+            (Some(json!("7")), name != "overpaid" && name != "lastUpdatedAt"),
             (Some(json!("2026-11-22T10:00:00Z")), is_time || is_text || name == "payment"),
             (Some(json!([])), name == "payment"),
             (Some(json!({})), name == "payment"),
@@ -270,10 +286,14 @@ async fn what_is_not_one_json_text_is_refused() {
 
 #[tokio::test]
 async fn json_that_is_not_an_object_is_refused() {
-    // serde_json alone fills a struct from the array.
-    let fields = r#"["CAPD-1",null,null,null,null,"SUCCESS"]"#;
-    for body in [fields, "[]", "\"SUCCESS\"", "7", "null", "true", " [ ] "] {
-        assert_eq!(request(body).await.unwrap_err(), UnexpectedShape, "{body}");
+    // serde_json alone fills a struct from an array of its fields.
+    let nulls = ",null".repeat(30);
+    let fields = format!(r#"["CAPD-1",null,null,null,null,"SUCCESS"{nulls}]"#);
+    assert!(parse(&fields).is_paid());
+    for body in [&fields, "[]", "\"SUCCESS\"", "7", "null", "true", " [ ] "] {
+        assert_eq!(request(body.to_owned()).await.unwrap_err(), UnexpectedShape, "{body}");
+        let any = deliver::<Value>(body.to_owned()).await.unwrap_err();
+        assert_eq!(any.kind(), UnexpectedShape, "{body}");
     }
     assert!(request(" \r\n\t{\"id\":\"CAPD-1\",\"status\":\"SUCCESS\"}\n").await.is_ok());
 }
@@ -327,6 +347,7 @@ async fn the_payment_is_kept_raw_beside_a_lenient_view() {
     let json = r#"{"paymentId": "PMT-1","amount":1E-8 ,"status":"PENDING","currency":7,"x":[1]}"#;
     let request = request(with(&format!(r#""payment":{json}"#))).await.unwrap();
     let payment = request.payment.as_ref().unwrap();
+    assert_eq!(payment.view().client_order_id, None);
     assert_eq!(payment.json(), json);
     let view = payment.view();
     assert_eq!(view.id.as_deref(), Some("PMT-1"));
@@ -335,6 +356,35 @@ async fn the_payment_is_kept_raw_beside_a_lenient_view() {
     assert_eq!(view.currency, None, "a number is not a currency, nor a reason to fail");
     let written = serde_json::to_string(&*request).unwrap();
     assert!(written.contains(json), "{written}");
+}
+
+#[test]
+fn the_view_of_a_payment_reads_every_field() {
+    let json = r#"{"id":"1","paymentId":"not this","orderId":"2","clientOrderId":"3","externalId":"4",
+        "amount":5,"currency":"6","method":"7","status":"CANCELLED","txHash":"8",
+        "createdAt":"2026-11-22T10:00:00Z"}"#;
+    let payment: tower_inqud::RequestPayment = serde_json::from_str(json).unwrap();
+    let view = payment.view();
+    let texts = [
+        &view.id,
+        &view.order_id,
+        &view.client_order_id,
+        &view.external_id,
+        &view.amount.map(|amount| amount.to_string()),
+        &view.currency,
+        &view.method,
+        &view.tx_hash,
+    ];
+    assert_eq!(
+        texts.map(|text| text.as_deref().unwrap()),
+        ["1", "2", "3", "4", "5", "6", "7", "8"]
+    );
+    assert_eq!(view.status, Some(PaymentStatus::Failed), "as Inqud says to read it");
+    assert_eq!(view.created_at.unwrap().to_string(), "2026-11-22T10:00:00Z");
+    for odd in ["7", "[]", "\"text\"", r#"{"id":1,"id":2}"#] {
+        let payment: tower_inqud::RequestPayment = serde_json::from_str(odd).unwrap();
+        assert_eq!(payment.view(), tower_inqud::PaymentView::default(), "{odd}");
+    }
 }
 
 #[tokio::test]
@@ -410,5 +460,20 @@ fn timestamps_have_zero_to_nine_fraction_digits() {
         let request = parse(&with(&format!(r#""createdAt":"2026-11-22T10:00:00{fraction}Z""#)));
         let expected: Timestamp = format!("2026-11-22T10:00:00{fraction}Z").parse().unwrap();
         assert_eq!(request.created_at, Some(expected));
+    }
+}
+
+/// "Never", in many a system of the JVM, is more than an instant can be here. It must not cost a
+/// payment.
+#[tokio::test]
+async fn a_time_that_cannot_be_held_is_none_unless_it_orders() {
+    for odd in ["9999-12-31T23:59:59Z", "2026-11-22T10:00:00", "soon", ""] {
+        for name in ["expiresAt", "createdAt", "paymentWindowEndsAt"] {
+            let read = request(with(&format!(r#""{name}":"{odd}""#))).await.unwrap();
+            assert_eq!((read.expires_at, read.created_at), (None, None), "{name}: {odd}");
+            assert_eq!(read.payment_window_ends_at, None, "{name}: {odd}");
+        }
+        let read = request(with(&format!(r#""lastUpdatedAt":"{odd}""#))).await;
+        assert_eq!(read.unwrap_err(), UnexpectedShape, "{odd}");
     }
 }

@@ -101,7 +101,17 @@ async fn hints_and_errors_of_what_passes_stay() {
 
 #[test]
 fn a_path_that_no_request_has_is_an_error() {
-    for path in ["", "hook", "*", "/hook?query", "/hook#part", "/two words", "http://a/hook"] {
+    for path in [
+        "",
+        "hook",
+        "*",
+        "/hook?query",
+        "/hook#part",
+        "/two words",
+        "http://a/hook",
+        "/{shop}",
+        "/hooks/*",
+    ] {
         let error = layer::<PaymentRequest>().path(path).unwrap_err();
         assert_eq!(error, ConfigError::PathImpossible, "{path:?}");
     }

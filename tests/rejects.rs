@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use support::{Inner, REQUEST, SMALL, Script, Step, call, digest, layer, secret, signed_as, text};
 use tower::Layer;
@@ -72,6 +72,8 @@ fn cases() -> Vec<Case> {
     let broken = signed_as(REQUEST, Script::new(broken));
     let slow = signed_as(REQUEST, Script::new([Step::data(&REQUEST[..500]), Step::Stall]));
     let large = REQUEST.repeat(2);
+    let mut encoded_twice = with_header(CONTENT_ENCODING, "identity");
+    encoded_twice.headers_mut().append(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
 
     let missing = "the digest header is missing";
     let malformed = "the digest is not the hexadecimal text of an HMAC";
@@ -95,6 +97,7 @@ fn cases() -> Vec<Case> {
             false,
             with_header(CONTENT_ENCODING, "identity, br"),
         ),
+        case(EncodingNotSupported, 415, encoded, false, encoded_twice),
         case(BodyTooSlow, 408, "the body took too long to arrive", true, slow),
         case(BodyUnreadable, 400, "the body could not be read", true, broken),
         case(DigestMismatch, 401, "the digest does not match the body", true, forged),
@@ -124,6 +127,8 @@ async fn every_refusal_has_its_status_and_text_and_calls_nobody() {
         assert_eq!(response.headers().contains_key(WWW_AUTHENTICATE), status == 401, "{kind:?}");
         let allow = response.headers().get(ALLOW).map(HeaderValue::as_bytes);
         assert_eq!(allow, (status == 405).then_some(&b"POST"[..]), "{kind:?}");
+        let content_type = response.headers().get(CONTENT_TYPE).unwrap();
+        assert_eq!(content_type, "text/plain; charset=utf-8", "{kind:?}");
         assert_eq!(text(response).await, expected, "{kind:?}");
         assert_eq!(inner.calls(), 0, "{kind:?}");
         assert_eq!(polls.load(Ordering::SeqCst) > 0, body_is_read, "{kind:?}");
@@ -245,6 +250,37 @@ async fn a_built_response_carries_the_rejection_and_is_never_a_success() {
     assert!(response.extensions().get::<Rejection>().is_some());
 }
 
+/// Whatever is wrong with the call, its digest may be the right one.
+#[tokio::test(start_paused = true)]
+async fn no_refused_head_shows_a_digest() {
+    let right = digest(REQUEST);
+    let mut prefixed = good();
+    let value = format!("sha1={right}").parse().unwrap();
+    prefixed.headers_mut().insert(contract::DIGEST_HEADER, value);
+    let elsewhere = good();
+    let mut requests: Vec<_> = cases().into_iter().map(|case| case.request).collect();
+    requests.extend([prefixed, elsewhere]);
+    for (number, request) in requests.into_iter().enumerate() {
+        let mut layer = layer::<PaymentRequest>().body_limit(2047);
+        if number > cases().len() {
+            layer = layer.source(|_| false);
+        }
+        let seen = Arc::new(Mutex::new(String::new()));
+        let observer = Arc::clone(&seen);
+        let layer = layer.on_rejection(move |_, head| {
+            *observer.lock().unwrap() = format!("{head:?} {head:#?}");
+        });
+        let digests: Vec<_> = request.headers().get_all(contract::DIGEST_HEADER).iter().collect();
+        let digests: Vec<_> = digests.iter().map(|it| it.to_str().unwrap().to_owned()).collect();
+        call(layer.layer(Inner::<PaymentRequest>::new()), request).await;
+        let seen = seen.lock().unwrap();
+        assert!(!seen.is_empty(), "case {number} was refused");
+        for digest in digests.iter().filter(|digest| !digest.is_empty()) {
+            assert!(!seen.contains(digest), "case {number}: {seen}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_observer_sees_the_head_of_the_request() {
     let seen = Arc::new(Mutex::new(String::new()));
@@ -303,7 +339,8 @@ impl http_body::Body for Drip {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
         std::task::ready!(sleep.as_mut().poll(cx));
         self.sleep = None;
-        self.frames.fetch_add(1, Ordering::SeqCst);
+        let frames = self.frames.fetch_add(1, Ordering::SeqCst);
+        assert!(frames < 100, "a deadline that starts anew never comes");
         std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b" ")))))
     }
 }

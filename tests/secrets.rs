@@ -25,9 +25,18 @@ fn ghsa_xff3_5c9p_2mr4_an_empty_secret_is_refused() {
 
 #[test]
 fn white_space_around_a_secret_is_refused_unless_asked_for() {
-    for around in
-        ["secret\n", "secret\r\n", " secret", "\tsecret", "secret\u{a0}", "\u{3000}secret", " "]
-    {
+    for around in [
+        "secret\n",
+        "secret\r\n",
+        " secret",
+        "\tsecret",
+        "secret\u{a0}",
+        "\u{3000}secret",
+        " ",
+        "\u{feff}secret",
+        "secret\0",
+        "\0",
+    ] {
         let error = Secret::new(around).unwrap_err();
         assert_eq!(error, ConfigError::SecretHasWhitespaceAround, "{around:?}");
         assert!(error.to_string().contains("white space"));

@@ -33,6 +33,21 @@ use serde_json::value::RawValue;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// # Serializing
+///
+/// To JSON text, as `serde_json::to_string` does it, the digits stay. A `serde_json::Value`, and so
+/// `json!` and `to_value`, holds numbers as floating point unless `serde_json`'s feature
+/// `arbitrary_precision` is on, and **rounds**. There, and in a database column of JSON, put
+/// [`to_string`](ToString::to_string):
+///
+/// ```
+/// # use tower_inqud::Amount;
+/// let amount: Amount = "0.1234567890123456789".parse()?;
+/// let exact = serde_json::json!({ "paid": amount.to_string() });
+/// assert_eq!(exact["paid"], "0.1234567890123456789");
+/// # Ok::<_, tower_inqud::AmountError>(())
+/// ```
+///
 /// # Deserializing
 ///
 /// The text has to be at hand: use `serde_json::from_str` or `from_slice`, as the layer does.
@@ -110,13 +125,13 @@ impl<'a> Number<'a> {
     }
 
     fn to_decimal(&self) -> Option<Decimal> {
-        let mut fraction = self.fraction;
-        let mut scale = self.scale_of(fraction)?;
         // Zeros at the end of what is too long are not worth a refusal.
-        if scale > MAX_SCALE {
-            fraction = fraction.trim_end_matches('0');
-            scale = self.scale_of(fraction)?;
-        }
+        self.with_fraction(self.fraction)
+            .or_else(|| self.with_fraction(self.fraction.trim_end_matches('0')))
+    }
+
+    fn with_fraction(&self, fraction: &str) -> Option<Decimal> {
+        let mut scale = i32::try_from(fraction.len()).ok()?.checked_sub(self.exponent)?;
         let mut units: i128 = 0;
         for digit in self.integer.bytes().chain(fraction.bytes()) {
             let digit = i128::from(digit.checked_sub(b'0')?);
@@ -137,12 +152,6 @@ impl<'a> Number<'a> {
         let mut decimal = Decimal::try_from_i128_with_scale(units, scale).ok()?;
         decimal.set_sign_negative(self.negative);
         Some(decimal)
-    }
-
-    /// How many digits stand after the point once the exponent is applied; negative for zeros
-    /// before it.
-    fn scale_of(&self, fraction: &str) -> Option<i32> {
-        i32::try_from(fraction.len()).ok()?.checked_sub(self.exponent)
     }
 }
 
@@ -182,7 +191,7 @@ impl<'de> Deserialize<'de> for Amount {
     }
 }
 
-/// As a JSON number, with `serde_json`'s writers to text.
+/// As a JSON number, exact in JSON text; see the type about `serde_json::Value`.
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         RawValue::from_string(self.to_string()).map_err(S::Error::custom)?.serialize(serializer)

@@ -37,7 +37,7 @@ pub trait Notification {
     /// The id of the object that this is about.
     fn id(&self) -> &str;
 
-    /// Its status, in Inqud's word.
+    /// Its status in Inqud's word; of several that are read as the same, always the same one.
     fn status_text(&self) -> &str;
 
     /// When it last changed; `None` while it is in its first state.
@@ -49,10 +49,10 @@ pub trait Notification {
         0
     }
 
-    /// Equal for two deliveries of the same notification, and different for any others: the key to
-    /// handle each once.
+    /// Equal for all deliveries of the same notification: the key to handle each once.
     ///
-    /// Whether a retry repeats the body byte for byte is not public; this holds either way.
+    /// It is made of the id, the status and the last update, and of nothing else: whether a retry
+    /// repeats the body byte for byte is not public, and this holds either way.
     fn delivery_key(&self) -> DeliveryKey {
         DeliveryKey {
             id: self.id().to_owned(),
@@ -63,9 +63,14 @@ pub trait Notification {
 
     /// Whether this is news compared with `other`: about the same object, and later.
     ///
-    /// Later is a later [`last_update`](Self::last_update) (none is earliest), then a greater
-    /// [`status_rank`](Self::status_rank), then the greater status text, so that any order of
-    /// arrival ends in the same state. A duplicate does not supersede.
+    /// Later is a later [`last_update`](Self::last_update), then a greater
+    /// [`status_rank`](Self::status_rank), then the greater status text. So between any two
+    /// notifications with different [keys](Self::delivery_key) one supersedes the other, and any
+    /// order of arrival ends with the same one. A duplicate does not supersede.
+    ///
+    /// No last update is earlier than any: it is absent in the first state (confirmed), and should
+    /// not be in a later one (inferred). If you mean to be safe from that too, let a first
+    /// [`is_paid`](crate::RequestStatus::is_paid) count whatever it supersedes.
     fn supersedes(&self, other: &Self) -> bool
     where
         Self: Sized,

@@ -1,5 +1,25 @@
 //! Enums that Inqud may extend at any time.
 
+/// A word of Inqud's that this version does not know.
+///
+/// Look at it through the `as_str` of its enum, for example
+/// [`RequestStatus::as_str`](crate::RequestStatus::as_str), and not by matching `Other`: a later
+/// version may know the word, and then it is another variant. Only an enum makes one.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct UnknownWord(String);
+
+impl UnknownWord {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The word as it was sent.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// An enum of the known words, and `Other` with the text of an unknown one. Reads strings only.
 macro_rules! open_enum {
     (
@@ -16,17 +36,18 @@ macro_rules! open_enum {
         #[non_exhaustive]
         pub enum $name {
             $($(#[$variant_meta])* $variant,)*
-            /// A word that this version does not know, as it was sent.
-            Other(String),
+            /// A word that this version does not know. To look for one, compare
+            /// [`as_str`](Self::as_str).
+            Other($crate::event::UnknownWord),
         }
 
         impl $name {
-            /// Inqud's word for it.
+            /// Inqud's word for it; of several that are read as the same, the first.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $text,)*
-                    Self::Other(text) => text,
+                    Self::Other(word) => word.as_str(),
                 }
             }
 
@@ -40,13 +61,16 @@ macro_rules! open_enum {
 
         impl From<String> for $name {
             fn from(text: String) -> Self {
-                Self::known(&text).unwrap_or(Self::Other(text))
+                Self::known(&text)
+                    .unwrap_or_else(|| Self::Other($crate::event::UnknownWord::new(text)))
             }
         }
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self::known(text).unwrap_or_else(|| Self::Other(text.to_owned()))
+                Self::known(text).unwrap_or_else(|| {
+                    Self::Other($crate::event::UnknownWord::new(text.to_owned()))
+                })
             }
         }
 

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, PaymentStatus, RequestPayment};
+use super::{Amount, Notification, PaymentStatus, RequestPayment, lenient_timestamp};
 
 /// A Request, Inqud's demand for one crypto payment, as its web hook shows it at each change of
 /// status.
@@ -11,8 +11,15 @@ use super::{Amount, Notification, PaymentStatus, RequestPayment};
 /// says otherwise. Inqud declares its samples to be shortened: so unknown fields are ignored, and
 /// every field but `id` and `status` may be missing or `null`, which both read as `None`.
 ///
-/// Serialized it has Inqud's own form again: the same keys in the same order, `null` for `None`, and
-/// amounts as numbers with the same digits.
+/// A text that is no instant, or one that cannot be held (the year 9999 ends a day early), is refused
+/// as `lastUpdatedAt`, which orders notifications. As another time it reads as `None`: it is not worth
+/// a payment.
+///
+/// Serialized to JSON text it has Inqud's own form again: the same keys in the same order, `null` for
+/// `None`, and amounts as numbers with the same digits (a `serde_json::Value` would round them, see
+/// [`Amount`]). What is read as the same is written as the same: `COMPLETED` as `SUCCESS`, a time
+/// without the zeros at its end, unknown fields not at all. For the original, there is
+/// [`Webhook::raw_body`](crate::Webhook::raw_body).
 ///
 /// # Example
 ///
@@ -55,10 +62,13 @@ pub struct PaymentRequest {
     /// Where the payer sends to.
     pub address: Option<String>,
     /// When the payment window ends.
+    #[serde(default, deserialize_with = "lenient_timestamp")]
     pub payment_window_ends_at: Option<Timestamp>,
     /// When the Request expires.
+    #[serde(default, deserialize_with = "lenient_timestamp")]
     pub expires_at: Option<Timestamp>,
     /// When the Request was created.
+    #[serde(default, deserialize_with = "lenient_timestamp")]
     pub created_at: Option<Timestamp>,
     /// When the Request last changed; none in its first state (confirmed).
     pub last_updated_at: Option<Timestamp>,

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::Entry;
 use http::{HeaderMap, HeaderName};
 use serde::de::DeserializeOwned;
 
@@ -103,30 +104,32 @@ impl Verifier {
     /// [`DigestMismatch`](RejectionKind::DigestMismatch).
     pub fn verify(
         &self,
-        digest: impl AsRef<[u8]>,
+        digest: impl AsRef<str>,
         body: impl Into<Bytes>,
     ) -> Result<Verified, Rejection> {
         let body = body.into();
-        let mut claim = self.claim(digest.as_ref())?;
+        let mut claim = self.claim(digest.as_ref().as_bytes()).map_err(Rejection::new)?;
         claim.update(&body);
-        claim.verify(body)
+        claim.verify(body).map_err(Rejection::new)
     }
 
-    /// Finds the one digest among the headers, and hides it from their `Debug` from then on.
-    pub(crate) fn claim_from(&self, headers: &mut HeaderMap) -> Result<Claim, Rejection> {
-        let mut values = headers.get_all(&self.header).iter();
-        let value = values.next().ok_or(RejectionKind::DigestMissing)?;
-        if values.next().is_some() {
-            return Err(RejectionKind::DigestDuplicated.into());
+    /// Hides every digest header from `Debug`, and claims the digest if there is just one.
+    pub(crate) fn claim_from(&self, headers: &mut HeaderMap) -> Result<Claim, RejectionKind> {
+        // An entry of its own would make room in the map, for a header that is not there.
+        if !headers.contains_key(&self.header) {
+            return Err(RejectionKind::DigestMissing);
         }
-        let claim = self.claim(value.as_bytes())?;
-        if let Some(value) = headers.get_mut(&self.header) {
-            value.set_sensitive(true);
+        let Entry::Occupied(mut entry) = headers.entry(&self.header) else {
+            return Err(RejectionKind::DigestMissing);
+        };
+        entry.iter_mut().for_each(|value| value.set_sensitive(true));
+        if entry.iter().nth(1).is_some() {
+            return Err(RejectionKind::DigestDuplicated);
         }
-        Ok(claim)
+        self.claim(entry.get().as_bytes())
     }
 
-    fn claim(&self, digest: &[u8]) -> Result<Claim, Rejection> {
+    fn claim(&self, digest: &[u8]) -> Result<Claim, RejectionKind> {
         let digest =
             Digest::from_hex(self.algorithm, digest).ok_or(RejectionKind::DigestMalformed)?;
         let secrets = self.secrets.snapshot();
@@ -149,7 +152,7 @@ impl Claim {
     }
 
     /// `body` must be all that [`update`](Self::update) was given.
-    pub(crate) fn verify(self, body: Bytes) -> Result<Verified, Rejection> {
+    pub(crate) fn verify(self, body: Bytes) -> Result<Verified, RejectionKind> {
         let Self { digest, secrets, mac } = self;
         let mut secrets = secrets.iter();
         let first = secrets.next().filter(|_| mac.verify(&digest));
@@ -162,7 +165,7 @@ impl Claim {
         });
         match matching {
             Some(secret) => Ok(Verified { body, digest, secret_label: secret.name().cloned() }),
-            None => Err(RejectionKind::DigestMismatch.into()),
+            None => Err(RejectionKind::DigestMismatch),
         }
     }
 }

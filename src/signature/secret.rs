@@ -46,7 +46,8 @@ impl Secret {
     ///
     /// - [`ConfigError::SecretEmpty`]: anyone can sign with an empty secret.
     /// - [`ConfigError::SecretHasWhitespaceAround`]: a newline from a file, a blank from a copied
-    ///   line. If the white space does belong to it, see [`verbatim`](Self::verbatim).
+    ///   line, a byte order mark or a NUL. If it does belong to the secret, see
+    ///   [`verbatim`](Self::verbatim).
     pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         let secret = Zeroizing::new(secret.into());
         if has_whitespace_around(&secret) {
@@ -105,7 +106,9 @@ impl fmt::Debug for Secret {
 
 fn has_whitespace_around(secret: &[u8]) -> bool {
     match std::str::from_utf8(secret) {
-        Ok(text) => text.trim().len() != text.len(),
+        Ok(text) => {
+            text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}' || c == '\0') != text
+        }
         Err(_) => secret.trim_ascii().len() != secret.len(),
     }
 }
