@@ -358,12 +358,28 @@ async fn a_doubled_header_is_a_401() {
     let doubled =
         good(SMALL).replacen("\r\n\r\n", &format!("\r\nX-Payload-Digest: {right}\r\n\r\n"), 1);
     assert_eq!(exchange(address, &doubled).await.0, 401);
-    // Another name, not the same.
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_digest_anywhere_else_is_as_good_as_none() {
+    let (handler, calls) = counting();
+    let address = serve_handler(handler).await;
+    let right = digest(SMALL);
+    let header = format!("x-payload-digest: {right}\r\n");
+
     let underscores = good(SMALL).replace("x-payload-digest", "X_Payload_Digest");
-    assert_eq!(exchange(address, &underscores).await.0, 401);
+    let in_query = good(SMALL)
+        .replace(&header, "")
+        .replace("POST / ", &format!("POST /?x-payload-digest={right} "));
+    let body = format!(r#"{{"id":"CAPD-1","status":"SUCCESS","x-payload-digest":"{right}"}}"#);
+    let in_body = good(&body).replace(&format!("x-payload-digest: {}\r\n", digest(&body)), "");
     let in_trailer = chunked(SMALL, 9)
-        .replace(&format!("x-payload-digest: {right}\r\n"), "trailer: x-payload-digest\r\n")
-        .replace("0\r\n\r\n", &format!("0\r\nx-payload-digest: {right}\r\n\r\n"));
-    assert_eq!(exchange(address, &in_trailer).await.0, 401);
+        .replace(&header, "trailer: x-payload-digest\r\n")
+        .replace("0\r\n\r\n", &format!("0\r\n{header}\r\n"));
+    for text in [underscores, in_query, in_body, in_trailer] {
+        let (status, answer) = exchange(address, &text).await;
+        assert_eq!((status, &*answer), (401, "the digest header is missing"), "{text}");
+    }
     assert_eq!(calls.load(Ordering::SeqCst), 0);
 }

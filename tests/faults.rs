@@ -1,0 +1,247 @@
+//! What goes wrong around a call: clients that leave, futures that are dropped, code that panics,
+//! calls that come again.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+mod support;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use support::{Inner, REQUEST, SMALL, Script, Step, call, digest, layer, signed, signed_as};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+use tower::{Layer, service_fn};
+use tower_inqud::{Notification, PaymentRequest, WebhookBody};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Says when it is dropped.
+struct Guard(Arc<Notify>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+/// A handler that has begun, and waits.
+#[derive(Clone)]
+struct Waiting {
+    begun: Arc<Notify>,
+    go_on: Arc<Semaphore>,
+    done: Arc<AtomicUsize>,
+    dropped: Arc<Notify>,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self {
+            begun: Arc::default(),
+            go_on: Arc::new(Semaphore::new(0)),
+            done: Arc::default(),
+            dropped: Arc::default(),
+        }
+    }
+
+    async fn work(self) {
+        let _guard = Guard(self.dropped);
+        self.begun.notify_one();
+        _ = self.go_on.acquire().await;
+        self.done.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn serve(waiting: Waiting, spawns: bool) -> SocketAddr {
+    let service = layer::<PaymentRequest>().layer(service_fn(move |_: Request<_>| {
+        let waiting = waiting.clone();
+        async move {
+            if spawns {
+                _ = tokio::spawn(waiting.work()).await;
+            } else {
+                waiting.work().await;
+            }
+            Ok::<_, Infallible>(Response::new(String::new()))
+        }
+    }));
+    let service = TowerToHyperService::new(service);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let server = auto::Builder::new(TokioExecutor::new());
+            let service = service.clone();
+            tokio::spawn(async move {
+                server.serve_connection(TokioIo::new(stream), service).await.map_err(drop)
+            });
+        }
+    });
+    address
+}
+
+async fn send(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: test\r\nx-payload-digest: {}\r\ncontent-length: {}\r\n\r\n",
+        digest(SMALL),
+        SMALL.len()
+    );
+    stream.write_all(format!("{head}{SMALL}").as_bytes()).await.unwrap();
+    stream
+}
+
+/// Documented in the crate's documentation and on the page about servers. The sender that gets no
+/// answer sends it again.
+#[tokio::test]
+async fn a_client_that_leaves_after_the_body_drops_the_handler() {
+    for half in [false, true] {
+        let waiting = Waiting::new();
+        let address = serve(waiting.clone(), false).await;
+        let mut stream = send(address).await;
+        waiting.begun.notified().await;
+        if half {
+            stream.shutdown().await.unwrap();
+        } else {
+            drop(stream);
+        }
+        let dropped = tokio::time::timeout(PATIENCE, waiting.dropped.notified()).await;
+        dropped.expect("hyper drops it");
+        assert_eq!(waiting.done.load(Ordering::SeqCst), 0);
+    }
+}
+
+/// The documented recipe.
+#[tokio::test]
+async fn a_spawned_task_outlives_a_client_that_leaves() {
+    let waiting = Waiting::new();
+    let address = serve(waiting.clone(), true).await;
+    let stream = send(address).await;
+    waiting.begun.notified().await;
+    drop(stream);
+    // The connection is over, as its next use shows; the task is not.
+    tokio::task::yield_now().await;
+    waiting.go_on.add_permits(1);
+    let dropped = tokio::time::timeout(PATIENCE, waiting.dropped.notified()).await;
+    dropped.expect("it ended");
+    assert_eq!(waiting.done.load(Ordering::SeqCst), 1);
+}
+
+/// What a client that stays gets, so that the two above cannot pass for nothing.
+#[tokio::test]
+async fn a_client_that_stays_is_answered() {
+    let waiting = Waiting::new();
+    let mut stream = send(serve(waiting.clone(), false).await).await;
+    waiting.begun.notified().await;
+    waiting.go_on.add_permits(1);
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+}
+
+/// Polled so often and no more, and dropped, at each place where it can wait.
+#[tokio::test]
+async fn a_call_that_is_dropped_at_any_await_leaves_nothing_behind() {
+    let frames = 8;
+    let whole = 2 * frames + 3;
+    for polls in 0..=whole {
+        let steps = REQUEST.as_bytes().chunks(REQUEST.len().div_ceil(frames));
+        let steps = steps.flat_map(|chunk| [Step::Wake, Step::data(chunk)]);
+        let (begun, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counters = (Arc::clone(&begun), Arc::clone(&dropped));
+        let handler = service_fn(move |_: Request<WebhookBody<Script>>| {
+            struct Count(Arc<AtomicUsize>);
+            impl Drop for Count {
+                fn drop(&mut self) {
+                    self.0.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+            counters.0.fetch_add(1, Ordering::SeqCst);
+            let count = Count(Arc::clone(&counters.1));
+            async move {
+                tokio::task::yield_now().await;
+                drop(count);
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }
+        });
+        let mut answered = false;
+        {
+            let service = layer::<PaymentRequest>().layer(handler);
+            let mut future = pin!(call(service, signed_as(REQUEST, Script::new(steps))));
+            for _ in 0..polls {
+                let poll = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+                if poll.is_ready() {
+                    answered = true;
+                    break;
+                }
+            }
+        }
+        let begun = begun.load(Ordering::SeqCst);
+        // One poll for each wait; the handler is called in the last but one.
+        assert_eq!(begun, usize::from(polls > frames), "{polls} polls");
+        assert_eq!(answered, polls > frames + 1, "{polls} polls");
+        assert_eq!(dropped.load(Ordering::SeqCst), begun, "{polls} polls");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_body_spoils_one_call_only() {
+    struct Panics;
+    impl http_body::Body for Panics {
+        type Data = bytes::Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
+            unreachable!("a body that panics")
+        }
+    }
+    let inner = Inner::<PaymentRequest>::new();
+    let service = layer::<PaymentRequest>().layer(inner.clone());
+    let panicking = tokio::spawn(call(service.clone(), signed_as(SMALL, Panics)));
+    assert!(panicking.await.unwrap_err().is_panic());
+    assert_eq!(call(service, signed(SMALL)).await.status(), 200);
+    assert_eq!(inner.calls(), 1);
+}
+
+/// The end is asked for once: what a body says after it does not matter.
+#[tokio::test]
+async fn a_body_is_not_polled_after_its_end() {
+    let body = Script::new([Step::data(SMALL)]);
+    let polls = body.polls();
+    let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+    assert_eq!(call(service, signed_as(SMALL, body)).await.status(), 200);
+    assert_eq!(polls.load(Ordering::SeqCst), 2);
+}
+
+/// Nothing that Inqud signs tells a retry from a replay, so both are passed on; the key is what tells
+/// that it is nothing new.
+#[tokio::test]
+async fn a_replay_is_passed_on_with_the_key_of_the_first() {
+    let inner = Inner::<PaymentRequest>::new();
+    let service = layer::<PaymentRequest>().layer(inner.clone());
+    for _ in 0..3 {
+        assert_eq!(call(service.clone(), signed(SMALL)).await.status(), 200);
+    }
+    let seen = inner.seen();
+    assert_eq!(seen.len(), 3);
+    for webhook in &seen {
+        assert_eq!(webhook.delivery_key(), seen.first().unwrap().delivery_key());
+        assert_eq!(webhook.digest(), seen.first().unwrap().digest());
+    }
+}
