@@ -87,6 +87,17 @@ async fn a_content_length_is_held_against_the_same_limit() {
     }
 }
 
+/// Servers refuse such a header; where one does not, what arrives is counted all the same.
+#[tokio::test]
+async fn a_content_length_that_is_no_number_is_not_one() {
+    for length in ["", "abc", "1e9", "-1", "12 34"] {
+        let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+        let mut request = signed_as(REQUEST, Script::new([Step::data(REQUEST)]));
+        request.headers_mut().insert("content-length", length.parse().unwrap());
+        assert_eq!(call(service, request).await.status(), 200, "{length:?}");
+    }
+}
+
 #[tokio::test]
 async fn empty_frames_pendings_and_trailers_change_nothing() {
     let (first, second) = REQUEST.split_at(1);

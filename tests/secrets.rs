@@ -94,6 +94,10 @@ fn rustsec_2022_0087_nothing_prints_a_secret_or_the_right_digest() {
             assert!(!text.contains(hidden), "{text}");
         }
     }
+    assert_eq!(
+        format!("{verified:?}"),
+        r#"Verified { body_len: 34, secret_label: Some("the label"), .. }"#
+    );
     // The test would pass for nothing if the digest were another text.
     assert_eq!(digest.to_string().len(), 40);
     assert!(format!("{layer:?}").contains("the label"));

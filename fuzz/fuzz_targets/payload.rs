@@ -1,0 +1,37 @@
+//! Bytes to a Request and back: never a panic, and what was read is written so that it is read again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tower_inqud::{Notification, PaymentRequest, Secret, Verifier, sign};
+
+thread_local! {
+    static SECRET: Secret = Secret::new("secret_value").unwrap();
+}
+
+fuzz_target!(|body: &[u8]| {
+    let secret = SECRET.with(Clone::clone);
+    let digest = sign(&secret, body).to_string();
+    let verified = Verifier::new(secret).verify(&digest, body.to_vec()).unwrap();
+    match verified.decode::<PaymentRequest>() {
+        Ok(first) => {
+            assert!(body.trim_ascii_start().starts_with(b"{"));
+            let written = serde_json::to_string(&*first).unwrap();
+            let second: PaymentRequest = serde_json::from_str(&written).unwrap();
+            assert_eq!(second, *first);
+            assert_eq!(serde_json::to_string(&second).unwrap(), written);
+            assert_eq!(second.delivery_key(), first.delivery_key());
+            assert!(!second.supersedes(&first) && !first.supersedes(&second));
+            if let Some(payment) = &first.payment {
+                _ = payment.view();
+            }
+        }
+        Err(rejection) => {
+            let status = rejection.status().as_u16();
+            assert!(status == 400 || status == 422);
+            // What is not even JSON is never called JSON of another shape.
+            if status == 422 {
+                serde_json::from_slice::<&serde_json::value::RawValue>(body).unwrap();
+            }
+        }
+    }
+});
