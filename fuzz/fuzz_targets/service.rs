@@ -113,7 +113,7 @@ impl Service<Request<WebhookBody<Script>>> for Inner {
         while let Poll::Ready(Some(frame)) = body.as_mut().poll_frame(&mut cx) {
             read.extend(frame.unwrap().into_data().unwrap());
         }
-        assert_eq!(read, webhook.raw_body());
+        assert_eq!(Bytes::from(read), *webhook.raw_body());
         Box::pin(async {
             tokio::task::yield_now().await;
             Ok(Response::new(Full::default()))
