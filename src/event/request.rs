@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, PaymentStatus, RequestPayment, lenient_timestamp};
+use super::{Amount, Notification, PaymentStatus, RequestPayment, timestamp};
 
 /// A Request, Inqud's demand for one crypto payment, as its web hook shows it at each change of
 /// status.
@@ -62,13 +62,13 @@ pub struct PaymentRequest {
     /// Where the payer sends to.
     pub address: Option<String>,
     /// When the payment window ends.
-    #[serde(default, deserialize_with = "lenient_timestamp")]
+    #[serde(default, deserialize_with = "timestamp::lenient")]
     pub payment_window_ends_at: Option<Timestamp>,
     /// When the Request expires.
-    #[serde(default, deserialize_with = "lenient_timestamp")]
+    #[serde(default, deserialize_with = "timestamp::lenient")]
     pub expires_at: Option<Timestamp>,
     /// When the Request was created.
-    #[serde(default, deserialize_with = "lenient_timestamp")]
+    #[serde(default, deserialize_with = "timestamp::lenient")]
     pub created_at: Option<Timestamp>,
     /// When the Request last changed; none in its first state (confirmed).
     pub last_updated_at: Option<Timestamp>,
