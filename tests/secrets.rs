@@ -12,7 +12,8 @@ mod support;
 use support::{Inner, SECRET, SMALL, call, secret, signed};
 use tower::Layer;
 use tower_inqud::{
-    ConfigError, PaymentRequest, RejectionKind, Secret, Secrets, Verifier, WebhookLayer, sign,
+    Algorithm, ConfigError, PaymentRequest, RejectionKind, Secret, Secrets, Verifier, WebhookLayer,
+    sign,
 };
 
 /// Rivals' bug 4, GHSA-xff3-5c9p-2mr4: an empty secret verified, and there was fraud by it.
@@ -148,6 +149,20 @@ async fn a_rotation_accepts_old_and_new_and_tells_which_matched() {
 
     assert_eq!(secrets.replace([]).unwrap_err(), ConfigError::NoSecrets);
     assert_eq!(deliver(&new).await, None, "a refused replacement changes nothing");
+}
+
+/// The secrets after the first are tried with the same algorithm.
+#[test]
+fn a_rotation_works_with_every_algorithm() {
+    let old = Secret::new("the old one").unwrap();
+    let secrets = Secrets::new([secret(), old.clone()]).unwrap();
+    for algorithm in [Algorithm::HmacSha1, Algorithm::HmacSha256, Algorithm::HmacSha512] {
+        let verifier = Verifier::new(secrets.clone()).algorithm(algorithm);
+        let digest = algorithm.sign(&old, SMALL.as_bytes());
+        let verified = verifier.verify(digest.to_string(), SMALL).unwrap();
+        assert_eq!(*verified.digest(), digest);
+        assert_eq!(verified.digest().algorithm(), algorithm);
+    }
 }
 
 /// A call keeps the secrets that it began with.

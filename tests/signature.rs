@@ -261,11 +261,12 @@ fn digests_are_equal_by_algorithm_and_bytes() {
     let right = sign(&secret(), body);
     assert_eq!(right, sign(&secret(), body));
     // Also where they begin alike.
-    let alike = (0..100_000u32)
+    let alike = (0..10_000u32)
         .map(|number| sign(&secret(), &number.to_le_bytes()))
-        .find(|digest| digest.as_bytes()[..2] == right.as_bytes()[..2])
+        .find(|digest| digest.as_bytes()[0] == right.as_bytes()[0])
         .unwrap();
     assert_ne!(alike, right);
+    assert_eq!(std::collections::HashSet::from([right, alike, right]).len(), 2);
     assert_ne!(sign(&secret(), body), sign(&secret(), b"{}"));
     assert_ne!(sign(&secret(), body), Algorithm::HmacSha256.sign(&secret(), body));
 }

@@ -1,21 +1,21 @@
 //! The cases that every server has to pass, and the clients that play them. No server in here, so
 //! that a crate with other servers can use it too.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt;
-use tower_inqud::{Algorithm, Secret, Webhook, WebhookLayer, sign};
+use tower_inqud::{Algorithm, Secret, Webhook, WebhookBody, WebhookLayer, sign};
 
 pub const PATH: &str = "/webhooks/inqud/request";
 const SECRET: &str = "whsec-kiln-and-clay";
@@ -67,6 +67,30 @@ impl Seen {
     pub fn take(&self) -> Vec<Bytes> {
         std::mem::take(&mut self.0.lock().expect("not poisoned"))
     }
+}
+
+/// An error of the merchant's own, which the layer has to leave alone.
+#[derive(Debug)]
+pub struct OwnError;
+
+impl fmt::Display for OwnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an error of one's own")
+    }
+}
+
+impl std::error::Error for OwnError {}
+
+/// The handler of the servers that have none of their own kind.
+pub async fn handle<B: Body>(
+    seen: Seen,
+    request: Request<WebhookBody<B>>,
+) -> Result<Response<Full<Bytes>>, OwnError> {
+    let webhook = request.extensions().get::<Webhook<Event>>().cloned();
+    let status = seen.handle(webhook.as_ref(), request.into_body()).await;
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    Ok(response)
 }
 
 /// One call, whatever carries it.

@@ -14,42 +14,15 @@
 mod cases;
 
 use std::convert::Infallible;
-use std::fmt;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use bytes::Bytes;
-use cases::{Cut, Event, Outcome, PATH, Report, Seen, Transport, layer};
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use cases::{Cut, Event, Outcome, OwnError, PATH, Report, Seen, Transport, handle, layer};
+use http::StatusCode;
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
-use tower_inqud::{Webhook, WebhookBody};
-
-/// An error of the merchant's own, which the layer has to leave alone.
-#[derive(Debug)]
-struct OwnError;
-
-impl fmt::Display for OwnError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an error of one's own")
-    }
-}
-
-impl std::error::Error for OwnError {}
-
-/// The handler of the servers that have none of their own kind.
-async fn handle<B: http_body::Body>(
-    seen: Seen,
-    request: Request<WebhookBody<B>>,
-) -> Result<Response<Full<Bytes>>, OwnError> {
-    let webhook = request.extensions().get::<Webhook<Event>>().cloned();
-    let status = seen.handle(webhook.as_ref(), request.into_body()).await;
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    Ok(response)
-}
+use tower_inqud::Webhook;
 
 async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

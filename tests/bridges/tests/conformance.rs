@@ -6,45 +6,21 @@
 #[path = "../../conformance/cases.rs"]
 mod cases;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use cases::{Difference, Event, PATH, Seen, Transport, layer};
-use http::{Request, Response};
+use cases::{Difference, Event, OwnError, PATH, Seen, Transport, handle, layer};
+use http::Request;
 use http_body_util::Full;
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, service_fn};
 use tower_inqud::{Webhook, WebhookBody};
 
-/// An error of the merchant's own, which the layer has to leave alone.
-#[derive(Debug)]
-struct OwnError;
-
-impl fmt::Display for OwnError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an error of one's own")
-    }
-}
-
-impl std::error::Error for OwnError {}
-
 impl poem::error::ResponseError for OwnError {
     fn status(&self) -> http::StatusCode {
         http::StatusCode::INTERNAL_SERVER_ERROR
     }
-}
-
-async fn handle<B: http_body::Body>(
-    seen: Seen,
-    request: Request<WebhookBody<B>>,
-) -> Result<Response<Full<Bytes>>, OwnError> {
-    let webhook = request.extensions().get::<Webhook<Event>>().cloned();
-    let status = seen.handle(webhook.as_ref(), request.into_body()).await;
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    Ok(response)
 }
 
 /// A filter becomes a service with `warp::service`; the layer goes around it, and hyper serves it.
