@@ -51,8 +51,8 @@ use crate::{ConfigError, contract};
 /// The inner service that was ready is the one that is called. So what its readiness reserves, such
 /// as the permit of a `ConcurrencyLimit`, is held while the body arrives, for the
 /// [deadline](Self::body_deadline) at most. A call that is refused for its head leaves the service
-/// ready, and what is reserved with it, for the next call. To keep stalled senders from taking the permits, put the
-/// limit into the handler, or shorten the deadline.
+/// ready, and what is reserved with it, for the next call. To keep stalled senders from taking the
+/// permits, put the limit into the handler, or shorten the deadline.
 ///
 /// # Panics
 ///
@@ -86,8 +86,8 @@ type SourceFn = dyn Fn(&Parts) -> bool + Send + Sync;
 type ObserverFn = dyn Fn(&Rejection, &Parts) + Send + Sync;
 type ResponseFn = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
 
-/// A Request is about 1 KB, a checkout tens of KB (both from Inqud's published samples; no maximum
-/// is documented).
+/// A Request is about 1 KB (Inqud's published sample), a checkout may be tens of KB (inferred from its
+/// fields); no maximum is documented.
 const BODY_LIMIT: usize = 256 * 1024;
 
 impl<T> WebhookLayer<T> {
