@@ -1,0 +1,122 @@
+//! What a subscriber at TRACE gets to see of calls through real servers: no secret, and no digest.
+#![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
+
+mod support;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::routing::post;
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, Version};
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use support::{REQUEST, SECRET, digest, layer};
+use tower::ServiceBuilder;
+use tower_http::trace::{DefaultMakeSpan, TraceLayer};
+use tower_inqud::{Ack, PaymentRequest, Webhook, contract};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+async fn serve() -> SocketAddr {
+    let webhooks = layer::<PaymentRequest>().on_rejection(|rejection, request| {
+        tracing::warn!(?rejection, ?request.headers, "refused");
+    });
+    let handler = async |request: Webhook<PaymentRequest>| {
+        tracing::info!(?request, digest = ?request.digest(), "handled");
+        Ack::Done
+    };
+    let headers = DefaultMakeSpan::new().include_headers(true);
+    let trace = TraceLayer::new_for_http().make_span_with(headers);
+    // Inside the layer, which has hidden the digest by then.
+    let layers = ServiceBuilder::new().layer(webhooks).layer(trace);
+    let app = Router::new().route("/", post(handler).layer(layers));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+#[tokio::test]
+async fn no_trace_shows_a_secret_or_a_digest() {
+    let log = Log::default();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_span_events(FmtSpan::FULL)
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .init();
+    let address = serve().await;
+    let right = digest(REQUEST);
+    let another = digest("another body");
+    let twice = [right.as_str(), right.as_str()];
+    let cases: [(&[&str], StatusCode); 5] = [
+        (&[&right], StatusCode::OK),
+        (&[&another], StatusCode::UNAUTHORIZED),
+        (&[right.split_at(39).0], StatusCode::UNAUTHORIZED),
+        (&twice, StatusCode::UNAUTHORIZED),
+        (&[], StatusCode::UNAUTHORIZED),
+    ];
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new())
+            .http2_only(version == Version::HTTP_2)
+            .build_http();
+        for (digests, status) in cases {
+            let mut request = Request::post(format!("http://{address}/"))
+                .version(version)
+                .body(Full::from(REQUEST))
+                .unwrap();
+            for digest in digests {
+                // The client logs in this process too.
+                let mut value = HeaderValue::try_from(*digest).unwrap();
+                value.set_sensitive(true);
+                request.headers_mut().append(contract::DIGEST_HEADER, value);
+            }
+            let response = client.request(request).await.unwrap();
+            assert_eq!((response.version(), response.status()), (version, status));
+        }
+    }
+
+    let text = log.text();
+    let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let bytes = format!("{:?}", SECRET.as_bytes());
+    for hidden in [SECRET, &hex, bytes.trim_matches(['[', ']']), right.split_at(39).0, &another] {
+        let line = text.lines().find(|line| line.contains(hidden));
+        assert_eq!(line, None);
+    }
+    // It would pass for nothing without the servers' own traces, and the heads that they show.
+    for shown in ["TRACE", "DEBUG", "h2::", "hyper_util::", "Sensitive", "handled", "refused"] {
+        assert!(text.contains(shown), "{shown} in {} bytes", text.len());
+    }
+}
