@@ -116,11 +116,11 @@ fn floor(key: &Hmac<Sha1>, digest: &[u8]) -> Duration {
     began.elapsed()
 }
 
-const BATCH: usize = 200;
+const BATCH: usize = 4;
 
 fn main() {
     let smoke = std::env::args().any(|argument| argument == "--smoke");
-    let rounds = if smoke { 3 } else { 300 };
+    let rounds = if smoke { 3 } else { 10_000 };
     assert_eq!(REQUEST.len(), 1039);
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

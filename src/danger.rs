@@ -46,8 +46,8 @@ impl<T> Unverified<T> {
     where
         T: DeserializeOwned,
     {
-        let event = decode::from_json(&body)?;
-        Ok(Self { inner: Arc::new((event, body)) })
+        let kept = body.clone();
+        decode::from_json(&body, |event| Self { inner: Arc::new((event, kept)) })
     }
 
     /// The event that someone claims.

@@ -7,7 +7,12 @@ use crate::rejection::{Rejection, RejectionKind};
 
 /// Asks more than `serde_json` alone, which lets invalid UTF-8 in unknown fields through and fills
 /// a struct from an array.
-pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Rejection> {
+///
+/// The event, which may be large, goes straight to where `keep` puts it.
+pub(crate) fn from_json<T: DeserializeOwned, K>(
+    body: &[u8],
+    keep: impl FnOnce(T) -> K,
+) -> Result<K, Rejection> {
     let text = match std::str::from_utf8(body) {
         Ok(text) => text,
         Err(error) => return Err(Rejection::caused_by(RejectionKind::NotJson, error)),
@@ -15,7 +20,10 @@ pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Rejection
     if !text.trim_ascii_start().starts_with('{') {
         return Err(refuse_non_object(text));
     }
-    serde_json::from_str(text).map_err(|error| refuse::<T>(text, error))
+    match serde_json::from_str(text) {
+        Ok(event) => Ok(keep(event)),
+        Err(error) => Err(refuse::<T>(text, error)),
+    }
 }
 
 #[cold]

@@ -111,11 +111,7 @@ where
             if data.remaining() > this.limit.saturating_sub(this.buffer.len()) {
                 return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTooLarge)));
             }
-            let data = into_bytes(data);
-            if let Some(claim) = this.claim.as_mut() {
-                claim.update(&data);
-            }
-            this.buffer.push(data, *this.limit);
+            this.buffer.push(into_bytes(data), *this.limit, this.claim.as_mut());
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -134,7 +130,8 @@ fn unreadable(error: BoxError) -> Rejection {
     Rejection::caused_by(kind, error)
 }
 
-/// What has arrived. A body of one frame is never copied.
+/// What has arrived. A body of one frame is never copied, and hashed in one go when it has ended;
+/// more of them are hashed as they arrive.
 enum Buffer {
     Empty,
     One(Bytes),
@@ -152,19 +149,28 @@ impl Buffer {
 
     /// Grows by what has arrived, never by what was announced, and never beyond the limit, which
     /// the caller has checked.
-    fn push(&mut self, data: Bytes, limit: usize) {
+    fn push(&mut self, data: Bytes, limit: usize, claim: Option<&mut Claim>) {
         if data.is_empty() {
             return;
         }
         match self {
             Self::Empty => *self = Self::One(data),
             Self::One(first) => {
+                if let Some(claim) = claim {
+                    claim.update(first);
+                    claim.update(&data);
+                }
                 let mut bytes = Vec::with_capacity(first.len().saturating_add(data.len()));
                 append(&mut bytes, first, limit);
                 append(&mut bytes, &data, limit);
                 *self = Self::Many(bytes);
             }
-            Self::Many(bytes) => append(bytes, &data, limit),
+            Self::Many(bytes) => {
+                if let Some(claim) = claim {
+                    claim.update(&data);
+                }
+                append(bytes, &data, limit);
+            }
         }
     }
 
@@ -198,7 +204,7 @@ mod tests {
             let mut buffer = Buffer::Empty;
             while buffer.len() < limit {
                 let data = Bytes::from(vec![b'x'; frame.min(limit - buffer.len())]);
-                buffer.push(data, limit);
+                buffer.push(data, limit, None);
                 if let Buffer::Many(bytes) = &buffer {
                     let arrived = bytes.len();
                     let most = arrived.max(2 * (arrived - 1)).min(limit);

@@ -132,11 +132,7 @@ impl<'a> Number<'a> {
 
     fn with_fraction(&self, fraction: &str) -> Option<Decimal> {
         let mut scale = i32::try_from(fraction.len()).ok()?.checked_sub(self.exponent)?;
-        let mut units: i128 = 0;
-        for digit in self.integer.bytes().chain(fraction.bytes()) {
-            let digit = i128::from(digit.checked_sub(b'0')?);
-            units = units.checked_mul(10)?.checked_add(digit)?;
-        }
+        let mut units = append_digits(append_digits(0, self.integer)?, fraction)?;
         if units == 0 {
             scale = scale.clamp(0, MAX_SCALE);
         }
@@ -153,6 +149,19 @@ impl<'a> Number<'a> {
         decimal.set_sign_negative(self.negative);
         Some(decimal)
     }
+}
+
+/// Many digits at a time, as a wide multiplication costs more than reading them.
+fn append_digits(units: i128, digits: &str) -> Option<i128> {
+    const AT_A_TIME: usize = 18;
+    digits.as_bytes().chunks(AT_A_TIME).try_fold(units, |units, digits| {
+        let (mut power, mut value) = (1_u64, 0_u64);
+        for digit in digits {
+            power = power.wrapping_mul(10);
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit.checked_sub(b'0')?));
+        }
+        units.checked_mul(power.into())?.checked_add(value.into())
+    })
 }
 
 /// Of `rust_decimal`.

@@ -5,8 +5,6 @@ use sha2::{Sha256, Sha512};
 use super::{Algorithm, Digest};
 
 /// An HMAC that has taken its key and some part of a message. Zeroized when dropped.
-///
-/// It travels with each call, so the larger states, which Inqud does not use, are boxed.
 #[derive(Clone)]
 pub(super) enum Mac {
     Sha1(Hmac<Sha1>),

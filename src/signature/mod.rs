@@ -9,8 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::Entry;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use serde::de::DeserializeOwned;
 
 use self::mac::Mac;
@@ -107,61 +106,54 @@ impl Verifier {
         digest: impl AsRef<str>,
         body: impl Into<Bytes>,
     ) -> Result<Verified, Rejection> {
-        let body = body.into();
-        let mut claim = self.claim(digest.as_ref().as_bytes()).map_err(Rejection::new)?;
-        claim.update(&body);
-        claim.verify(body).map_err(Rejection::new)
+        let digest = self.read_digest(digest.as_ref().as_bytes()).map_err(Rejection::new)?;
+        self.claim(digest).verify(body.into()).map_err(Rejection::new)
     }
 
-    /// Hides every digest header from `Debug`, and claims the digest if there is just one.
-    pub(crate) fn claim_from(&self, headers: &mut HeaderMap) -> Result<Claim, RejectionKind> {
-        // An entry of its own would make room in the map, for a header that is not there.
-        if !headers.contains_key(&self.header) {
-            return Err(RejectionKind::DigestMissing);
-        }
-        let Entry::Occupied(mut entry) = headers.entry(&self.header) else {
-            return Err(RejectionKind::DigestMissing);
-        };
-        entry.iter_mut().for_each(|value| value.set_sensitive(true));
-        if entry.iter().nth(1).is_some() {
-            return Err(RejectionKind::DigestDuplicated);
-        }
-        self.claim(entry.get().as_bytes())
+    pub(crate) fn is_digest_header(&self, name: &HeaderName) -> bool {
+        *name == self.header
     }
 
-    fn claim(&self, digest: &[u8]) -> Result<Claim, RejectionKind> {
-        let digest =
-            Digest::from_hex(self.algorithm, digest).ok_or(RejectionKind::DigestMalformed)?;
-        let secrets = self.secrets.snapshot();
-        let mac = secrets.first().ok_or(RejectionKind::DigestMismatch)?.mac(self.algorithm);
-        Ok(Claim { digest, secrets, mac })
+    pub(crate) fn read_digest(&self, text: &[u8]) -> Result<Digest, RejectionKind> {
+        Digest::from_hex(self.algorithm, text).ok_or(RejectionKind::DigestMalformed)
+    }
+
+    pub(crate) fn claim(&self, digest: Digest) -> Claim {
+        Claim { digest, secrets: self.secrets.snapshot(), mac: None }
     }
 }
 
 /// A digest that a request claims, not yet checked, and the check as far as it has come.
 pub(crate) struct Claim {
     digest: Digest,
+    /// Those of the moment in which the call began.
     secrets: Arc<[Secret]>,
-    /// Of the first secret, fed while the body arrives.
-    mac: Mac,
+    /// Of the first secret, fed while the body arrives. A body in one piece needs none; this way the
+    /// claim stays small.
+    mac: Option<Box<Mac>>,
 }
 
 impl Claim {
     pub(crate) fn update(&mut self, data: &[u8]) {
-        self.mac.update(data);
+        let Some(first) = self.secrets.first() else { return };
+        let algorithm = self.digest.algorithm();
+        self.mac.get_or_insert_with(|| Box::new(first.mac(algorithm))).update(data);
     }
 
-    /// `body` must be all that [`update`](Self::update) was given.
+    /// `body` must be all that [`update`](Self::update) was given, if it was given anything.
     pub(crate) fn verify(self, body: Bytes) -> Result<Verified, RejectionKind> {
-        let Self { digest, secrets, mac } = self;
-        let mut secrets = secrets.iter();
-        let first = secrets.next().filter(|_| mac.verify(&digest));
-        let matching = first.or_else(|| {
-            secrets.find(|secret| {
-                let mut mac = secret.mac(digest.algorithm());
-                mac.update(&body);
-                mac.verify(&digest)
-            })
+        let Self { digest, secrets, mut mac } = self;
+        let matching = secrets.iter().find(|secret| {
+            // Fed already, if it is that of the first secret.
+            let mac = mac.take().map_or_else(
+                || {
+                    let mut mac = secret.mac(digest.algorithm());
+                    mac.update(&body);
+                    mac
+                },
+                |mac| *mac,
+            );
+            mac.verify(&digest)
         });
         match matching {
             Some(secret) => Ok(Verified { body, digest, secret_label: secret.name().cloned() }),
@@ -186,8 +178,8 @@ impl Verified {
     /// A [`Rejection`] of kind [`NotJson`](RejectionKind::NotJson) or
     /// [`UnexpectedShape`](RejectionKind::UnexpectedShape).
     pub fn decode<T: DeserializeOwned>(self) -> Result<Webhook<T>, Rejection> {
-        let event = decode::from_json(&self.body)?;
-        Ok(Webhook::new(event, self))
+        let body = self.body.clone();
+        decode::from_json(&body, |event| Webhook::new(event, self))
     }
 
     /// The body, byte for byte as it was received.
