@@ -84,26 +84,24 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            let next = match state.as_mut().project() {
+            match state.as_mut().project() {
                 StateProj::Receiving { receive, call } => {
                     let received = ready!(receive.poll(cx));
                     let mut call = call.take().expect(POLLED_AFTER_COMPLETION);
                     match authentic::<T>(received, &mut call.parts.extensions) {
                         Ok(body) => {
                             let request = Request::from_parts(call.parts, WebhookBody::held(body));
-                            State::Calling { future: call.service.call(request) }
+                            state.set(State::Calling { future: call.service.call(request) });
                         }
                         Err(rejection) => {
-                            let response = call.config.refuse(rejection, &call.parts);
-                            State::Refused { response: Some(response) }
+                            let response = Some(call.config.refuse(rejection, &call.parts));
+                            state.set(State::Refused { response });
                         }
                     }
                 }
                 StateProj::Calling { future } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(
-                        Ok(ack::acknowledge(response).map(WebhookBody::as_it_came)),
-                    );
+                    let response = ack::acknowledge(ready!(future.poll(cx))?);
+                    return Poll::Ready(Ok(response.map(WebhookBody::as_it_came)));
                 }
                 StateProj::Passing { future } => {
                     let response = ready!(future.poll(cx))?;
@@ -113,8 +111,7 @@ where
                     let response = response.take().expect(POLLED_AFTER_COMPLETION);
                     return Poll::Ready(Ok(response.map(WebhookBody::held)));
                 }
-            };
-            state.set(next);
+            }
         }
     }
 }

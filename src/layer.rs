@@ -1,6 +1,6 @@
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -71,6 +71,8 @@ pub(crate) struct Config {
     paths: Vec<PathAndQuery>,
     pub(crate) body_limit: usize,
     pub(crate) body_deadline: Duration,
+    /// Set once the timers that the deadline needs have been found to be there.
+    timers: OnceLock<()>,
     pub(crate) source: Option<Arc<SourceFn>>,
     on_rejection: Option<Arc<ObserverFn>>,
     rejection_response: Option<Arc<ResponseFn>>,
@@ -105,6 +107,7 @@ impl<T> WebhookLayer<T> {
                 paths: Vec::new(),
                 body_limit: BODY_LIMIT,
                 body_deadline: contract::PATIENCE,
+                timers: OnceLock::new(),
                 source: None,
                 on_rejection: None,
                 rejection_response: None,
@@ -167,8 +170,8 @@ impl<T> WebhookLayer<T> {
     /// by then.
     ///
     /// It is total, and not restarted by each frame: a sender that drips one byte a second would
-    /// otherwise never be refused. It begins with the call; the time that the head takes is the
-    /// server's to limit.
+    /// otherwise never be refused. It begins when the call is first polled; the time that the head takes
+    /// is the server's to limit.
     #[must_use]
     pub fn body_deadline(mut self, deadline: Duration) -> Self {
         self.config.body_deadline = deadline;
@@ -239,6 +242,15 @@ impl Config {
     /// Whether requests to this URI are web hooks.
     pub(crate) fn takes(&self, uri: &Uri) -> bool {
         self.paths.is_empty() || self.paths.iter().any(|path| path.path() == uri.path())
+    }
+
+    /// Once for all calls, so that what is missing shows at the first and not at the first slow one.
+    ///
+    /// # Panics
+    ///
+    /// Without a Tokio runtime that has its timers enabled.
+    pub(crate) fn demand_timers(&self) {
+        self.timers.get_or_init(|| drop(tokio::time::sleep(self.body_deadline)));
     }
 
     /// The one way out for every refusal.

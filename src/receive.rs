@@ -48,24 +48,20 @@ pin_project! {
     pub(crate) struct Receive<B> {
         #[pin]
         body: B,
-        // Made with the call, and only polled when the body has to be waited for: most are there at
-        // once, and a registered timer costs as much as half the HMAC.
-        #[pin]
-        timer: Sleep,
         limit: usize,
+        deadline: Duration,
+        // Made when the body has first to be waited for: most are there at once, and a timer costs as
+        // much as half the HMAC.
+        timer: Option<Pin<Box<Sleep>>>,
         claim: Option<Claim>,
         buffer: Buffer,
     }
 }
 
 impl<B> Receive<B> {
-    /// The deadline begins here.
-    ///
-    /// # Panics
-    ///
-    /// Without a Tokio runtime that has its timers enabled.
     pub(crate) fn new(admitted: Admitted, body: B, limit: usize, deadline: Duration) -> Self {
-        Self { body, timer: sleep(deadline), limit, claim: admitted.claim, buffer: Buffer::Empty }
+        let (claim, buffer) = (admitted.claim, Buffer::Empty);
+        Self { body, limit, deadline, timer: None, claim, buffer }
     }
 }
 
@@ -80,7 +76,9 @@ where
         if let Poll::Ready(received) = self.as_mut().poll_frames(cx) {
             return Poll::Ready(received);
         }
-        self.project().timer.poll(cx).map(|()| Err(Rejection::new(RejectionKind::BodyTooSlow)))
+        let this = self.project();
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.deadline)));
+        timer.as_mut().poll(cx).map(|()| Err(Rejection::new(RejectionKind::BodyTooSlow)))
     }
 }
 

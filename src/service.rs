@@ -55,6 +55,7 @@ where
                 return ResponseFuture::refused(self.config.refuse(rejection, &parts));
             }
         };
+        self.config.demand_timers();
         // The service that was ready is the one to call; its clone may not be.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
