@@ -30,8 +30,8 @@ use http_body_util::Full;
 use sha1::Sha1;
 use tower::{Layer, Service};
 use tower_inqud::{
-    PaymentRequest, Rejection, Secret, Secrets, Webhook, WebhookBody, WebhookLayer, WebhookService,
-    contract, sign,
+    PaymentRequest, Rejection, Secret, Secrets, Verifier, Webhook, WebhookBody, WebhookLayer,
+    WebhookService, contract, sign,
 };
 
 const SECRET: &str = "whsec-kiln-and-clay";
@@ -114,9 +114,8 @@ impl Service<Request<WebhookBody<Frames>>> for Handler {
 
 type Layered = WebhookService<Handler, PaymentRequest>;
 
-fn layered(secrets: impl Into<Secrets>) -> Layered {
-    let secrets: Secrets = secrets.into();
-    WebhookLayer::new(secrets).body_limit(1024 * 1024).layer(Handler)
+fn layered(verifier: impl Into<Verifier>) -> Layered {
+    WebhookLayer::new(verifier).body_limit(1024 * 1024).layer(Handler)
 }
 
 fn secret(text: &str) -> Secret {
@@ -291,6 +290,7 @@ fn refused_and_rotated(smoke: bool) {
         layered(Secrets::new(texts.into_iter().map(secret)).unwrap())
     };
     let (mut first_of_three, mut last_of_three) = (three(0), three(2));
+    let mut undiagnosed = layered(Verifier::new(secret(SECRET)).diagnose(false));
     let rounds = Rounds::run(smoke, || {
         [
             good.timed(&mut one),
@@ -300,6 +300,7 @@ fn refused_and_rotated(smoke: bool) {
             not_json.timed(&mut one),
             good.timed(&mut first_of_three),
             good.timed(&mut last_of_three),
+            forged.timed(&mut undiagnosed),
         ]
     });
     for (program, name) in [
@@ -313,6 +314,7 @@ fn refused_and_rotated(smoke: bool) {
         println!("{:>7.0} ns {name}", rounds.median(program));
         println!("ratio {name}_over_accepted {:.3}", rounds.ratio(program, &[0]));
     }
+    println!("ratio forged_over_forged_without_diagnosis {:.3}", rounds.ratio(3, &[7]));
 }
 
 /// Counted, and so the same in each run.

@@ -256,6 +256,10 @@ impl Config {
     /// The one way out for every refusal.
     #[cold]
     pub(crate) fn refuse(&self, rejection: Rejection, request: &Parts) -> Response<Bytes> {
+        let rejection = match &self.trust {
+            Trust::Signed(verifier) => verifier.explain(rejection, request),
+            Trust::Unsigned => rejection,
+        };
         if let Some(observe) = &self.on_rejection {
             observe(&rejection, request);
         }

@@ -108,7 +108,9 @@ pub use self::future::ResponseFuture;
 pub use self::layer::WebhookLayer;
 pub use self::rejection::{Rejection, RejectionKind};
 pub use self::service::WebhookService;
-pub use self::signature::{Algorithm, Digest, Secret, Secrets, Verified, Verifier, sign};
+pub use self::signature::{
+    Algorithm, Diagnosis, Digest, Secret, Secrets, Verified, Verifier, sign,
+};
 pub use self::webhook::Webhook;
 
 #[cfg(all(doctest, feature = "axum"))]

@@ -37,7 +37,7 @@ pub(crate) enum Accepted {
 impl Received {
     pub(crate) fn verify(self) -> Result<Accepted, Rejection> {
         Ok(match self.claim {
-            Some(claim) => Accepted::Verified(claim.verify(self.body).map_err(Rejection::new)?),
+            Some(claim) => Accepted::Verified(claim.verify(self.body)?),
             None => Accepted::Unsigned(self.body),
         })
     }

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::Diagnosis;
+
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a call was refused.
@@ -24,11 +26,12 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 /// ```
 ///
 /// `Display` is the fixed text of its [kind](RejectionKind), which is also what the sender is told.
-/// The [path](Self::field_path) of a bad field and the [source](Error::source) are for the log
-/// only; the source may quote values of the body.
+/// The [path](Self::field_path) of a bad field, the [diagnosis](Self::diagnosis) of a wrong digest and
+/// the [source](Error::source) are for the log only; the source may quote values of the body.
 #[derive(Clone, Debug)]
 pub struct Rejection {
     kind: RejectionKind,
+    diagnosis: Option<Diagnosis>,
     detail: Option<Arc<Detail>>,
 }
 
@@ -40,17 +43,22 @@ struct Detail {
 
 impl Rejection {
     pub(crate) fn new(kind: RejectionKind) -> Self {
-        Self { kind, detail: None }
+        Self { kind, diagnosis: None, detail: None }
     }
 
     pub(crate) fn caused_by(kind: RejectionKind, source: impl Into<BoxError>) -> Self {
         let detail = Detail { field_path: None, source: source.into() };
-        Self { kind, detail: Some(Arc::new(detail)) }
+        Self { kind, diagnosis: None, detail: Some(Arc::new(detail)) }
     }
 
     pub(crate) fn at_field(kind: RejectionKind, path: String, source: impl Into<BoxError>) -> Self {
         let detail = Detail { field_path: Some(path), source: source.into() };
-        Self { kind, detail: Some(Arc::new(detail)) }
+        Self { kind, diagnosis: None, detail: Some(Arc::new(detail)) }
+    }
+
+    pub(crate) fn diagnosed(mut self, diagnosis: Option<Diagnosis>) -> Self {
+        self.diagnosis = diagnosis;
+        self
     }
 
     /// What was wrong.
@@ -64,6 +72,14 @@ impl Rejection {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.kind.status()
+    }
+
+    /// Why the digest was wrong, if that can be guessed: a mistake in the secret, say, or a layer that
+    /// changes the body. For the log only. Of mismatches one in 10 s is looked into; see
+    /// [`Verifier::diagnose`](crate::Verifier::diagnose).
+    #[must_use]
+    pub fn diagnosis(&self) -> Option<Diagnosis> {
+        self.diagnosis
     }
 
     /// Where in the JSON the value stood that did not fit, such as `payment.amount`. Only with

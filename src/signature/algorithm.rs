@@ -20,6 +20,8 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    pub(super) const ALL: [Self; 3] = [Self::HmacSha1, Self::HmacSha256, Self::HmacSha512];
+
     /// The length of a digest in bytes: 20, 32 or 64. Its text is twice as long.
     #[must_use]
     pub const fn digest_len(self) -> usize {

@@ -2,6 +2,7 @@
 
 mod algorithm;
 mod digest;
+mod doctor;
 mod mac;
 mod secret;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderName;
+use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use self::mac::Mac;
@@ -18,6 +20,7 @@ use crate::{Webhook, contract, decode};
 
 pub use self::algorithm::Algorithm;
 pub use self::digest::Digest;
+pub use self::doctor::Diagnosis;
 pub use self::secret::{Secret, Secrets};
 
 /// Signs a body the way Inqud does: HMAC-SHA1.
@@ -64,6 +67,7 @@ pub struct Verifier {
     secrets: Secrets,
     algorithm: Algorithm,
     header: HeaderName,
+    explains: bool,
 }
 
 impl Verifier {
@@ -74,6 +78,7 @@ impl Verifier {
             secrets: secrets.into(),
             algorithm: Algorithm::default(),
             header: contract::DIGEST_HEADER,
+            explains: true,
         }
     }
 
@@ -92,6 +97,16 @@ impl Verifier {
         self
     }
 
+    /// Whether to look for the likely reason of a mismatch, [`Rejection::diagnosis`]. On unless set.
+    ///
+    /// A look costs about ten more HMACs of the body, so there is one in 10 s at most, and none for
+    /// a body of more than 256 KiB. Mismatches in between have no diagnosis.
+    #[must_use]
+    pub fn diagnose(mut self, diagnose: bool) -> Self {
+        self.explains = diagnose;
+        self
+    }
+
     /// Verifies a whole body against the text of its digest.
     ///
     /// `body` must be the bytes as received: JSON that was parsed and written again has another
@@ -106,8 +121,29 @@ impl Verifier {
         digest: impl AsRef<str>,
         body: impl Into<Bytes>,
     ) -> Result<Verified, Rejection> {
-        let digest = self.read_digest(digest.as_ref().as_bytes()).map_err(Rejection::new)?;
-        self.claim(digest).verify(body.into()).map_err(Rejection::new)
+        let text = digest.as_ref().as_bytes();
+        let digest = self.read_digest(text).map_err(|kind| {
+            Rejection::new(kind).diagnosed(doctor::of_text(self.algorithm, text))
+        })?;
+        self.claim(digest).verify(body.into())
+    }
+
+    /// What the head of a refused request says about the reason, unless that is known already.
+    #[cold]
+    pub(crate) fn explain(&self, rejection: Rejection, head: &Parts) -> Rejection {
+        let diagnosis = match rejection.kind() {
+            RejectionKind::DigestMissing => Some(doctor::of_missing(head)),
+            RejectionKind::DigestMalformed => {
+                let text = head.headers.get(&self.header);
+                text.and_then(|text| doctor::of_text(self.algorithm, text.as_bytes()))
+            }
+            RejectionKind::DigestMismatch => {
+                doctor::is_decompressed(head).then_some(Diagnosis::BodyDecompressed)
+            }
+            _ => None,
+        };
+        let diagnosis = rejection.diagnosis().or(diagnosis);
+        rejection.diagnosed(diagnosis)
     }
 
     pub(crate) fn is_digest_header(&self, name: &HeaderName) -> bool {
@@ -119,7 +155,8 @@ impl Verifier {
     }
 
     pub(crate) fn claim(&self, digest: Digest) -> Claim {
-        Claim { digest, secrets: self.secrets.snapshot(), mac: None }
+        let secrets = self.secrets.snapshot();
+        Claim { digest, secrets, mac: None, is_explained: self.explains }
     }
 }
 
@@ -131,6 +168,8 @@ pub(crate) struct Claim {
     /// Of the first secret, fed while the body arrives. A body in one piece needs none; this way the
     /// claim stays small.
     mac: Option<Box<Mac>>,
+    /// Whether a mismatch is.
+    is_explained: bool,
 }
 
 impl Claim {
@@ -141,8 +180,8 @@ impl Claim {
     }
 
     /// `body` must be all that [`update`](Self::update) was given, if it was given anything.
-    pub(crate) fn verify(self, body: Bytes) -> Result<Verified, RejectionKind> {
-        let Self { digest, secrets, mut mac } = self;
+    pub(crate) fn verify(self, body: Bytes) -> Result<Verified, Rejection> {
+        let Self { digest, secrets, mut mac, is_explained } = self;
         let matching = secrets.iter().find(|secret| {
             // Fed already, if it is that of the first secret.
             let mac = mac.take().map_or_else(
@@ -157,7 +196,11 @@ impl Claim {
         });
         match matching {
             Some(secret) => Ok(Verified { body, digest, secret_label: secret.name().cloned() }),
-            None => Err(RejectionKind::DigestMismatch),
+            None => {
+                let rejection = Rejection::new(RejectionKind::DigestMismatch);
+                let explain = || doctor::of_mismatch(&secrets, &digest, &body);
+                Err(rejection.diagnosed(is_explained.then(explain).flatten()))
+            }
         }
     }
 }

@@ -3,6 +3,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use zeroize::Zeroizing;
 
+use super::doctor::Doctor;
 use super::mac::Mac;
 use super::{Algorithm, Verifier};
 use crate::ConfigError;
@@ -32,11 +33,12 @@ pub struct Secret {
     label: Option<Arc<str>>,
 }
 
-/// The key after its schedule, for each algorithm.
+/// The key after its schedule, for each algorithm, and what is easily taken for it.
 struct PreparedKey {
     sha1: Mac,
     sha256: Mac,
     sha512: Mac,
+    doctor: Doctor,
 }
 
 impl Secret {
@@ -73,6 +75,7 @@ impl Secret {
             sha1: Mac::new(Algorithm::HmacSha1, secret),
             sha256: Mac::new(Algorithm::HmacSha256, secret),
             sha512: Mac::new(Algorithm::HmacSha512, secret),
+            doctor: Doctor::new(secret),
         };
         Ok(Self { key: Arc::new(key), label: None })
     }
@@ -87,6 +90,10 @@ impl Secret {
 
     pub(super) fn name(&self) -> Option<&Arc<str>> {
         self.label.as_ref()
+    }
+
+    pub(super) fn doctor(&self) -> &Doctor {
+        &self.key.doctor
     }
 
     pub(super) fn mac(&self, algorithm: Algorithm) -> Mac {

@@ -1,0 +1,404 @@
+//! Likely reasons why a digest is not right. For the log: nothing in here can accept a call.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderName, Version, header};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::mac::Mac;
+use super::{Algorithm, Digest, Secret};
+
+/// The likely reason why a digest was refused, for whoever reads the log.
+///
+/// A guess, and never a verdict: the call stays refused, and the sender is not told. Those about the
+/// secret and the body are certain in one thing, that the digest would have been right so.
+///
+/// `Display` says what is likely wrong and what to do; it quotes nothing of the call or the secret.
+///
+/// # Example
+///
+/// ```
+/// use tower_inqud::{Diagnosis, Secret, Verifier, sign};
+///
+/// let secret = Secret::new("secret_value")?;
+/// let digest = sign(&secret, br#"{"id":"CAPD-1","status":"SUCCESS"}"#).to_string();
+///
+/// // What a JSON middleware makes of it.
+/// let rewritten = r#"{"id": "CAPD-1", "status": "SUCCESS"}"#;
+/// let rejection = Verifier::new(secret).verify(digest, rewritten).unwrap_err();
+/// assert_eq!(rejection.diagnosis(), Some(Diagnosis::BodyRewritten));
+/// # Ok::<_, tower_inqud::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Diagnosis {
+    /// There is no digest. Inqud sends none for a web hook that has no secret (confirmed).
+    NotSigned,
+    /// The request is signed the way that calls *to* Inqud's API are, with
+    /// `X-HMAC-SHA256-Signature` and `X-Salt` (confirmed). Web hooks are not.
+    ApiSigning,
+    /// The digest has as many digits as this algorithm makes, which is not the one expected. Calls
+    /// *to* Inqud's API are signed with SHA-256 (confirmed), and the two are easily mixed up.
+    DigestOfAnotherAlgorithm(Algorithm),
+    /// The digest looks like base64. Inqud's is hexadecimal (confirmed).
+    DigestIsBase64,
+    /// There is more around the digits of the digest: a prefix such as `sha1=`, quotes, white space.
+    DigestHasMoreThanDigits,
+    /// The digest is right for the secret without the white space around it.
+    SecretHasWhitespace,
+    /// The digest is right for the secret with a newline after it.
+    SecretLacksNewline,
+    /// The digest is right for the secret without the quotes around it.
+    SecretHasQuotes,
+    /// The digest is right for the bytes that the secret's hexadecimal digits stand for.
+    SecretIsHex,
+    /// The digest is right for the bytes that the secret's base64 stands for.
+    SecretIsBase64,
+    /// The digest is right for the hexadecimal text of the secret: it was decoded, and must not be.
+    SecretWasHex,
+    /// The digest is right for the base64 text of the secret: it was decoded, and must not be.
+    SecretWasBase64,
+    /// The body is empty: it was lost, or read, on the way.
+    BodyEmpty,
+    /// The digest is right for the body without the byte order mark before it.
+    BodyHasByteOrderMark,
+    /// The digest is right for the body without the newline after it.
+    BodyHasNewline,
+    /// The digest is right for the body with a newline after it.
+    BodyLacksNewline,
+    /// The digest is right for the same JSON, written without white space and needless escapes:
+    /// it was parsed and written again on the way.
+    BodyRewritten,
+    /// The request neither says how long its body is nor that it comes in chunks. A layer outside
+    /// takes the length away when it decompresses, and the digest is over the bytes as sent.
+    BodyDecompressed,
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSigned => {
+                "not signed: either no secret is set beside the web hook's link at Inqud, or \
+                 someone else sent this"
+            }
+            Self::ApiSigning => {
+                "signed like a call to Inqud's API (`X-HMAC-SHA256-Signature`): a web hook carries \
+                 an HMAC-SHA1 in `X-Payload-Digest`"
+            }
+            Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha256) => {
+                "the digest is as long as one of SHA-256, with which calls to Inqud's API are \
+                 signed: a web hook's is an HMAC-SHA1"
+            }
+            Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha512) => {
+                "the digest is as long as one of SHA-512: a web hook's is an HMAC-SHA1"
+            }
+            Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha1) => {
+                "the digest is as long as one of SHA-1, and the verifier expects another algorithm"
+            }
+            Self::DigestIsBase64 => "the digest looks like base64: it has to be hexadecimal",
+            Self::DigestHasMoreThanDigits => {
+                "there is more than the digits of a digest: a prefix, quotes or white space"
+            }
+            Self::SecretHasWhitespace => {
+                "right without the white space around the configured secret: remove it"
+            }
+            Self::SecretLacksNewline => {
+                "right with a newline after the configured secret: one was saved at Inqud; set the \
+                 secret there anew, or add the newline with `Secret::verbatim`"
+            }
+            Self::SecretHasQuotes => {
+                "right without the quotes around the configured secret: remove them"
+            }
+            Self::SecretIsHex => {
+                "right for the bytes that the configured secret's hexadecimal digits stand for: \
+                 decode it first"
+            }
+            Self::SecretIsBase64 => {
+                "right for the bytes that the configured secret's base64 stands for: decode it first"
+            }
+            Self::SecretWasHex => {
+                "right for the hexadecimal text of the configured secret: do not decode it"
+            }
+            Self::SecretWasBase64 => {
+                "right for the base64 text of the configured secret: do not decode it"
+            }
+            Self::BodyEmpty => {
+                "the body is empty: a proxy dropped it, or a layer outside has read it"
+            }
+            Self::BodyHasByteOrderMark => {
+                "right without the byte order mark before the body: something on the way adds it"
+            }
+            Self::BodyHasNewline => {
+                "right without the newline after the body: something on the way adds it"
+            }
+            Self::BodyLacksNewline => {
+                "right with a newline after the body: something on the way takes it off"
+            }
+            Self::BodyRewritten => {
+                "right for the same JSON written compactly: something on the way parses the body \
+                 and writes it again"
+            }
+            Self::BodyDecompressed => {
+                "the body's length was taken away, perhaps by a layer outside that decompresses: \
+                 the digest is over the bytes as they were sent"
+            }
+        })
+    }
+}
+
+/// How long the doctor rests after a look. A look costs some ten HMACs of the body.
+const REST: Duration = Duration::from_secs(10);
+
+/// Larger bodies are not looked at, so that a look is always over soon.
+const LARGEST_BODY: usize = 256 * 1024;
+
+/// What one secret is looked at with.
+pub(super) struct Doctor {
+    /// Keys that are easily taken for the secret, under HMAC-SHA1.
+    mistakes: Vec<(Diagnosis, Mac)>,
+    rests_until: Mutex<Option<Instant>>,
+}
+
+impl Doctor {
+    pub(super) fn new(secret: &[u8]) -> Self {
+        let mac = |key: &[u8]| Mac::new(Algorithm::HmacSha1, key);
+        let mistakes = mistaken_keys(secret).into_iter().map(|(why, key)| (why, mac(&key)));
+        Self { mistakes: mistakes.collect(), rests_until: Mutex::new(None) }
+    }
+
+    fn may_look(&self) -> bool {
+        // Whoever finds it locked comes while another looks.
+        let Ok(mut rests_until) = self.rests_until.try_lock() else { return false };
+        let now = Instant::now();
+        if rests_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        *rests_until = now.checked_add(REST);
+        true
+    }
+}
+
+/// Why `digest` is not that of `body`, if it can be told, and if there was no look lately.
+#[cold]
+pub(super) fn of_mismatch(secrets: &[Secret], digest: &Digest, body: &[u8]) -> Option<Diagnosis> {
+    if body.is_empty() {
+        return Some(Diagnosis::BodyEmpty);
+    }
+    if body.len() > LARGEST_BODY || !secrets.first()?.doctor().may_look() {
+        return None;
+    }
+    let mut mistakes = secrets.iter().flat_map(|secret| &secret.doctor().mistakes);
+    let mistaken_key = mistakes.find(|(_, mac)| is_right(mac.clone(), digest, &[body]));
+    mistaken_key.map(|(why, _)| *why).or_else(|| {
+        changed_body(body, |parts| {
+            let mut macs = secrets.iter().map(|secret| secret.mac(digest.algorithm()));
+            macs.any(|mac| is_right(mac, digest, parts))
+        })
+    })
+}
+
+fn is_right(mut mac: Mac, digest: &Digest, parts: &[&[u8]]) -> bool {
+    parts.iter().for_each(|part| mac.update(part));
+    mac.verify(digest)
+}
+
+/// Why the text of a digest is not one of `expected`, if it can be told.
+#[cold]
+pub(super) fn of_text(expected: Algorithm, text: &[u8]) -> Option<Diagnosis> {
+    const LONGEST: usize = 256;
+    let text = text.get(..LONGEST).unwrap_or(text);
+    let with_len = |len| Algorithm::ALL.into_iter().find(|it| it.digest_len() == len);
+
+    let mut runs = text.split(|byte| !byte.is_ascii_hexdigit());
+    match runs.find_map(|run| with_len(run.as_chunks::<2>().0.len()).filter(|_| run.len() % 2 == 0))
+    {
+        Some(algorithm) if algorithm == expected => Some(Diagnosis::DigestHasMoreThanDigits),
+        Some(algorithm) => Some(Diagnosis::DigestOfAnotherAlgorithm(algorithm)),
+        None => with_len(from_base64(text)?.len()).map(|_| Diagnosis::DigestIsBase64),
+    }
+}
+
+/// Why a request has no digest.
+#[cold]
+pub(super) fn of_missing(head: &Parts) -> Diagnosis {
+    const API_SIGNATURE: HeaderName = HeaderName::from_static("x-hmac-sha256-signature");
+    if head.headers.contains_key(API_SIGNATURE) {
+        Diagnosis::ApiSigning
+    } else {
+        Diagnosis::NotSigned
+    }
+}
+
+/// Whether a layer outside has decompressed the body, for which there is no proof.
+#[cold]
+pub(super) fn is_decompressed(head: &Parts) -> bool {
+    // Over HTTP/2 a body needs neither header.
+    head.version <= Version::HTTP_11
+        && !head.headers.contains_key(header::CONTENT_LENGTH)
+        && !head.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+type Key = Zeroizing<Vec<u8>>;
+
+fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, Key)> {
+    let key = |key: &[u8]| Zeroizing::new(key.to_vec());
+    let trimmed = secret.trim_ascii();
+    let mut keys = vec![
+        (Diagnosis::SecretLacksNewline, Zeroizing::new([secret, b"\n"].concat())),
+        (Diagnosis::SecretLacksNewline, Zeroizing::new([secret, b"\r\n"].concat())),
+        (Diagnosis::SecretWasHex, to_hex(secret)),
+        (Diagnosis::SecretWasBase64, to_base64(secret)),
+    ];
+    if trimmed.len() < secret.len() {
+        keys.push((Diagnosis::SecretHasWhitespace, key(trimmed)));
+    }
+    if let [b'"', unquoted @ .., b'"'] | [b'\'', unquoted @ .., b'\''] = trimmed {
+        keys.push((Diagnosis::SecretHasQuotes, key(unquoted)));
+    }
+    keys.extend(from_hex(trimmed).map(|key| (Diagnosis::SecretIsHex, key)));
+    keys.extend(from_base64(trimmed).map(|key| (Diagnosis::SecretIsBase64, key)));
+    // Anyone can sign with an empty key, which tells nothing.
+    keys.retain(|(_, key)| !key.is_empty());
+    keys
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What something on the way did to the body, if it can be undone. `is_right` takes a body in parts.
+fn changed_body(body: &[u8], is_right: impl Fn(&[&[u8]]) -> bool) -> Option<Diagnosis> {
+    if is_right(&[body, b"\n"]) || is_right(&[body, b"\r\n"]) {
+        return Some(Diagnosis::BodyLacksNewline);
+    }
+    if body.strip_prefix(BYTE_ORDER_MARK).is_some_and(|body| is_right(&[body])) {
+        return Some(Diagnosis::BodyHasByteOrderMark);
+    }
+    let without_newline = body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n"));
+    if without_newline.is_some_and(|body| is_right(&[body])) {
+        return Some(Diagnosis::BodyHasNewline);
+    }
+    let mut compacted = [Escapes::Keep, Escapes::Undo].into_iter().map(|it| compact(body, it));
+    compacted.any(|body| is_right(&[&body])).then_some(Diagnosis::BodyRewritten)
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Escapes {
+    Keep,
+    /// `\/`, and `\u` for what is not ASCII.
+    Undo,
+}
+
+/// JSON without the white space between its tokens. Works on the text alone, so that no number and
+/// no order of keys changes; anything but JSON gives anything.
+fn compact(json: &[u8], escapes: Escapes) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len());
+    let mut rest = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
+    let mut in_text = false;
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        match first {
+            b'"' => in_text = !in_text,
+            b'\\' if in_text => {
+                let undone = if escapes == Escapes::Undo { unescape(after) } else { None };
+                if let Some((character, after)) = undone {
+                    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                    rest = after;
+                } else if let Some((second, after)) = after.split_first() {
+                    out.extend_from_slice(&[first, *second]);
+                    rest = after;
+                }
+                continue;
+            }
+            b' ' | b'\t' | b'\r' | b'\n' if !in_text => continue,
+            _ => {}
+        }
+        out.push(first);
+    }
+    out
+}
+
+/// What comes after a backslash, if the escape was not needed.
+fn unescape(text: &[u8]) -> Option<(char, &[u8])> {
+    fn unit(text: &[u8]) -> Option<(u16, &[u8])> {
+        let (digits, after) = text.strip_prefix(b"u")?.split_at_checked(4)?;
+        let digits = std::str::from_utf8(digits).ok()?;
+        Some((u16::from_str_radix(digits, 16).ok()?, after))
+    }
+    if let Some(after) = text.strip_prefix(b"/") {
+        return Some(('/', after));
+    }
+    let (first, after) = unit(text)?;
+    let second = after.strip_prefix(b"\\").and_then(unit);
+    let units = std::iter::once(first).chain(second.map(|(unit, _)| unit));
+    let character = char::decode_utf16(units).next()?.ok()?;
+    let is_pair = character.len_utf16() == 2;
+    let after = second.filter(|_| is_pair).map_or(after, |(_, after)| after);
+    (!character.is_ascii()).then_some((character, after))
+}
+
+fn to_hex(bytes: &[u8]) -> Key {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits(halves, DIGITS, bytes.len().saturating_mul(2))
+}
+
+fn from_hex(text: &[u8]) -> Option<Key> {
+    let (pairs, []) = text.as_chunks::<2>() else { return None };
+    let worth = |digit: u8| char::from(digit).to_digit(16).and_then(|it| u8::try_from(it).ok());
+    let mut key = Zeroizing::new(Vec::with_capacity(pairs.len()));
+    for [high, low] in pairs {
+        key.push((worth(*high)? << 4) | worth(*low)?);
+    }
+    Some(key)
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn to_base64(bytes: &[u8]) -> Key {
+    let capacity = bytes.len().div_ceil(3).saturating_mul(4);
+    let sixths = bytes.chunks(3).flat_map(|chunk| {
+        let mut group = [0; 4];
+        for (to, from) in group.iter_mut().skip(1).zip(chunk) {
+            *to = *from;
+        }
+        let group = u32::from_be_bytes(group);
+        let digits = [group >> 18, group >> 12, group >> 6, group];
+        let digits = digits.map(|it| u8::try_from(it & 0x3f).unwrap_or_default());
+        digits.into_iter().take(chunk.len().saturating_add(1))
+    });
+    let mut text = digits(sixths, BASE64, capacity);
+    text.resize(capacity, b'=');
+    text
+}
+
+/// Both alphabets, with and without padding.
+fn from_base64(text: &[u8]) -> Option<Key> {
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').take(2).count();
+    let text = text.get(..text.len().saturating_sub(padding))?;
+    let mut key = Zeroizing::new(Vec::with_capacity(text.len()));
+    for chunk in text.chunks(4) {
+        let mut group = 0_u32;
+        for place in 0..4 {
+            let worth = match chunk.get(place) {
+                None => 0,
+                Some(b'-') => 62,
+                Some(b'_') => 63,
+                Some(digit) => BASE64.iter().position(|it| it == digit)?,
+            };
+            group = (group << 6) | u32::try_from(worth).ok()?;
+        }
+        let [_, bytes @ ..] = group.to_be_bytes();
+        key.extend(bytes.iter().take(chunk.len().saturating_sub(1)));
+    }
+    // One digit alone stands for no byte.
+    (text.len() % 4 != 1).then_some(key)
+}
+
+fn digits(worths: impl Iterator<Item = u8>, alphabet: &[u8], capacity: usize) -> Key {
+    let mut text = Zeroizing::new(Vec::with_capacity(capacity));
+    text.extend(worths.filter_map(|worth| alphabet.get(usize::from(worth))));
+    text
+}

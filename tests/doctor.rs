@@ -1,0 +1,330 @@
+//! A refused digest comes with the likely reason, which never accepts a call and costs next to nothing.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+mod support;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use http::{Request, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use proptest::prelude::*;
+use support::{Inner, REQUEST, REQUEST_NO_REASON, SECRET, SMALL, call, digest, secret, signed};
+use tower::{Layer, ServiceBuilder};
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_inqud::{
+    Ack, Algorithm, Diagnosis, Digest, PaymentRequest, Rejection, RejectionKind, Secret, Secrets,
+    Verifier, Webhook, WebhookLayer, contract, sign,
+};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a receiver with `configured` says of a call signed with `used`.
+fn refusal(configured: Secret, used: &[u8], signed: &[u8], received: &[u8]) -> Rejection {
+    let digest = sign(&Secret::verbatim(used).unwrap(), signed).to_string();
+    Verifier::new(configured).verify(digest, received.to_vec()).unwrap_err()
+}
+
+#[test]
+fn a_mistaken_secret_is_named() {
+    let text = "c2VjcmV0IHZhbHVlIQ==";
+    let of_hex = "00ff7e36242a10fd";
+    let bytes = [0x00, 0xff, 0x7e, 0x36, 0x24, 0x2a, 0x10, 0xfd];
+    let odd = [0xfb, 0xff, 0xbe, 0x01];
+    let verbatim = |text: &str| Secret::verbatim(text).unwrap();
+    for (configured, used, expected) in [
+        (verbatim("whsec\n"), &b"whsec"[..], Diagnosis::SecretHasWhitespace),
+        (verbatim("\twhsec \r\n"), b"whsec", Diagnosis::SecretHasWhitespace),
+        (verbatim("whsec"), b"whsec\n", Diagnosis::SecretLacksNewline),
+        (verbatim("whsec"), b"whsec\r\n", Diagnosis::SecretLacksNewline),
+        (verbatim("\"whsec\""), b"whsec", Diagnosis::SecretHasQuotes),
+        (verbatim("'whsec'"), b"whsec", Diagnosis::SecretHasQuotes),
+        (verbatim(of_hex), &bytes, Diagnosis::SecretIsHex),
+        (verbatim(&of_hex.to_uppercase()), &bytes, Diagnosis::SecretIsHex),
+        (verbatim(text), b"secret value!", Diagnosis::SecretIsBase64),
+        (
+            verbatim(&STANDARD_NO_PAD.encode("secret value!")),
+            b"secret value!",
+            Diagnosis::SecretIsBase64,
+        ),
+        (verbatim(&STANDARD.encode(odd)), &odd, Diagnosis::SecretIsBase64),
+        (verbatim(&URL_SAFE.encode(odd)), &odd, Diagnosis::SecretIsBase64),
+        (Secret::verbatim(bytes).unwrap(), of_hex.as_bytes(), Diagnosis::SecretWasHex),
+        (verbatim("secret value!"), text.as_bytes(), Diagnosis::SecretWasBase64),
+        (verbatim("secret value"), b"c2VjcmV0IHZhbHVl", Diagnosis::SecretWasBase64),
+    ] {
+        let rejection = refusal(configured, used, REQUEST.as_bytes(), REQUEST.as_bytes());
+        assert_eq!(rejection.kind(), RejectionKind::DigestMismatch, "{expected:?}");
+        assert_eq!(rejection.diagnosis(), Some(expected), "signed with {used:?}");
+    }
+    // An unknown secret, a secret of white space and what anyone can sign tell nothing.
+    for (configured, used) in [("whsec", "another"), (" \n", "x"), ("\"\"", "x")] {
+        let rejection = refusal(verbatim(configured), used.as_bytes(), b"{}", b"{}");
+        assert_eq!(rejection.diagnosis(), None, "{configured:?}");
+    }
+}
+
+#[test]
+fn each_secret_of_a_rotation_is_looked_at() {
+    let secrets = ["the new one", "whsec\n"].map(|it| Secret::verbatim(it).unwrap());
+    let verifier = Verifier::new(Secrets::new(secrets).unwrap());
+    let digest = sign(&Secret::new("whsec").unwrap(), b"{}").to_string();
+    let rejection = verifier.verify(digest, "{}").unwrap_err();
+    assert_eq!(rejection.diagnosis(), Some(Diagnosis::SecretHasWhitespace));
+}
+
+#[test]
+fn a_changed_body_is_named() {
+    let body = r#"{"id":"CAPD-1","name":"Škoda \" / 🚗","amount":1E-8}"#;
+    let crlf = format!("{body}\r\n");
+    let marked = format!("\u{feff}{body}");
+    // As Python writes it, and PHP, and others in the same way.
+    let python =
+        "{\"id\": \"CAPD-1\", \"name\": \"\\u0160koda \\\" / \\ud83d\\uDE97\", \"amount\": 1E-8}";
+    let php = r#"{"id":"CAPD-1","name":"\u0160koda \" \/ \ud83d\ude97","amount":1E-8}"#;
+    let pretty = "{\n\t\"id\" : \"CAPD-1\",\r\n\"name\":\"Škoda \\\" / 🚗\" , \"amount\":1E-8\n}";
+    for (signed, received, expected) in [
+        (body, "", Some(Diagnosis::BodyEmpty)),
+        (body, &marked, Some(Diagnosis::BodyHasByteOrderMark)),
+        (body, &format!("{body}\n"), Some(Diagnosis::BodyHasNewline)),
+        (body, &crlf, Some(Diagnosis::BodyHasNewline)),
+        (&crlf, body, Some(Diagnosis::BodyLacksNewline)),
+        (&format!("{body}\n"), body, Some(Diagnosis::BodyLacksNewline)),
+        (body, python, Some(Diagnosis::BodyRewritten)),
+        (body, php, Some(Diagnosis::BodyRewritten)),
+        (body, pretty, Some(Diagnosis::BodyRewritten)),
+        // With its own escapes, and only the white space new.
+        (r#"{"a":"\u0160\/"}"#, r#"{ "a": "\u0160\/" }"#, Some(Diagnosis::BodyRewritten)),
+        // Another body altogether, and odd ends of escapes.
+        (body, r#"{"id":"CAPD-2"}"#, None),
+        (body, r#"{"id":"\ud83d\u0041\ud83d\uzzzz\u00"#, None),
+        (body, r#"{"id":"\"#, None),
+    ] {
+        let secret = secret();
+        let rejection = refusal(secret, SECRET.as_bytes(), signed.as_bytes(), received.as_bytes());
+        assert_eq!(rejection.kind(), RejectionKind::DigestMismatch, "{received:?}");
+        assert_eq!(rejection.diagnosis(), expected, "{received:?}");
+    }
+}
+
+#[test]
+fn a_body_that_was_parsed_and_written_again_is_named() {
+    // `SMALL` has its keys in the order in which a map of serde_json has them too.
+    let parsed: serde_json::Value = serde_json::from_str(SMALL).unwrap();
+    let pretty = serde_json::to_vec_pretty(&parsed).unwrap();
+    let rejection = refusal(secret(), SECRET.as_bytes(), SMALL.as_bytes(), &pretty);
+    assert_eq!(rejection.diagnosis(), Some(Diagnosis::BodyRewritten));
+}
+
+#[test]
+fn a_digest_of_the_wrong_kind_is_named() {
+    let sha1 = digest(REQUEST);
+    let of = |algorithm: Algorithm| algorithm.sign(&secret(), REQUEST.as_bytes());
+    let (sha256, sha512) = (of(Algorithm::HmacSha256), of(Algorithm::HmacSha512));
+    let base64 = |digest: Digest| STANDARD.encode(digest.as_bytes());
+    let other = Diagnosis::DigestOfAnotherAlgorithm;
+    for (text, expected) in [
+        (sha256.to_string(), Some(other(Algorithm::HmacSha256))),
+        (sha512.to_string(), Some(other(Algorithm::HmacSha512))),
+        (format!("sha256={sha256}"), Some(other(Algorithm::HmacSha256))),
+        (format!("sha1={sha1}"), Some(Diagnosis::DigestHasMoreThanDigits)),
+        (format!("0x{sha1}"), Some(Diagnosis::DigestHasMoreThanDigits)),
+        (format!("\"{sha1}\""), Some(Diagnosis::DigestHasMoreThanDigits)),
+        (format!("{sha1}\n"), Some(Diagnosis::DigestHasMoreThanDigits)),
+        (base64(of(Algorithm::HmacSha1)), Some(Diagnosis::DigestIsBase64)),
+        (base64(sha256), Some(Diagnosis::DigestIsBase64)),
+        (base64(sha512), Some(Diagnosis::DigestIsBase64)),
+        (String::new(), None),
+        ("not a digest".to_owned(), None),
+        (sha1[1..].to_owned(), None),
+        ("é".repeat(10_000), None),
+    ] {
+        let rejection = Verifier::new(secret()).verify(&text, REQUEST).unwrap_err();
+        assert_eq!(rejection.kind(), RejectionKind::DigestMalformed, "{text}");
+        assert_eq!(rejection.diagnosis(), expected, "{text}");
+    }
+    let verifier = Verifier::new(secret()).algorithm(Algorithm::HmacSha256);
+    let diagnosis = verifier.verify(&sha1, REQUEST).unwrap_err().diagnosis();
+    assert_eq!(diagnosis, Some(other(Algorithm::HmacSha1)));
+}
+
+/// What an observer is told of a call, in process.
+async fn observed(request: Request<Full<Bytes>>) -> Option<Diagnosis> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let observer = Arc::clone(&seen);
+    let layer = WebhookLayer::<PaymentRequest>::new(secret())
+        .on_rejection(move |rejection, _| observer.lock().unwrap().push(rejection.diagnosis()));
+    let response = call(layer.layer(Inner::<PaymentRequest>::new()), request).await;
+    let riding = response.extensions().get::<Rejection>().unwrap().diagnosis();
+    let seen = seen.lock().unwrap();
+    assert_eq!(*seen, [riding]);
+    riding
+}
+
+#[tokio::test]
+async fn the_head_of_a_refused_call_is_looked_at() {
+    let unsigned = || Request::post("/").version(Version::HTTP_11);
+    let request = unsigned().body(Full::from(SMALL)).unwrap();
+    assert_eq!(observed(request).await, Some(Diagnosis::NotSigned));
+
+    let api = unsigned().header("X-HMAC-SHA256-Signature", "0a".repeat(32)).header("X-Salt", "s");
+    assert_eq!(observed(api.body(Full::from(SMALL)).unwrap()).await, Some(Diagnosis::ApiSigning));
+
+    let sha256 = Algorithm::HmacSha256.sign(&secret(), SMALL.as_bytes());
+    let request = unsigned().header(contract::DIGEST_HEADER, sha256).body(Full::from(SMALL));
+    let expected = Diagnosis::DigestOfAnotherAlgorithm(Algorithm::HmacSha256);
+    assert_eq!(observed(request.unwrap()).await, Some(expected));
+
+    // Proof comes before suspicion, and with a length there is none.
+    let mut request = signed(format!("{SMALL}\n"));
+    request.headers_mut().insert(contract::DIGEST_HEADER, digest(SMALL).parse().unwrap());
+    assert_eq!(observed(request).await, Some(Diagnosis::BodyHasNewline));
+    for (header, value) in [("content-length", "2"), ("transfer-encoding", "chunked")] {
+        let request = unsigned()
+            .header(contract::DIGEST_HEADER, digest("another"))
+            .header(header, value)
+            .body(Full::from("{}"));
+        assert_eq!(observed(request.unwrap()).await, None, "{header}");
+    }
+    // Nor over HTTP/2, where a length is not needed.
+    let mut request = signed(SMALL);
+    *request.version_mut() = Version::HTTP_2;
+    request.headers_mut().insert(contract::DIGEST_HEADER, digest("another").parse().unwrap());
+    assert_eq!(observed(request).await, None);
+    // What is refused for anything else has no digest to speak of.
+    assert_eq!(observed(Request::get("/").body(Full::from("")).unwrap()).await, None);
+}
+
+/// Signed over what was sent, as Inqud does, and then decompressed in front of the layer.
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn a_body_that_was_decompressed_outside_is_named() {
+    let seen = Arc::new(Mutex::new(None));
+    let observer = Arc::clone(&seen);
+    let webhooks = WebhookLayer::<PaymentRequest>::new(secret())
+        .on_rejection(move |rejection, _| *observer.lock().unwrap() = rejection.diagnosis());
+    let layers = ServiceBuilder::new().layer(RequestDecompressionLayer::new()).layer(webhooks);
+    let handler = axum::routing::post(async |_: Webhook<PaymentRequest>| Ack::Done);
+    let app = axum::Router::new().route("/", handler.layer(layers));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(REQUEST.as_bytes()).unwrap();
+    let body = gzip.finish().unwrap();
+    let request = Request::post(format!("http://{address}/"))
+        .header("content-encoding", "gzip")
+        .header(contract::DIGEST_HEADER, digest(&body))
+        .body(Full::<Bytes>::from(body))
+        .unwrap();
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let response = client.request(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(*seen.lock().unwrap(), Some(Diagnosis::BodyDecompressed));
+    // The sender is told what everyone is told.
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, "the digest does not match the body");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mismatch_is_looked_into_once_in_ten_seconds() {
+    let verifier = Verifier::new(Secret::verbatim("whsec\n").unwrap());
+    let digest = sign(&Secret::new("whsec").unwrap(), b"{}").to_string();
+    let diagnosis = || verifier.verify(&digest, "{}").unwrap_err().diagnosis();
+    for _ in 0..3 {
+        assert_eq!(diagnosis(), Some(Diagnosis::SecretHasWhitespace));
+        for _ in 0..9 {
+            assert_eq!(diagnosis(), None);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    // A clone is the same receiver, as a layer on each route is.
+    assert!(diagnosis().is_some());
+    assert_eq!(verifier.clone().verify(&digest, "{}").unwrap_err().diagnosis(), None);
+}
+
+#[test]
+fn a_large_body_and_a_verifier_that_is_told_not_to_are_not_looked_into() {
+    let receiver = || Verifier::new(Secret::verbatim("whsec\n").unwrap());
+    let signer = Secret::new("whsec").unwrap();
+    let looked = |verifier: Verifier, body: &[u8]| {
+        let digest = sign(&signer, body).to_string();
+        verifier.verify(digest, body.to_vec()).unwrap_err().diagnosis().is_some()
+    };
+    assert!(looked(receiver(), &vec![b' '; 256 * 1024]));
+    assert!(!looked(receiver(), &vec![b' '; 256 * 1024 + 1]));
+    assert!(!looked(receiver().diagnose(false), b"{}"));
+    assert!(looked(receiver().diagnose(false).diagnose(true), b"{}"));
+}
+
+/// What a diagnosis says, for all of them and for any secret and body.
+#[test]
+fn a_diagnosis_shows_nothing_of_the_secret_or_the_body() {
+    let rejection = refusal(
+        Secret::verbatim(format!("{SECRET}\n")).unwrap(),
+        SECRET.as_bytes(),
+        REQUEST_NO_REASON.as_bytes(),
+        REQUEST_NO_REASON.as_bytes(),
+    );
+    let diagnosis = rejection.diagnosis().unwrap();
+    let shown = format!("{diagnosis} {diagnosis:?} {rejection} {rejection:?} {rejection:#?}");
+    for hidden in [SECRET, &digest(REQUEST_NO_REASON), &hex(SECRET.as_bytes()), "CAPD-"] {
+        assert!(!shown.contains(hidden), "{shown}");
+    }
+    assert_eq!(rejection.to_string(), "the digest does not match the body");
+}
+
+/// The keys and bodies that the doctor tries, made here in another way.
+fn mistake(secret: &[u8], which: usize) -> Vec<u8> {
+    match which {
+        0 => secret.trim_ascii().to_vec(),
+        1 => [secret, b"\n"].concat(),
+        2 => hex(secret).into_bytes(),
+        3 => STANDARD.encode(secret).into_bytes(),
+        4 => STANDARD.decode(secret).unwrap_or_else(|_| b"x".to_vec()),
+        _ => secret.iter().copied().filter(|byte| *byte != b'"').collect(),
+    }
+}
+
+proptest! {
+    /// Whatever the doctor makes of it: a digest that is not right for this secret and this body
+    /// verifies nothing, neither then nor at the next call.
+    #[test]
+    fn no_diagnosis_ever_admits(
+        secret in "[ \"]?[A-Za-z0-9+/]{1,24}[ \"\n]?",
+        body in r#"\{( )?"a":( )?"(\\/|\\u0160|x){0,3}"\}(\n)?"#,
+        which in 0..6_usize,
+        change_body in any::<bool>(),
+    ) {
+        let configured = Secret::verbatim(secret.as_bytes()).unwrap();
+        let verifier = Verifier::new(configured.clone());
+        let other = mistake(secret.as_bytes(), which);
+        prop_assume!(!other.is_empty());
+        let used = if change_body { configured.clone() } else { Secret::verbatim(other).unwrap() };
+        let sent = body.replace([' ', '\n'], "").replace("\\/", "/");
+        let signed = if change_body { &sent } else { &body };
+        let digest = sign(&used, signed.as_bytes());
+        let is_right = digest == sign(&configured, body.as_bytes());
+        for _ in 0..2 {
+            let verdict = verifier.verify(digest.to_string(), body.clone());
+            prop_assert_eq!(verdict.is_ok(), is_right);
+        }
+    }
+}
