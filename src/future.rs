@@ -19,6 +19,7 @@ use crate::danger::Unverified;
 use crate::layer::Config;
 use crate::receive::{Accepted, Receive, Received};
 use crate::rejection::{BoxError, Rejection};
+use crate::telemetry;
 
 pin_project! {
     /// The response of a [`WebhookService`](crate::WebhookService), to come.
@@ -37,28 +38,23 @@ pin_project! {
     #[project = StateProj]
     enum State<S, F, B> {
         Receiving { #[pin] receive: Receive<B>, call: Option<Call<S>> },
-        Calling { #[pin] future: F },
+        Calling { #[pin] future: F, telemetry: telemetry::Call },
         Passing { #[pin] future: F },
         Refused { response: Option<Response<Bytes>> },
     }
 }
 
 /// What the inner service is called with, once the body is verified.
-struct Call<S> {
-    parts: Parts,
-    service: S,
-    config: Arc<Config>,
+pub(crate) struct Call<S> {
+    pub(crate) parts: Parts,
+    pub(crate) service: S,
+    pub(crate) config: Arc<Config>,
+    pub(crate) telemetry: telemetry::Call,
 }
 
 impl<S, F, B, T> ResponseFuture<S, F, B, T> {
-    pub(crate) fn receiving(
-        receive: Receive<B>,
-        parts: Parts,
-        service: S,
-        config: Arc<Config>,
-    ) -> Self {
-        let call = Some(Call { parts, service, config });
-        Self { state: State::Receiving { receive, call }, event: PhantomData }
+    pub(crate) fn receiving(receive: Receive<B>, call: Call<S>) -> Self {
+        Self { state: State::Receiving { receive, call: Some(call) }, event: PhantomData }
     }
 
     /// A call that is no web hook.
@@ -86,21 +82,33 @@ where
         loop {
             match state.as_mut().project() {
                 StateProj::Receiving { receive, call } => {
-                    let received = ready!(receive.poll(cx));
-                    let mut call = call.take().expect(POLLED_AFTER_COMPLETION);
-                    match authentic::<T>(received, &mut call.parts.extensions) {
+                    let telemetry = &call.as_ref().expect(POLLED_AFTER_COMPLETION).telemetry;
+                    let received = ready!(telemetry.within(|| receive.poll(cx)));
+                    let Call { mut parts, mut service, config, mut telemetry } =
+                        call.take().expect(POLLED_AFTER_COMPLETION);
+                    match authentic::<T>(received, &mut parts.extensions, &mut telemetry) {
                         Ok(body) => {
-                            let request = Request::from_parts(call.parts, WebhookBody::held(body));
-                            state.set(State::Calling { future: call.service.call(request) });
+                            let request = Request::from_parts(parts, WebhookBody::held(body));
+                            let future = telemetry.within(|| service.call(request));
+                            state.set(State::Calling { future, telemetry });
                         }
                         Err(rejection) => {
-                            let response = Some(call.config.refuse(rejection, &call.parts));
-                            state.set(State::Refused { response });
+                            let response = config.refuse(rejection, &parts, &mut telemetry);
+                            state.set(State::Refused { response: Some(response) });
                         }
                     }
                 }
-                StateProj::Calling { future } => {
-                    let response = ack::acknowledge(ready!(future.poll(cx))?);
+                StateProj::Calling { future, telemetry } => {
+                    let response = match ready!(telemetry.within(|| future.poll(cx))) {
+                        Ok(response) => response,
+                        Err(error) => {
+                            telemetry.broke();
+                            return Poll::Ready(Err(error));
+                        }
+                    };
+                    let status = response.status();
+                    let response = ack::acknowledge(response);
+                    telemetry.answered(status, &response);
                     return Poll::Ready(Ok(response.map(WebhookBody::as_it_came)));
                 }
                 StateProj::Passing { future } => {
@@ -122,12 +130,16 @@ const POLLED_AFTER_COMPLETION: &str = "`ResponseFuture` polled after completion"
 fn authentic<T>(
     received: Result<Received, Rejection>,
     extensions: &mut Extensions,
+    telemetry: &mut telemetry::Call,
 ) -> Result<Bytes, Rejection>
 where
     T: DeserializeOwned + Send + Sync + 'static,
 {
-    match received?.verify()? {
+    let received = received?;
+    telemetry.received(received.len());
+    match received.verify()? {
         Accepted::Verified(verified) => {
+            telemetry.verified(verified.label());
             let webhook = verified.decode::<T>()?;
             let body = webhook.raw_body().clone();
             extensions.insert(webhook);

@@ -12,7 +12,7 @@ use tower_layer::Layer;
 use crate::rejection::Rejection;
 use crate::service::WebhookService;
 use crate::signature::Verifier;
-use crate::{ConfigError, contract};
+use crate::{ConfigError, contract, telemetry};
 
 /// Verifies, decodes and acknowledges Inqud's web hooks, in front of any service.
 ///
@@ -255,11 +255,17 @@ impl Config {
 
     /// The one way out for every refusal.
     #[cold]
-    pub(crate) fn refuse(&self, rejection: Rejection, request: &Parts) -> Response<Bytes> {
+    pub(crate) fn refuse(
+        &self,
+        rejection: Rejection,
+        request: &Parts,
+        telemetry: &mut telemetry::Call,
+    ) -> Response<Bytes> {
         let rejection = match &self.trust {
             Trust::Signed(verifier) => verifier.explain(rejection, request),
             Trust::Unsigned => rejection,
         };
+        telemetry.refused(&rejection);
         if let Some(observe) = &self.on_rejection {
             observe(&rejection, request);
         }
@@ -279,6 +285,7 @@ impl<S, T> Layer<S> for WebhookLayer<T> {
     type Service = WebhookService<S, T>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        telemetry::describe();
         WebhookService::new(inner, Arc::new(self.config.clone()))
     }
 }

@@ -69,6 +69,10 @@
 //! - `axum`: [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) are extractors (also
 //!   as an `Option`), and [`Ack`] is a response. Depends on `axum-core` only.
 //!
+//! - `tracing`: a span `inqud_webhook` for each call, a warning for each refusal, with its likely
+//!   reason, and for each handler that answers after Inqud has given up. See [`WebhookLayer`].
+//! - `metrics`: counters and histograms of the `metrics` crate. See [`WebhookLayer`].
+//!
 //! # Runtime
 //!
 //! The body's deadline is a Tokio timer, so the layer needs a Tokio runtime with its timers enabled;
@@ -93,6 +97,7 @@ mod receive;
 mod rejection;
 mod service;
 mod signature;
+mod telemetry;
 mod webhook;
 
 pub use self::ack::Ack;

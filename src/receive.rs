@@ -35,6 +35,10 @@ pub(crate) enum Accepted {
 }
 
 impl Received {
+    pub(crate) fn len(&self) -> usize {
+        self.body.len()
+    }
+
     pub(crate) fn verify(self) -> Result<Accepted, Rejection> {
         Ok(match self.claim {
             Some(claim) => Accepted::Verified(claim.verify(self.body)?),

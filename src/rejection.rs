@@ -179,6 +179,26 @@ impl RejectionKind {
         }
     }
 
+    /// The name of this kind in logs and metrics, such as `digest_mismatch`. Stays the same between
+    /// versions.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::SourceNotAllowed => "source_not_allowed",
+            Self::DigestMissing => "digest_missing",
+            Self::DigestDuplicated => "digest_duplicated",
+            Self::DigestMalformed => "digest_malformed",
+            Self::BodyTooLarge => "body_too_large",
+            Self::EncodingNotSupported => "encoding_not_supported",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::BodyUnreadable => "body_unreadable",
+            Self::DigestMismatch => "digest_mismatch",
+            Self::NotJson => "not_json",
+            Self::UnexpectedShape => "unexpected_shape",
+        }
+    }
+
     /// The text that the sender is told: one per kind, nothing of the request in it.
     pub(crate) const fn text(self) -> &'static str {
         match self {

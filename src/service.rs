@@ -10,10 +10,11 @@ use tower_service::Service;
 
 use crate::admit::admit;
 use crate::body::WebhookBody;
-use crate::future::ResponseFuture;
+use crate::future::{Call, ResponseFuture};
 use crate::layer::Config;
 use crate::receive::Receive;
 use crate::rejection::{BoxError, Rejection};
+use crate::telemetry;
 
 /// What [`WebhookLayer`](crate::WebhookLayer) makes of a service; described there.
 pub struct WebhookService<S, T> {
@@ -47,12 +48,14 @@ where
         if !self.config.takes(request.uri()) {
             return ResponseFuture::passing(self.inner.call(request.map(WebhookBody::as_it_came)));
         }
+        let mut telemetry = telemetry::Call::begin();
         let (mut parts, body) = request.into_parts();
         let admitted = match admit(&self.config, &mut parts) {
             Ok(admitted) => admitted,
             Err(kind) => {
                 let rejection = Rejection::new(kind);
-                return ResponseFuture::refused(self.config.refuse(rejection, &parts));
+                let response = self.config.refuse(rejection, &parts, &mut telemetry);
+                return ResponseFuture::refused(response);
             }
         };
         self.config.demand_timers();
@@ -62,7 +65,8 @@ where
 
         let config = Arc::clone(&self.config);
         let receive = Receive::new(admitted, body, config.body_limit, config.body_deadline);
-        ResponseFuture::receiving(receive, parts, ready, config)
+        let call = Call { parts, service: ready, config, telemetry };
+        ResponseFuture::receiving(receive, call)
     }
 }
 

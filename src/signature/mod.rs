@@ -237,6 +237,10 @@ impl Verified {
         &self.digest
     }
 
+    pub(crate) fn label(&self) -> Option<&Arc<str>> {
+        self.secret_label.as_ref()
+    }
+
     /// The label of the secret that matched, if it has one.
     #[must_use]
     pub fn secret_label(&self) -> Option<&str> {

@@ -1,0 +1,31 @@
+//! Both features off: the same names, and no work.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+
+use crate::rejection::Rejection;
+
+pub(crate) fn describe() {}
+
+pub(crate) struct Call;
+
+impl Call {
+    pub(crate) fn begin() -> Self {
+        Self
+    }
+
+    pub(crate) fn within<R>(&self, work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
+    pub(crate) fn received(&mut self, _: usize) {}
+
+    pub(crate) fn verified(&mut self, _: Option<&Arc<str>>) {}
+
+    pub(crate) fn refused(&mut self, _: &Rejection) {}
+
+    pub(crate) fn answered<B>(&mut self, _: StatusCode, _: &Response<B>) {}
+
+    pub(crate) fn broke(&mut self) {}
+}
