@@ -18,7 +18,7 @@ use tokio_stream::StreamExt;
 use tower_inqud::{Algorithm, Secret, Webhook, WebhookBody, WebhookLayer, sign};
 
 pub const PATH: &str = "/webhooks/inqud/request";
-const SECRET: &str = "whsec-kiln-and-clay";
+pub const SECRET: &str = "whsec-kiln-and-clay";
 const LIMIT: usize = 2048;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// Longer than anything takes that ends.

@@ -1,0 +1,96 @@
+//! A merchant's server that says what it does: logs through `tracing`, and metrics that Prometheus
+//! scrapes.
+//!
+//! ```text
+//! cargo run --features axum,metrics,tracing --example observability            # serve
+//! cargo run --features axum,metrics,tracing --example observability -- --once  # play, scrape, end
+//! ```
+//!
+//! The secret is taken from `INQUD_WEBHOOK_SECRET`, the address from `LISTEN`. Metrics are at
+//! `/metrics`; in production serve them on a port of their own, which the world cannot reach.
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
+
+use std::env;
+use std::error::Error;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::routing::{get, post};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tower_inqud::{Ack, PaymentRequest, Secret, Webhook, WebhookLayer, contract, sign};
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Must come before the layer is made, which describes its metrics then.
+fn record() -> Result<PrometheusHandle, Failure> {
+    // From what a healthy handler takes to the 10 s after which Inqud gives up.
+    let seconds = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0];
+    let duration = Matcher::Full("inqud_webhook_duration_seconds".to_owned());
+    let recorder = PrometheusBuilder::new().set_buckets_for_metric(duration, &seconds)?;
+    Ok(recorder.install_recorder()?)
+}
+
+async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
+    // In the span of the call.
+    tracing::info!(id = request.id, status = request.status.as_str(), "a Request has changed");
+    Ack::Done
+}
+
+fn app(secret: Secret, metrics: PrometheusHandle) -> Router {
+    let webhooks = WebhookLayer::<PaymentRequest>::new(secret);
+    Router::new()
+        .route("/webhooks/inqud/request", post(on_request).layer(webhooks))
+        .route("/metrics", get(async move || metrics.render()))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    tracing_subscriber::fmt().init();
+    let metrics = record()?;
+    let text = env::var("INQUD_WEBHOOK_SECRET").unwrap_or_else(|_| "secret_value".to_owned());
+    let secret = Secret::new(text)?.label("2026-11");
+    let listener =
+        TcpListener::bind(env::var("LISTEN").as_deref().unwrap_or("127.0.0.1:3000")).await?;
+    let address = listener.local_addr()?;
+    println!("metrics at http://{address}/metrics");
+    let server = axum::serve(listener, app(secret.clone(), metrics)).into_future();
+    if env::args().nth(1).as_deref() != Some("--once") {
+        return Ok(server.await?);
+    }
+    tokio::spawn(server);
+    play(address, &secret).await
+}
+
+/// One good call, one with a wrong digest, and a look at what Prometheus gets to see.
+async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Failure> {
+    let client: Client<_, Full<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+    for (signed, expected) in [(body, StatusCode::OK), ("{}", StatusCode::UNAUTHORIZED)] {
+        let request = Request::post(format!("http://{address}/webhooks/inqud/request"))
+            .header(contract::DIGEST_HEADER, sign(secret, signed.as_bytes()))
+            .body(Full::from(body))?;
+        let status = client.request(request).await?.status();
+        if status != expected {
+            return Err(format!("answered {status}, not {expected}").into());
+        }
+    }
+    let scraped = client.get(format!("http://{address}/metrics").parse()?).await?;
+    let text = String::from_utf8(scraped.into_body().collect().await?.to_bytes().to_vec())?;
+    println!("\n{text}");
+    for line in [
+        r#"inqud_webhook_total{outcome="accepted",reason="",secret="2026-11"} 1"#,
+        r#"inqud_webhook_total{outcome="refused",reason="digest_mismatch",secret=""} 1"#,
+        r#"inqud_webhook_duration_seconds_bucket{outcome="accepted",le="10"} 1"#,
+        r#"inqud_webhook_body_bytes_count 2"#,
+    ] {
+        if !text.lines().any(|it| it == line) {
+            return Err(format!("not in the metrics: {line}").into());
+        }
+    }
+    Ok(())
+}

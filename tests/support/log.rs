@@ -1,0 +1,56 @@
+//! What a subscriber at TRACE writes, kept to be read.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use tracing::Subscriber;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Everything that there is, with spans at their beginning and their end.
+    pub fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_span_events(FmtSpan::FULL)
+            .with_ansi(false)
+            .with_writer(self.clone())
+            .finish()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no test panicked here").clone()).expect("a text")
+    }
+
+    /// The first line that shows one of these.
+    pub fn line_with<'a>(&self, hidden: impl IntoIterator<Item = &'a str>) -> Option<String> {
+        let text = self.text();
+        let found = hidden.into_iter().find_map(|hidden| {
+            text.lines().find(|line| line.contains(hidden)).map(ToOwned::to_owned)
+        });
+        found
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no test panicked here").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}

@@ -1,0 +1,299 @@
+//! What a call leaves in the log and in the metrics: the documented words, and nobody's secrets.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+#[path = "support/log.rs"]
+mod log;
+mod support;
+
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::io;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use log::Log;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use support::{SECRET, SMALL, Script, Step, call, digest, signed, signed_as};
+use tower::{Layer, service_fn};
+use tower_inqud::{Ack, PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, contract};
+
+type Call = Request<Full<Bytes>>;
+type Inside = Request<WebhookBody<Full<Bytes>>>;
+
+fn layer() -> WebhookLayer<PaymentRequest> {
+    WebhookLayer::new(Secret::new(SECRET).unwrap().label("2026-11"))
+}
+
+/// The log of one call, and the metrics after it, on this thread alone.
+async fn observe<W>(work: impl FnOnce() -> W) -> (String, String)
+where
+    W: Future,
+{
+    let log = Log::default();
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    {
+        let _subscriber = tracing::subscriber::set_default(log.subscriber());
+        let _recorder = metrics::set_default_local_recorder(&recorder);
+        work().await;
+    }
+    let log = log.text();
+    for hidden in [SECRET, &digest(SMALL), "CAPD-1"] {
+        assert!(!log.contains(hidden), "{log}");
+    }
+    (log, metrics.render())
+}
+
+async fn answered(status: StatusCode, request: Call) -> (String, String) {
+    observe(async || {
+        let inner = service_fn(move |_: Inside| async move {
+            tracing::info!("in the handler");
+            Ok::<_, Infallible>(Response::builder().status(status).body(()).unwrap())
+        });
+        call(layer().layer(inner), request).await;
+    })
+    .await
+}
+
+/// The line of the log that says `text`, with its span.
+#[track_caller]
+fn line<'a>(log: &'a str, text: &str) -> &'a str {
+    log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text:?} in {log}"))
+}
+
+#[track_caller]
+fn counted(metrics: &str, outcome: &str, reason: &str, secret: &str) {
+    let total = format!(
+        "inqud_webhook_total{{outcome=\"{outcome}\",reason=\"{reason}\",secret=\"{secret}\"}} 1"
+    );
+    let duration = format!("inqud_webhook_duration_seconds_count{{outcome=\"{outcome}\"}} 1");
+    for expected in [total, duration] {
+        assert!(metrics.lines().any(|line| line == expected), "no {expected} in {metrics}");
+    }
+    let totals = metrics.lines().filter(|line| line.starts_with("inqud_webhook_total{"));
+    assert_eq!(totals.count(), 1, "{metrics}");
+}
+
+#[tokio::test]
+async fn an_accepted_call_has_a_span_and_is_counted() {
+    let (log, metrics) = answered(StatusCode::OK, signed(SMALL)).await;
+    let close = line(&log, "close");
+    for field in [
+        "inqud_webhook{",
+        "outcome=\"accepted\"",
+        "secret=\"2026-11\"",
+        "body_bytes=34",
+        "elapsed_us=",
+        "tower_inqud",
+    ] {
+        assert!(close.contains(field), "no {field} in {close}");
+    }
+    assert!(line(&log, "in the handler").contains("inqud_webhook{"));
+    assert!(!log.contains("WARN") && !log.contains("a success became 200"), "{log}");
+    counted(&metrics, "accepted", "", "2026-11");
+    assert!(metrics.contains("inqud_webhook_body_bytes_sum 34\n"), "{metrics}");
+}
+
+#[tokio::test]
+async fn what_each_metric_is_can_be_read() {
+    let (_, metrics) = answered(StatusCode::OK, signed(SMALL)).await;
+    for help in [
+        "# HELP inqud_webhook_total Web hooks by outcome, reason and secret.",
+        "# HELP inqud_webhook_duration_seconds From the head of a call to its answer.",
+        "# HELP inqud_webhook_body_bytes Bodies that were received in whole.",
+    ] {
+        assert!(metrics.contains(help), "{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_that_became_200_is_told_at_debug() {
+    let (log, metrics) = answered(StatusCode::NO_CONTENT, signed(SMALL)).await;
+    let told = line(&log, "a success became 200");
+    assert!(told.contains("DEBUG") && told.contains("status=204"), "{told}");
+    counted(&metrics, "accepted", "", "2026-11");
+}
+
+#[tokio::test]
+async fn a_call_that_was_not_done_is_told_with_its_status() {
+    let (log, metrics) = answered(StatusCode::SERVICE_UNAVAILABLE, signed(SMALL)).await;
+    let told = line(&log, "not done; Inqud will send it again");
+    assert!(told.contains("INFO") && told.contains("status=503"), "{told}");
+    assert!(line(&log, "close").contains("outcome=\"failed\" reason=\"503\""), "{log}");
+    counted(&metrics, "failed", "503", "2026-11");
+}
+
+#[tokio::test]
+async fn a_discarded_one_is_told_with_the_handlers_reason() {
+    let (log, metrics) = observe(async || {
+        let inner = service_fn(async |_: Inside| {
+            Ok::<Response<()>, Infallible>(Ack::Discard("unknown order".into()).into())
+        });
+        call(layer().layer(inner), signed(SMALL)).await;
+    })
+    .await;
+    assert!(line(&log, "discarded a web hook").contains("reason=\"unknown order\""), "{log}");
+    counted(&metrics, "accepted", "", "2026-11");
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_warning_with_its_reason() {
+    let wrong = |header: String| {
+        Request::post("/").header(contract::DIGEST_HEADER, header).body(Full::from(SMALL)).unwrap()
+    };
+    let get = Request::get("/").body(Full::default()).unwrap();
+    for (request, reason, shown, secret) in [
+        (wrong(digest(format!("{SMALL}\n"))), "digest_mismatch", "right with a newline after", ""),
+        (wrong(format!("sha1={}", digest("x"))), "digest_malformed", "a prefix", ""),
+        (signed(r#"{"id":"1","status":7}"#), "unexpected_shape", "field=\"status\"", "2026-11"),
+        (signed("{"), "not_json", "the body is not JSON", "2026-11"),
+        (get, "method_not_allowed", "a web hook is sent with POST", ""),
+    ] {
+        let (log, metrics) = answered(StatusCode::OK, request).await;
+        let told = line(&log, "refused a web hook");
+        assert!(told.contains("WARN") && told.contains(shown), "no {shown} in {told}");
+        assert!(told.contains(&format!("reason=\"{reason}\"")), "{told}");
+        assert!(line(&log, "close").contains("outcome=\"refused\""), "{log}");
+        counted(&metrics, "refused", reason, secret);
+    }
+}
+
+/// An event whose key the sender has chosen: it cannot begin a line of its own.
+#[tokio::test]
+async fn a_key_of_the_body_cannot_break_a_line_of_the_log() {
+    type Event = std::collections::HashMap<String, String>;
+    let (log, _) = observe(async || {
+        let inner = service_fn(async |_: Inside| Ok::<_, Infallible>(Response::new(())));
+        let layer = WebhookLayer::<Event>::new(Secret::new(SECRET).unwrap());
+        call(layer.layer(inner), signed(r#"{"a\n2026 WARN forged":7}"#)).await;
+    })
+    .await;
+    assert!(line(&log, "refused a web hook").contains(r"a\n2026 WARN forged"), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_is_too_slow_is_a_warning() {
+    for (seconds, is_late) in [(9, false), (11, true)] {
+        let (log, metrics) = observe(async || {
+            let inner = service_fn(move |_: Inside| async move {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                Ok::<_, Infallible>(Response::new(()))
+            });
+            call(layer().layer(inner), signed(SMALL)).await;
+        })
+        .await;
+        let text = "Inqud has given up; expect a duplicate";
+        assert_eq!(log.contains(text), is_late, "{log}");
+        if is_late {
+            assert!(line(&log, text).contains("WARN"), "{log}");
+        }
+        counted(&metrics, "accepted", "", "2026-11");
+        let sum = format!("inqud_webhook_duration_seconds_sum{{outcome=\"accepted\"}} {seconds}");
+        assert!(metrics.contains(&sum), "{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_is_dropped_is_a_warning() {
+    let (log, metrics) = observe(async || {
+        let inner = service_fn(|_: Inside| pending::<Result<Response<()>, Infallible>>());
+        let answer = call(layer().layer(inner), signed(SMALL));
+        tokio::select! {
+            biased;
+            _ = answer => unreachable!("it never answers"),
+            () = std::future::ready(()) => {}
+        }
+    })
+    .await;
+    assert!(line(&log, "the handler was dropped").contains("WARN"), "{log}");
+    counted(&metrics, "dropped", "", "2026-11");
+}
+
+#[tokio::test]
+async fn a_sender_that_leaves_is_told_at_debug() {
+    let (log, metrics) = observe(async || {
+        let inner = service_fn(async |_: Request<WebhookBody<Script>>| {
+            Ok::<_, Infallible>(Response::new(()))
+        });
+        let request = signed_as(SMALL, Script::new([Step::data("{"), Step::Stall]));
+        let answer = call(layer().layer(inner), request);
+        tokio::select! {
+            biased;
+            _ = answer => unreachable!("the body never ends"),
+            () = std::future::ready(()) => {}
+        }
+    })
+    .await;
+    assert!(line(&log, "the sender left").contains("DEBUG"), "{log}");
+    assert!(!log.contains("WARN") && !metrics.contains("inqud_webhook_body_bytes_sum"), "{log}");
+    counted(&metrics, "dropped", "", "");
+}
+
+#[tokio::test]
+async fn an_error_of_the_inner_service_is_counted() {
+    let (_, metrics) = observe(async || {
+        let inner =
+            service_fn(async |_: Inside| Err::<Response<()>, _>(io::Error::other("broken")));
+        let mut service = layer().layer(inner);
+        tower::Service::call(&mut service, signed(SMALL)).await.unwrap_err();
+    })
+    .await;
+    counted(&metrics, "error", "", "2026-11");
+}
+
+#[tokio::test]
+async fn what_is_no_web_hook_is_not_counted() {
+    let (log, metrics) = observe(async || {
+        let inner = service_fn(async |_: Inside| Ok::<_, Infallible>(Response::new(())));
+        let request = Request::get("/another").body(Full::default()).unwrap();
+        call(layer().path("/webhooks").unwrap().layer(inner), request).await;
+    })
+    .await;
+    assert!(!log.contains("inqud_webhook") && !metrics.contains("inqud_webhook_total{"), "{log}");
+}
+
+/// As Prometheus does it, over a connection, from a server that both are routes of.
+#[tokio::test]
+async fn a_real_scrape_has_the_documented_names() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    let handle = recorder.handle();
+    let handler = post(async |_: Webhook<PaymentRequest>| Ack::Done);
+    let app = Router::new()
+        .route("/", handler.layer(layer()))
+        .route("/metrics", get(async move || handle.render()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let mut forged = signed(SMALL);
+    *forged.body_mut() = Full::from("{}");
+    for mut request in [signed(SMALL), forged] {
+        *request.uri_mut() = format!("http://{address}/").parse().unwrap();
+        client.request(request).await.unwrap();
+    }
+    let scrape = client.get(format!("http://{address}/metrics").parse().unwrap()).await.unwrap();
+    let body = scrape.into_body().collect().await.unwrap().to_bytes();
+    let metrics = str::from_utf8(&body).unwrap();
+    for expected in [
+        "# TYPE inqud_webhook_total counter",
+        "inqud_webhook_total{outcome=\"accepted\",reason=\"\",secret=\"2026-11\"} 1",
+        "inqud_webhook_total{outcome=\"refused\",reason=\"digest_mismatch\",secret=\"\"} 1",
+        "inqud_webhook_duration_seconds_count{outcome=\"accepted\"} 1",
+        "inqud_webhook_duration_seconds_count{outcome=\"refused\"} 1",
+        "inqud_webhook_body_bytes_count 2",
+    ] {
+        assert!(metrics.lines().any(|line| line == expected), "no {expected} in {metrics}");
+    }
+}
