@@ -2,3 +2,6 @@
 
 #[doc = include_str!("../docs/servers.md")]
 pub mod servers {}
+
+#[doc = include_str!("../docs/mismatch.md")]
+pub mod mismatch {}

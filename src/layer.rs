@@ -54,6 +54,40 @@ use crate::{ConfigError, contract, telemetry};
 /// ready, and what is reserved with it, for the next call. To keep stalled senders from taking the
 /// permits, put the limit into the handler, or shorten the deadline.
 ///
+/// # Telemetry
+///
+/// With feature `tracing` each call has a span `inqud_webhook` at INFO, in which the inner service is
+/// called too, with the fields `outcome`, `reason`, `secret` (the label of the one that matched),
+/// `body_bytes` and `elapsed_us`. In it are, with the target `tower_inqud`:
+///
+/// | level | message | when |
+/// | --- | --- | --- |
+/// | WARN | refused a web hook | with `reason`, the `field` of a bad value, the [`diagnosis`](Rejection::diagnosis) of a wrong digest |
+/// | WARN | answered too late: Inqud has given up; expect a duplicate | the handler took the call beyond [10 s](contract::PATIENCE) |
+/// | WARN | the handler was dropped before it answered; expect a duplicate | the connection was closed |
+/// | INFO | not done; Inqud will send it again | the handler answered anything but a 2xx |
+/// | INFO | discarded a web hook | the handler answered [`Ack::Discard`](crate::Ack::Discard), with its `reason` |
+/// | DEBUG | a success became 200 | the handler answered another 2xx |
+/// | DEBUG | the sender left | before the body was there |
+///
+/// With feature `metrics` there are, in whichever recorder was installed before the layer was put
+/// around its service:
+///
+/// | metric | kind | labels |
+/// | --- | --- | --- |
+/// | `inqud_webhook_total` | counter | `outcome`, `reason`, `secret` |
+/// | `inqud_webhook_duration_seconds` | histogram, from the head to the answer | `outcome` |
+/// | `inqud_webhook_body_bytes` | histogram, bodies that came in whole | |
+///
+/// - `outcome` is `accepted` (200), `failed` (the handler answered anything but a 2xx), `refused`,
+///   `error` (the inner service had one), or `dropped` (nobody was there to be answered).
+/// - `reason` is the [name of the kind](crate::RejectionKind::name) of a refusal, the status of what
+///   failed, and else empty.
+/// - `secret` is the [label](crate::Secret::label) of the secret that matched, and else empty.
+///
+/// Neither shows a secret, a digest or a value of the body. A flood of forged calls is a flood of
+/// warnings: limit the rate where the log is written.
+///
 /// # Panics
 ///
 /// The deadline is a Tokio timer: without a Tokio runtime that has its timers enabled, the first call

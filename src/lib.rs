@@ -62,6 +62,12 @@
 )]
 #![cfg_attr(doc, doc = "warp, poem and salvo, and its place among other layers.")]
 //!
+//! # When the signature does not match
+//!
+//! A refusal names its likely reason, [`Rejection::diagnosis`]: a newline in the secret, say, or a
+//! middleware that writes the JSON anew.
+#![cfg_attr(doc, doc = "[`guide::mismatch`] lists them, with what to do.")]
+//!
 //! # Features
 //!
 //! None is on by default; each only adds.
@@ -69,9 +75,9 @@
 //! - `axum`: [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) are extractors (also
 //!   as an `Option`), and [`Ack`] is a response. Depends on `axum-core` only.
 //!
-//! - `tracing`: a span `inqud_webhook` for each call, a warning for each refusal, with its likely
-//!   reason, and for each handler that answers after Inqud has given up. See [`WebhookLayer`].
-//! - `metrics`: counters and histograms of the `metrics` crate. See [`WebhookLayer`].
+//! - `tracing`: a span for each call, a warning for each refusal and for each handler that answers
+//!   after Inqud has given up. See [`WebhookLayer`](WebhookLayer#telemetry).
+//! - `metrics`: counters and histograms of the `metrics` crate, listed there too.
 //!
 //! # Runtime
 //!
