@@ -101,8 +101,11 @@ pub use self::axum::MissingLayer;
 pub use self::body::WebhookBody;
 pub use self::config_error::ConfigError;
 pub use self::event::{
-    Amount, AmountError, ConflictReason, DeliveryKey, Notification, PaymentRequest, PaymentStatus,
-    PaymentView, RequestPayment, RequestStatus, UnknownWord,
+    Amount, AmountError, Authorization, AuthorizationStatus, Checkout, CheckoutStatus,
+    ConflictReason, DeliveryKey, Event, EventKind, Invoice, InvoiceStatus, Notification,
+    OnRampCheckout, OnRampStatus, OrderType, OtherEvent, Payment, PaymentRequest, PaymentStatus,
+    PaymentView, Price, PriceType, RawJson, RequestPayment, RequestStatus, Subscription,
+    SubscriptionStatus, SubscriptionSubStatus, UnknownWord,
 };
 pub use self::future::ResponseFuture;
 pub use self::layer::WebhookLayer;
