@@ -8,6 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use serde_path_to_error::Segment;
 
 /// A key and its value, which is skimmed but not read.
 pub(super) type Member<'de> = (Cow<'de, str>, &'de RawValue);
@@ -67,8 +68,11 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Object<'de, A> {
         let json = serde_path_to_error::Deserializer::new(&mut json, &mut track);
         seed.deserialize(json).map_err(|error| {
             let below = track.path();
-            let nested = below.iter().next().is_some();
-            let path = if nested { format!("{key}.{below}") } else { key.into_owned() };
+            let path = match below.iter().next() {
+                None => key.into_owned(),
+                Some(Segment::Seq { .. }) => format!("{key}{below}"),
+                Some(_) => format!("{key}.{below}"),
+            };
             fail_at(path, error)
         })
     }
