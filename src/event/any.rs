@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -208,14 +209,12 @@ fn kind_of(members: &[Member<'_>]) -> EventKind {
         return if kinds.all(|other| other == kind) { kind } else { EventKind::Other };
     }
     // The old form of a payment has its id elsewhere, where a Request has that of its payment.
-    let is = |key: &str, kind: Option<EventKind>| {
-        let id = members.iter().find(|member| member.0 == key).and_then(text);
-        id.as_deref().map(EventKind::of_id) == kind.map(Some)
-    };
-    let is_old_payment = is("id", None) && is("paymentId", Some(EventKind::Payment));
+    let find = |key: &str| members.iter().find(|member| member.0 == key).and_then(text);
+    let is_old_payment = find("id").is_none()
+        && find("paymentId").and_then(|id| EventKind::of_id(&id)) == Some(EventKind::Payment);
     if is_old_payment { EventKind::Payment } else { EventKind::Other }
 }
 
-fn text<'de>(member: &Member<'de>) -> Option<std::borrow::Cow<'de, str>> {
+fn text<'de>(member: &Member<'de>) -> Option<Cow<'de, str>> {
     serde_json::from_str::<held::Text<'de>>(member.1.get()).ok().map(|text| text.0)
 }
