@@ -6,9 +6,9 @@ use super::{DeliveryKey, Notification, timestamp};
 
 /// A subscription, as its web hook shows it.
 ///
-/// The fields, their names and JSON types are confirmed by Inqud's documentation and SDK. Unknown
-/// fields are ignored, and every field but `id` and `status` may be missing or `null`, which both
-/// read as `None`. A time that is no instant reads as `None`.
+/// `id`, `status`, `subStatus` and the next write-off are confirmed; the other fields are inferred
+/// from Inqud's published sample. Unknown fields are ignored, and every field but `id` and `status`
+/// may be missing or `null`, which both read as `None`. A time that is no instant reads as `None`.
 ///
 /// # Order
 ///
@@ -144,7 +144,8 @@ impl SubscriptionStatus {
 }
 
 open_enum! {
-    /// More about the status of a subscription (confirmed).
+    /// More about the status of a subscription. That there is such a field is confirmed; the words are
+    /// inferred from Inqud's public documentation and SDK.
     pub enum SubscriptionSubStatus {
         /// `ACTIVE`
         Active = "ACTIVE",
