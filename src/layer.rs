@@ -17,7 +17,8 @@ use crate::{ConfigError, contract, telemetry};
 /// Verifies, decodes and acknowledges Inqud's web hooks, in front of any service.
 ///
 /// `T` is what the body is decoded into: [`PaymentRequest`](crate::PaymentRequest) for the Request
-/// web hook, or a type of your own that is `DeserializeOwned + Send + Sync + 'static`.
+/// web hook, [the type](crate#kinds) of another, [`Event`](crate::Event) for all of them, or a type
+/// of your own that is `DeserializeOwned + Send + Sync + 'static`.
 ///
 /// For each call, or for those to [a path](Self::path) only:
 ///

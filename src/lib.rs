@@ -45,6 +45,25 @@
 //!
 //! [`WebhookLayer`] describes each of them, [`RejectionKind`] each refusal.
 //!
+//! # Kinds
+//!
+//! Each kind of Inqud's web hooks has a type, and each is a [`Notification`]:
+//!
+//! | web hook | type |
+//! | --- | --- |
+//! | Request | [`PaymentRequest`] |
+//! | crypto checkout | [`Checkout`] |
+//! | payment, static address | [`Payment`] |
+//! | on-ramp checkout | [`OnRampCheckout`] |
+//! | subscription | [`Subscription`] |
+//! | invoice | [`Invoice`] |
+//! | authorization | [`Authorization`] |
+//! | several on one endpoint | [`Event`], an enum over all of them |
+//!
+//! A layer decodes into the type that it is given, `WebhookLayer::<Checkout>` for example; your own
+//! will do too. Of all of them a word or field that is new at Inqud is kept or ignored, and never an
+//! error.
+//!
 //! # Handling a web hook well
 //!
 //! 1. Answer within 10 s: store first, and process afterwards. If the sender closes the connection,
@@ -112,8 +131,11 @@ pub use self::axum::MissingLayer;
 pub use self::body::WebhookBody;
 pub use self::config_error::ConfigError;
 pub use self::event::{
-    Amount, AmountError, ConflictReason, DeliveryKey, Notification, PaymentRequest, PaymentStatus,
-    PaymentView, RequestPayment, RequestStatus, UnknownWord,
+    Amount, AmountError, Authorization, AuthorizationStatus, Checkout, CheckoutStatus,
+    ConflictReason, DeliveryKey, Event, EventKind, Invoice, InvoiceStatus, Notification,
+    OnRampCheckout, OnRampStatus, OrderType, OtherEvent, Payment, PaymentRequest, PaymentStatus,
+    PaymentView, Price, PriceType, RawJson, RequestPayment, RequestStatus, Subscription,
+    SubscriptionStatus, SubscriptionSubStatus, UnknownWord,
 };
 pub use self::future::ResponseFuture;
 pub use self::layer::WebhookLayer;

@@ -1,8 +1,8 @@
-//! Bytes to a Request and back: never a panic, and what was read is written so that it is read again.
+//! Bytes to a Request or an Event and back: never a panic, and what was read is written so that it is read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tower_inqud::{Notification, PaymentRequest, Secret, Verifier, sign};
+use tower_inqud::{Event, Notification, PaymentRequest, Secret, Verifier, sign};
 
 thread_local! {
     static SECRET: Secret = Secret::new("secret_value").unwrap();
@@ -11,7 +11,17 @@ thread_local! {
 fuzz_target!(|body: &[u8]| {
     let secret = SECRET.with(Clone::clone);
     let digest = sign(&secret, body).to_string();
-    let verified = Verifier::new(secret).verify(&digest, body.to_vec()).unwrap();
+    let verifier = Verifier::new(secret);
+    let verified = verifier.verify(&digest, body.to_vec()).unwrap();
+    let event = verifier.verify(&digest, body.to_vec()).unwrap().decode::<Event>();
+    if let Ok(first) = &event {
+        let written = serde_json::to_string(&**first).unwrap();
+        let second: Event = serde_json::from_str(&written).unwrap();
+        assert_eq!(second, **first);
+        assert_eq!(serde_json::to_string(&second).unwrap(), written);
+        assert_eq!(second.delivery_key(), first.delivery_key());
+        assert!(!second.supersedes(first) && !first.supersedes(&second));
+    }
     match verified.decode::<PaymentRequest>() {
         Ok(first) => {
             assert!(body.trim_ascii_start().starts_with(b"{"));
@@ -23,6 +33,11 @@ fuzz_target!(|body: &[u8]| {
             assert!(!second.supersedes(&first) && !first.supersedes(&second));
             if let Some(payment) = &first.payment {
                 _ = payment.view();
+            }
+            // What is a Request by its id is the same Request as an event.
+            if first.id.starts_with("CAPD-") {
+                let Ok(Event::Request(event)) = event.as_deref() else { panic!("no Request") };
+                assert_eq!(**event, *first);
             }
         }
         Err(rejection) => {

@@ -40,7 +40,8 @@ pub trait Notification {
     /// Its status in Inqud's word; of several that are read as the same, always the same one.
     fn status_text(&self) -> &str;
 
-    /// When it last changed; `None` while it is in its first state.
+    /// When it last changed; `None` while it is in its first state, and for the kinds of which Inqud
+    /// does not say it.
     fn last_update(&self) -> Option<Timestamp>;
 
     /// How far along its status is: a later one has a greater rank. Tells between notifications
@@ -52,13 +53,10 @@ pub trait Notification {
     /// Equal for all deliveries of the same notification: the key to handle each once.
     ///
     /// It is made of the id, the status and the last update, and of nothing else: whether a retry
-    /// repeats the body byte for byte is not public, and this holds either way.
+    /// repeats the body byte for byte is not public, and this holds either way. A
+    /// [`Subscription`](crate::Subscription) has no last update, and says what it has instead.
     fn delivery_key(&self) -> DeliveryKey {
-        DeliveryKey {
-            id: self.id().to_owned(),
-            status: self.status_text().to_owned(),
-            last_update: self.last_update(),
-        }
+        DeliveryKey::new(self.id().to_owned(), self.status_text().to_owned(), self.last_update())
     }
 
     /// Whether this is news compared with `other`: about the same object, and later.
@@ -100,6 +98,12 @@ pub struct DeliveryKey {
     id: String,
     status: String,
     last_update: Option<Timestamp>,
+}
+
+impl DeliveryKey {
+    pub(super) fn new(id: String, status: String, last_update: Option<Timestamp>) -> Self {
+        Self { id, status, last_update }
+    }
 }
 
 impl fmt::Display for DeliveryKey {

@@ -24,7 +24,7 @@ impl UnknownWord {
 macro_rules! open_enum {
     (
         $(#[$meta:meta])*
-        pub enum $name:ident {
+        $vis:vis enum $name:ident {
             $(
                 $(#[$variant_meta:meta])*
                 $variant:ident = $text:literal $(| $alias:literal)*,
@@ -34,7 +34,7 @@ macro_rules! open_enum {
         $(#[$meta])*
         #[derive(Clone, Debug, Eq, Hash, PartialEq)]
         #[non_exhaustive]
-        pub enum $name {
+        $vis enum $name {
             $($(#[$variant_meta])* $variant,)*
             /// A word that this version does not know. To look for one, compare
             /// [`as_str`](Self::as_str).
@@ -44,7 +44,7 @@ macro_rules! open_enum {
         impl $name {
             /// Inqud's word for it; of several that are read as the same, the first.
             #[must_use]
-            pub fn as_str(&self) -> &str {
+            $vis fn as_str(&self) -> &str {
                 match self {
                     $(Self::$variant => $text,)*
                     Self::Other(word) => word.as_str(),

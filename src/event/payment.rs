@@ -1,10 +1,112 @@
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use super::Amount;
 use super::open::open_enum;
+use super::{Amount, Notification, timestamp};
+
+/// A payment, in or out, as its web hook shows it at each change of status. Static addresses tell
+/// of their payments by it too (confirmed).
+///
+/// The fields, their names and JSON types are confirmed by Inqud's documentation unless a field says
+/// otherwise. Unknown fields are ignored, and every field but `id` and `status` may be missing or
+/// `null`, which both read as `None`. A time that is no instant reads as `None`.
+///
+/// An old form of it, in an older sample of Inqud's, says `paymentId` for `id` and has
+/// [`user_id`](Self::user_id) and [`timestamp`](Self::timestamp); it is read too. Serialized, a
+/// payment has the form and the words that it was read from.
+///
+/// # Order
+///
+/// No field is known to say when a payment last changed. So its statuses are ordered by how far
+/// along they are, and a payment that goes back to a status has the
+/// [key](Notification::delivery_key) that it had there before. Where that matters, read the payment
+/// through Inqud's API.
+///
+/// # Example
+///
+/// ```
+/// use tower_inqud::{Payment, PaymentStatus};
+///
+/// let payment: Payment =
+///     serde_json::from_str(r#"{"id":"PMT-1","status":"CANCELLED","amount":12.50}"#)?;
+/// assert_eq!(payment.status, PaymentStatus::Failed); // as Inqud says to read it
+/// assert_eq!(payment.amount.map(|amount| amount.to_string()).as_deref(), Some("12.50"));
+/// # Ok::<_, serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(into = "Wire", try_from = "Wire")]
+pub struct Payment {
+    /// `PMT-` and a UUID. Never missing (confirmed).
+    pub id: String,
+    /// `ORD-` and a UUID: Inqud's id of the order.
+    pub order_id: Option<String>,
+    /// Your own id of the order.
+    pub client_order_id: Option<String>,
+    /// `externalId`
+    pub external_id: Option<String>,
+    /// How much, in [`currency`](Self::currency).
+    pub amount: Option<Amount>,
+    /// The currency of [`amount`](Self::amount), such as `USD`.
+    pub currency: Option<String>,
+    /// How it is paid: `CRYPTOCOIN` or `CC_VISAMC`; there may be others.
+    pub method: Option<String>,
+    /// Whether it comes in or goes out.
+    pub order_type: Option<OrderType>,
+    /// `DEBIT`; there may be others.
+    pub transaction_type: Option<String>,
+    /// `h2H`: whether it was made host to host.
+    pub h2h: Option<bool>,
+    /// Where the payment stands. Never missing (confirmed).
+    pub status: PaymentStatus,
+    /// When the payment was created.
+    pub created_at: Option<Timestamp>,
+    /// `userId`, in the old form only.
+    pub user_id: Option<String>,
+    /// `timestamp`, in the old form only. What it is the time of is not public, so nothing is
+    /// ordered by it.
+    pub timestamp: Option<Timestamp>,
+    spelling: Spelling,
+}
+
+/// What of the original would be lost by reading it as the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spelling {
+    payment_id: bool,
+    cancelled: bool,
+}
+
+impl Payment {
+    /// Whether it succeeded in whole: see [`PaymentStatus::is_paid`].
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        self.status.is_paid()
+    }
+
+    /// Whether no further change is expected: see [`PaymentStatus::is_final`].
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.status.is_final()
+    }
+}
+
+impl Notification for Payment {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn status_text(&self) -> &str {
+        self.status.as_str()
+    }
+
+    fn last_update(&self) -> Option<Timestamp> {
+        None
+    }
+
+    fn status_rank(&self) -> u8 {
+        self.status.rank()
+    }
+}
 
 open_enum! {
     /// The status of a payment.
@@ -29,93 +131,138 @@ open_enum! {
     }
 }
 
-/// The payment inside a Request: its raw JSON, and a view of what may be in it.
-///
-/// That it is an object is confirmed, its keys are not public. So any JSON is accepted here, and
-/// the view is lenient: a key that is missing or of another type than expected is `None`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(transparent)]
-pub struct RequestPayment {
-    json: Box<RawValue>,
-}
-
-impl RequestPayment {
-    /// The JSON as it was sent.
+impl PaymentStatus {
+    /// Whether the payment succeeded in whole: only with [`Success`](Self::Success).
     #[must_use]
-    pub fn json(&self) -> &str {
-        self.json.get()
+    pub fn is_paid(&self) -> bool {
+        matches!(self, Self::Success)
     }
 
-    /// What can be told of it. Parsed anew by each call.
+    /// Whether no further change is expected. What follows a [`PartialSuccess`](Self::PartialSuccess)
+    /// is not public, so it is not counted among them.
+    ///
+    /// A final status can still change, by the hand of Inqud's support (confirmed).
     #[must_use]
-    pub fn view(&self) -> PaymentView {
-        let fields: Fields<'_> = serde_json::from_str(self.json()).unwrap_or_default();
-        PaymentView {
-            id: read(fields.id).or_else(|| read(fields.payment_id)),
-            order_id: read(fields.order_id),
-            client_order_id: read(fields.client_order_id),
-            external_id: read(fields.external_id),
-            amount: read(fields.amount),
-            currency: read(fields.currency),
-            method: read(fields.method),
-            status: read(fields.status),
-            tx_hash: read(fields.tx_hash),
-            created_at: read(fields.created_at),
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Success | Self::Failed | Self::Expired)
+    }
+
+    /// Inferred from the words.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::New => 0,
+            Self::Pending => 1,
+            Self::Frozen => 2,
+            Self::Other(_) => 3,
+            Self::PartialSuccess => 4,
+            Self::Expired => 5,
+            Self::Failed => 6,
+            Self::Success => 7,
         }
     }
 }
 
-/// Compared as text.
-impl PartialEq for RequestPayment {
-    fn eq(&self, other: &Self) -> bool {
-        self.json() == other.json()
+open_enum! {
+    /// Whether a payment comes in or goes out.
+    pub enum OrderType {
+        /// `PAYIN`: to you.
+        PayIn = "PAYIN",
+        /// `PAYOUT`: from you.
+        PayOut = "PAYOUT",
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Fields<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    payment_id: Option<&'a RawValue>,
-    order_id: Option<&'a RawValue>,
-    client_order_id: Option<&'a RawValue>,
-    external_id: Option<&'a RawValue>,
-    amount: Option<&'a RawValue>,
-    currency: Option<&'a RawValue>,
-    method: Option<&'a RawValue>,
-    status: Option<&'a RawValue>,
-    tx_hash: Option<&'a RawValue>,
-    created_at: Option<&'a RawValue>,
+/// A payment as it is sent, word for word.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_id: Option<String>,
+    order_id: Option<String>,
+    client_order_id: Option<String>,
+    external_id: Option<String>,
+    amount: Option<Amount>,
+    currency: Option<String>,
+    method: Option<String>,
+    order_type: Option<OrderType>,
+    transaction_type: Option<String>,
+    #[serde(rename = "h2H")]
+    h2h: Option<bool>,
+    status: StatusWord,
+    #[serde(default, deserialize_with = "timestamp::lenient")]
+    created_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<String>,
+    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Timestamp>,
 }
 
-fn read<T: DeserializeOwned>(json: Option<&RawValue>) -> Option<T> {
-    serde_json::from_str(json?.get()).ok()
+open_enum! {
+    /// The one word that would be lost as a [`PaymentStatus`].
+    enum StatusWord {
+        /// Reads as failed.
+        Cancelled = "CANCELLED",
+    }
 }
 
-/// What can be told of a [`RequestPayment`]. All names are inferred, from Inqud's payment web hook
-/// and from the Request itself.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct PaymentView {
-    /// `id`, or `paymentId`: `PMT-` and a UUID.
-    pub id: Option<String>,
-    /// `orderId`: `ORD-` and a UUID.
-    pub order_id: Option<String>,
-    /// `clientOrderId`: your own id of the order.
-    pub client_order_id: Option<String>,
-    /// `externalId`
-    pub external_id: Option<String>,
-    /// `amount`
-    pub amount: Option<Amount>,
-    /// `currency`
-    pub currency: Option<String>,
-    /// `method`, such as `CRYPTOCOIN`.
-    pub method: Option<String>,
-    /// `status`
-    pub status: Option<PaymentStatus>,
-    /// `txHash`: the hash of the transaction.
-    pub tx_hash: Option<String>,
-    /// `createdAt`
-    pub created_at: Option<Timestamp>,
+impl TryFrom<Wire> for Payment {
+    type Error = &'static str;
+
+    fn try_from(wire: Wire) -> Result<Self, Self::Error> {
+        let spelling = Spelling {
+            payment_id: wire.id.is_none(),
+            cancelled: wire.status == StatusWord::Cancelled,
+        };
+        Ok(Self {
+            id: wire.id.or(wire.payment_id).ok_or("missing field `id`")?,
+            order_id: wire.order_id,
+            client_order_id: wire.client_order_id,
+            external_id: wire.external_id,
+            amount: wire.amount,
+            currency: wire.currency,
+            method: wire.method,
+            order_type: wire.order_type,
+            transaction_type: wire.transaction_type,
+            h2h: wire.h2h,
+            status: wire.status.as_str().into(),
+            created_at: wire.created_at,
+            user_id: wire.user_id,
+            timestamp: wire.timestamp,
+            spelling,
+        })
+    }
+}
+
+impl From<Payment> for Wire {
+    fn from(payment: Payment) -> Self {
+        let (id, payment_id) = match payment.spelling.payment_id {
+            true => (None, Some(payment.id)),
+            false => (Some(payment.id), None),
+        };
+        // The status may have been set to another since.
+        let status = match payment.status {
+            PaymentStatus::Failed if payment.spelling.cancelled => StatusWord::Cancelled,
+            status => status.as_str().into(),
+        };
+        Self {
+            id,
+            payment_id,
+            order_id: payment.order_id,
+            client_order_id: payment.client_order_id,
+            external_id: payment.external_id,
+            amount: payment.amount,
+            currency: payment.currency,
+            method: payment.method,
+            order_type: payment.order_type,
+            transaction_type: payment.transaction_type,
+            h2h: payment.h2h,
+            status,
+            created_at: payment.created_at,
+            user_id: payment.user_id,
+            timestamp: payment.timestamp,
+        }
+    }
 }

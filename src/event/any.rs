@@ -1,0 +1,220 @@
+use std::borrow::Cow;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::held::{self, Member, Object};
+use super::{
+    Authorization, Checkout, DeliveryKey, EventKind, Invoice, Notification, OnRampCheckout,
+    OtherEvent, Payment, PaymentRequest, Subscription,
+};
+
+/// A notification of any kind, for a single endpoint that receives them all.
+///
+/// Each of Inqud's web hooks has a URL and a secret of its own (confirmed), and nothing in a call
+/// names the kind. If several are sent to one endpoint, put a
+/// [`WebhookLayer::<Event>`](crate::WebhookLayer) there, with the secrets of all of them (see
+/// [`Secrets`](crate::Secrets)).
+///
+/// # Which kind
+///
+/// 1. The one whose prefix the `id` has (see [`EventKind::id_prefix`]), whatever the fields are.
+/// 2. With another `id`, the kind that has a field which no other kind has: so it is with an invoice,
+///    whose prefix is not public, and with test data. What has such fields of two kinds is neither.
+/// 3. [`Other`](Self::Other), if neither tells. A new kind of Inqud's is no error.
+///
+/// A notification of a known kind that cannot be read as such *is* an error, with the path of the
+/// field, and so is one without an `id`, or with two.
+///
+/// # Reading
+///
+/// The body is read once, and what comes before the `id` once more (in Inqud's samples the `id` is
+/// the first, but in one). As for an [`Amount`](crate::Amount), use `serde_json::from_str` or
+/// `from_slice`, as the layer does. Serialized, an event is as its kind is.
+///
+/// # Example
+///
+/// ```
+/// use tower_inqud::{Event, EventKind, Notification};
+///
+/// let event: Event = serde_json::from_str(r#"{"id":"SUB-1","status":"ACTIVE"}"#)?;
+/// assert_eq!(event.kind(), EventKind::Subscription);
+/// assert_eq!(event.id(), "SUB-1");
+/// match event {
+///     Event::Request(request) => println!("{:?} is paid: {}", request.id, request.is_paid()),
+///     Event::Subscription(subscription) => println!("until {:?}", subscription.next_write_off_at()),
+///     Event::Other(other) => println!("new to me: {}", other.json()),
+///     _ => {}
+/// }
+/// # Ok::<_, serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(untagged)]
+pub enum Event {
+    /// A Request: `CAPD-`.
+    Request(Box<PaymentRequest>),
+    /// A crypto checkout: `CCO-`.
+    Checkout(Box<Checkout>),
+    /// A payment: `PMT-`.
+    Payment(Box<Payment>),
+    /// An on-ramp checkout: `ORCO-`.
+    OnRampCheckout(Box<OnRampCheckout>),
+    /// A subscription: `SUB-`.
+    Subscription(Box<Subscription>),
+    /// An invoice, told by its fields.
+    Invoice(Box<Invoice>),
+    /// An authorization: `AGR-`.
+    Authorization(Box<Authorization>),
+    /// Of a kind that this version does not know. A later version may, and then it is another
+    /// variant.
+    Other(Box<OtherEvent>),
+}
+
+impl Event {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Request(_) => EventKind::Request,
+            Self::Checkout(_) => EventKind::Checkout,
+            Self::Payment(_) => EventKind::Payment,
+            Self::OnRampCheckout(_) => EventKind::OnRampCheckout,
+            Self::Subscription(_) => EventKind::Subscription,
+            Self::Invoice(_) => EventKind::Invoice,
+            Self::Authorization(_) => EventKind::Authorization,
+            Self::Other(_) => EventKind::Other,
+        }
+    }
+
+    /// Your own id of the order. None if it was not sent, and for the kinds without one, which are
+    /// authorizations and [`Other`](Self::Other).
+    #[must_use]
+    pub fn client_order_id(&self) -> Option<&str> {
+        match self {
+            Self::Request(it) => it.client_order_id.as_deref(),
+            Self::Checkout(it) => it.client_order_id.as_deref(),
+            Self::Payment(it) => it.client_order_id.as_deref(),
+            Self::OnRampCheckout(it) => it.client_order_id.as_deref(),
+            Self::Subscription(it) => it.client_order_id.as_deref(),
+            Self::Invoice(it) => it.client_order_id.as_deref(),
+            Self::Authorization(_) | Self::Other(_) => None,
+        }
+    }
+
+    fn inner(&self) -> &dyn Notification {
+        match self {
+            Self::Request(it) => &**it,
+            Self::Checkout(it) => &**it,
+            Self::Payment(it) => &**it,
+            Self::OnRampCheckout(it) => &**it,
+            Self::Subscription(it) => &**it,
+            Self::Invoice(it) => &**it,
+            Self::Authorization(it) => &**it,
+            Self::Other(it) => &**it,
+        }
+    }
+}
+
+/// As of its kind.
+impl Notification for Event {
+    fn id(&self) -> &str {
+        self.inner().id()
+    }
+
+    fn status_text(&self) -> &str {
+        self.inner().status_text()
+    }
+
+    fn last_update(&self) -> Option<Timestamp> {
+        self.inner().last_update()
+    }
+
+    fn status_rank(&self) -> u8 {
+        self.inner().status_rank()
+    }
+
+    fn delivery_key(&self) -> DeliveryKey {
+        self.inner().delivery_key()
+    }
+
+    /// As of its kind. No two kinds are known to share an id; if they did, the later in
+    /// [`EventKind`] would supersede, so that any order of arrival ends with the same one.
+    fn supersedes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Request(it), Self::Request(other)) => it.supersedes(other),
+            (Self::Checkout(it), Self::Checkout(other)) => it.supersedes(other),
+            (Self::Payment(it), Self::Payment(other)) => it.supersedes(other),
+            (Self::OnRampCheckout(it), Self::OnRampCheckout(other)) => it.supersedes(other),
+            (Self::Subscription(it), Self::Subscription(other)) => it.supersedes(other),
+            (Self::Invoice(it), Self::Invoice(other)) => it.supersedes(other),
+            (Self::Authorization(it), Self::Authorization(other)) => it.supersedes(other),
+            (Self::Other(it), Self::Other(other)) => it.supersedes(other),
+            _ => self.id() == other.id() && self.kind() > other.kind(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyKind;
+
+        impl<'de> Visitor<'de> for AnyKind {
+            type Value = Event;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Event, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = held::next(&mut object)? {
+                    let id = (member.0 == "id").then(|| text(&member)).flatten();
+                    members.push(member);
+                    if let Some(kind) = id.and_then(|id| EventKind::of_id(&id)) {
+                        return read(kind, members, object);
+                    }
+                }
+                read(kind_of(&members), members, object)
+            }
+        }
+
+        deserializer.deserialize_map(AnyKind)
+    }
+}
+
+fn read<'de, A: MapAccess<'de>>(
+    kind: EventKind,
+    held: Vec<Member<'de>>,
+    rest: A,
+) -> Result<Event, A::Error> {
+    Ok(match kind {
+        EventKind::Request => Event::Request(Object::read(held, rest)?),
+        EventKind::Checkout => Event::Checkout(Object::read(held, rest)?),
+        EventKind::Payment => Event::Payment(Object::read(held, rest)?),
+        EventKind::OnRampCheckout => Event::OnRampCheckout(Object::read(held, rest)?),
+        EventKind::Subscription => Event::Subscription(Object::read(held, rest)?),
+        EventKind::Invoice => Event::Invoice(Object::read(held, rest)?),
+        EventKind::Authorization => Event::Authorization(Object::read(held, rest)?),
+        EventKind::Other => Event::Other(Object::read(held, rest)?),
+    })
+}
+
+/// The kind of an object whose `id` does not tell.
+fn kind_of(members: &[Member<'_>]) -> EventKind {
+    let mut kinds = members.iter().filter_map(|member| EventKind::of_field(&member.0));
+    if let Some(kind) = kinds.next() {
+        return if kinds.all(|other| other == kind) { kind } else { EventKind::Other };
+    }
+    // The old form of a payment has its id elsewhere, where a Request has that of its payment.
+    let find = |key: &str| members.iter().find(|member| member.0 == key).and_then(text);
+    let is_old_payment = find("id").is_none()
+        && find("paymentId").and_then(|id| EventKind::of_id(&id)) == Some(EventKind::Payment);
+    if is_old_payment { EventKind::Payment } else { EventKind::Other }
+}
+
+fn text<'de>(member: &Member<'de>) -> Option<Cow<'de, str>> {
+    serde_json::from_str::<held::Text<'de>>(member.1.get()).ok().map(|text| text.0)
+}

@@ -1,0 +1,138 @@
+//! The members of an object that are held back until it is known what the object is.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use serde_path_to_error::Segment;
+
+/// A key and its value, which is skimmed but not read.
+pub(super) type Member<'de> = (Cow<'de, str>, &'de RawValue);
+
+/// The next member of an object; `None` at its end.
+pub(super) fn next<'de, A: MapAccess<'de>>(
+    object: &mut A,
+) -> Result<Option<Member<'de>>, A::Error> {
+    match object.next_entry::<Text<'de>, &RawValue>()? {
+        Some((Text(key), json)) => Ok(Some((key, json))),
+        None => Ok(None),
+    }
+}
+
+/// A text, borrowed if it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+/// The whole object again: the held members, and then those that are still to come.
+pub(super) struct Object<'de, A> {
+    held: std::vec::IntoIter<Member<'de>>,
+    value: Option<Member<'de>>,
+    rest: A,
+}
+
+impl<'de, A: MapAccess<'de>> Object<'de, A> {
+    pub(super) fn read<T: Deserialize<'de>>(
+        held: Vec<Member<'de>>,
+        rest: A,
+    ) -> Result<T, A::Error> {
+        let object = Self { held: held.into_iter(), value: None, rest };
+        T::deserialize(MapAccessDeserializer::new(object))
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Object<'de, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        let Some((key, json)) = self.held.next() else {
+            return self.rest.next_key_seed(seed);
+        };
+        self.value = Some((key.clone(), json));
+        seed.deserialize(key.into_deserializer()).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        let Some((key, json)) = self.value.take() else {
+            return self.rest.next_value_seed(seed);
+        };
+        let mut json = serde_json::Deserializer::from_str(json.get());
+        let mut track = serde_path_to_error::Track::new();
+        let json = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+        seed.deserialize(json).map_err(|error| {
+            let below = track.path();
+            let path = match below.iter().next() {
+                None => key.into_owned(),
+                Some(Segment::Seq { .. }) => format!("{key}{below}"),
+                Some(_) => format!("{key}.{below}"),
+            };
+            fail_at(path, error)
+        })
+    }
+}
+
+/// All members of an object.
+pub(super) struct Members<'de>(pub(super) Vec<Member<'de>>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All;
+
+        impl<'de> Visitor<'de> for All {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = next(&mut object)? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(All)
+    }
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, json)| (key, json)))
+    }
+}
+
+thread_local! {
+    /// Where a held member failed, while that is watched for.
+    static FAILED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// What `deserialize` returns, and the path at which a held member failed in it, empty if none did.
+///
+/// `serde_path_to_error` follows what is read as it comes. It cannot see where a member fails that
+/// was held, and an error of serde's has room for a text only: so the path goes past both of them.
+pub(crate) fn watch<R>(deserialize: impl FnOnce() -> R) -> (R, String) {
+    FAILED_AT.set(Some(String::new()));
+    let result = deserialize();
+    (result, FAILED_AT.take().unwrap_or_default())
+}
+
+pub(super) fn fail_at<E: Error>(path: impl Into<String>, error: impl fmt::Display) -> E {
+    let path = path.into();
+    let error = E::custom(format_args!("{path}: {error}"));
+    FAILED_AT.with_borrow_mut(|failed_at| {
+        if let Some(failed_at) = failed_at {
+            *failed_at = path;
+        }
+    });
+    error
+}

@@ -1,0 +1,126 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::open::open_enum;
+use super::{Amount, Notification, RawJson, timestamp};
+
+/// An invoice for a subscription or an authorization, as its web hook shows it at each change of
+/// status.
+///
+/// That there is this web hook is confirmed, and so are the statuses; a sample of it is not public.
+/// The fields are inferred from Inqud's documentation of an invoice and from Inqud's SDK, and so is
+/// that every field but `id` and `status` may be missing or `null`, which both read as `None`.
+/// Unknown fields are ignored; [`Webhook::raw_body`](crate::Webhook::raw_body) has them.
+///
+/// A time that is no instant is refused as `modifiedAt`, which orders notifications, and reads as
+/// `None` elsewhere.
+///
+/// # Example
+///
+/// ```
+/// use tower_inqud::{Invoice, InvoiceStatus};
+///
+/// let invoice: Invoice =
+///     serde_json::from_str(r#"{"id":"1","status":"SUCCESS","amount":9.99,"currency":"USD"}"#)?;
+/// assert_eq!(invoice.status, InvoiceStatus::Success);
+/// assert_eq!(invoice.amount.unwrap().to_string(), "9.99");
+/// # Ok::<_, serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "camelCase")]
+pub struct Invoice {
+    /// Never missing (inferred from the other kinds). What it begins with is not public.
+    pub id: String,
+    /// `AGR-` and a UUID: what allows to charge it.
+    pub authorization_id: Option<String>,
+    /// `PLAN-` and a UUID.
+    pub plan_id: Option<String>,
+    /// The plan's name.
+    pub plan_name: Option<String>,
+    /// Your own id of the order.
+    pub client_order_id: Option<String>,
+    /// Where the invoice stands. Never missing (inferred from the other kinds).
+    pub status: InvoiceStatus,
+    /// The currency of [`amount`](Self::amount), such as `USD`.
+    pub currency: Option<String>,
+    /// How much is due.
+    pub amount: Option<Amount>,
+    /// The attempts to charge it: an array, of ids in the documentation and of objects in the SDK.
+    pub payment_intents: Option<RawJson>,
+    /// When the invoice was created.
+    #[serde(default, deserialize_with = "timestamp::lenient")]
+    pub created_at: Option<Timestamp>,
+    /// When the invoice last changed.
+    pub modified_at: Option<Timestamp>,
+}
+
+impl Invoice {
+    /// Whether it is paid: see [`InvoiceStatus::is_paid`].
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        self.status.is_paid()
+    }
+
+    /// Whether no further change is expected: see [`InvoiceStatus::is_final`].
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.status.is_final()
+    }
+}
+
+impl Notification for Invoice {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn status_text(&self) -> &str {
+        self.status.as_str()
+    }
+
+    fn last_update(&self) -> Option<Timestamp> {
+        self.modified_at
+    }
+
+    fn status_rank(&self) -> u8 {
+        self.status.rank()
+    }
+}
+
+open_enum! {
+    /// The status of an invoice (confirmed).
+    pub enum InvoiceStatus {
+        /// `NEW`: due.
+        New = "NEW",
+        /// `PENDING`: being charged, also after an attempt that failed and will be repeated.
+        Pending = "PENDING",
+        /// `SUCCESS`: paid in full.
+        Success = "SUCCESS",
+        /// `FAILED`: the last attempt to charge it failed.
+        Failed = "FAILED",
+    }
+}
+
+impl InvoiceStatus {
+    /// Whether the invoice is paid: only with [`Success`](Self::Success).
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        matches!(self, Self::Success)
+    }
+
+    /// Whether no further change is expected (inferred).
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Success | Self::Failed)
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::New => 0,
+            Self::Pending => 1,
+            Self::Other(_) => 2,
+            Self::Failed => 3,
+            Self::Success => 4,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A part of a notification whose shape is not public: its JSON, as it was sent.
+///
+/// Read it as whatever you find it to be. An exact [`Amount`](crate::Amount) within it stays exact:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tower_inqud::{Amount, Checkout};
+///
+/// let json = r#"{"id":"CCO-1","status":"NEW","minLimits":{"TRON_USDT":5.10}}"#;
+/// let checkout: Checkout = serde_json::from_str(json)?;
+/// let limits = checkout.min_limits.as_ref().map_or("{}", |limits| limits.json());
+/// let limits: BTreeMap<String, Amount> = serde_json::from_str(limits)?;
+/// assert_eq!(limits["TRON_USDT"].to_string(), "5.10");
+/// # Ok::<_, serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct RawJson {
+    json: Box<RawValue>,
+}
+
+impl RawJson {
+    pub(super) fn new(json: Box<RawValue>) -> Self {
+        Self { json }
+    }
+
+    /// The JSON as it was sent.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        self.json.get()
+    }
+}
+
+/// Compared as text.
+impl PartialEq for RawJson {
+    fn eq(&self, other: &Self) -> bool {
+        self.json() == other.json()
+    }
+}

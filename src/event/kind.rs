@@ -1,0 +1,90 @@
+use std::fmt;
+
+/// What a notification is about. Ordered only so that it can be sorted.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// [`PaymentRequest`](crate::PaymentRequest)
+    Request,
+    /// [`Checkout`](crate::Checkout)
+    Checkout,
+    /// [`Payment`](crate::Payment)
+    Payment,
+    /// [`OnRampCheckout`](crate::OnRampCheckout)
+    OnRampCheckout,
+    /// [`Subscription`](crate::Subscription)
+    Subscription,
+    /// [`Invoice`](crate::Invoice)
+    Invoice,
+    /// [`Authorization`](crate::Authorization)
+    Authorization,
+    /// [`OtherEvent`](crate::OtherEvent)
+    Other,
+}
+
+impl EventKind {
+    /// What the ids of the kind begin with (confirmed): `CAPD-`, `CCO-`, `PMT-`, `ORCO-`, `SUB-` and
+    /// `AGR-`. `None` for [`Invoice`](Self::Invoice), of which it is not public, and for
+    /// [`Other`](Self::Other).
+    #[must_use]
+    pub fn id_prefix(self) -> Option<&'static str> {
+        match self {
+            Self::Request => Some("CAPD-"),
+            Self::Checkout => Some("CCO-"),
+            Self::Payment => Some("PMT-"),
+            Self::OnRampCheckout => Some("ORCO-"),
+            Self::Subscription => Some("SUB-"),
+            Self::Authorization => Some("AGR-"),
+            Self::Invoice | Self::Other => None,
+        }
+    }
+
+    /// A short name, the same in each version: `request`, `checkout`, `payment`, `on_ramp_checkout`,
+    /// `subscription`, `invoice`, `authorization` or `other`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Checkout => "checkout",
+            Self::Payment => "payment",
+            Self::OnRampCheckout => "on_ramp_checkout",
+            Self::Subscription => "subscription",
+            Self::Invoice => "invoice",
+            Self::Authorization => "authorization",
+            Self::Other => "other",
+        }
+    }
+
+    pub(super) fn of_id(id: &str) -> Option<Self> {
+        [
+            Self::Request,
+            Self::Checkout,
+            Self::Payment,
+            Self::OnRampCheckout,
+            Self::Subscription,
+            Self::Authorization,
+        ]
+        .into_iter()
+        .find(|kind| kind.id_prefix().is_some_and(|prefix| id.starts_with(prefix)))
+    }
+
+    /// The one kind that is known to have this field, if it is one that tells.
+    pub(super) fn of_field(name: &str) -> Option<Self> {
+        Some(match name {
+            "cryptoAcquiringProjectId" | "paymentWindowEndsAt" => Self::Request,
+            "acquiringUrl" | "merchantDomain" => Self::Checkout,
+            "h2H" | "orderType" | "transactionType" => Self::Payment,
+            "onRampUrl" => Self::OnRampCheckout,
+            "nextWriteOfAt" | "nextWriteOffAt" | "subStatus" => Self::Subscription,
+            "authorizationId" | "paymentIntents" => Self::Invoice,
+            "initApprovalTx" => Self::Authorization,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

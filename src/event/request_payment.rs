@@ -1,0 +1,97 @@
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Amount, PaymentStatus};
+
+/// The payment inside a Request: its raw JSON, and a view of what may be in it.
+///
+/// That it is an object is confirmed, its keys are not public. So any JSON is accepted here, and
+/// the view is lenient: a key that is missing or of another type than expected is `None`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct RequestPayment {
+    json: Box<RawValue>,
+}
+
+impl RequestPayment {
+    /// The JSON as it was sent.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        self.json.get()
+    }
+
+    /// What can be told of it. Parsed anew by each call.
+    #[must_use]
+    pub fn view(&self) -> PaymentView {
+        let fields: Fields<'_> = serde_json::from_str(self.json()).unwrap_or_default();
+        PaymentView {
+            id: read(fields.id).or_else(|| read(fields.payment_id)),
+            order_id: read(fields.order_id),
+            client_order_id: read(fields.client_order_id),
+            external_id: read(fields.external_id),
+            amount: read(fields.amount),
+            currency: read(fields.currency),
+            method: read(fields.method),
+            status: read(fields.status),
+            tx_hash: read(fields.tx_hash),
+            created_at: read(fields.created_at),
+        }
+    }
+}
+
+/// Compared as text.
+impl PartialEq for RequestPayment {
+    fn eq(&self, other: &Self) -> bool {
+        self.json() == other.json()
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Fields<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    payment_id: Option<&'a RawValue>,
+    order_id: Option<&'a RawValue>,
+    client_order_id: Option<&'a RawValue>,
+    external_id: Option<&'a RawValue>,
+    amount: Option<&'a RawValue>,
+    currency: Option<&'a RawValue>,
+    method: Option<&'a RawValue>,
+    status: Option<&'a RawValue>,
+    tx_hash: Option<&'a RawValue>,
+    created_at: Option<&'a RawValue>,
+}
+
+fn read<T: DeserializeOwned>(json: Option<&RawValue>) -> Option<T> {
+    serde_json::from_str(json?.get()).ok()
+}
+
+/// What can be told of a [`RequestPayment`]. All names are inferred, from Inqud's payment web hook
+/// and from the Request itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct PaymentView {
+    /// `id`, or `paymentId`: `PMT-` and a UUID.
+    pub id: Option<String>,
+    /// `orderId`: `ORD-` and a UUID.
+    pub order_id: Option<String>,
+    /// `clientOrderId`: your own id of the order.
+    pub client_order_id: Option<String>,
+    /// `externalId`
+    pub external_id: Option<String>,
+    /// `amount`
+    pub amount: Option<Amount>,
+    /// `currency`
+    pub currency: Option<String>,
+    /// `method`, such as `CRYPTOCOIN`.
+    pub method: Option<String>,
+    /// `status`
+    pub status: Option<PaymentStatus>,
+    /// `txHash`: the hash of the transaction.
+    pub tx_hash: Option<String>,
+    /// `createdAt`
+    pub created_at: Option<Timestamp>,
+}

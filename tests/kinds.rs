@@ -1,0 +1,536 @@
+//! All the kinds of notifications, each as itself and as an `Event`.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use support::{REQUEST, REQUEST_NO_REASON, deliver};
+use tower_inqud::{
+    Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout, OtherEvent,
+    Payment, PaymentRequest, PaymentStatus, Rejection, RejectionKind, Subscription,
+    SubscriptionSubStatus,
+};
+
+/// A body, and its kind.
+const FIXTURES: [(&str, EventKind); 12] = [
+    (REQUEST, EventKind::Request),
+    (REQUEST_NO_REASON, EventKind::Request),
+    (include_str!("fixtures/checkout-new.json"), EventKind::Checkout),
+    (include_str!("fixtures/checkout-no_price.json"), EventKind::Checkout),
+    (CHECKOUT, EventKind::Checkout),
+    (include_str!("fixtures/payment-new.json"), EventKind::Payment),
+    (OLD_PAYMENT, EventKind::Payment),
+    (include_str!("fixtures/on_ramp-pending.json"), EventKind::OnRampCheckout),
+    (include_str!("fixtures/subscription-active.json"), EventKind::Subscription),
+    (include_str!("fixtures/subscription-renewing.json"), EventKind::Subscription),
+    (INVOICE, EventKind::Invoice),
+    (include_str!("fixtures/authorization-granted.json"), EventKind::Authorization),
+];
+const CHECKOUT: &str = include_str!("fixtures/checkout-payment_detected.json");
+const OLD_PAYMENT: &str = include_str!("fixtures/payment-old.json");
+const INVOICE: &str = include_str!("fixtures/invoice-pending.json");
+
+/// What a test does with each kind.
+trait ForKind {
+    fn run<T>(&self)
+    where
+        T: Debug + DeserializeOwned + Notification + PartialEq + Send + Serialize + Sync + 'static;
+}
+
+fn for_kind(kind: EventKind, test: &impl ForKind) {
+    match kind {
+        EventKind::Request => test.run::<PaymentRequest>(),
+        EventKind::Checkout => test.run::<Checkout>(),
+        EventKind::Payment => test.run::<Payment>(),
+        EventKind::OnRampCheckout => test.run::<OnRampCheckout>(),
+        EventKind::Subscription => test.run::<Subscription>(),
+        EventKind::Invoice => test.run::<Invoice>(),
+        EventKind::Authorization => test.run::<Authorization>(),
+        EventKind::Other => test.run::<OtherEvent>(),
+        _ => panic!("{kind} is new"),
+    }
+}
+
+fn event(json: &str) -> Event {
+    serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"))
+}
+
+fn written(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap()
+}
+
+/// Equal in each member that the original has; times by their instant.
+fn assert_same(original: &Value, written: &Value, at: &str) {
+    if let (Value::Object(original), Value::Object(written)) = (original, written) {
+        for (key, value) in original {
+            assert_same(value, &written[key], &format!("{at}.{key}"));
+        }
+        return;
+    }
+    let time = |value: &Value| value.as_str()?.parse::<Timestamp>().ok();
+    match (time(original), time(written)) {
+        (Some(original), Some(written)) => assert_eq!(original, written, "{at}"),
+        _ => assert_eq!(original, written, "{at}"),
+    }
+}
+
+struct ComesBackEqual(&'static str);
+
+impl ForKind for ComesBackEqual {
+    fn run<T>(&self)
+    where
+        T: Debug + DeserializeOwned + Notification + PartialEq + Serialize,
+    {
+        let first: T = serde_json::from_str(self.0).unwrap();
+        let text = written(&first);
+        assert_eq!(serde_json::from_str::<T>(&text).unwrap(), first);
+        let (original, again) = (self.0.parse().unwrap(), text.parse().unwrap());
+        assert_same(&original, &again, "");
+
+        let event = event(self.0);
+        assert_eq!(written(&event), text);
+        assert_eq!(self::event(&text), event);
+        assert_eq!(event.delivery_key(), first.delivery_key());
+        assert_eq!(event.id(), first.id());
+        assert_eq!(event.status_text(), first.status_text());
+        assert_eq!(event.last_update(), first.last_update());
+        assert_eq!(event.status_rank(), first.status_rank());
+    }
+}
+
+#[test]
+fn every_kind_is_read_as_itself_and_as_an_event_and_comes_back_equal() {
+    for (json, kind) in FIXTURES {
+        assert_eq!(event(json).kind(), kind, "{json}");
+        for_kind(kind, &ComesBackEqual(json));
+    }
+}
+
+#[tokio::test]
+async fn the_layer_decodes_every_kind_as_an_event() {
+    for (json, kind) in FIXTURES {
+        let webhook = deliver::<Event>(json).await.unwrap();
+        assert_eq!(webhook.kind(), kind);
+        let order: Value = json.parse().unwrap();
+        assert_eq!(webhook.client_order_id(), order["clientOrderId"].as_str());
+    }
+}
+
+#[test]
+fn every_field_of_a_fixture_is_read() {
+    for (json, kind) in FIXTURES {
+        let fields: Map<String, Value> = serde_json::from_str(json).unwrap();
+        let read: Map<String, Value> = serde_json::from_str(&written(&event(json))).unwrap();
+        for (name, value) in fields {
+            assert_eq!(
+                read.get(&name).is_none_or(Value::is_null),
+                value.is_null(),
+                "{kind} {name}"
+            );
+        }
+    }
+}
+
+/// The members in order, with the `id`, if there is one, before or after all others.
+fn with_id(fields: &Map<String, Value>, first: bool) -> String {
+    let member = |(name, value): (&String, &Value)| format!("{}:{value}", json!(name));
+    let mut members: Vec<_> = fields.iter().filter(|it| it.0 != "id").map(member).collect();
+    if let Some(id) = fields.get_key_value("id").map(member) {
+        members.insert(if first { 0 } else { members.len() }, id);
+    }
+    format!("{{{}}}", members.join(","))
+}
+
+fn verdict<T>(result: Result<T, Rejection>) -> Result<(), (RejectionKind, Option<String>)> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(rejection) => Err((rejection.kind(), rejection.field_path().map(str::to_owned))),
+    }
+}
+
+/// An event is refused when its kind refuses it, at the same path, wherever the id is.
+struct RefusesTheSame(Map<String, Value>, String);
+
+impl ForKind for RefusesTheSame {
+    fn run<T>(&self)
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for id_first in [true, false] {
+            let body = with_id(&self.0, id_first);
+            let own = verdict(runtime.block_on(deliver::<T>(body.clone())));
+            let any = verdict(runtime.block_on(deliver::<Event>(body.clone())));
+            assert_eq!(any, own, "{body}");
+            if let Err((kind, path)) = own {
+                assert_eq!(kind, RejectionKind::UnexpectedShape);
+                // serde fills a struct from an array too, so it may fail at an item.
+                let path = path.unwrap();
+                assert_eq!(path.split('[').next(), Some(&*self.1), "{body}: {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrong_type_is_refused_at_the_same_path_wherever_the_id_is() {
+    let values = [json!(null), json!(true), json!(7), json!("7"), json!([7]), json!({"a": 7})];
+    let mut changed = 0;
+    for (json, kind) in FIXTURES {
+        let fields: Map<String, Value> = serde_json::from_str(json).unwrap();
+        for name in fields.keys() {
+            for value in &values {
+                // What is then no longer of its kind is for other tests.
+                if name == "id" || name == "paymentId" || (name == "status" && value.is_null()) {
+                    continue;
+                }
+                let mut fields = fields.clone();
+                fields.insert(name.clone(), value.clone());
+                for_kind(kind, &RefusesTheSame(fields, name.clone()));
+                changed += 1;
+            }
+        }
+    }
+    assert!(changed > 600, "{changed}");
+}
+
+#[tokio::test]
+async fn the_path_goes_below_what_came_before_the_id() {
+    let mut fields: Map<String, Value> = serde_json::from_str(CHECKOUT).unwrap();
+    fields["request"]["payAmount"] = json!("much");
+    for id_first in [true, false] {
+        let rejection = deliver::<Event>(with_id(&fields, id_first)).await.unwrap_err();
+        assert_eq!(rejection.field_path(), Some("request.payAmount"), "{rejection}");
+    }
+    // An event of which nothing was held has left no path behind for the next.
+    let rejection = deliver::<Event>(r#"{"id":"PMT-1"}"#).await.unwrap_err();
+    assert_eq!(rejection.field_path(), None);
+    let rejection = deliver::<Vec<Event>>(r#"[{"amount":[],"id":"PMT-1"}]"#).await.unwrap_err();
+    assert_eq!(rejection.field_path(), None, "not an object");
+    let body = r#"{"a":{"amount":[],"id":"PMT-1"}}"#;
+    let rejection = deliver::<BTreeMap<String, Event>>(body).await.unwrap_err();
+    assert_eq!(rejection.field_path(), Some("a.amount"));
+}
+
+#[test]
+fn the_prefix_tells_whatever_the_fields_are() {
+    let with_prefix = [
+        ("CAPD-1", EventKind::Request),
+        ("CCO-1", EventKind::Checkout),
+        ("PMT-1", EventKind::Payment),
+        ("ORCO-1", EventKind::OnRampCheckout),
+        ("SUB-1", EventKind::Subscription),
+        ("AGR-1", EventKind::Authorization),
+        ("CAP-1", EventKind::Other),
+        ("capd-1", EventKind::Other),
+        ("CAPD1", EventKind::Other),
+        ("", EventKind::Other),
+    ];
+    for (id, kind) in with_prefix {
+        assert_eq!(event(&format!(r#"{{"id":"{id}","status":"X"}}"#)).kind(), kind, "{id}");
+        if kind != EventKind::Other {
+            assert!(id.starts_with(kind.id_prefix().unwrap()));
+            let body = format!(
+                r#"{{"acquiringUrl":"a","paymentIntents":7,"status":"X","id":"{id}","h2H":true,"onRampUrl":"b"}}"#
+            );
+            assert_eq!(event(&body).kind(), kind, "{id}");
+        }
+    }
+    assert_eq!(event(r#"{"id":"PMT\u002d1","status":"X"}"#).kind(), EventKind::Payment);
+    assert_eq!(event(r#"{"\u0069d":"PMT-1","status":"X"}"#).kind(), EventKind::Payment);
+}
+
+#[test]
+fn the_fields_tell_where_the_prefix_does_not() {
+    let of = |fields: &str| event(&format!(r#"{{"id":"1","status":"X",{fields}}}"#)).kind();
+    assert_eq!(of(r#""paymentIntents":[]"#), EventKind::Invoice);
+    assert_eq!(of(r#""authorizationId":null"#), EventKind::Invoice);
+    assert_eq!(of(r#""nextWriteOfAt":null"#), EventKind::Subscription);
+    assert_eq!(of(r#""h2H":true,"orderType":"PAYIN""#), EventKind::Payment);
+    assert_eq!(of(r#""initApprovalTx":"0x""#), EventKind::Authorization);
+    // Of two kinds, or of none.
+    assert_eq!(of(r#""h2H":true,"subStatus":"X""#), EventKind::Other);
+    assert_eq!(of(r#""amount":7,"clientOrderId":"2""#), EventKind::Other);
+    // Only without an id of its own is `paymentId` a payment's.
+    assert_eq!(of(r#""paymentId":"PMT-1""#), EventKind::Other);
+    assert_eq!(event(r#"{"status":"NEW","paymentId":"PMT-1"}"#).kind(), EventKind::Payment);
+    assert_eq!(event(OLD_PAYMENT).id(), "PMT-e4f5a6b7-8c9d-4e0f-a1b2-c3d4e5f60718");
+}
+
+#[test]
+fn an_unknown_kind_is_kept_whole() {
+    let json = r#"{"fee":0.1234567890123456789,"id":"NEW-1","status":"DONE","lastUpdatedAt":"2026-11-22T10:00:00Z","a":{"b": [1, 2]},"a":null}"#;
+    let Event::Other(other) = event(json) else { panic!("known") };
+    assert_eq!(other.json(), json);
+    assert_eq!(written(&other), json);
+    assert_eq!(other.status(), Some("DONE"));
+    assert_eq!(other.delivery_key().to_string(), "NEW-1/DONE/2026-11-22T10:00:00Z");
+    assert_eq!(event(&written(&other)), Event::Other(other));
+
+    let Event::Other(odd) = event(r#"{"id":"NEW-1","status":7,"modifiedAt":7}"#) else {
+        panic!("known")
+    };
+    assert_eq!((odd.status(), odd.status_text(), odd.last_update()), (None, "", None));
+}
+
+#[tokio::test]
+async fn an_event_has_one_id_that_is_a_text() {
+    for (body, path) in [
+        (r"{}", None),
+        (r#"{"status":"NEW"}"#, None),
+        (r#"{"id":7,"status":"NEW"}"#, Some("id")),
+        (r#"{"id":null,"status":"NEW"}"#, Some("id")),
+        (r#"{"id":["PMT-1"],"h2H":true,"status":"NEW"}"#, Some("id")),
+        (r#"{"id":"NEW-1","id":"NEW-1"}"#, None),
+        (r#"{"id":"NEW-1","id":"PMT-1","status":"NEW"}"#, None),
+        (r#"{"id":"PMT-1","id":"NEW-1","status":"NEW"}"#, None),
+        (r#"{"id":"PMT-1","id":"CCO-1","status":"NEW"}"#, None),
+        (r#"{"id":"PMT-1","i\u0064":"PMT-1","status":"NEW"}"#, None),
+        (r#"{"id":"PMT-1","status":"NEW","status":"NEW"}"#, None),
+        (r#"{"status":"NEW","id":"PMT-1","status":"NEW"}"#, None),
+        (r#"{"status":"NEW","status":"NEW","id":"PMT-1"}"#, None),
+        (r#"{"id":"PMT-1"}"#, None),
+        (r#"{"paymentId":"PMT-1"}"#, None),
+    ] {
+        let refusal = verdict(deliver::<Event>(body).await).unwrap_err();
+        assert_eq!(refusal, (RejectionKind::UnexpectedShape, path.map(str::to_owned)), "{body}");
+    }
+}
+
+/// Small stack, largest body: whether the id comes first, last or not at all.
+#[test]
+fn an_odd_event_costs_no_stack() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let many = r#""":0,"#.repeat(50_000);
+    let thread = std::thread::Builder::new().stack_size(512 * 1024);
+    let thread = thread.spawn(move || {
+        for id in ["CCO-1", "NEW-1"] {
+            for body in [
+                format!(r#"{{"id":"{id}","status":"NEW","x":{deep}}}"#),
+                format!(r#"{{"x":{deep},"status":"NEW","id":"{id}"}}"#),
+                format!(r#"{{"minLimits":{deep},"status":"NEW","id":"{id}"}}"#),
+                format!(r#"{{"id":"{id}",{many}"status":"NEW"}}"#),
+                format!(r#"{{{many}"status":"NEW","id":"{id}"}}"#),
+            ] {
+                assert_eq!(event(&body).id(), id);
+            }
+        }
+    });
+    thread.unwrap().join().unwrap();
+}
+
+#[test]
+fn an_unknown_status_is_kept() {
+    for (json, kind) in FIXTURES {
+        let mut fields: Map<String, Value> = serde_json::from_str(json).unwrap();
+        fields["status"] = json!("KILN_FIRED");
+        let event = event(&with_id(&fields, true));
+        assert_eq!((event.kind(), event.status_text()), (kind, "KILN_FIRED"));
+        let again: Value = written(&event).parse().unwrap();
+        assert_eq!(again["status"], "KILN_FIRED");
+    }
+}
+
+#[test]
+fn a_cancelled_payment_reads_as_failed_and_keeps_its_word() {
+    let payment = |status| -> Payment {
+        serde_json::from_str(&format!(r#"{{"id":"PMT-1","status":"{status}"}}"#)).unwrap()
+    };
+    let (cancelled, failed) = (payment("CANCELLED"), payment("FAILED"));
+    assert_eq!(cancelled.status, PaymentStatus::Failed);
+    assert_eq!(cancelled.delivery_key(), failed.delivery_key());
+    assert!(!cancelled.supersedes(&failed) && !failed.supersedes(&cancelled));
+    assert!(written(&cancelled).contains(r#""status":"CANCELLED""#));
+    assert!(written(&failed).contains(r#""status":"FAILED""#));
+
+    let mut settled = cancelled;
+    settled.status = PaymentStatus::Success;
+    assert!(written(&settled).contains(r#""status":"SUCCESS""#));
+}
+
+#[test]
+fn both_spellings_of_the_next_write_off_are_read() {
+    let of = |key: &str| -> Subscription {
+        let json = format!(r#"{{"id":"SUB-1","status":"ACTIVE","{key}":"2026-12-24T00:00:00Z"}}"#);
+        serde_json::from_str(&json).unwrap()
+    };
+    let (docs, sdk) = (of("nextWriteOfAt"), of("nextWriteOffAt"));
+    assert_eq!(docs.next_write_off_at(), Some("2026-12-24T00:00:00Z".parse().unwrap()));
+    assert_eq!(docs.next_write_off_at(), sdk.next_write_off_at());
+    assert_eq!(docs.delivery_key(), sdk.delivery_key());
+    assert!(written(&docs).contains(r#""nextWriteOfAt":"2026-12-24T00:00:00Z""#));
+    let Event::Subscription(renewing) = event(FIXTURES[9].0) else { panic!("known") };
+    assert_eq!(renewing.sub_status, Some(SubscriptionSubStatus::Renewing));
+}
+
+/// Each supersedes all before it and none after it.
+#[test]
+fn a_life_of_each_kind_has_an_order() {
+    let at = |second: u8| format!(r#""2026-11-22T10:00:{second:02}Z""#);
+    let life = |prefix: &str, statuses: &[&str]| -> Vec<String> {
+        let of = |status: &&str| format!(r#"{{"id":"{prefix}1","status":"{status}"}}"#);
+        statuses.iter().map(of).collect()
+    };
+    let timed = |prefix: &str, key: &str, statuses: &[&str]| -> Vec<String> {
+        let of = |(i, status): (usize, &&str)| {
+            let time = at(u8::try_from(i).unwrap());
+            format!(r#"{{"id":"{prefix}1","status":"{status}","{key}":{time}}}"#)
+        };
+        statuses.iter().enumerate().map(of).collect()
+    };
+    let subscription = |status: &str, sub: &str, day: &str| {
+        format!(r#"{{"id":"SUB-1","status":"{status}","subStatus":{sub},"nextWriteOffAt":{day}}}"#)
+    };
+    let (nov, dec) = (r#""2026-11-30T00:00:00Z""#, r#""2026-12-31T00:00:00Z""#);
+    let invoice =
+        |status: &str| format!(r#"{{"id":"1","authorizationId":"AGR-1","status":"{status}"}}"#);
+    let lives = [
+        timed(
+            "CAPD-",
+            "lastUpdatedAt",
+            &["WAITING_PAYMENT", "PENDING_PAYMENT", "CONFLICT", "SUCCESS", "X"],
+        ),
+        life(
+            "CCO-",
+            &["NEW", "REQUEST_CREATED", "PAYMENT_DETECTED", "X", "EXPIRED", "CONFLICT", "SUCCESS"],
+        ),
+        timed("CCO-", "lastUpdatedAt", &["NEW", "SUCCESS", "CONFLICT", "NEW"]),
+        life(
+            "PMT-",
+            &["NEW", "PENDING", "FROZEN", "X", "PARTIAL_SUCCESS", "EXPIRED", "FAILED", "SUCCESS"],
+        ),
+        life("ORCO-", &["PENDING", "DONE"]),
+        timed("ORCO-", "modifiedAt", &["DONE", "PENDING", "DONE"]),
+        vec![
+            subscription("INITIATED", "null", "null"),
+            subscription("ACTIVE", "\"ACTIVE\"", nov),
+            subscription("ACTIVE", "\"RENEWING\"", nov),
+            subscription("ACTIVE", "\"ACTIVE\"", dec),
+            subscription("ACTIVE", "\"X\"", dec),
+            subscription("EXPIRED", "null", "null"),
+            subscription("CANCELLED", "\"UNPAID\"", "null"),
+        ],
+        ["NEW", "PENDING", "X", "FAILED", "SUCCESS"].map(invoice).to_vec(),
+        life("AGR-", &["GRANTED", "X", "REVOKED_BY_MERCHANT"]),
+        timed("NEW-", "lastUpdatedAt", &["A", "C", "B"]),
+    ];
+    for life in lives {
+        let life: Vec<_> = life.iter().map(|json| event(json)).collect();
+        for (i, earlier) in life.iter().enumerate() {
+            for (j, later) in life.iter().enumerate() {
+                assert_eq!(later.supersedes(earlier), j > i, "{later:?} over {earlier:?}");
+                assert_eq!(later.delivery_key() == earlier.delivery_key(), i == j);
+            }
+        }
+    }
+}
+
+/// Of any kind, few ids and times, so that many meet, and the id anywhere.
+fn any_event() -> impl Strategy<Value = String> {
+    let prefixes = ["CAPD-", "CCO-", "PMT-", "ORCO-", "SUB-", "AGR-", "NEW-", ""];
+    let statuses = ["NEW", "PENDING", "ACTIVE", "SUCCESS", "FAILED", "CANCELLED", "GRANTED"];
+    let status = prop_oneof![
+        prop::sample::select(statuses.to_vec()).prop_map(str::to_owned),
+        any::<String>(),
+    ];
+    let times = prop::option::of(0..3u8);
+    let texts = (any::<String>(), prop::sample::select(vec!["ACTIVE", "RENEWING", "X"]));
+    let flags = (any::<bool>(), any::<bool>());
+    (prop::sample::select(prefixes.to_vec()), 0..2u8, status, times, texts, flags)
+        .prop_flat_map(|(prefix, id, status, time, (text, sub), (amounts, invoice))| {
+            let time = time.map(|second| format!("2026-11-22T10:00:0{second}.50Z"));
+            let mut members = vec![
+                format!(r#""id":"{prefix}{id}""#),
+                format!(r#""status":{}"#, json!(status)),
+                format!(r#""lastUpdatedAt":{}"#, json!(time)),
+                format!(r#""modifiedAt":{}"#, json!(time)),
+                format!(r#""clientOrderId":{}"#, json!(text)),
+                r#""unknown":{"id":[1, 2]}"#.to_owned(),
+            ];
+            if amounts {
+                members.push(r#""amount":1.50"#.to_owned());
+                members.push(r#""minLimits":{"a": 0.10}"#.to_owned());
+                members.push(
+                    r#""request":{"id":"CAPD-1","status":"NEW","payAmount":1E-8}"#.to_owned(),
+                );
+            }
+            if prefix == "SUB-" {
+                members.push(format!(r#""nextWriteOfAt":{}"#, json!(time)));
+                members.push(format!(r#""subStatus":"{sub}""#));
+            } else if invoice && prefix.is_empty() {
+                members.push(r#""paymentIntents":[{"id": 1}]"#.to_owned());
+            }
+            Just(members).prop_shuffle()
+        })
+        .prop_map(|members| format!("{{{}}}", members.join(",")))
+}
+
+fn any_life() -> impl Strategy<Value = (Vec<String>, Vec<String>)> {
+    prop::collection::vec(any_event(), 1..10).prop_flat_map(|sent| {
+        let mut arrived = sent.clone();
+        arrived.extend_from_slice(&sent[..sent.len() / 2]);
+        (Just(sent), Just(arrived).prop_shuffle())
+    })
+}
+
+proptest! {
+    #[test]
+    fn an_event_comes_back_equal(json in any_event()) {
+        let first = event(&json);
+        let text = written(&first);
+        let second = event(&text);
+        prop_assert_eq!(&second, &first);
+        prop_assert_eq!(written(&second), text);
+        prop_assert_eq!(second.delivery_key(), first.delivery_key());
+    }
+
+    #[test]
+    fn supersedes_is_a_strict_order_of_events(
+        a in any_event(),
+        b in any_event(),
+        c in any_event(),
+    ) {
+        let (a, b, c) = (event(&a), event(&b), event(&c));
+        prop_assert!(!a.supersedes(&a));
+        prop_assert!(!(a.supersedes(&b) && b.supersedes(&a)));
+        if a.supersedes(&b) && b.supersedes(&c) {
+            prop_assert!(a.supersedes(&c));
+        }
+        if a.id() == b.id() && a.delivery_key() != b.delivery_key() {
+            prop_assert!(a.supersedes(&b) || b.supersedes(&a));
+        }
+    }
+
+    #[test]
+    fn any_order_of_events_ends_in_the_same_state((sent, arrived) in any_life()) {
+        let state = |arrived: &[String]| {
+            let mut events = BTreeMap::<String, Event>::new();
+            for json in arrived {
+                let new = event(json);
+                if events.get(new.id()).is_none_or(|old| new.supersedes(old)) {
+                    events.insert(new.id().to_owned(), new);
+                }
+            }
+            events.into_values().map(|event| event.delivery_key()).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(state(&arrived), state(&sent));
+    }
+
+    #[test]
+    fn any_text_is_an_event_or_an_error(text in "[{}\\[\\]\":,a-z0-9 -]{0,60}|\\{\"id\":\"(PMT|CCO|SUB|X)-1\"[,:\"a-zA-Z0-9 ]{0,40}\\}") {
+        _ = serde_json::from_str::<Event>(&text);
+    }
+}
