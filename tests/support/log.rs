@@ -29,10 +29,8 @@ impl Log {
     /// The first line that shows one of these.
     pub fn line_with<'a>(&self, hidden: impl IntoIterator<Item = &'a str>) -> Option<String> {
         let text = self.text();
-        let found = hidden.into_iter().find_map(|hidden| {
-            text.lines().find(|line| line.contains(hidden)).map(ToOwned::to_owned)
-        });
-        found
+        let lines = |hidden: &str| text.lines().find(|line| line.contains(hidden));
+        hidden.into_iter().find_map(lines).map(str::to_owned)
     }
 }
 
