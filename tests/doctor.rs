@@ -9,25 +9,20 @@
 
 mod support;
 
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
-use http::{Request, StatusCode, Version};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use http::{Request, Version};
+use http_body_util::Full;
 use proptest::prelude::*;
 use support::{Inner, REQUEST, REQUEST_NO_REASON, SECRET, SMALL, call, digest, secret, signed};
-use tower::{Layer, ServiceBuilder};
-use tower_http::decompression::RequestDecompressionLayer;
+use tower::Layer;
 use tower_inqud::{
-    Ack, Algorithm, Diagnosis, Digest, PaymentRequest, Rejection, RejectionKind, Secret, Secrets,
-    Verifier, Webhook, WebhookLayer, contract, sign,
+    Algorithm, Diagnosis, Digest, PaymentRequest, Rejection, RejectionKind, Secret, Secrets,
+    Verifier, WebhookLayer, contract, sign,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -220,6 +215,17 @@ async fn the_head_of_a_refused_call_is_looked_at() {
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn a_body_that_was_decompressed_outside_is_named() {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+    use http::StatusCode;
+    use http_body_util::BodyExt;
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::TokioExecutor;
+    use tower::ServiceBuilder;
+    use tower_http::decompression::RequestDecompressionLayer;
+    use tower_inqud::{Ack, Webhook};
+
     let seen = Arc::new(Mutex::new(None));
     let observer = Arc::clone(&seen);
     let webhooks = WebhookLayer::<PaymentRequest>::new(secret())
