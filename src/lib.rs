@@ -68,6 +68,7 @@
 //!
 //! - `axum`: [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) are extractors (also
 //!   as an `Option`), and [`Ack`] is a response. Depends on `axum-core` only.
+//! - `sender`: a module that plays Inqud, to test your handler with. Depends on `fastrand` only.
 //!
 //! # Runtime
 //!
@@ -91,6 +92,8 @@ pub mod guide;
 mod layer;
 mod receive;
 mod rejection;
+#[cfg(feature = "sender")]
+pub mod sender;
 mod service;
 mod signature;
 mod webhook;
