@@ -62,6 +62,14 @@
 )]
 #![cfg_attr(doc, doc = "warp, poem and salvo, and its place among other layers.")]
 //!
+//! # Testing your handler
+//!
+//! Sign what you send with [`sign`], and the layer takes it for Inqud's.
+#![cfg_attr(
+    all(doc, feature = "sender"),
+    doc = "[`guide::testing`] shows how a [`sender`] tries a handler in any order, with any repeats."
+)]
+//!
 //! # Features
 //!
 //! None is on by default; each only adds.
@@ -69,6 +77,7 @@
 //! - `axum`: [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) are extractors (also
 //!   as an `Option`), and [`Ack`] is a response. Depends on `axum-core` only.
 //! - `sender`: a module that plays Inqud, to test your handler with. Depends on `fastrand` only.
+//! - `cli`: the command `inqud-webhook`, and nothing of the library.
 //!
 //! # Runtime
 //!

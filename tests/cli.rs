@@ -206,6 +206,56 @@ fn a_rate_is_kept() {
     assert!(at >= 100, "the third after two twentieths of a second, not {at} ms");
 }
 
+/// A certificate for 127.0.0.1 in a file, and a server with it that answers one call with 200 and
+/// gives what it received.
+fn tls_server() -> (String, PathBuf, std::thread::JoinHandle<Option<String>>) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let trusted = file("tls.pem", made.cert.pem().as_bytes());
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/hook", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let tls = rustls::ServerConnection::new(config.into()).unwrap();
+        let mut stream = rustls::StreamOwned::new(tls, listener.accept().unwrap().0);
+        let mut received = Vec::new();
+        while !received.ends_with(b"}") {
+            let mut buffer = [0; 4096];
+            let len = stream.read(&mut buffer).ok()?;
+            received.extend_from_slice(&buffer[..len]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        String::from_utf8(received).ok()
+    });
+    (url, trusted, server)
+}
+
+#[test]
+fn https_is_spoken_with_those_whose_certificate_is_trusted() {
+    for is_trusted in [true, false] {
+        let (url, trusted, server) = tls_server();
+        let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let other = file("other.pem", other.cert.pem().as_bytes());
+        let mut send = command(&["send", &url, "--status", "SUCCESS"]);
+        send.env("SSL_CERT_FILE", if is_trusted { trusted } else { other });
+        let sent = run_with(send, b"");
+        assert_eq!(sent.status.code(), Some(if is_trusted { 0 } else { 1 }), "{sent:?}");
+        let received = server.join().unwrap();
+        assert_eq!(received.is_some(), is_trusted);
+        if let Some(received) = received {
+            let (head, body) = received.split_once("\r\n\r\n").unwrap();
+            let secret = tower_inqud::Secret::new(SECRET).unwrap();
+            let digest = tower_inqud::sign(&secret, body.as_bytes());
+            assert!(head.contains(&format!("x-payload-digest: {digest}")), "{head}");
+        } else {
+            assert!(stdout(&sent).contains("certificate"), "{sent:?}");
+        }
+    }
+}
+
 #[test]
 fn a_server_that_is_not_there_is_a_failure() {
     let sent = run(&["send", "http://127.0.0.1:1/", "--status", "SUCCESS"]);
@@ -283,9 +333,10 @@ fn what_cannot_be_tried_ends_with_2() {
         &["verify"],
         &["send"],
         &["send", "/a/path"],
-        &["send", "https://shop.example/"],
+        &["send", "ftp://shop.example/"],
         &["send", "http://127.0.0.1:1/", "--life", "unknown"],
         &["send", "http://127.0.0.1:1/", "--times", "0"],
+        &["send", "http://127.0.0.1:1/", "--times", "100001"],
         &["send", "http://127.0.0.1:1/", "--rate", "0"],
         &["send", "http://127.0.0.1:1/", "--amount", "much"],
         &["send", "http://127.0.0.1:1/", "--retry=soon"],

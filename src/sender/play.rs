@@ -65,8 +65,11 @@ impl Sender {
             queue.insert((due, turn), (message, 0_u32));
             due = later(due, self.interval);
         }
+        let mut not_before = began;
         while let Some(((due, turn), (message, retry))) = queue.pop_first() {
-            sleep_until(due).await;
+            sleep_until(due.max(not_before)).await;
+            // What is late does not come all at once.
+            not_before = later(Instant::now(), self.interval);
             let at = began.elapsed();
             let tried = self.try_once(&message, &mut service).await;
             let wait = usize::try_from(retry).ok().and_then(|retry| self.retries.get(retry));

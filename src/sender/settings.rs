@@ -111,7 +111,8 @@ impl Sender {
         self
     }
 
-    /// The time from the start of one delivery to that of the next: none unless set.
+    /// The least time from the start of one delivery to that of the next, retries among them: none
+    /// unless set.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self

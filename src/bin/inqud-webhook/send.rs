@@ -7,6 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use http::Uri;
 use http::uri::Scheme;
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,7 +31,7 @@ const TOLD: usize = 10;
 /// It ends well if each was acknowledged with 200; with --forge, if none was.
 #[derive(Args)]
 pub(crate) struct Send {
-    /// Where to, such as http://127.0.0.1:3000/webhooks/inqud/request.
+    /// Where to, with http or https, such as http://127.0.0.1:3000/webhooks/inqud/request.
     url: Uri,
     /// What happens: the statuses that one object goes through.
     #[arg(long, value_name = "STORY", default_value = "success", value_parser = story())]
@@ -44,9 +45,9 @@ pub(crate) struct Send {
     /// The amount to be paid, in USDT.
     #[arg(long, default_value = "100")]
     amount: Amount,
-    /// How often each is sent.
-    #[arg(long, value_name = "N", default_value = "1")]
-    times: NonZeroU32,
+    /// How often each is sent, 100000 times at most.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    times: u32,
     /// Sends them in an order of chance.
     #[arg(long)]
     shuffle: bool,
@@ -82,12 +83,20 @@ fn story() -> impl TypedValueParser<Value = Story> {
 
 impl Send {
     pub(crate) async fn run(&self, out: &Out) -> Outcome {
-        self.check_url()?;
+        let is_https = self.is_https()?;
         let messages = self.life().into_iter().collect::<Vec<_>>();
-        let times = u64::from(self.times.get());
+        let times = u64::from(self.times);
         let bar = progress(times.saturating_mul(u64::try_from(messages.len())?))?;
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        let report = self.sender(&bar)?.deliver(messages, client).await;
+        let sender = self.sender(&bar)?;
+        let client = Client::builder(TokioExecutor::new());
+        let report = if is_https {
+            // The certificates that the machine trusts, or those of SSL_CERT_FILE.
+            let connector = HttpsConnectorBuilder::new().with_native_roots()?;
+            let connector = connector.https_only().enable_http1().build();
+            sender.deliver(messages, client.build(connector)).await
+        } else {
+            sender.deliver(messages, client.build_http()).await
+        };
         bar.finish_and_clear();
 
         let is_well =
@@ -96,14 +105,12 @@ impl Send {
         Ok(is_well)
     }
 
-    fn check_url(&self) -> Result<(), String> {
-        match (self.url.scheme(), self.url.authority()) {
-            (Some(scheme), Some(_)) if *scheme == Scheme::HTTP => Ok(()),
-            (Some(scheme), _) if *scheme == Scheme::HTTPS => {
-                Err("https is not supported: send to the plain port behind what ends the TLS"
-                    .into())
-            }
-            _ => Err(format!("{}: not a URL that begins with http://", self.url)),
+    fn is_https(&self) -> Result<bool, String> {
+        let scheme = self.url.scheme().filter(|_| self.url.authority().is_some());
+        match scheme {
+            Some(scheme) if *scheme == Scheme::HTTP => Ok(false),
+            Some(scheme) if *scheme == Scheme::HTTPS => Ok(true),
+            _ => Err(format!("{}: not a URL that begins with http:// or https://", self.url)),
         }
     }
 
@@ -118,7 +125,7 @@ impl Send {
     fn sender(&self, bar: &ProgressBar) -> Result<Sender, BoxError> {
         let bar = bar.clone();
         let mut sender = Sender::new(self.secret.read()?, self.url.clone())
-            .times(self.times.get())
+            .times(self.times)
             .on_delivery(move |delivery| {
                 bar.set_message(delivery.to_string());
                 if delivery.is_acknowledged() || delivery.is_lost() {
