@@ -9,12 +9,14 @@
 mod support;
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
 use http::{HeaderMap, StatusCode, Uri};
+use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use support::{SECRET, layer, secret};
@@ -318,6 +320,41 @@ async fn a_slow_body_takes_its_time_and_too_slow_a_one_is_refused() {
     let report = inqud.slowly(Duration::from_secs(3)).deliver(last(), log.app()).await;
     assert_eq!(report.deliveries()[0].rejection().unwrap().kind(), RejectionKind::BodyTooSlow);
     assert_eq!(report.deliveries()[0].took().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_slow_body_takes_is_not_taken_from_the_handlers() {
+    let webhooks = layer::<PaymentRequest>().body_deadline(Duration::from_secs(60));
+    let handler = async |_: Webhook<PaymentRequest>| {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        Ack::Done
+    };
+    let app = Router::new().route(PATH, post(handler).layer(webhooks));
+    let last = Life::new(Story::Success).into_iter().skip(2);
+    let inqud = inqud().chunked(300).slowly(Duration::from_secs(5));
+    let report = inqud.deliver(last, app).await;
+    assert!(report.all_acknowledged(), "{report}");
+    assert!(report.deliveries()[0].took() > Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn what_is_truncated_ends_in_the_middle_however_it_is_cut() {
+    let message = Message::new("digits", "0123456789");
+    for size in [1, 3, 5, 10, 100] {
+        let inqud = inqud().flaw(Flaw::Truncated);
+        for request in [inqud.request(&message), inqud.chunked(size).request(&message)] {
+            let mut body = request.into_body();
+            let mut came = Vec::new();
+            let error = loop {
+                match body.frame().await.unwrap() {
+                    Ok(frame) => came.extend(frame.into_data().unwrap()),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!((came.as_slice(), error.kind()), (&b"01234"[..], ErrorKind::UnexpectedEof));
+            assert!(body.frame().await.is_none());
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
