@@ -116,6 +116,7 @@ fn what_send_sends_shuffled_and_twice_listen_shows() {
     assert_eq!(shown.matches("\n  \"status\": \"SUCCESS\",\n").count(), 2, "{shown}");
     assert!(shown.ends_with("6 verified, 0 refused\n"), "{shown}");
     assert!(!shown.contains('\u{1b}') && !table.contains('\u{1b}'), "no colours in a pipe");
+    assert_eq!(stderr(&sent), "", "and no progress bar");
 }
 
 #[test]
@@ -142,7 +143,10 @@ fn as_json_both_tell_the_same_and_a_seed_makes_the_order_again() {
         assert!(sent.eq(came.iter().cloned()));
         came
     };
-    assert_eq!(order("7"), order("7"));
+    let shuffled = order("7");
+    assert_eq!(shuffled, order("7"));
+    let kept = ["WAITING_PAYMENT", "PENDING_PAYMENT", "CONFLICT", "SUCCESS"];
+    assert_ne!(shuffled, kept.iter().flat_map(|status| [*status; 2]).collect::<Vec<_>>());
 }
 
 #[test]
