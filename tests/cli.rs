@@ -128,6 +128,7 @@ fn as_json_both_tell_the_same_and_a_seed_makes_the_order_again() {
         let sent = json(&sent);
         assert_eq!((&sent["ok"], sent["seed"].to_string().as_str()), (&true.into(), seed));
         let sent = sent["deliveries"].as_array().unwrap();
+        assert_eq!(sent.len(), 8, "or the listener would wait for more");
         let sent = sent.iter().map(|it| it["label"].as_str().unwrap().to_owned());
 
         let (_, shown) = listener.end();
