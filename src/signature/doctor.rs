@@ -1,8 +1,8 @@
 //! Likely reasons why a digest is not right. For the log: nothing in here can accept a call.
 
-use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
+use std::{fmt, iter};
 
 use http::request::Parts;
 use http::{HeaderName, Version, header};
@@ -373,7 +373,7 @@ fn unescape(text: &[u8]) -> Option<(char, &[u8])> {
     }
     let (first, after) = unit(text)?;
     let second = after.strip_prefix(b"\\").and_then(unit);
-    let units = std::iter::once(first).chain(second.map(|(unit, _)| unit));
+    let units = iter::once(first).chain(second.map(|(unit, _)| unit));
     let character = char::decode_utf16(units).next()?.ok()?;
     let is_pair = character.len_utf16() == 2;
     let after = second.filter(|_| is_pair).map_or(after, |(_, after)| after);
@@ -426,21 +426,28 @@ fn from_base64(text: &[u8]) -> Option<Key> {
     let text = text.get(..text.len().saturating_sub(padding))?;
     let mut key = Zeroizing::new(Vec::with_capacity(text.len()));
     for chunk in text.chunks(4) {
-        let mut group = 0_u32;
-        for place in 0..4 {
-            let worth = match chunk.get(place) {
-                None => 0,
-                Some(b'-') => 62,
-                Some(b'_') => 63,
-                Some(digit) => BASE64.iter().position(|it| it == digit)?,
-            };
-            group = (group << 6) | u32::try_from(worth).ok()?;
-        }
+        let digits = chunk.iter().copied().chain(iter::repeat(b'A')).take(4);
+        let group = digits.map(sixth).try_fold(0_u32, |group, it| Some((group << 6) | it?))?;
         let [_, bytes @ ..] = group.to_be_bytes();
         key.extend(bytes.iter().take(chunk.len().saturating_sub(1)));
     }
     // One digit alone stands for no byte.
     (text.len() % 4 != 1).then_some(key)
+}
+
+/// What a digit of base64 is worth.
+fn sixth(digit: u8) -> Option<u32> {
+    let from = |first: u8, worth: u32| {
+        Some(u32::from(digit).saturating_sub(u32::from(first)).saturating_add(worth))
+    };
+    match digit {
+        b'A'..=b'Z' => from(b'A', 0),
+        b'a'..=b'z' => from(b'a', 26),
+        b'0'..=b'9' => from(b'0', 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
 }
 
 fn digits(worths: impl Iterator<Item = u8>, alphabet: &[u8], capacity: usize) -> Key {
