@@ -9,8 +9,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::net::{TcpListener, TcpStream};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -33,12 +38,26 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
+/// No step of a test takes so long: what would wait for ever fails instead.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What comes of this work; nothing if it takes longer.
+fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(work()));
+    told.recv_timeout(patience).ok()
+}
+
 /// Runs to the end with this on standard input.
 fn run_with(mut command: Command, input: &[u8]) -> Output {
     let mut child = command.spawn().unwrap();
     // A command that does not read it may have ended before.
     _ = child.stdin.take().unwrap().write_all(input);
-    child.wait_with_output().unwrap()
+    let ended = within(PATIENCE, move || child.wait_with_output().unwrap());
+    ended.unwrap_or_else(|| panic!("{:?} does not end", command.get_args()))
 }
 
 fn run(args: &[&str]) -> Output {
@@ -57,17 +76,34 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A file of this test's own.
-fn file(name: &str, content: &[u8]) -> PathBuf {
+/// A file of this test's own, also if the tests run twice at once. It goes when the test ends.
+struct File(PathBuf);
+
+fn file(name: &str, content: &[u8]) -> File {
+    let name = format!("{}-{name}", std::process::id());
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&path, content).unwrap();
-    path
+    File(path)
+}
+
+impl Deref for File {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        _ = fs::remove_file(&self.0);
+    }
 }
 
 /// A `listen` that is running; killed if a test ends before it does.
 struct Listener {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    stdout: Option<BufReader<ChildStdout>>,
     url: String,
 }
 
@@ -79,13 +115,22 @@ impl Listener {
         stdout.read_line(&mut line).unwrap();
         let url = line.split_once("http://").unwrap_or_else(|| panic!("no address: {line:?}")).1;
         let url = format!("http://{}/hook", url.trim_end().trim_end_matches("\"}"));
-        Self { child, stdout, url }
+        Self { child, stdout: Some(stdout), url }
     }
 
     /// Its exit code, and what it has printed since it told its address.
-    fn end(mut self) -> (Option<i32>, String) {
-        let mut printed = String::new();
-        self.stdout.read_to_string(&mut printed).unwrap();
+    fn end(self) -> (Option<i32>, String) {
+        self.end_within(PATIENCE)
+    }
+
+    fn end_within(mut self, patience: Duration) -> (Option<i32>, String) {
+        let mut stdout = self.stdout.take().unwrap();
+        let printed = within(patience, move || {
+            let mut printed = String::new();
+            stdout.read_to_string(&mut printed).unwrap();
+            printed
+        });
+        let printed = printed.expect("an end: fewer calls came than it was told to wait for");
         (self.child.wait().unwrap().code(), printed)
     }
 }
@@ -95,6 +140,57 @@ impl Drop for Listener {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+#[test]
+#[should_panic(expected = "fewer calls came")]
+fn a_listener_that_waits_for_more_fails_its_test() {
+    _ = Listener::start(&["--count", "1"]).end_within(Duration::from_millis(100));
+}
+
+/// The next one who calls, and nobody if that takes too long.
+fn accept(listener: &TcpListener) -> Option<TcpStream> {
+    listener.set_nonblocking(true).unwrap();
+    let began = Instant::now();
+    loop {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(false).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            return Some(stream);
+        }
+        if began.elapsed() > PATIENCE {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Reads a call whose body ends in a brace.
+fn read_call(stream: &mut impl Read) -> Option<String> {
+    let mut received = Vec::new();
+    while !received.ends_with(b"}") {
+        let mut buffer = [0; 4096];
+        let len = stream.read(&mut buffer).ok().filter(|len| *len > 0)?;
+        received.extend_from_slice(&buffer[..len]);
+    }
+    String::from_utf8(received).ok()
+}
+
+/// A server that answers each call with the next of these, and is gone after the last.
+fn server(answers: &'static [&'static str]) -> (String, JoinHandle<Option<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        for answer in answers {
+            let mut stream = accept(&listener)?;
+            read_call(&mut stream)?;
+            let (status, text) = answer.split_once('|').unwrap_or((answer, ""));
+            let head = format!("HTTP/1.1 {status}\r\nConnection: close");
+            write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len()).ok()?;
+        }
+        Some(())
+    });
+    (url, server)
 }
 
 #[test]
@@ -170,6 +266,25 @@ fn what_is_forged_is_refused_and_that_is_well_for_the_sender() {
 }
 
 #[test]
+fn what_is_forged_has_to_be_refused_and_not_merely_lost() {
+    let nobody = run(&["send", "http://127.0.0.1:1/", "--forge"]);
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    let shown = stdout(&nobody);
+    assert_eq!(shown.lines().filter(|line| line.starts_with("not refused ")).count(), 3, "{shown}");
+    assert!(shown.contains("Connection refused") && shown.ends_with("not all refused with 401\n"));
+
+    let (url, server) = server(&["401 Unauthorized", "404 Not Found|no such path", "200 OK"]);
+    let sent = run(&["send", &url, "--forge"]);
+    assert_eq!(sent.status.code(), Some(1), "{sent:?}");
+    let amiss = stdout(&sent).lines().filter(|line| line.starts_with("not refused "));
+    let amiss = amiss.collect::<Vec<_>>();
+    assert_eq!(amiss.len(), 2, "{sent:?}");
+    assert!(amiss[0].ends_with("404 Not Found: no such path"), "{amiss:?}");
+    assert!(amiss[1].ends_with("200 OK"), "{amiss:?}");
+    assert_eq!(server.join().unwrap(), Some(()));
+}
+
+#[test]
 fn another_secret_fails_on_both_sides_and_says_why() {
     let listener = Listener::start(&["--count", "1"]);
     let mut send = command(&["send", &listener.url, "--status", "A_NEW_WORD"]);
@@ -213,7 +328,7 @@ fn a_rate_is_kept() {
 
 /// A certificate for 127.0.0.1 in a file, and a server with it that answers one call with 200 and
 /// gives what it received.
-fn tls_server() -> (String, PathBuf, std::thread::JoinHandle<Option<String>>) {
+fn tls_server() -> (String, File, JoinHandle<Option<String>>) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let trusted = file("tls.pem", made.cert.pem().as_bytes());
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -221,19 +336,14 @@ fn tls_server() -> (String, PathBuf, std::thread::JoinHandle<Option<String>>) {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/hook", listener.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
+    let server = thread::spawn(move || {
         let tls = rustls::ServerConnection::new(config.into()).unwrap();
-        let mut stream = rustls::StreamOwned::new(tls, listener.accept().unwrap().0);
-        let mut received = Vec::new();
-        while !received.ends_with(b"}") {
-            let mut buffer = [0; 4096];
-            let len = stream.read(&mut buffer).ok()?;
-            received.extend_from_slice(&buffer[..len]);
-        }
+        let mut stream = rustls::StreamOwned::new(tls, accept(&listener)?);
+        let received = read_call(&mut stream)?;
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
-        String::from_utf8(received).ok()
+        Some(received)
     });
     (url, trusted, server)
 }
@@ -245,7 +355,7 @@ fn https_is_spoken_with_those_whose_certificate_is_trusted() {
         let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let other = file("other.pem", other.cert.pem().as_bytes());
         let mut send = command(&["send", &url, "--status", "SUCCESS"]);
-        send.env("SSL_CERT_FILE", if is_trusted { trusted } else { other });
+        send.env("SSL_CERT_FILE", if is_trusted { &*trusted } else { &*other });
         let sent = run_with(send, b"");
         assert_eq!(sent.status.code(), Some(if is_trusted { 0 } else { 1 }), "{sent:?}");
         let received = server.join().unwrap();
@@ -332,7 +442,7 @@ fn a_secret_can_be_in_a_file_and_its_newline_does_not_count() {
 
 #[test]
 fn what_cannot_be_tried_ends_with_2() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let table: &[&[&str]] = &[
         &[],
@@ -401,7 +511,7 @@ fn no_output_and_no_list_of_processes_shows_the_secret() {
 /// What one call is answered that no `send` would make.
 fn call(url: &str, head: &str, body: &[u8]) -> String {
     let address = url.trim_start_matches("http://").trim_end_matches("/hook");
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
     let head =
         format!("{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).unwrap();
@@ -435,7 +545,8 @@ fn colours_can_be_forced_and_not_on_those_who_want_none() {
     };
     assert!(!run(&[]));
     assert!(run(&[("CLICOLOR_FORCE", "1")]));
-    assert!(!run(&[("NO_COLOR", "1")]));
+    // In a pipe there would be none anyway.
+    assert!(!run(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
 }
 
 #[test]
@@ -489,6 +600,6 @@ fn whoever_stops_reading_ends_it_without_a_panic() {
     drop(stdout);
     let url = line.trim_end().rsplit(' ').next().unwrap();
     _ = run(&["send", url, "--status", "SUCCESS"]);
-    let output = child.wait_with_output().unwrap();
+    let output = within(PATIENCE, move || child.wait_with_output().unwrap()).unwrap();
     assert_eq!((output.status.code(), stderr(&output)), (Some(1), ""));
 }

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
+    clippy::panic,
     reason = "clippy.toml does not reach the helpers of tests"
 )]
 
@@ -14,6 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::routing::post;
 use http::{HeaderMap, StatusCode, Uri};
 use http_body_util::BodyExt;
@@ -21,9 +24,12 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use support::{SECRET, layer, secret};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tower_inqud::sender::{Answer, Flaw, Life, Message, Sender, SentBody, Story};
 use tower_inqud::{
-    Ack, Notification, PaymentRequest, RejectionKind, RequestStatus, Secret, Webhook, contract,
+    Ack, Notification, PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Webhook,
+    contract,
 };
 
 const PATH: &str = "/webhooks/inqud/request";
@@ -270,7 +276,7 @@ async fn what_is_broken_is_refused_and_reaches_no_handler() {
         let log = Log::default();
         let inqud = inqud().flaw(flaw);
         let report = inqud.deliver(Life::new(Story::Success), log.app()).await;
-        assert!(report.none_acknowledged() && !report.all_acknowledged(), "{flaw:?}: {report}");
+        assert!(report.all_refused() && !report.all_acknowledged(), "{flaw:?}: {report}");
         assert_eq!(report.lost().count(), 3);
         for delivery in report.deliveries() {
             assert_eq!(delivery.rejection().unwrap().kind(), kind);
@@ -278,14 +284,55 @@ async fn what_is_broken_is_refused_and_reaches_no_handler() {
             assert_eq!(delivery.text(), delivery.rejection().unwrap().to_string());
         }
 
-        // Chunked or not, over a socket it is refused as well.
-        for size in [usize::MAX, 100] {
-            let inqud = Sender::new(secret(), serve(log.app()).await).flaw(flaw).chunked(size);
+        // Over a socket it is refused as well, with a `Content-Length` or chunked.
+        for size in [None, Some(100)] {
+            let (tell, mut told) = mpsc::unbounded_channel();
+            let watch = map_response(move |response: Response| {
+                let kind = response.extensions().get::<Rejection>().map(Rejection::kind);
+                tell.send((response.status(), kind)).unwrap();
+                std::future::ready(response)
+            });
+            let uri = serve(log.app().layer(watch)).await;
+            let inqud = Sender::new(secret(), uri).flaw(flaw);
+            let inqud = if let Some(size) = size { inqud.chunked(size) } else { inqud };
             let report = inqud.deliver(Life::new(Story::Success), client()).await;
-            assert!(report.none_acknowledged(), "{flaw:?}: {report}");
+            // Who cuts the connection gets no answer; the server refused it all the same.
+            let is_answered = flaw != Flaw::Truncated;
+            assert_eq!(report.all_refused(), is_answered, "{flaw:?}: {report}");
+            for delivery in report.deliveries() {
+                match delivery.answer() {
+                    Answer::Status(status) => assert!(is_answered && *status == kind.status()),
+                    Answer::Failed(why) => {
+                        assert!(!is_answered && why.contains("cut short"), "{why}")
+                    }
+                    other => panic!("{flaw:?}: {other}"),
+                }
+                let refused = timeout(Duration::from_secs(10), told.recv()).await.unwrap();
+                assert_eq!(refused, Some((kind.status(), Some(kind))), "{flaw:?}, {size:?}");
+            }
         }
         assert_eq!(log.statuses(), [""; 0], "{flaw:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_who_refuses_has_refused() {
+    let refused = async |inqud: &Sender, app: Router| {
+        inqud.deliver(Life::new(Story::Expired), app).await.all_refused()
+    };
+    for flaw in [Flaw::Forged, Flaw::Unsigned] {
+        let inqud = inqud().flaw(flaw);
+        assert!(refused(&inqud, answering(&[401])).await);
+        // Such as what answers for a server behind it, or one with a wrong path.
+        for status in [200, 202, 302, 400, 403, 404, 500, 503] {
+            assert!(!refused(&inqud, answering(&[status])).await, "{status}");
+            assert!(!refused(&inqud, answering(&[401, status])).await, "{status} after 401");
+        }
+        let endless = Router::new().route(PATH, post(std::future::pending::<()>));
+        assert!(!refused(&inqud, endless).await);
+    }
+    let inqud = inqud().flaw(Flaw::Truncated);
+    assert!(refused(&inqud, answering(&[400])).await && !refused(&inqud, answering(&[500])).await);
 }
 
 #[tokio::test]
@@ -375,8 +422,7 @@ async fn retries_follow_inquds_schedule_and_then_it_is_lost() {
     let inqud = inqud().retries(contract::RETRY_SCHEDULE);
     let report = inqud.deliver(last(), answering(&[503, 404, 200])).await;
     assert_eq!(report.deliveries().len(), 3);
-    assert!(report.all_acknowledged(), "{report}");
-    assert!(!report.none_acknowledged());
+    assert!(report.all_acknowledged() && !report.all_refused(), "{report}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -450,7 +496,7 @@ async fn the_interval_is_kept_even_by_what_is_late() {
 async fn a_service_that_cannot_be_reached_is_reported() {
     let uri = Uri::from_static("http://127.0.0.1:1/"); // nobody listens there
     let report = Sender::new(secret(), uri).deliver(Life::new(Story::Expired), client()).await;
-    assert!(report.none_acknowledged());
+    assert!(!report.all_refused() && !report.all_acknowledged(), "{report}");
     assert!(
         matches!(report.deliveries()[1].answer(), Answer::Failed(why) if why.contains("refused"))
     );
@@ -470,7 +516,7 @@ async fn each_delivery_can_be_watched() {
 #[tokio::test]
 async fn nothing_delivered_is_neither_success_nor_refusal() {
     let report = inqud().deliver([], Log::default().app()).await;
-    assert!(!report.all_acknowledged() && !report.none_acknowledged());
+    assert!(!report.all_acknowledged() && !report.all_refused());
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ impl Sender {
             }
             let delivery = Delivery {
                 message,
+                flaw: self.flaw,
                 retry,
                 retry_follows: again.is_some(),
                 at,

@@ -25,11 +25,12 @@ impl Report {
         !self.deliveries.is_empty() && self.lost().next().is_none()
     }
 
-    /// Whether something was delivered, and none of it acknowledged: what is to be expected of
-    /// anything with a [`Flaw`](super::Flaw).
+    /// Whether something was delivered, and every time [refused](Delivery::is_refused): what is to be
+    /// expected of anything with a [`Flaw`](super::Flaw). A server that cannot be reached has refused
+    /// nothing, nor has one that fails.
     #[must_use]
-    pub fn none_acknowledged(&self) -> bool {
-        !self.deliveries.is_empty() && !self.deliveries.iter().any(Delivery::is_acknowledged)
+    pub fn all_refused(&self) -> bool {
+        !self.deliveries.is_empty() && self.deliveries.iter().all(Delivery::is_refused)
     }
 
     /// The last try of each message that was never acknowledged. At Inqud it is lost then.

@@ -28,7 +28,7 @@ pub struct Sender {
     pub(super) patience: Duration,
     pub(super) retries: Vec<Duration>,
     pub(super) observer: Option<Arc<ObserverFn>>,
-    flaw: Option<Flaw>,
+    pub(super) flaw: Option<Flaw>,
     chunk: Option<usize>,
     pause: Duration,
 }
@@ -44,6 +44,8 @@ pub enum Flaw {
     /// There is no digest.
     Unsigned,
     /// The digest is right, but only the first half of the body comes, and then the connection ends.
+    /// Over a socket there can be no answer: each such delivery has failed, however well the server
+    /// refused it.
     Truncated,
 }
 

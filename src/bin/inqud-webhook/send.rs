@@ -28,7 +28,7 @@ const TOLD: usize = 10;
 
 /// Sends web hooks to a handler, signed as Inqud signs them.
 ///
-/// It ends well if each was acknowledged with 200; with --forge, if none was.
+/// It ends well if each was acknowledged with 200; with --forge, if each was refused with 401.
 #[derive(Args)]
 pub(crate) struct Send {
     /// Where to, with http or https, such as http://127.0.0.1:3000/webhooks/inqud/request.
@@ -99,8 +99,7 @@ impl Send {
         };
         bar.finish_and_clear();
 
-        let is_well =
-            if self.forge { report.none_acknowledged() } else { report.all_acknowledged() };
+        let is_well = if self.forge { report.all_refused() } else { report.all_acknowledged() };
         out.tell(|| self.table(&report, is_well), || self.json(&report, is_well))?;
         Ok(is_well)
     }
@@ -187,16 +186,18 @@ impl Send {
                 row.lost
             );
         }
-        for lost in report.lost().take(if self.forge { 0 } else { TOLD }) {
+        let is_amiss = |it: &&Delivery| if self.forge { !it.is_refused() } else { it.is_lost() };
+        for amiss in report.deliveries().iter().filter(is_amiss).take(TOLD) {
+            let word = if self.forge { "not refused" } else { "lost" };
             let why =
-                if lost.text().is_empty() { String::new() } else { format!(": {}", lost.text()) };
-            _ = writeln!(text, "{} {}", styled(BAD, "lost"), printable(&format!("{lost}{why}")));
+                if amiss.text().is_empty() { String::new() } else { format!(": {}", amiss.text()) };
+            _ = writeln!(text, "{} {}", styled(BAD, word), printable(&format!("{amiss}{why}")));
         }
         let verdict = match (is_well, self.forge) {
             (true, false) => styled(GOOD, "all acknowledged"),
-            (true, true) => styled(GOOD, "none acknowledged, as it should be"),
+            (true, true) => styled(GOOD, "all refused, as they should be"),
             (false, false) => styled(BAD, "not all acknowledged"),
-            (false, true) => styled(BAD, "a forged one was acknowledged, or nothing was sent"),
+            (false, true) => styled(BAD, "not all refused with 401"),
         };
         let seed = if self.shuffle { format!(", seed {}", report.seed()) } else { String::new() };
         _ = writeln!(text, "{verdict}{}", styled(FAINT, seed));
