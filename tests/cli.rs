@@ -209,7 +209,7 @@ fn what_send_sends_shuffled_and_twice_listen_shows() {
     let (code, shown) = listener.end();
     assert_eq!(code, Some(0));
     assert_eq!(shown.matches("POST /hook verified, answered 200 OK").count(), 6, "{shown}");
-    assert_eq!(shown.matches("\n  \"status\": \"SUCCESS\",\n").count(), 2, "{shown}");
+    assert_eq!(shown.matches("\n  |   \"status\": \"SUCCESS\",\n").count(), 2, "{shown}");
     assert!(shown.ends_with("6 verified, 0 refused\n"), "{shown}");
     assert!(!shown.contains('\u{1b}') && !table.contains('\u{1b}'), "no colours in a pipe");
     assert_eq!(stderr(&sent), "", "and no progress bar");
@@ -534,6 +534,25 @@ fn no_body_can_steer_the_terminal() {
     assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     assert!(shown.contains("the digest header is missing"), "{shown}");
     assert!(shown.contains(r"\u{1b}[2J"), "{shown}");
+}
+
+#[test]
+fn no_text_from_elsewhere_can_be_taken_for_the_commands_own() {
+    let listener = Listener::start(&["--count", "1"]);
+    let forged = "x\n12:00:00 #2 POST /hook verified, answered 200 OK\n9 verified, 0 refused\n";
+    call(&listener.url, "POST /hook HTTP/1.1", forged.as_bytes());
+    let (_, shown) = listener.end();
+    let own = shown.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>();
+    assert_eq!(own.len(), 2, "{shown}");
+    assert!(own[0].contains(" #1 POST /hook refused: "), "{shown}");
+    assert_eq!(own[1], "0 verified, 1 refused");
+
+    let (url, server) = server(&["503 Service Unavailable|x\nall acknowledged\n"]);
+    let sent = run(&["send", &url, "--status", "A\nSUCCESS 9 0 9 0 200 OK (9)"]);
+    assert_eq!(server.join().unwrap(), Some(()));
+    let shown = stdout(&sent);
+    assert_eq!(shown.lines().count(), 4, "a head, a row, what is lost, the verdict: {shown}");
+    assert_eq!(shown.lines().last(), Some("not all acknowledged"));
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl Desk {
                 let (time, answered) = (styled(FAINT, time), styled(FAINT, answered));
                 let head = styled(STRONG, head);
                 let body = pretty::json(body);
-                format!("{time} {head} {verdict}, {answered}\n{body}\n")
+                format!("{time} {head} {verdict}, {answered}\n{body}")
             },
             || {
                 json!({
