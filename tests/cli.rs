@@ -537,6 +537,24 @@ fn no_body_can_steer_the_terminal() {
 }
 
 #[test]
+fn no_body_can_steer_the_terminal_through_json_and_none_is_changed() {
+    let odd = "\u{9b}2J\u{7f}\u{202e}\u{2028}\u{200f}\u{1b}[2J\n\u{10ffff}";
+    let listener = Listener::start(&["--count", "1", "--json"]);
+    call(&listener.url, "POST /hook HTTP/1.1", odd.as_bytes());
+    let (_, shown) = listener.end();
+    assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+    assert!(!shown.contains(['\u{202e}', '\u{2028}', '\u{200f}']), "{shown:?}");
+    let first: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
+    assert_eq!(first["body"], odd, "to a program it is what it was");
+
+    let (url, server) = server(&["503 Service Unavailable|\u{9b}2J\u{7f}"]);
+    let sent = run(&["send", &url, "--status", "\u{9b}", "--json"]);
+    assert_eq!(server.join().unwrap(), Some(()));
+    assert!(!stdout(&sent).contains(|c: char| c.is_control() && c != '\n'), "{sent:?}");
+    assert!(stdout(&sent).contains(r"\u009b2J\u007f"), "{sent:?}");
+}
+
+#[test]
 fn no_text_from_elsewhere_can_be_taken_for_the_commands_own() {
     let listener = Listener::start(&["--count", "1"]);
     let forged = "x\n12:00:00 #2 POST /hook verified, answered 200 OK\n9 verified, 0 refused\n";

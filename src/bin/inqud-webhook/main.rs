@@ -87,7 +87,7 @@ fn on_runtime(work: impl Future<Output = Outcome>) -> Outcome {
 fn completions(shell: Shell, out: &Out) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "inqud-webhook", &mut script);
-    out.print(&String::from_utf8(script)?)?;
+    out.print_as_is(&String::from_utf8(script)?)?;
     Ok(true)
 }
 

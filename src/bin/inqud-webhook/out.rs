@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 
+use crate::pretty;
+
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const STRONG: Style = Style::new().bold();
@@ -26,12 +28,23 @@ impl Out {
         for_people: impl FnOnce() -> String,
         as_json: impl FnOnce() -> Value,
     ) -> io::Result<()> {
-        if self.json { self.print(&format!("{}\n", as_json())) } else { self.print(&for_people()) }
+        if self.json {
+            self.print_as_is(&(pretty::escaped(&as_json().to_string()) + "\n"))
+        } else {
+            self.print(&for_people())
+        }
     }
 
     /// Prints a text. Its colours stay only on a terminal, and not if `NO_COLOR` is set.
-    pub(crate) fn print(&self, text: &str) -> io::Result<()> {
+    fn print(&self, text: &str) -> io::Result<()> {
         let mut stdout = anstream::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    }
+
+    /// Prints a text for programs, to which nothing may happen on its way.
+    pub(crate) fn print_as_is(&self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     }

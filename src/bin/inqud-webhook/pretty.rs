@@ -1,6 +1,7 @@
 //! Texts that came from elsewhere, made fit for a terminal.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// JSON with a line for each member, or the text itself if it is not JSON. Only the white space
 /// between the values changes: a number keeps its digits.
@@ -20,6 +21,21 @@ pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if is_unfit(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// Finished JSON, the same to whoever reads it, and as fit for a terminal as [`printable`]: `serde_json`
+/// escapes only what JSON demands.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unfit(c) {
+            // All of them are in the first plane. Outside its strings JSON has none of them.
+            _ = write!(shown, "\\u{:04x}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
     }
     shown
 }

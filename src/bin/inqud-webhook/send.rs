@@ -126,7 +126,7 @@ impl Send {
         let mut sender = Sender::new(self.secret.read()?, self.url.clone())
             .times(self.times)
             .on_delivery(move |delivery| {
-                bar.set_message(delivery.to_string());
+                bar.set_message(printable(&delivery.to_string()));
                 if delivery.is_acknowledged() || delivery.is_lost() {
                     bar.inc(1);
                 }
