@@ -22,13 +22,16 @@ use http::{HeaderMap, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use support::{SECRET, layer, secret};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower_inqud::sender::{Answer, Flaw, Life, Message, Sender, SentBody, Story};
 use tower_inqud::{
-    Ack, Notification, PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Webhook,
+    Ack, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout, Payment,
+    PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Subscription, Webhook,
     contract,
 };
 
@@ -181,6 +184,7 @@ fn the_other_kinds_have_their_ids_and_statuses() {
         (Story::Payment, "PMT-", "NEW PENDING SUCCESS"),
         (Story::OnRamp, "ORCO-", "PENDING SUCCESS"),
         (Story::Subscription, "SUB-", "INITIATED ACTIVE CANCELLED"),
+        (Story::Renewal, "SUB-", "INITIATED ACTIVE ACTIVE"),
         (Story::Invoice, "", "NEW PENDING SUCCESS"),
         (Story::Authorization, "AGR-", "GRANTED REVOKED_BY_MERCHANT"),
     ];
@@ -201,6 +205,66 @@ fn the_other_kinds_have_their_ids_and_statuses() {
     assert_eq!(request["status"], "PENDING_PAYMENT");
     assert_eq!(request["checkoutId"], json(&checkout[2])["id"]);
     assert!(serde_json::from_str::<PaymentRequest>(&request.to_string()).is_ok());
+}
+
+/// That a story tells of this kind, whether the kind is known beforehand or not.
+fn tells_of<T>(story: Story, kind: EventKind)
+where
+    T: DeserializeOwned + Notification + Serialize,
+{
+    let life = Life::new(story).into_iter().collect::<Vec<_>>();
+    let known: Vec<T> =
+        life.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
+    let events: Vec<Event> =
+        life.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
+    for ((message, known), event) in life.iter().zip(&known).zip(&events) {
+        assert_eq!(event.kind(), kind, "{story}");
+        // No field is lost, and none that the kind has is missing.
+        assert_eq!(serde_json::to_value(event).unwrap(), json(message), "{story}");
+        assert_eq!(serde_json::to_value(known).unwrap(), json(message), "{story}");
+    }
+    for (pair, status) in events.windows(2).zip(&life[1..]) {
+        assert!(pair[1].supersedes(&pair[0]), "{story}: {}", status.label());
+    }
+    assert!(known.windows(2).all(|pair| pair[1].supersedes(&pair[0])), "{story}");
+    let keys = events.iter().map(Notification::delivery_key).collect::<HashSet<_>>();
+    assert_eq!(keys.len(), story.statuses().len(), "{story}: no two are the same notification");
+}
+
+#[test]
+fn each_body_of_each_story_is_of_its_kind_and_supersedes_the_one_before() {
+    for story in Story::ALL.iter().copied() {
+        match story {
+            Story::Checkout => tells_of::<Checkout>(story, EventKind::Checkout),
+            Story::Payment => tells_of::<Payment>(story, EventKind::Payment),
+            Story::OnRamp => tells_of::<OnRampCheckout>(story, EventKind::OnRampCheckout),
+            Story::Subscription | Story::Renewal => {
+                tells_of::<Subscription>(story, EventKind::Subscription);
+            }
+            Story::Invoice => tells_of::<Invoice>(story, EventKind::Invoice),
+            Story::Authorization => tells_of::<Authorization>(story, EventKind::Authorization),
+            _ => tells_of::<PaymentRequest>(story, EventKind::Request),
+        }
+    }
+}
+
+#[test]
+fn a_sub_status_is_one_that_is_known_or_none() {
+    let life = |statuses: &[&str]| {
+        let life = Life::new(Story::Subscription).statuses(statuses.iter().copied());
+        life.into_iter()
+            .map(|it| serde_json::from_slice::<Subscription>(it.body()).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let all = life(&["INITIATED", "ACTIVE", "ACTIVE", "CANCELLED", "EXPIRED", "A_NEW_WORD"]);
+    let words = all.iter().map(|it| it.sub_status.as_ref().map_or("-", |sub| sub.as_str()));
+    let expected = ["-", "ACTIVE", "ACTIVE", "CANCELLED_BY_MERCHANT", "-", "-"];
+    assert_eq!(words.collect::<Vec<_>>(), expected);
+    let days = all.iter().map(|it| {
+        let after = it.next_write_off_at()?.duration_since(it.created_at?);
+        Some(after.as_hours() / 24)
+    });
+    assert_eq!(days.collect::<Vec<_>>(), [None, Some(30), Some(60), None, None, None]);
 }
 
 #[test]

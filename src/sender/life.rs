@@ -12,9 +12,10 @@ use crate::Amount;
 /// An iterator over its [`Message`]s, in the order in which Inqud would make them. For several
 /// objects, chain lives: `first.into_iter().chain(second)`.
 ///
-/// The bodies have the fields of Inqud's samples; their ids are made from the
-/// [`client_order_id`](Self::client_order_id), so that the same order is the same object each time.
-/// Nothing in them is random.
+/// The bodies have the fields that Inqud's samples have. Of an invoice no sample is public, nor is what
+/// its id begins with: its fields are those of [`Invoice`](crate::Invoice), and its id is a UUID alone.
+/// The ids are made from the [`client_order_id`](Self::client_order_id), so that the same order is the
+/// same object each time. Nothing in them is random.
 ///
 /// # Example
 ///
@@ -84,7 +85,8 @@ impl Life {
         self
     }
 
-    /// The time between two statuses in their timestamps: 90 s unless set. It is not waited for.
+    /// The time between two statuses in their timestamps: 90 s unless set. It is not waited for. The
+    /// next write-off of a subscription is 30 days after the last one, whatever the pace.
     pub fn pace(mut self, pace: Duration) -> Self {
         self.pace = pace;
         self
@@ -115,6 +117,7 @@ impl IntoIterator for Life {
     fn into_iter(self) -> Self::IntoIter {
         let ids = Ids::of(&self.client_order_id);
         let first = self.story.statuses().first();
+        let is_charge = |status: &&String| *status == "ACTIVE";
         let message = |(step, status): (usize, &String)| {
             // No last update while it is in its first state (confirmed).
             let is_first = step == 0 && first.is_some_and(|first| first == status);
@@ -129,6 +132,12 @@ impl IntoIterator for Life {
                 created: self.begins,
                 changed: self.at(changes),
                 is_first,
+                charges: self
+                    .statuses
+                    .iter()
+                    .take(step.saturating_add(1))
+                    .filter(is_charge)
+                    .count(),
             };
             Message::new(status, scene::body(self.story.kind(), &scene))
         };

@@ -96,7 +96,7 @@ const KINDS: &[Kind] = &[
             ("CANCELLED", Confirmed),
             ("EXPIRED", Confirmed),
         ],
-        lives: &["subscription"],
+        lives: &["subscription", "renewal"],
     },
     Kind {
         name: "Invoice",
