@@ -460,6 +460,7 @@ fn what_cannot_be_tried_ends_with_2() {
         &["send", "http://127.0.0.1:1/", "--rate", "0"],
         &["send", "http://127.0.0.1:1/", "--amount", "much"],
         &["send", "http://127.0.0.1:1/", "--retry=soon"],
+        &["completions", "bash", "--json"],
         &["listen", "nowhere"],
         &["listen", &taken],
         &["listen", "127.0.0.1:0", "--answer", "100"],
@@ -638,5 +639,49 @@ fn whoever_stops_reading_ends_it_without_a_panic() {
     let url = line.trim_end().rsplit(' ').next().unwrap();
     _ = run(&["send", url, "--status", "SUCCESS"]);
     let output = within(PATIENCE, move || child.wait_with_output().unwrap()).unwrap();
-    assert_eq!((output.status.code(), stderr(&output)), (Some(1), ""));
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""), "what came was verified");
+}
+
+/// Runs with an output that nobody reads.
+fn run_unread(args: &[&str], input: &[u8]) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = command(args);
+    command.stdout(writer);
+    let ended = run_with(command, input);
+    (ended.status.code(), stderr(&ended).to_owned())
+}
+
+#[test]
+fn whoever_stops_reading_changes_no_verdict() {
+    let secret = tower_inqud::Secret::new(SECRET).unwrap();
+    let digest = tower_inqud::sign(&secret, BODY.as_bytes()).to_string();
+    for json in [&[][..], &["--json"]] {
+        let verify = |digest: &str| {
+            run_unread(&[&["verify", "--digest", digest], json].concat(), BODY.as_bytes())
+        };
+        assert_eq!(verify(&digest), (Some(0), String::new()));
+        assert_eq!(verify(DIGEST), (Some(1), String::new()));
+        assert_eq!(run_unread(&[&["sign"], json].concat(), b"").0, Some(0));
+        assert_eq!(run_unread(&[&["kinds"], json].concat(), b"").0, Some(0));
+
+        let (url, server) = server(&["200 OK", "503 Service Unavailable"]);
+        for code in [0, 1] {
+            let send = [&["send", &url, "--status", "SUCCESS"], json].concat();
+            assert_eq!(run_unread(&send, b""), (Some(code), String::new()));
+        }
+        assert_eq!(server.join().unwrap(), Some(()));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_output_that_cannot_be_written_is_told() {
+    for args in [&["kinds"][..], &["sign"], &["verify", "--digest", DIGEST]] {
+        let mut command = command(args);
+        command.stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        let ended = run_with(command, b"");
+        assert_eq!(ended.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&ended).contains("No space left"), "{ended:?}");
+    }
 }

@@ -120,11 +120,11 @@ const KINDS: &[Kind] = &[
 ];
 
 pub(crate) fn run(out: &Out) -> Outcome {
-    out.tell(
+    Ok(out.conclude(
+        true,
         || KINDS.iter().map(text).collect::<Vec<_>>().join("\n"),
         || KINDS.iter().map(as_json).collect(),
-    )?;
-    Ok(true)
+    )?)
 }
 
 fn text(kind: &Kind) -> String {

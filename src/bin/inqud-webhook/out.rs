@@ -35,6 +35,20 @@ impl Out {
         }
     }
 
+    /// Prints the last of a command, its verdict. Whoever stopped reading has seen enough: that changes
+    /// no verdict.
+    pub(crate) fn conclude(
+        &self,
+        is_well: bool,
+        for_people: impl FnOnce() -> String,
+        as_json: impl FnOnce() -> Value,
+    ) -> io::Result<bool> {
+        match self.tell(for_people, as_json) {
+            Err(error) if !nobody_reads(&error) => Err(error),
+            _ => Ok(is_well),
+        }
+    }
+
     /// Prints a text. Its colours stay only on a terminal, and not if `NO_COLOR` is set.
     fn print(&self, text: &str) -> io::Result<()> {
         let mut stdout = anstream::stdout().lock();
@@ -48,6 +62,11 @@ impl Out {
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     }
+}
+
+/// Whether whoever read the output has closed it.
+pub(crate) fn nobody_reads(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// A text in a style.

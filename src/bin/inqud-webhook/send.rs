@@ -100,8 +100,11 @@ impl Send {
         bar.finish_and_clear();
 
         let is_well = if self.forge { report.all_refused() } else { report.all_acknowledged() };
-        out.tell(|| self.table(&report, is_well), || self.json(&report, is_well))?;
-        Ok(is_well)
+        Ok(out.conclude(
+            is_well,
+            || self.table(&report, is_well),
+            || self.json(&report, is_well),
+        )?)
     }
 
     fn is_https(&self) -> Result<bool, String> {
