@@ -28,7 +28,7 @@ use support::{SECRET, layer, secret};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tower_inqud::sender::{Answer, Flaw, Life, Message, Sender, SentBody, Story};
+use tower_inqud::sender::{Answer, Flaw, Life, Message, Round, Sender, SentBody, Story};
 use tower_inqud::{
     Ack, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout, Payment,
     PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Subscription, Webhook,
@@ -556,6 +556,23 @@ async fn the_interval_is_kept_even_by_what_is_late() {
     assert_eq!(at.collect::<Vec<_>>(), [0, 11, 13, 15]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_longest_wait_is_no_shorter_than_any() {
+    let hour = Duration::from_secs(60 * 60);
+    let slow = Router::new().route(PATH, post(async move || tokio::time::sleep(hour).await));
+    let last = Life::new(Story::Success).into_iter().skip(2);
+    let report = inqud().patience(Duration::MAX).deliver(last, slow).await;
+    assert!(report.all_acknowledged() && report.deliveries()[0].took() >= hour, "{report}");
+
+    let year = hour * 24 * 365;
+    let inqud = inqud().interval(Duration::MAX);
+    let report = inqud.deliver(Life::new(Story::Expired), answering(&[200])).await;
+    assert!(report.deliveries()[1].at() > 29 * year, "{:?}", report.deliveries()[1].at());
+    let inqud = inqud.interval(Duration::ZERO).retries(&[Duration::MAX]);
+    let report = inqud.deliver(Life::new(Story::Expired), answering(&[503])).await;
+    assert!(report.deliveries()[2].at() > 29 * year, "{:?}", report.deliveries()[2].at());
+}
+
 #[tokio::test]
 async fn a_service_that_cannot_be_reached_is_reported() {
     let uri = Uri::from_static("http://127.0.0.1:1/"); // nobody listens there
@@ -679,6 +696,20 @@ async fn any_order_finds_who_lets_the_last_comer_count() {
     let inqud = inqud().seed(wrong.seed()).rounds(1);
     let again = try_any_order(inqud, Life::new(Story::Success), last_comer_counts).await;
     assert_eq!(again.unwrap_err().to_string(), wrong.to_string());
+}
+
+#[tokio::test]
+async fn any_order_tries_at_least_one_other_order() {
+    for (rounds, expected) in [(0, 2), (1, 2), (2, 3)] {
+        let tried = Mutex::new(0);
+        let merchant = async |round: Round| {
+            round.deliver(Log::default().app()).await;
+            *tried.lock().unwrap() += 1;
+        };
+        let life = Life::new(Story::Success);
+        inqud().rounds(rounds).any_order(life, merchant).await.unwrap();
+        assert_eq!(*tried.lock().unwrap(), expected, "{rounds}");
+    }
 }
 
 #[tokio::test]

@@ -161,6 +161,8 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// Thirty years are for ever, and what no clock can hold is no less.
 fn later(instant: Instant, by: Duration) -> Instant {
-    instant.checked_add(by).unwrap_or(instant)
+    const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    instant.checked_add(by.min(FOR_EVER)).unwrap_or(instant)
 }

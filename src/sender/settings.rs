@@ -90,9 +90,10 @@ impl Sender {
         self
     }
 
-    /// In how many orders [`any_order`](Self::any_order) delivers: 100 unless set.
+    /// In how many orders [`any_order`](Self::any_order) delivers, after the one in order: 100 unless
+    /// set, and at least one.
     pub fn rounds(mut self, rounds: u32) -> Self {
-        self.rounds = rounds;
+        self.rounds = rounds.max(1);
         self
     }
 
