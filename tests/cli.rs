@@ -17,6 +17,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_inqud-webhook");
@@ -74,6 +75,14 @@ fn stderr(output: &Output) -> &str {
 
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What `send --json` prints: a line for each delivery, and one about all.
+fn deliveries(output: &Output) -> (Vec<Value>, Value) {
+    let lines = stdout(output).lines().map(|line| serde_json::from_str(line).unwrap());
+    let mut lines = lines.collect::<Vec<Value>>();
+    let all = lines.pop().unwrap();
+    (lines, all)
 }
 
 /// A file of this test's own, also if the tests run twice at once. It goes when the test ends.
@@ -221,9 +230,9 @@ fn as_json_both_tell_the_same_and_a_seed_makes_the_order_again() {
         let listener = Listener::start(&["--json", "--count", "8"]);
         let args = ["--life", "settled", "--times", "2", "--shuffle", "--seed", seed, "--json"];
         let sent = run(&[&["send", &listener.url], &args[..]].concat());
-        let sent = json(&sent);
-        assert_eq!((&sent["ok"], sent["seed"].to_string().as_str()), (&true.into(), seed));
-        let sent = sent["deliveries"].as_array().unwrap();
+        let (sent, all) = deliveries(&sent);
+        assert_eq!((&all["ok"], all["seed"].to_string().as_str()), (&true.into(), seed));
+        assert_eq!((&all["delivered"], &all["acknowledged"]), (&8.into(), &8.into()));
         assert_eq!(sent.len(), 8, "or the listener would wait for more");
         let sent = sent.iter().map(|it| it["label"].as_str().unwrap().to_owned());
 
@@ -251,7 +260,9 @@ fn what_is_forged_is_refused_and_that_is_well_for_the_sender() {
     let listener = Listener::start(&["--json", "--count", "3"]);
     let sent = run(&["send", &listener.url, "--forge", "--json"]);
     assert_eq!(sent.status.code(), Some(0), "{sent:?}");
-    for delivery in json(&sent)["deliveries"].as_array().unwrap() {
+    let (sent, all) = deliveries(&sent);
+    assert_eq!((sent.len(), &all["ok"], &all["refused"]), (3, &true.into(), &3.into()));
+    for delivery in sent {
         assert_eq!(delivery["answered"], 401);
         assert_eq!(delivery["text"], "the digest does not match the body");
     }
@@ -309,8 +320,7 @@ fn listen_answers_the_status_it_is_told_and_send_tries_again() {
     let args = ["send", &listener.url, "--status", "SUCCESS", "--retry=0,0", "--json"];
     let sent = run(&args);
     assert_eq!(sent.status.code(), Some(1));
-    let sent = json(&sent);
-    let deliveries = sent["deliveries"].as_array().unwrap();
+    let (deliveries, _) = deliveries(&sent);
     let retries = deliveries.iter().map(|it| (it["retry"].as_u64(), it["answered"].as_u64()));
     let expected = [(Some(0), Some(202)), (Some(1), Some(202)), (Some(2), Some(202))];
     assert_eq!(retries.collect::<Vec<_>>(), expected);
@@ -319,10 +329,55 @@ fn listen_answers_the_status_it_is_told_and_send_tries_again() {
 }
 
 #[test]
+fn each_delivery_is_told_as_json_when_it_is_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let args = ["send", &url, "--life", "expired", "--json"];
+    let mut child = command(&args).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || stdout.lines().try_for_each(|line| tell.send(line.unwrap())));
+    for status in ["WAITING_PAYMENT", "EXPIRED"] {
+        let mut stream = accept(&listener).unwrap();
+        read_call(&mut stream).unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(answer).unwrap();
+        // Before the next one is answered.
+        let line: Value = serde_json::from_str(&told.recv_timeout(PATIENCE).unwrap()).unwrap();
+        assert_eq!((&line["label"], &line["acknowledged"]), (&status.into(), &true.into()));
+    }
+    let all: Value = serde_json::from_str(&told.recv_timeout(PATIENCE).unwrap()).unwrap();
+    assert_eq!((&all["ok"], &all["delivered"]), (&true.into(), &2.into()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn nothing_that_is_sent_is_of_the_future() {
+    for args in [&["--life", "settled"][..], &["--status", "CONFLICT"], &["--life", "on-ramp"]] {
+        let count =
+            if args[0] == "--status" { "1" } else { ["2", "4"][usize::from(args[1] == "settled")] };
+        let listener = Listener::start(&["--json", "--count", count]);
+        let before = Timestamp::now();
+        assert_eq!(run(&[&["send", &listener.url], args].concat()).status.code(), Some(0));
+        let after = Timestamp::now();
+        let (_, shown) = listener.end();
+        let times = shown.lines().filter_map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let body: Value = serde_json::from_str(line["body"].as_str()?).unwrap();
+            let changed = body["lastUpdatedAt"].as_str().or(body["modifiedAt"].as_str());
+            Some([changed, body["createdAt"].as_str()])
+        });
+        let times = times.flatten().flatten().map(|time| time.parse::<Timestamp>().unwrap());
+        let last = times.max().unwrap();
+        assert!(before <= last && last <= after, "{last} of {args:?}");
+    }
+}
+
+#[test]
 fn a_rate_is_kept() {
     let listener = Listener::start(&["--count", "3"]);
     let sent = run(&["send", &listener.url, "--rate", "20", "--json"]);
-    let at = json(&sent)["deliveries"].as_array().unwrap()[2]["at_ms"].as_u64().unwrap();
+    let at = deliveries(&sent).0[2]["at_ms"].as_u64().unwrap();
     assert!(at >= 100, "the third after two twentieths of a second, not {at} ms");
 }
 

@@ -28,7 +28,7 @@ use support::{SECRET, layer, secret};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tower_inqud::sender::{Answer, Flaw, Life, Message, Round, Sender, SentBody, Story};
+use tower_inqud::sender::{Answer, Delivery, Flaw, Life, Message, Round, Sender, SentBody, Story};
 use tower_inqud::{
     Ack, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout, Payment,
     PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Subscription, Webhook,
@@ -175,6 +175,24 @@ fn times_move_on_at_any_pace_and_end_at_the_last_one() {
 
     let life = Life::new(Story::Success).begins(begins).pace(Duration::MAX);
     assert!(requests(life)[1].last_updated_at > Some(begins));
+}
+
+#[test]
+fn a_life_can_end_at_a_time_whatever_it_goes_through() {
+    let ends = "2026-11-22T10:00:00Z".parse().unwrap();
+    let of = |statuses: &[&str]| {
+        let life = Life::new(Story::Success).statuses(statuses.iter().copied()).ends(ends);
+        requests(life.pace(Duration::from_secs(60)))
+    };
+    for statuses in [&["WAITING_PAYMENT", "SUCCESS"][..], &["SUCCESS"], &["CONFLICT", "SUCCESS"]] {
+        let life = of(statuses);
+        assert_eq!(life.last().unwrap().last_updated_at, Some(ends));
+        assert!(life.iter().all(|it| it.created_at < Some(ends)));
+        assert!(life.windows(2).all(|it| it[1].last_updated_at > it[0].last_updated_at));
+    }
+    assert_eq!(of(&["WAITING_PAYMENT"])[0].created_at, Some(ends));
+    let endless = Life::new(Story::Success).ends(ends).pace(Duration::MAX);
+    assert!(requests(endless)[0].created_at < Some(ends));
 }
 
 #[test]
@@ -586,12 +604,13 @@ async fn a_service_that_cannot_be_reached_is_reported() {
 #[tokio::test]
 async fn each_delivery_can_be_watched() {
     let watched = Arc::new(Mutex::new(Vec::new()));
-    let inqud = inqud().on_delivery({
+    let app = {
         let watched = Arc::clone(&watched);
-        move |delivery| watched.lock().unwrap().push(delivery.message().label().to_owned())
-    });
-    _ = inqud.deliver(Life::new(Story::Expired), Log::default().app()).await;
-    assert_eq!(*watched.lock().unwrap(), ["WAITING_PAYMENT", "EXPIRED"]);
+        Router::new().route(PATH, post(async move || watched.lock().unwrap().push("call".into())))
+    };
+    let each = |it: Delivery| watched.lock().unwrap().push(it.message().label().to_owned());
+    inqud().deliver_each(Life::new(Story::Expired), app, each).await;
+    assert_eq!(*watched.lock().unwrap(), ["call", "WAITING_PAYMENT", "call", "EXPIRED"]);
 }
 
 #[tokio::test]

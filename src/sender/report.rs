@@ -4,6 +4,9 @@ use super::Delivery;
 
 /// What a [`Sender`](super::Sender) delivered, how often, and what it was answered.
 ///
+/// It keeps each delivery, with the beginning of its answer; see
+/// [`deliver_each`](super::Sender::deliver_each) for very many.
+///
 /// Its `Display` is a line for each delivery, and the seed: the text for a failed assertion.
 #[derive(Clone, Debug)]
 #[must_use]

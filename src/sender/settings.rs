@@ -1,11 +1,10 @@
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Uri};
 
-use super::{Delivery, Message, SentBody};
+use super::{Message, SentBody};
 use crate::{Secret, contract, sign};
 
 /// Plays Inqud: signs messages, and delivers them to a service.
@@ -27,13 +26,10 @@ pub struct Sender {
     pub(super) interval: Duration,
     pub(super) patience: Duration,
     pub(super) retries: Vec<Duration>,
-    pub(super) observer: Option<Arc<ObserverFn>>,
     pub(super) flaw: Option<Flaw>,
     chunk: Option<usize>,
     pause: Duration,
 }
-
-type ObserverFn = dyn Fn(&Delivery) + Send + Sync;
 
 /// What can be wrong with all that a [`Sender`] sends.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -63,7 +59,6 @@ impl Sender {
             interval: Duration::ZERO,
             patience: contract::PATIENCE,
             retries: Vec::new(),
-            observer: None,
             flaw: None,
             chunk: None,
             pause: Duration::ZERO,
@@ -137,15 +132,6 @@ impl Sender {
     /// Waits this long before each frame of a body. Not unless set.
     pub fn slowly(mut self, pause: Duration) -> Self {
         self.pause = pause;
-        self
-    }
-
-    /// Calls `observe` after each delivery, as it comes.
-    pub fn on_delivery<F>(mut self, observe: F) -> Self
-    where
-        F: Fn(&Delivery) + Send + Sync + 'static,
-    {
-        self.observer = Some(Arc::new(observe));
         self
     }
 

@@ -40,7 +40,8 @@ Whoever closes the output early, as `head` does, changes none of them."
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Prints JSON: one value, or with `listen` one on each line. Not for `completions`.
+    /// Prints JSON: one value, or with `listen` and `send` one on each line, and a last one about them
+    /// all. Not for `completions`.
     #[arg(long, global = true)]
     json: bool,
 }

@@ -22,6 +22,10 @@ impl Out {
         Self { json }
     }
 
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints the one or the other, in one piece.
     pub(crate) fn tell(
         &self,
