@@ -654,7 +654,21 @@ fn kinds_tells_how_well_each_word_is_known() {
         .map(|status| (status["value"].as_str().unwrap(), status["known"].as_str().unwrap()));
     let words = words.collect::<BTreeMap<_, _>>();
     assert_eq!((words["CONFLICT"], words["SUCCESS"]), ("confirmed", "inferred"));
-    assert_eq!(kinds[5]["id_prefix"]["value"], Value::Null);
+    let fact = |kind: usize, name: &str| {
+        let fact = &kinds[kind][name];
+        (fact["value"].as_str(), fact["known"].as_str().unwrap())
+    };
+    assert_eq!(fact(5, "id_prefix"), (None, "not public"));
+    assert_eq!(fact(4, "id_prefix"), (Some("SUB-"), "confirmed"));
+    assert_eq!(fact(3, "changed_field"), (Some("modifiedAt"), "confirmed"));
+    assert_eq!(fact(5, "changed_field"), (Some("modifiedAt"), "inferred"));
+    for unknown in [2, 4, 6] {
+        assert_eq!(fact(unknown, "changed_field"), (None, "not public"));
+    }
+    assert_eq!(
+        kinds[3]["statuses"][1],
+        serde_json::json!({ "value": "SUCCESS", "known": "not public" })
+    );
 
     // Each life that it names can be sent, and all that can be sent are named.
     let lives = kinds.iter().flat_map(|kind| kind["lives"].as_array().unwrap());
