@@ -353,22 +353,25 @@ fn each_delivery_is_told_as_json_when_it_is_over() {
 
 #[test]
 fn nothing_that_is_sent_is_of_the_future() {
-    for args in [&["--life", "settled"][..], &["--status", "CONFLICT"], &["--life", "on-ramp"]] {
-        let count =
-            if args[0] == "--status" { "1" } else { ["2", "4"][usize::from(args[1] == "settled")] };
+    let table: [(&str, &[&str]); 3] = [
+        ("4", &["--life", "settled"]),
+        ("1", &["--status", "CONFLICT"]),
+        ("2", &["--life", "on-ramp"]),
+    ];
+    for (count, args) in table {
         let listener = Listener::start(&["--json", "--count", count]);
         let before = Timestamp::now();
         assert_eq!(run(&[&["send", &listener.url], args].concat()).status.code(), Some(0));
         let after = Timestamp::now();
         let (_, shown) = listener.end();
-        let times = shown.lines().filter_map(|line| {
+        let times = shown.lines().flat_map(|line| {
             let line: Value = serde_json::from_str(line).unwrap();
-            let body: Value = serde_json::from_str(line["body"].as_str()?).unwrap();
-            let changed = body["lastUpdatedAt"].as_str().or(body["modifiedAt"].as_str());
-            Some([changed, body["createdAt"].as_str()])
+            let body = line["body"].as_str().unwrap_or("{}");
+            let body: Value = serde_json::from_str(body).unwrap();
+            ["createdAt", "lastUpdatedAt", "modifiedAt"]
+                .map(|name| body[name].as_str().map(|time| time.parse::<Timestamp>().unwrap()))
         });
-        let times = times.flatten().flatten().map(|time| time.parse::<Timestamp>().unwrap());
-        let last = times.max().unwrap();
+        let last = times.flatten().max().unwrap();
         assert!(before <= last && last <= after, "{last} of {args:?}");
     }
 }
@@ -577,14 +580,17 @@ fn call(url: &str, head: &str, body: &[u8]) -> String {
     answer
 }
 
+fn head_with(digest: &str) -> String {
+    format!("POST /hook HTTP/1.1\r\nX-Payload-Digest: {digest}")
+}
+
 #[test]
 fn no_body_can_steer_the_terminal() {
     let listener = Listener::start(&["--count", "2"]);
     let body = b"\x1b]0;title\x07\x1b[2J\xff";
     let answer = call(&listener.url, "POST /hook HTTP/1.1", body);
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-    let digest = format!("POST /hook HTTP/1.1\r\nX-Payload-Digest: {DIGEST}");
-    assert!(call(&listener.url, &digest, body).starts_with("HTTP/1.1 401"));
+    assert!(call(&listener.url, &head_with(DIGEST), body).starts_with("HTTP/1.1 401"));
     let (code, shown) = listener.end();
     assert_eq!(code, Some(1));
     assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
@@ -596,7 +602,7 @@ fn no_body_can_steer_the_terminal() {
 fn no_body_can_steer_the_terminal_through_json_and_none_is_changed() {
     let odd = "\u{9b}2J\u{7f}\u{202e}\u{2028}\u{200f}\u{1b}[2J\n\u{10ffff}";
     let listener = Listener::start(&["--count", "1", "--json"]);
-    call(&listener.url, "POST /hook HTTP/1.1", odd.as_bytes());
+    call(&listener.url, &head_with(DIGEST), odd.as_bytes());
     let (_, shown) = listener.end();
     assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     assert!(!shown.contains(['\u{202e}', '\u{2028}', '\u{200f}']), "{shown:?}");
@@ -614,12 +620,13 @@ fn no_body_can_steer_the_terminal_through_json_and_none_is_changed() {
 fn no_text_from_elsewhere_can_be_taken_for_the_commands_own() {
     let listener = Listener::start(&["--count", "1"]);
     let forged = "x\n12:00:00 #2 POST /hook verified, answered 200 OK\n9 verified, 0 refused\n";
-    call(&listener.url, "POST /hook HTTP/1.1", forged.as_bytes());
+    call(&listener.url, &head_with(DIGEST), forged.as_bytes());
     let (_, shown) = listener.end();
     let own = shown.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>();
     assert_eq!(own.len(), 2, "{shown}");
     assert!(own[0].contains(" #1 POST /hook refused: "), "{shown}");
     assert_eq!(own[1], "0 verified, 1 refused");
+    assert!(shown.contains("  | 12:00:00 #2"), "{shown}");
 
     let (url, server) = server(&["503 Service Unavailable|x\nall acknowledged\n"]);
     let sent = run(&["send", &url, "--status", "A\nSUCCESS 9 0 9 0 200 OK (9)"]);
