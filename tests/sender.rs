@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
+    clippy::panic,
     reason = "clippy.toml does not reach the helpers of tests"
 )]
 
@@ -14,16 +15,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::routing::post;
 use http::{HeaderMap, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use support::{SECRET, layer, secret};
 use tokio::net::TcpListener;
-use tower_inqud::sender::{Answer, Flaw, Life, Message, Sender, SentBody, Story};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tower_inqud::sender::{Answer, Delivery, Flaw, Life, Message, Round, Sender, SentBody, Story};
 use tower_inqud::{
-    Ack, Notification, PaymentRequest, RejectionKind, RequestStatus, Secret, Webhook, contract,
+    Ack, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout, Payment,
+    PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Subscription, Webhook,
+    contract,
 };
 
 const PATH: &str = "/webhooks/inqud/request";
@@ -169,12 +178,31 @@ fn times_move_on_at_any_pace_and_end_at_the_last_one() {
 }
 
 #[test]
+fn a_life_can_end_at_a_time_whatever_it_goes_through() {
+    let ends = "2026-11-22T10:00:00Z".parse().unwrap();
+    let of = |statuses: &[&str]| {
+        let life = Life::new(Story::Success).statuses(statuses.iter().copied()).ends(ends);
+        requests(life.pace(Duration::from_secs(60)))
+    };
+    for statuses in [&["WAITING_PAYMENT", "SUCCESS"][..], &["SUCCESS"], &["CONFLICT", "SUCCESS"]] {
+        let life = of(statuses);
+        assert_eq!(life.last().unwrap().last_updated_at, Some(ends));
+        assert!(life.iter().all(|it| it.created_at < Some(ends)));
+        assert!(life.windows(2).all(|it| it[1].last_updated_at > it[0].last_updated_at));
+    }
+    assert_eq!(of(&["WAITING_PAYMENT"])[0].created_at, Some(ends));
+    let endless = Life::new(Story::Success).ends(ends).pace(Duration::MAX);
+    assert!(requests(endless)[0].created_at < Some(ends));
+}
+
+#[test]
 fn the_other_kinds_have_their_ids_and_statuses() {
     let kinds = [
         (Story::Checkout, "CCO-", "NEW REQUEST_CREATED PAYMENT_DETECTED SUCCESS"),
         (Story::Payment, "PMT-", "NEW PENDING SUCCESS"),
         (Story::OnRamp, "ORCO-", "PENDING SUCCESS"),
         (Story::Subscription, "SUB-", "INITIATED ACTIVE CANCELLED"),
+        (Story::Renewal, "SUB-", "INITIATED ACTIVE ACTIVE"),
         (Story::Invoice, "", "NEW PENDING SUCCESS"),
         (Story::Authorization, "AGR-", "GRANTED REVOKED_BY_MERCHANT"),
     ];
@@ -195,6 +223,66 @@ fn the_other_kinds_have_their_ids_and_statuses() {
     assert_eq!(request["status"], "PENDING_PAYMENT");
     assert_eq!(request["checkoutId"], json(&checkout[2])["id"]);
     assert!(serde_json::from_str::<PaymentRequest>(&request.to_string()).is_ok());
+}
+
+/// That a story tells of this kind, whether the kind is known beforehand or not.
+fn tells_of<T>(story: Story, kind: EventKind)
+where
+    T: DeserializeOwned + Notification + Serialize,
+{
+    let life = Life::new(story).into_iter().collect::<Vec<_>>();
+    let known: Vec<T> =
+        life.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
+    let events: Vec<Event> =
+        life.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
+    for ((message, known), event) in life.iter().zip(&known).zip(&events) {
+        assert_eq!(event.kind(), kind, "{story}");
+        // No field is lost, and none that the kind has is missing.
+        assert_eq!(serde_json::to_value(event).unwrap(), json(message), "{story}");
+        assert_eq!(serde_json::to_value(known).unwrap(), json(message), "{story}");
+    }
+    for (pair, status) in events.windows(2).zip(&life[1..]) {
+        assert!(pair[1].supersedes(&pair[0]), "{story}: {}", status.label());
+    }
+    assert!(known.windows(2).all(|pair| pair[1].supersedes(&pair[0])), "{story}");
+    let keys = events.iter().map(Notification::delivery_key).collect::<HashSet<_>>();
+    assert_eq!(keys.len(), story.statuses().len(), "{story}: no two are the same notification");
+}
+
+#[test]
+fn each_body_of_each_story_is_of_its_kind_and_supersedes_the_one_before() {
+    for story in Story::ALL.iter().copied() {
+        match story {
+            Story::Checkout => tells_of::<Checkout>(story, EventKind::Checkout),
+            Story::Payment => tells_of::<Payment>(story, EventKind::Payment),
+            Story::OnRamp => tells_of::<OnRampCheckout>(story, EventKind::OnRampCheckout),
+            Story::Subscription | Story::Renewal => {
+                tells_of::<Subscription>(story, EventKind::Subscription);
+            }
+            Story::Invoice => tells_of::<Invoice>(story, EventKind::Invoice),
+            Story::Authorization => tells_of::<Authorization>(story, EventKind::Authorization),
+            _ => tells_of::<PaymentRequest>(story, EventKind::Request),
+        }
+    }
+}
+
+#[test]
+fn a_sub_status_is_one_that_is_known_or_none() {
+    let life = |statuses: &[&str]| {
+        let life = Life::new(Story::Subscription).statuses(statuses.iter().copied());
+        life.into_iter()
+            .map(|it| serde_json::from_slice::<Subscription>(it.body()).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let all = life(&["INITIATED", "ACTIVE", "ACTIVE", "CANCELLED", "EXPIRED", "A_NEW_WORD"]);
+    let words = all.iter().map(|it| it.sub_status.as_ref().map_or("-", |sub| sub.as_str()));
+    let expected = ["-", "ACTIVE", "ACTIVE", "CANCELLED_BY_MERCHANT", "-", "-"];
+    assert_eq!(words.collect::<Vec<_>>(), expected);
+    let days = all.iter().map(|it| {
+        let after = it.next_write_off_at()?.duration_since(it.created_at?);
+        Some(after.as_hours() / 24)
+    });
+    assert_eq!(days.collect::<Vec<_>>(), [None, Some(30), Some(60), None, None, None]);
 }
 
 #[test]
@@ -270,7 +358,7 @@ async fn what_is_broken_is_refused_and_reaches_no_handler() {
         let log = Log::default();
         let inqud = inqud().flaw(flaw);
         let report = inqud.deliver(Life::new(Story::Success), log.app()).await;
-        assert!(report.none_acknowledged() && !report.all_acknowledged(), "{flaw:?}: {report}");
+        assert!(report.all_refused() && !report.all_acknowledged(), "{flaw:?}: {report}");
         assert_eq!(report.lost().count(), 3);
         for delivery in report.deliveries() {
             assert_eq!(delivery.rejection().unwrap().kind(), kind);
@@ -278,14 +366,55 @@ async fn what_is_broken_is_refused_and_reaches_no_handler() {
             assert_eq!(delivery.text(), delivery.rejection().unwrap().to_string());
         }
 
-        // Chunked or not, over a socket it is refused as well.
-        for size in [usize::MAX, 100] {
-            let inqud = Sender::new(secret(), serve(log.app()).await).flaw(flaw).chunked(size);
+        // Over a socket it is refused as well, with a `Content-Length` or chunked.
+        for size in [None, Some(100)] {
+            let (tell, mut told) = mpsc::unbounded_channel();
+            let watch = map_response(move |response: Response| {
+                let kind = response.extensions().get::<Rejection>().map(Rejection::kind);
+                tell.send((response.status(), kind)).unwrap();
+                std::future::ready(response)
+            });
+            let uri = serve(log.app().layer(watch)).await;
+            let inqud = Sender::new(secret(), uri).flaw(flaw);
+            let inqud = if let Some(size) = size { inqud.chunked(size) } else { inqud };
             let report = inqud.deliver(Life::new(Story::Success), client()).await;
-            assert!(report.none_acknowledged(), "{flaw:?}: {report}");
+            // Who cuts the connection gets no answer; the server refused it all the same.
+            let is_answered = flaw != Flaw::Truncated;
+            assert_eq!(report.all_refused(), is_answered, "{flaw:?}: {report}");
+            for delivery in report.deliveries() {
+                match delivery.answer() {
+                    Answer::Status(status) => assert!(is_answered && *status == kind.status()),
+                    Answer::Failed(why) => {
+                        assert!(!is_answered && why.contains("cut short"), "{why}")
+                    }
+                    other => panic!("{flaw:?}: {other}"),
+                }
+                let refused = timeout(Duration::from_secs(10), told.recv()).await.unwrap();
+                assert_eq!(refused, Some((kind.status(), Some(kind))), "{flaw:?}, {size:?}");
+            }
         }
         assert_eq!(log.statuses(), [""; 0], "{flaw:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_who_refuses_has_refused() {
+    let refused = async |inqud: &Sender, app: Router| {
+        inqud.deliver(Life::new(Story::Expired), app).await.all_refused()
+    };
+    for flaw in [Flaw::Forged, Flaw::Unsigned] {
+        let inqud = inqud().flaw(flaw);
+        assert!(refused(&inqud, answering(&[401])).await);
+        // Such as what answers for a server behind it, or one with a wrong path.
+        for status in [200, 202, 302, 400, 403, 404, 500, 503] {
+            assert!(!refused(&inqud, answering(&[status])).await, "{status}");
+            assert!(!refused(&inqud, answering(&[401, status])).await, "{status} after 401");
+        }
+        let endless = Router::new().route(PATH, post(std::future::pending::<()>));
+        assert!(!refused(&inqud, endless).await);
+    }
+    let inqud = inqud().flaw(Flaw::Truncated);
+    assert!(refused(&inqud, answering(&[400])).await && !refused(&inqud, answering(&[500])).await);
 }
 
 #[tokio::test]
@@ -375,8 +504,7 @@ async fn retries_follow_inquds_schedule_and_then_it_is_lost() {
     let inqud = inqud().retries(contract::RETRY_SCHEDULE);
     let report = inqud.deliver(last(), answering(&[503, 404, 200])).await;
     assert_eq!(report.deliveries().len(), 3);
-    assert!(report.all_acknowledged(), "{report}");
-    assert!(!report.none_acknowledged());
+    assert!(report.all_acknowledged() && !report.all_refused(), "{report}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -446,11 +574,28 @@ async fn the_interval_is_kept_even_by_what_is_late() {
     assert_eq!(at.collect::<Vec<_>>(), [0, 11, 13, 15]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_longest_wait_is_no_shorter_than_any() {
+    let hour = Duration::from_secs(60 * 60);
+    let slow = Router::new().route(PATH, post(async move || tokio::time::sleep(hour).await));
+    let last = Life::new(Story::Success).into_iter().skip(2);
+    let report = inqud().patience(Duration::MAX).deliver(last, slow).await;
+    assert!(report.all_acknowledged() && report.deliveries()[0].took() >= hour, "{report}");
+
+    let year = hour * 24 * 365;
+    let inqud = inqud().interval(Duration::MAX);
+    let report = inqud.deliver(Life::new(Story::Expired), answering(&[200])).await;
+    assert!(report.deliveries()[1].at() > 29 * year, "{:?}", report.deliveries()[1].at());
+    let inqud = inqud.interval(Duration::ZERO).retries(&[Duration::MAX]);
+    let report = inqud.deliver(Life::new(Story::Expired), answering(&[503])).await;
+    assert!(report.deliveries()[2].at() > 29 * year, "{:?}", report.deliveries()[2].at());
+}
+
 #[tokio::test]
 async fn a_service_that_cannot_be_reached_is_reported() {
     let uri = Uri::from_static("http://127.0.0.1:1/"); // nobody listens there
     let report = Sender::new(secret(), uri).deliver(Life::new(Story::Expired), client()).await;
-    assert!(report.none_acknowledged());
+    assert!(!report.all_refused() && !report.all_acknowledged(), "{report}");
     assert!(
         matches!(report.deliveries()[1].answer(), Answer::Failed(why) if why.contains("refused"))
     );
@@ -459,18 +604,19 @@ async fn a_service_that_cannot_be_reached_is_reported() {
 #[tokio::test]
 async fn each_delivery_can_be_watched() {
     let watched = Arc::new(Mutex::new(Vec::new()));
-    let inqud = inqud().on_delivery({
+    let app = {
         let watched = Arc::clone(&watched);
-        move |delivery| watched.lock().unwrap().push(delivery.message().label().to_owned())
-    });
-    _ = inqud.deliver(Life::new(Story::Expired), Log::default().app()).await;
-    assert_eq!(*watched.lock().unwrap(), ["WAITING_PAYMENT", "EXPIRED"]);
+        Router::new().route(PATH, post(async move || watched.lock().unwrap().push("call".into())))
+    };
+    let each = |it: Delivery| watched.lock().unwrap().push(it.message().label().to_owned());
+    inqud().deliver_each(Life::new(Story::Expired), app, each).await;
+    assert_eq!(*watched.lock().unwrap(), ["call", "WAITING_PAYMENT", "call", "EXPIRED"]);
 }
 
 #[tokio::test]
 async fn nothing_delivered_is_neither_success_nor_refusal() {
     let report = inqud().deliver([], Log::default().app()).await;
-    assert!(!report.all_acknowledged() && !report.none_acknowledged());
+    assert!(!report.all_acknowledged() && !report.all_refused());
 }
 
 #[tokio::test]
@@ -569,6 +715,20 @@ async fn any_order_finds_who_lets_the_last_comer_count() {
     let inqud = inqud().seed(wrong.seed()).rounds(1);
     let again = try_any_order(inqud, Life::new(Story::Success), last_comer_counts).await;
     assert_eq!(again.unwrap_err().to_string(), wrong.to_string());
+}
+
+#[tokio::test]
+async fn any_order_tries_at_least_one_other_order() {
+    for (rounds, expected) in [(0, 2), (1, 2), (2, 3)] {
+        let tried = Mutex::new(0);
+        let merchant = async |round: Round| {
+            round.deliver(Log::default().app()).await;
+            *tried.lock().unwrap() += 1;
+        };
+        let life = Life::new(Story::Success);
+        inqud().rounds(rounds).any_order(life, merchant).await.unwrap();
+        assert_eq!(*tried.lock().unwrap(), expected, "{rounds}");
+    }
 }
 
 #[tokio::test]

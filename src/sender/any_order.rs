@@ -157,7 +157,9 @@ impl Round {
         S::Error: Into<BoxError>,
         B: Body,
     {
-        let report = self.sender.play(self.plan, service).await;
+        let mut deliveries = Vec::new();
+        self.sender.play(self.plan, service, |delivery| deliveries.push(delivery)).await;
+        let report = Report { seed: self.sender.seed, deliveries };
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 }

@@ -18,6 +18,8 @@ pub struct SentBody {
     /// What is still to come, as the `Content-Length` has it; none for a chunked body.
     remaining: Option<u64>,
     cut: bool,
+    /// Whether what comes before the cut has had its chance to go out.
+    sent: bool,
     pause: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -28,6 +30,7 @@ impl SentBody {
             remaining: Some(len(&bytes)),
             frames: VecDeque::from([bytes]),
             cut: false,
+            sent: false,
             pause: Duration::ZERO,
             sleep: None,
         }
@@ -79,6 +82,12 @@ impl Body for SentBody {
             let waiting = self.sleep.get_or_insert_with(|| Box::pin(sleep(pause)));
             ready!(waiting.as_mut().poll(cx));
             self.sleep = None;
+        }
+        if self.cut && self.frames.is_empty() && !self.sent {
+            // A client that has the error at hand already sends nothing, not even the head.
+            self.sent = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(match self.frames.pop_front() {
             Some(frame) => {

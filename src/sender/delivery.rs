@@ -3,13 +3,14 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::Message;
+use super::{Flaw, Message};
 use crate::{Rejection, contract};
 
 /// One call, and what came of it.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub(super) message: Message,
+    pub(super) flaw: Option<Flaw>,
     pub(super) retry: u32,
     pub(super) retry_follows: bool,
     pub(super) at: Duration,
@@ -87,6 +88,19 @@ impl Delivery {
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         self.answer.is_acknowledged()
+    }
+
+    /// Whether it was refused as it should be: with 401 if it was [forged or unsigned](Flaw), else
+    /// with any 4xx. No response, or one that tells of something else, refuses nothing.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        match (&self.answer, self.flaw) {
+            (Answer::Status(status), Some(Flaw::Forged | Flaw::Unsigned)) => {
+                *status == StatusCode::UNAUTHORIZED
+            }
+            (Answer::Status(status), _) => status.is_client_error(),
+            _ => false,
+        }
     }
 
     /// Whether it was not acknowledged, and no retry is left.

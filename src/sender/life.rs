@@ -12,9 +12,10 @@ use crate::Amount;
 /// An iterator over its [`Message`]s, in the order in which Inqud would make them. For several
 /// objects, chain lives: `first.into_iter().chain(second)`.
 ///
-/// The bodies have the fields of Inqud's samples; their ids are made from the
-/// [`client_order_id`](Self::client_order_id), so that the same order is the same object each time.
-/// Nothing in them is random.
+/// The bodies have the fields that Inqud's samples have. Of an invoice no sample is public, nor is what
+/// its id begins with: its fields are those of [`Invoice`](crate::Invoice), and its id is a UUID alone.
+/// The ids are made from the [`client_order_id`](Self::client_order_id), so that the same order is the
+/// same object each time. Nothing in them is random.
 ///
 /// # Example
 ///
@@ -38,6 +39,7 @@ pub struct Life {
     client_order_id: String,
     amount: Amount,
     begins: Timestamp,
+    ends: Option<Timestamp>,
     pace: Duration,
 }
 
@@ -50,6 +52,7 @@ impl Life {
             client_order_id: "order-1".to_owned(),
             amount: Amount::from(rust_decimal::Decimal::ONE_HUNDRED),
             begins: Timestamp::constant(1_767_268_800, 207_141_577),
+            ends: None,
             pace: Duration::from_secs(90),
         }
     }
@@ -81,22 +84,27 @@ impl Life {
     /// When the object was created: noon of 2026-01-01 in UTC and a fraction of a second unless set.
     pub fn begins(mut self, at: Timestamp) -> Self {
         self.begins = at;
+        self.ends = None;
         self
     }
 
-    /// The time between two statuses in their timestamps: 90 s unless set. It is not waited for.
+    /// When its last status came. Set instead of [`begins`](Self::begins), which then is as many
+    /// [paces](Self::pace) before.
+    pub fn ends(mut self, at: Timestamp) -> Self {
+        self.ends = Some(at);
+        self
+    }
+
+    /// The time between two statuses in their timestamps: 90 s unless set. It is not waited for. The
+    /// next write-off of a subscription is 30 days after the last one, whatever the pace.
     pub fn pace(mut self, pace: Duration) -> Self {
         self.pace = pace;
         self
     }
 
-    /// `steps` paces after the beginning; as late as a timestamp can be, if that is too late.
-    fn at(&self, steps: usize) -> Timestamp {
+    fn paces(&self, steps: usize) -> SignedDuration {
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        SignedDuration::try_from(self.pace.saturating_mul(steps))
-            .ok()
-            .and_then(|after| self.begins.checked_add(after).ok())
-            .unwrap_or(Timestamp::MAX)
+        SignedDuration::try_from(self.pace.saturating_mul(steps)).unwrap_or(SignedDuration::MAX)
     }
 
     fn paid(&self) -> Paid {
@@ -114,21 +122,35 @@ impl IntoIterator for Life {
 
     fn into_iter(self) -> Self::IntoIter {
         let ids = Ids::of(&self.client_order_id);
-        let first = self.story.statuses().first();
+        // What is in another status than the first has changed before.
+        let first = self.story.statuses().first().copied();
+        let is_older = self.statuses.first().map(String::as_str) != first;
+        let changes = |step: usize| step.saturating_add(usize::from(is_older));
+        let last = self.paces(changes(self.statuses.len().saturating_sub(1)));
+        // What is too early or too late for a timestamp is as much so as one can be.
+        let created = match self.ends {
+            Some(ends) => ends.checked_sub(last).unwrap_or(Timestamp::MIN),
+            None => self.begins,
+        };
+        let is_charge = |status: &&String| *status == "ACTIVE";
         let message = |(step, status): (usize, &String)| {
-            // No last update while it is in its first state (confirmed).
-            let is_first = step == 0 && first.is_some_and(|first| first == status);
-            // Else the only one of a life would have the time of its creation.
-            let changes = if step == 0 && !is_first { 1 } else { step };
+            let changed = created.checked_add(self.paces(changes(step)));
             let scene = Scene {
                 ids: &ids,
                 client_order_id: &self.client_order_id,
                 status,
                 amount: self.amount,
                 paid: self.paid(),
-                created: self.begins,
-                changed: self.at(changes),
-                is_first,
+                created,
+                changed: changed.unwrap_or(Timestamp::MAX),
+                // No last update while it is in its first state (confirmed).
+                is_first: changes(step) == 0,
+                charges: self
+                    .statuses
+                    .iter()
+                    .take(step.saturating_add(1))
+                    .filter(is_charge)
+                    .count(),
             };
             Message::new(status, scene::body(self.story.kind(), &scene))
         };

@@ -41,23 +41,42 @@ impl Sender {
         S::Error: Into<BoxError>,
         B: Body,
     {
+        let mut deliveries = Vec::new();
+        self.deliver_each(messages, service, |delivery| deliveries.push(delivery)).await;
+        Report { seed: self.seed, deliveries }
+    }
+
+    /// [Delivers](Self::deliver) them, and gives each delivery to `each` when it is over, before the
+    /// next one begins. It keeps none: for so many that a [`Report`] of them would fill the memory.
+    ///
+    /// # Panics
+    ///
+    /// Without a Tokio runtime that has its timers enabled.
+    pub async fn deliver_each<M, S, B, F>(&self, messages: M, service: S, each: F)
+    where
+        M: IntoIterator<Item = Message>,
+        S: Service<Request<SentBody>, Response = Response<B>>,
+        S::Error: Into<BoxError>,
+        B: Body,
+        F: FnMut(Delivery),
+    {
         let times = usize::try_from(self.times).unwrap_or(usize::MAX);
         let repeat = |message| iter::repeat_n(message, times);
         let mut plan = messages.into_iter().flat_map(repeat).collect::<Vec<_>>();
         if self.shuffled {
             fastrand::Rng::with_seed(self.seed).shuffle(&mut plan);
         }
-        self.play(plan, service).await
+        self.play(plan, service, each).await;
     }
 
-    pub(super) async fn play<S, B>(&self, plan: Vec<Message>, mut service: S) -> Report
+    pub(super) async fn play<S, B, F>(&self, plan: Vec<Message>, mut service: S, mut each: F)
     where
         S: Service<Request<SentBody>, Response = Response<B>>,
         S::Error: Into<BoxError>,
         B: Body,
+        F: FnMut(Delivery),
     {
         let began = Instant::now();
-        let mut report = Report { seed: self.seed, deliveries: Vec::with_capacity(plan.len()) };
         let mut due = began;
         // By the time that they are due; what is due at once, in the order of the plan.
         let mut queue = BTreeMap::new();
@@ -78,8 +97,9 @@ impl Sender {
                 let again = later(Instant::now(), *wait);
                 queue.insert((again, turn), (message.clone(), retry.saturating_add(1)));
             }
-            let delivery = Delivery {
+            each(Delivery {
                 message,
+                flaw: self.flaw,
                 retry,
                 retry_follows: again.is_some(),
                 at,
@@ -87,13 +107,8 @@ impl Sender {
                 answer: tried.answer,
                 rejection: tried.rejection,
                 text: tried.text,
-            };
-            if let Some(observe) = &self.observer {
-                observe(&delivery);
-            }
-            report.deliveries.push(delivery);
+            });
         }
-        report
     }
 
     async fn try_once<S, B>(&self, message: &Message, service: &mut S) -> Tried
@@ -160,6 +175,8 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// Thirty years are for ever, and what no clock can hold is no less.
 fn later(instant: Instant, by: Duration) -> Instant {
-    instant.checked_add(by).unwrap_or(instant)
+    const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    instant.checked_add(by.min(FOR_EVER)).unwrap_or(instant)
 }

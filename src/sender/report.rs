@@ -4,6 +4,9 @@ use super::Delivery;
 
 /// What a [`Sender`](super::Sender) delivered, how often, and what it was answered.
 ///
+/// It keeps each delivery, with the beginning of its answer; see
+/// [`deliver_each`](super::Sender::deliver_each) for very many.
+///
 /// Its `Display` is a line for each delivery, and the seed: the text for a failed assertion.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -25,11 +28,12 @@ impl Report {
         !self.deliveries.is_empty() && self.lost().next().is_none()
     }
 
-    /// Whether something was delivered, and none of it acknowledged: what is to be expected of
-    /// anything with a [`Flaw`](super::Flaw).
+    /// Whether something was delivered, and every time [refused](Delivery::is_refused): what is to be
+    /// expected of anything with a [`Flaw`](super::Flaw). A server that cannot be reached has refused
+    /// nothing, nor has one that fails.
     #[must_use]
-    pub fn none_acknowledged(&self) -> bool {
-        !self.deliveries.is_empty() && !self.deliveries.iter().any(Delivery::is_acknowledged)
+    pub fn all_refused(&self) -> bool {
+        !self.deliveries.is_empty() && self.deliveries.iter().all(Delivery::is_refused)
     }
 
     /// The last try of each message that was never acknowledged. At Inqud it is lost then.

@@ -18,6 +18,8 @@ pub(super) struct Scene<'a> {
     pub(super) created: Timestamp,
     pub(super) changed: Timestamp,
     pub(super) is_first: bool,
+    /// How often a subscription was charged so far: each time that it is reported as active.
+    pub(super) charges: usize,
 }
 
 /// How much is paid once something is.
@@ -66,28 +68,29 @@ fn template(kind: Kind) -> &'static str {
     }
 }
 
-/// Puts a value for each `@name`, and everything in one line.
-fn fill(template: &str, value: &dyn Fn(&str) -> String) -> String {
+/// Puts a value for each `@name`, and everything in one line. A name without one stays, and no JSON
+/// comes of it: so the tests find a template that is wrong.
+fn fill(template: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
     let line = template.lines().map(str::trim_start).collect::<String>();
     let mut parts = line.split('@');
     let mut filled = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let end = part.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(part.len());
         let (name, rest) = part.split_at(end);
-        filled.push_str(&value(name));
+        filled.push_str(&value(name).unwrap_or_else(|| format!("@{name}")));
         filled.push_str(rest);
     }
     filled
 }
 
 /// The JSON of what a template names.
-fn value(kind: Kind, scene: &Scene<'_>, name: &str) -> String {
+fn value(kind: Kind, scene: &Scene<'_>, name: &str) -> Option<String> {
     let id = |prefix: &str| text(&format!("{prefix}-{}", scene.ids.uuid));
     let only_if = |shown: bool, json: String| if shown { json } else { "null".to_owned() };
     let is_conflict = scene.status == "CONFLICT";
     let is_settled = is_conflict || scene.status == "SUCCESS";
     let is_paid = is_settled || scene.status.starts_with("P"); // PENDING.., PAYMENT_DETECTED
-    match name {
+    Some(match name {
         "requestId" => id("CAPD"),
         "orderId" => id("ORD"),
         "projectId" => id("CAP"),
@@ -107,6 +110,11 @@ fn value(kind: Kind, scene: &Scene<'_>, name: &str) -> String {
         "txId" => text(&scene.ids.transaction),
         "txHash" => only_if(is_paid, text(&scene.ids.transaction)),
         "status" => text(scene.status),
+        "subStatus" => sub_status(scene.status).map_or_else(|| "null".to_owned(), text),
+        "nextWriteOffAt" => only_if(
+            scene.status == "ACTIVE",
+            text(&renewal(scene.created, scene.charges).to_string()),
+        ),
         "reason" => only_if(is_conflict, text("UNDERPAID")),
         "paymentStatus" => only_if(is_paid, text(if is_settled { "SUCCESS" } else { "PENDING" })),
         "amount" => scene.amount.to_string(),
@@ -117,8 +125,8 @@ fn value(kind: Kind, scene: &Scene<'_>, name: &str) -> String {
         "updatedAt" => only_if(!scene.is_first, text(&scene.changed.to_string())),
         "expiresAt" => text(&expiry(scene.created).to_string()),
         "request" => only_if(!scene.is_first, nested_request(scene)),
-        _ => "null".to_owned(),
-    }
+        _ => return None,
+    })
 }
 
 /// The Request inside a checkout.
@@ -141,6 +149,22 @@ fn paid(amount: Amount, paid: Paid) -> Amount {
         Paid::Over => decimal.checked_add(Decimal::ONE),
     };
     paid.map_or(amount, |paid| Amount::from(paid.normalize()))
+}
+
+/// What is known to say more about a status of a subscription.
+fn sub_status(status: &str) -> Option<&'static str> {
+    match status {
+        "ACTIVE" => Some("ACTIVE"),
+        "CANCELLED" => Some("CANCELLED_BY_MERCHANT"),
+        _ => None,
+    }
+}
+
+/// Every thirty days.
+fn renewal(created: Timestamp, charges: usize) -> Timestamp {
+    let days = u32::try_from(charges).unwrap_or(u32::MAX).saturating_mul(30);
+    let after = SignedDuration::from_hours(i64::from(days).saturating_mul(24));
+    created.checked_add(after).unwrap_or(Timestamp::MAX)
 }
 
 /// In the sample of a Request it is ten minutes.

@@ -1,11 +1,10 @@
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Uri};
 
-use super::{Delivery, Message, SentBody};
+use super::{Message, SentBody};
 use crate::{Secret, contract, sign};
 
 /// Plays Inqud: signs messages, and delivers them to a service.
@@ -27,13 +26,10 @@ pub struct Sender {
     pub(super) interval: Duration,
     pub(super) patience: Duration,
     pub(super) retries: Vec<Duration>,
-    pub(super) observer: Option<Arc<ObserverFn>>,
-    flaw: Option<Flaw>,
+    pub(super) flaw: Option<Flaw>,
     chunk: Option<usize>,
     pause: Duration,
 }
-
-type ObserverFn = dyn Fn(&Delivery) + Send + Sync;
 
 /// What can be wrong with all that a [`Sender`] sends.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -44,6 +40,8 @@ pub enum Flaw {
     /// There is no digest.
     Unsigned,
     /// The digest is right, but only the first half of the body comes, and then the connection ends.
+    /// Over a socket there can be no answer: each such delivery has failed, however well the server
+    /// refused it.
     Truncated,
 }
 
@@ -61,7 +59,6 @@ impl Sender {
             interval: Duration::ZERO,
             patience: contract::PATIENCE,
             retries: Vec::new(),
-            observer: None,
             flaw: None,
             chunk: None,
             pause: Duration::ZERO,
@@ -88,9 +85,10 @@ impl Sender {
         self
     }
 
-    /// In how many orders [`any_order`](Self::any_order) delivers: 100 unless set.
+    /// In how many orders [`any_order`](Self::any_order) delivers, after the one in order: 100 unless
+    /// set, and at least one.
     pub fn rounds(mut self, rounds: u32) -> Self {
-        self.rounds = rounds;
+        self.rounds = rounds.max(1);
         self
     }
 
@@ -134,15 +132,6 @@ impl Sender {
     /// Waits this long before each frame of a body. Not unless set.
     pub fn slowly(mut self, pause: Duration) -> Self {
         self.pause = pause;
-        self
-    }
-
-    /// Calls `observe` after each delivery, as it comes.
-    pub fn on_delivery<F>(mut self, observe: F) -> Self
-    where
-        F: Fn(&Delivery) + Send + Sync + 'static,
-    {
-        self.observer = Some(Arc::new(observe));
         self
     }
 

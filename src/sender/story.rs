@@ -25,6 +25,8 @@ pub enum Story {
     OnRamp,
     /// A subscription that is taken up and cancelled.
     Subscription,
+    /// A subscription that is renewed: twice the same status, and another next write-off.
+    Renewal,
     /// An invoice that is paid.
     Invoice,
     /// An authorization that is granted and revoked.
@@ -55,6 +57,7 @@ impl Story {
         Self::Payment,
         Self::OnRamp,
         Self::Subscription,
+        Self::Renewal,
         Self::Invoice,
         Self::Authorization,
     ];
@@ -72,6 +75,7 @@ impl Story {
             Self::Payment => "payment",
             Self::OnRamp => "on-ramp",
             Self::Subscription => "subscription",
+            Self::Renewal => "renewal",
             Self::Invoice => "invoice",
             Self::Authorization => "authorization",
         }
@@ -89,6 +93,7 @@ impl Story {
             Self::Payment | Self::Invoice => &["NEW", "PENDING", "SUCCESS"],
             Self::OnRamp => &["PENDING", "SUCCESS"],
             Self::Subscription => &["INITIATED", "ACTIVE", "CANCELLED"],
+            Self::Renewal => &["INITIATED", "ACTIVE", "ACTIVE"],
             Self::Authorization => &["GRANTED", "REVOKED_BY_MERCHANT"],
         }
     }
@@ -101,7 +106,7 @@ impl Story {
             Self::Checkout => Kind::Checkout,
             Self::Payment => Kind::Payment,
             Self::OnRamp => Kind::OnRamp,
-            Self::Subscription => Kind::Subscription,
+            Self::Subscription | Self::Renewal => Kind::Subscription,
             Self::Invoice => Kind::Invoice,
             Self::Authorization => Kind::Authorization,
         }

@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use tower_inqud::EventKind;
 
 use crate::Outcome;
 use crate::out::{FAINT, Out, STRONG, styled};
@@ -27,17 +28,24 @@ impl Known {
 
 struct Kind {
     name: &'static str,
-    prefix: (&'static str, Known),
+    kind: EventKind,
+    /// The field that tells when it last changed, and so which of two is newer.
     changed: (&'static str, Known),
     statuses: &'static [(&'static str, Known)],
     /// Those of `send --life`.
     lives: &'static [&'static str],
 }
 
+impl Kind {
+    fn prefix(&self) -> (&'static str, Known) {
+        self.kind.id_prefix().map_or(("", Unknown), |prefix| (prefix, Confirmed))
+    }
+}
+
 const KINDS: &[Kind] = &[
     Kind {
         name: "Request",
-        prefix: ("CAPD-", Confirmed),
+        kind: EventKind::Request,
         changed: ("lastUpdatedAt", Confirmed),
         statuses: &[
             ("WAITING_PAYMENT", Confirmed),
@@ -51,7 +59,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: "Checkout",
-        prefix: ("CCO-", Confirmed),
+        kind: EventKind::Checkout,
         changed: ("lastUpdatedAt", Confirmed),
         statuses: &[
             ("NEW", Confirmed),
@@ -65,8 +73,8 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: "Payment",
-        prefix: ("PMT-", Confirmed),
-        changed: ("lastUpdatedAt", Inferred),
+        kind: EventKind::Payment,
+        changed: ("", Unknown),
         statuses: &[
             ("NEW", Confirmed),
             ("PENDING", Confirmed),
@@ -81,27 +89,27 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: "On-ramp checkout",
-        prefix: ("ORCO-", Confirmed),
+        kind: EventKind::OnRampCheckout,
         changed: ("modifiedAt", Confirmed),
-        statuses: &[("PENDING", Confirmed), ("SUCCESS", Inferred)],
+        statuses: &[("PENDING", Confirmed), ("SUCCESS", Unknown)],
         lives: &["on-ramp"],
     },
     Kind {
         name: "Subscription",
-        prefix: ("SUB-", Confirmed),
-        changed: ("lastUpdatedAt", Inferred),
+        kind: EventKind::Subscription,
+        changed: ("", Unknown),
         statuses: &[
             ("INITIATED", Confirmed),
             ("ACTIVE", Confirmed),
             ("CANCELLED", Confirmed),
             ("EXPIRED", Confirmed),
         ],
-        lives: &["subscription"],
+        lives: &["subscription", "renewal"],
     },
     Kind {
         name: "Invoice",
-        prefix: ("", Unknown),
-        changed: ("lastUpdatedAt", Inferred),
+        kind: EventKind::Invoice,
+        changed: ("modifiedAt", Inferred),
         statuses: &[
             ("NEW", Confirmed),
             ("PENDING", Confirmed),
@@ -112,7 +120,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: "Authorization",
-        prefix: ("AGR-", Confirmed),
+        kind: EventKind::Authorization,
         changed: ("", Unknown),
         statuses: &[("GRANTED", Confirmed), ("REVOKED_BY_MERCHANT", Confirmed)],
         lives: &["authorization"],
@@ -120,11 +128,11 @@ const KINDS: &[Kind] = &[
 ];
 
 pub(crate) fn run(out: &Out) -> Outcome {
-    out.tell(
+    Ok(out.conclude(
+        true,
         || KINDS.iter().map(text).collect::<Vec<_>>().join("\n"),
         || KINDS.iter().map(as_json).collect(),
-    )?;
-    Ok(true)
+    )?)
 }
 
 fn text(kind: &Kind) -> String {
@@ -132,7 +140,8 @@ fn text(kind: &Kind) -> String {
     let mut fact = |what: &str, value: &str, known: Known| {
         _ = writeln!(text, "  {what:<10} {value:<24} {}", styled(FAINT, known.mark()));
     };
-    fact("id", kind.prefix.0, kind.prefix.1);
+    let prefix = kind.prefix();
+    fact("id", prefix.0, prefix.1);
     fact("changed", kind.changed.0, kind.changed.1);
     for (status, known) in kind.statuses {
         fact("status", status, *known);
@@ -148,7 +157,7 @@ fn as_json(kind: &Kind) -> Value {
     };
     json!({
         "name": kind.name,
-        "id_prefix": fact(&kind.prefix),
+        "id_prefix": fact(&kind.prefix()),
         "changed_field": fact(&kind.changed),
         "statuses": kind.statuses.iter().map(fact).collect::<Vec<_>>(),
         "lives": kind.lives,

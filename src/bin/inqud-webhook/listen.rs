@@ -25,7 +25,7 @@ use tower_inqud::{Ack, Rejection, WebhookBody, WebhookLayer, WebhookService};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::out::{BAD, FAINT, GOOD, Out, STRONG, styled};
+use crate::out::{BAD, FAINT, GOOD, Out, STRONG, nobody_reads, styled};
 use crate::secret::SecretArgs;
 use crate::{Outcome, pretty, reason};
 
@@ -34,7 +34,8 @@ const SHORT: Duration = Duration::from_secs(10);
 
 /// Receives web hooks and shows each as it comes: verified, or why not.
 ///
-/// It ends after --count deliveries, or with Ctrl-C; well if none was refused. Every path will do.
+/// It ends after --count deliveries, with Ctrl-C, or if its output is closed; well if none was refused.
+/// Every path will do.
 #[derive(Args)]
 pub(crate) struct Listen {
     /// The address to listen at. Port 0 takes a free one, which is then told.
@@ -78,15 +79,15 @@ impl Listen {
         desk.clone().serve(listener).await?;
 
         let mut tally = desk.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = tally.unprinted.take() {
+        if let Some(error) = tally.unprinted.take().filter(|error| !nobody_reads(error)) {
             return Err(error.into());
         }
         let Tally { verified, refused, .. } = *tally;
-        out.tell(
+        Ok(out.conclude(
+            refused == 0,
             || format!("{verified} verified, {refused} refused\n"),
             || json!({ "verified": verified, "refused": refused }),
-        )?;
-        Ok(refused == 0)
+        )?)
     }
 }
 
@@ -180,7 +181,7 @@ impl Desk {
                 let (time, answered) = (styled(FAINT, time), styled(FAINT, answered));
                 let head = styled(STRONG, head);
                 let body = pretty::json(body);
-                format!("{time} {head} {verdict}, {answered}\n{body}\n")
+                format!("{time} {head} {verdict}, {answered}\n{body}")
             },
             || {
                 json!({

@@ -33,12 +33,15 @@ an argument, for everyone on a machine can read those.
 Exit codes:
   0  all is well: the digest is right, every delivery ended as it should
   1  it is not: the digest is wrong, a delivery did not end as it should
-  2  it could not be tried: wrong usage, no secret, a file or an address that cannot be used"
+  2  it could not be tried: wrong usage, no secret, a file or an address that cannot be used, an output
+     that cannot be written
+Whoever closes the output early, as `head` does, changes none of them."
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Prints JSON: one value, or with `listen` one on each line.
+    /// Prints JSON: one value, or with `listen` and `send` one on each line, and a last one about them
+    /// all. Not for `completions`.
     #[arg(long, global = true)]
     json: bool,
 }
@@ -66,13 +69,14 @@ fn main() -> ExitCode {
         Command::Send(send) => on_runtime(send.run(&out)),
         Command::Listen(listen) => on_runtime(listen.run(out)),
         Command::Kinds => kinds::run(&out),
+        Command::Completions { .. } if cli.json => {
+            Err("completions are a script: no --json".into())
+        }
         Command::Completions { shell } => completions(shell, &out),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        // Whoever read the output has seen enough.
-        Err(error) if is_broken_pipe(&*error) => ExitCode::from(1),
         Err(error) => {
             _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::from(2)
@@ -87,11 +91,8 @@ fn on_runtime(work: impl Future<Output = Outcome>) -> Outcome {
 fn completions(shell: Shell, out: &Out) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "inqud-webhook", &mut script);
-    out.print(&String::from_utf8(script)?)?;
-    Ok(true)
-}
-
-fn is_broken_pipe(error: &(dyn Error + Send + Sync + 'static)) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    match out.print_as_is(&String::from_utf8(script)?) {
+        Err(error) if !out::nobody_reads(&error) => Err(error.into()),
+        _ => Ok(true),
+    }
 }

@@ -1,25 +1,51 @@
 //! Texts that came from elsewhere, made fit for a terminal.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 /// JSON with a line for each member, or the text itself if it is not JSON. Only the white space
 /// between the values changes: a number keeps its digits.
+///
+/// Each line is marked, so that none can be taken for one of the command's own.
 pub(crate) fn json(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
     let is_json = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
-    printable(&if is_json { indented(text) } else { text.to_owned() })
+    let text = if is_json { Cow::Owned(indented(text)) } else { Cow::Borrowed(text) };
+    text.split('\n').map(|line| format!("  | {}\n", printable(line))).collect()
 }
 
-/// Without control characters, so that no one can steer a terminal through it.
+/// In one line and without control characters, so that no one can steer a terminal through it.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '\n' => shown.push(c),
-            _ if c.is_control() => shown.extend(c.escape_unicode()),
-            // These would turn the direction of what follows.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.extend(c.escape_unicode()),
-            _ => shown.push(c),
+        if is_unfit(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    shown
+}
+
+/// Finished JSON, the same to whoever reads it, and as fit for a terminal as [`printable`]: `serde_json`
+/// escapes only what JSON demands.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unfit(c) {
+            // All of them are in the first plane. Outside its strings JSON has none of them.
+            _ = write!(shown, "\\u{:04x}", u32::from(c));
+        } else {
+            shown.push(c);
         }
     }
     shown
+}
+
+/// Whether it does something to a terminal, or to what stands around it.
+fn is_unfit(c: char) -> bool {
+    // Those that are no control characters part lines, or turn the direction of what follows.
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2066}'..='\u{2069}')
 }
 
 /// `json` must be JSON.
@@ -81,17 +107,21 @@ mod tests {
         let text = r#"{"a":1.10,"b":[ ],"c":{"d":"x\"{,:\\","e":[1E-8,null]}, "f" : {}}"#;
         let shown = json(text);
         let lines = shown.lines().collect::<Vec<_>>();
-        assert_eq!(lines[..3], ["{", "  \"a\": 1.10,", "  \"b\": [],"]);
-        assert!(shown.contains("    \"d\": \"x\\\"{,:\\\\\",\n    \"e\": [\n      1E-8,\n"));
-        assert!(shown.ends_with("  \"f\": {}\n}"), "{shown}");
+        assert_eq!(lines[..3], ["  | {", "  |   \"a\": 1.10,", "  |   \"b\": [],"]);
+        assert!(
+            shown.contains("    \"d\": \"x\\\"{,:\\\\\",\n  |     \"e\": [\n  |       1E-8,\n")
+        );
+        assert!(shown.ends_with("  |   \"f\": {}\n  | }\n"), "{shown}");
     }
 
     #[test]
     fn what_is_not_json_is_shown_as_it_is_but_for_control_characters() {
-        assert_eq!(json("no {json"), "no {json");
-        assert_eq!(json("\u{1b}[31mred\u{202e}"), "\\u{1b}[31mred\\u{202e}");
-        assert_eq!(json("\"\u{7f}\""), "\"\\u{7f}\"");
-        assert_eq!(printable("a\r\nb\u{9b}"), "a\\u{d}\nb\\u{9b}");
+        assert_eq!(json(""), "");
+        assert_eq!(json("no {json"), "  | no {json\n");
+        assert_eq!(json("\u{1b}[31mred\u{202e}"), "  | \\u{1b}[31mred\\u{202e}\n");
+        assert_eq!(json("\"\u{7f}\""), "  | \"\\u{7f}\"\n");
+        assert_eq!(json("a\r\nb\u{2028}"), "  | a\\u{d}\n  | b\\u{2028}\n");
+        assert_eq!(printable("a\r\nb\u{9b}"), "a\\u{d}\\u{a}b\\u{9b}");
     }
 
     #[test]

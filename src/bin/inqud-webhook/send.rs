@@ -13,11 +13,11 @@ use hyper_util::rt::TokioExecutor;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tower_inqud::sender::{Answer, Delivery, Flaw, Life, Report, Sender, Story};
+use tower_inqud::sender::{Answer, Delivery, Flaw, Life, Sender, Story};
 use tower_inqud::{Amount, contract};
 
 use crate::Outcome;
-use crate::out::{BAD, FAINT, GOOD, Out, STRONG, styled};
+use crate::out::{BAD, FAINT, GOOD, Out, STRONG, nobody_reads, styled};
 use crate::pretty::printable;
 use crate::secret::SecretArgs;
 
@@ -28,7 +28,7 @@ const TOLD: usize = 10;
 
 /// Sends web hooks to a handler, signed as Inqud signs them.
 ///
-/// It ends well if each was acknowledged with 200; with --forge, if none was.
+/// It ends well if each was acknowledged with 200; with --forge, if each was refused with 401.
 #[derive(Args)]
 pub(crate) struct Send {
     /// Where to, with http or https, such as http://127.0.0.1:3000/webhooks/inqud/request.
@@ -85,24 +85,40 @@ impl Send {
     pub(crate) async fn run(&self, out: &Out) -> Outcome {
         let is_https = self.is_https()?;
         let messages = self.life().into_iter().collect::<Vec<_>>();
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        let sender = self.sender(seed)?;
         let times = u64::from(self.times);
         let bar = progress(times.saturating_mul(u64::try_from(messages.len())?))?;
-        let sender = self.sender(&bar)?;
+        let mut tally = Tally { forge: self.forge, ..Tally::default() };
+        let mut unprinted = None;
+        let each = |delivery: Delivery| {
+            tally.add(&delivery);
+            show(&bar, &delivery);
+            if out.is_json()
+                && let Err(error) = bar.suspend(|| out.tell(String::new, || as_json(&delivery)))
+            {
+                unprinted.get_or_insert(error);
+            }
+        };
         let client = Client::builder(TokioExecutor::new());
-        let report = if is_https {
+        if is_https {
             // The certificates that the machine trusts, or those of SSL_CERT_FILE.
             let connector = HttpsConnectorBuilder::new().with_native_roots()?;
             let connector = connector.https_only().enable_http1().build();
-            sender.deliver(messages, client.build(connector)).await
+            sender.deliver_each(messages, client.build(connector), each).await;
         } else {
-            sender.deliver(messages, client.build_http()).await
-        };
+            sender.deliver_each(messages, client.build_http(), each).await;
+        }
         bar.finish_and_clear();
 
-        let is_well =
-            if self.forge { report.none_acknowledged() } else { report.all_acknowledged() };
-        out.tell(|| self.table(&report, is_well), || self.json(&report, is_well))?;
-        Ok(is_well)
+        if let Some(error) = unprinted.filter(|error| !nobody_reads(error)) {
+            return Err(error.into());
+        }
+        Ok(out.conclude(
+            tally.is_well(),
+            || tally.text(self.shuffle.then_some(seed)),
+            || tally.json(&self.url, seed),
+        )?)
     }
 
     fn is_https(&self) -> Result<bool, String> {
@@ -118,23 +134,13 @@ impl Send {
         let life = Life::new(self.life)
             .client_order_id(&self.order)
             .amount(self.amount)
-            .begins(Timestamp::now());
+            .ends(Timestamp::now());
         if self.status.is_empty() { life } else { life.statuses(&self.status) }
     }
 
-    fn sender(&self, bar: &ProgressBar) -> Result<Sender, BoxError> {
-        let bar = bar.clone();
-        let mut sender = Sender::new(self.secret.read()?, self.url.clone())
-            .times(self.times)
-            .on_delivery(move |delivery| {
-                bar.set_message(delivery.to_string());
-                if delivery.is_acknowledged() || delivery.is_lost() {
-                    bar.inc(1);
-                }
-            });
-        if let Some(seed) = self.seed {
-            sender = sender.seed(seed);
-        }
+    fn sender(&self, seed: u64) -> Result<Sender, BoxError> {
+        let mut sender =
+            Sender::new(self.secret.read()?, self.url.clone()).times(self.times).seed(seed);
         if self.shuffle {
             sender = sender.shuffled();
         }
@@ -154,27 +160,62 @@ impl Send {
             }
         })
     }
+}
 
-    fn table(&self, report: &Report, is_well: bool) -> String {
-        let mut rows = Vec::<(&str, Row)>::new();
-        for delivery in report.deliveries() {
-            let label = delivery.message().label();
-            match rows.iter_mut().find(|(known, _)| *known == label) {
-                Some((_, row)) => row.add(delivery),
-                None => {
-                    let mut row = Row::default();
-                    row.add(delivery);
-                    rows.push((label, row));
-                }
+/// What became of all deliveries. It does not grow with them.
+#[derive(Default)]
+struct Tally {
+    forge: bool,
+    rows: Vec<(String, Row)>,
+    /// The first that did not end as they should.
+    amiss: Vec<String>,
+}
+
+#[derive(Default)]
+struct Row {
+    delivered: u64,
+    retries: u64,
+    acknowledged: u64,
+    refused: u64,
+    lost: u64,
+    answers: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, delivery: &Delivery) {
+        let label = delivery.message().label();
+        match self.rows.iter_mut().find(|(known, _)| known == label) {
+            Some((_, row)) => row.add(delivery),
+            None => {
+                let mut row = Row::default();
+                row.add(delivery);
+                self.rows.push((label.to_owned(), row));
             }
         }
+        let is_amiss = if self.forge { !delivery.is_refused() } else { delivery.is_lost() };
+        if is_amiss && self.amiss.len() < TOLD {
+            let text = delivery.text();
+            let why = if text.is_empty() { String::new() } else { format!(": {text}") };
+            self.amiss.push(format!("{delivery}{why}"));
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        let is_well = |row: &Row| match self.forge {
+            true => row.refused == row.delivered,
+            false => row.lost == 0,
+        };
+        !self.rows.is_empty() && self.rows.iter().all(|(_, row)| is_well(row))
+    }
+
+    fn text(&self, seed: Option<u64>) -> String {
         let mut text = String::new();
         let head = format!(
             "{:<20} {:>9} {:>7} {:>12} {:>6}  answers",
             "status", "delivered", "retries", "acknowledged", "lost"
         );
         _ = writeln!(text, "{}", styled(STRONG, head));
-        for (label, row) in &rows {
+        for (label, row) in &self.rows {
             let answers = row.answers.iter().map(|(answer, times)| format!("{answer} ({times})"));
             let answers = answers.collect::<Vec<_>>().join(", ");
             _ = writeln!(
@@ -187,71 +228,97 @@ impl Send {
                 row.lost
             );
         }
-        for lost in report.lost().take(if self.forge { 0 } else { TOLD }) {
-            let why =
-                if lost.text().is_empty() { String::new() } else { format!(": {}", lost.text()) };
-            _ = writeln!(text, "{} {}", styled(BAD, "lost"), printable(&format!("{lost}{why}")));
+        let word = if self.forge { "not refused" } else { "lost" };
+        for amiss in &self.amiss {
+            _ = writeln!(text, "{} {}", styled(BAD, word), printable(amiss));
         }
-        let verdict = match (is_well, self.forge) {
+        let verdict = match (self.is_well(), self.forge) {
             (true, false) => styled(GOOD, "all acknowledged"),
-            (true, true) => styled(GOOD, "none acknowledged, as it should be"),
+            (true, true) => styled(GOOD, "all refused, as they should be"),
             (false, false) => styled(BAD, "not all acknowledged"),
-            (false, true) => styled(BAD, "a forged one was acknowledged, or nothing was sent"),
+            (false, true) => styled(BAD, "not all refused with 401"),
         };
-        let seed = if self.shuffle { format!(", seed {}", report.seed()) } else { String::new() };
+        let seed = seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
         _ = writeln!(text, "{verdict}{}", styled(FAINT, seed));
         text
     }
 
-    fn json(&self, report: &Report, is_well: bool) -> Value {
-        let deliveries = report.deliveries().iter().map(|delivery| {
-            let (status, error) = match delivery.answer() {
-                Answer::Status(status) => (Some(status.as_u16()), None),
-                other => (None, Some(other.to_string())),
-            };
-            json!({
-                "label": delivery.message().label(),
-                "retry": delivery.retry(),
-                "at_ms": u64::try_from(delivery.at().as_millis()).ok(),
-                "took_ms": u64::try_from(delivery.took().as_millis()).ok(),
-                "answered": status,
-                "error": error,
-                "text": delivery.text(),
-                "acknowledged": delivery.is_acknowledged(),
-                "lost": delivery.is_lost(),
-            })
-        });
+    fn json(&self, url: &Uri, seed: u64) -> Value {
+        let sum = |count: fn(&Row) -> u64| {
+            self.rows.iter().map(|(_, row)| count(row)).fold(0, u64::saturating_add)
+        };
         json!({
-            "url": self.url.to_string(),
-            "seed": report.seed(),
-            "ok": is_well,
-            "deliveries": deliveries.collect::<Vec<_>>(),
+            "url": url.to_string(),
+            "seed": seed,
+            "ok": self.is_well(),
+            "delivered": sum(|row| row.delivered),
+            "acknowledged": sum(|row| row.acknowledged),
+            "refused": sum(|row| row.refused),
+            "lost": sum(|row| row.lost),
         })
     }
 }
 
-#[derive(Default)]
-struct Row {
-    delivered: usize,
-    retries: usize,
-    acknowledged: usize,
-    lost: usize,
-    answers: BTreeMap<String, usize>,
-}
-
 impl Row {
     fn add(&mut self, delivery: &Delivery) {
-        let count = |to: &mut usize, it: bool| *to = to.saturating_add(usize::from(it));
+        let count = |to: &mut u64, it: bool| *to = to.saturating_add(u64::from(it));
         count(&mut self.delivered, true);
         count(&mut self.retries, delivery.retry() > 0);
         count(&mut self.acknowledged, delivery.is_acknowledged());
+        count(&mut self.refused, delivery.is_refused());
         count(&mut self.lost, delivery.is_lost());
         count(self.answers.entry(printable(&delivery.answer().to_string())).or_default(), true);
     }
+}
+
+fn as_json(delivery: &Delivery) -> Value {
+    let (status, error) = match delivery.answer() {
+        Answer::Status(status) => (Some(status.as_u16()), None),
+        other => (None, Some(other.to_string())),
+    };
+    json!({
+        "label": delivery.message().label(),
+        "retry": delivery.retry(),
+        "at_ms": u64::try_from(delivery.at().as_millis()).ok(),
+        "took_ms": u64::try_from(delivery.took().as_millis()).ok(),
+        "answered": status,
+        "error": error,
+        "text": delivery.text(),
+        "acknowledged": delivery.is_acknowledged(),
+        "refused": delivery.is_refused(),
+        "lost": delivery.is_lost(),
+    })
 }
 
 /// On standard error, and only if that is a terminal.
 fn progress(len: u64) -> Result<ProgressBar, BoxError> {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {wide_msg}")?;
     Ok(ProgressBar::new(len).with_style(style))
+}
+
+fn show(bar: &ProgressBar, delivery: &Delivery) {
+    bar.set_message(printable(&delivery.to_string()));
+    if delivery.is_acknowledged() || delivery.is_lost() {
+        bar.inc(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_inqud::sender::SentBody;
+
+    use super::{Life, ProgressBar, Sender, Story, Uri, show};
+
+    #[tokio::test]
+    async fn no_answer_can_steer_the_terminal_through_the_progress_bar() {
+        let secret = tower_inqud::Secret::new("a secret of the test").unwrap();
+        let service = tower::service_fn(async |_: http::Request<SentBody>| {
+            Err::<http::Response<String>, _>("\u{9b}2J\u{202e}")
+        });
+        let bar = ProgressBar::hidden();
+        let sender = Sender::new(secret, Uri::from_static("/"));
+        sender.deliver_each(Life::new(Story::Expired), service, |it| show(&bar, &it)).await;
+        assert!(bar.message().ends_with(r"\u{9b}2J\u{202e}"), "{}", bar.message());
+        assert_eq!(bar.position(), 2);
+    }
 }

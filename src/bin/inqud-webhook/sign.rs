@@ -23,11 +23,11 @@ pub(crate) struct Sign {
 impl Sign {
     pub(crate) fn run(&self, out: &Out) -> Outcome {
         let digest = sign(&self.secret.read()?, &body(self.file.as_deref())?);
-        out.tell(
+        Ok(out.conclude(
+            true,
             || format!("{digest}\n"),
             || json!({ "header": contract::DIGEST_HEADER.as_str(), "digest": digest.to_string() }),
-        )?;
-        Ok(true)
+        )?)
     }
 }
 

@@ -26,13 +26,12 @@ impl Verify {
         match Verifier::new(self.secret.read()?).verify(&self.digest, body) {
             Ok(_) => {
                 let yes = || styled(GOOD, "yes") + "\n";
-                out.tell(yes, || json!({ "verified": true, "refused": null }))?;
-                Ok(true)
+                Ok(out.conclude(true, yes, || json!({ "verified": true, "refused": null }))?)
             }
             Err(rejection) => {
                 let no = || styled(BAD, "no: ") + &reason::lines(&rejection).join("\n    ") + "\n";
-                out.tell(no, || json!({ "verified": false, "refused": reason::json(&rejection) }))?;
-                Ok(false)
+                let as_json = || json!({ "verified": false, "refused": reason::json(&rejection) });
+                Ok(out.conclude(false, no, as_json)?)
             }
         }
     }
