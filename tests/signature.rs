@@ -165,6 +165,10 @@ fn what_is_not_forty_hexadecimal_digits_is_malformed() {
         "jFh8CMEzE2LkhiS2mUt0mrr0tZo=".to_owned(),
         Algorithm::HmacSha256.sign(&secret(), SMALL.as_bytes()).to_string(),
         SECRET.to_owned(),
+        // Both digits of a byte, equally wrong.
+        "z".repeat(40),
+        format!("zz{}", &right[2..]),
+        format!("{}::", &right[..38]),
     ];
     for text in wrong {
         let kind = kind_of(&verifier, &text, SMALL.as_bytes());
