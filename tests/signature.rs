@@ -9,12 +9,14 @@
 
 mod support;
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
 use http::{HeaderName, HeaderValue, StatusCode};
 use support::{Inner, SECRET, SMALL, call, digest, layer, secret, signed};
 use tower::Layer;
 use tower_inqud::{
-    Algorithm, PaymentRequest, Rejection, RejectionKind, Secret, Verifier, WebhookLayer, contract,
-    sign,
+    Algorithm, Digest, PaymentRequest, Rejection, RejectionKind, Secret, Verifier, WebhookLayer,
+    contract, sign,
 };
 
 fn kind_of(verifier: &Verifier, digest: &str, body: &[u8]) -> Option<RejectionKind> {
@@ -273,4 +275,14 @@ fn digests_are_equal_by_algorithm_and_bytes() {
     assert_eq!(std::collections::HashSet::from([right, alike, right]).len(), 2);
     assert_ne!(sign(&secret(), body), sign(&secret(), b"{}"));
     assert_ne!(sign(&secret(), body), Algorithm::HmacSha256.sign(&secret(), body));
+}
+
+/// As a set of digests needs it.
+#[test]
+fn digests_hash_as_they_differ_and_show_nothing() {
+    let hash = |digest: &Digest| BuildHasherDefault::<DefaultHasher>::default().hash_one(digest);
+    let (one, other) = (sign(&secret(), b"{}"), sign(&secret(), b"[]"));
+    assert_eq!(hash(&one), hash(&one.clone()));
+    assert_ne!(hash(&one), hash(&other));
+    assert_eq!(format!("{one:?}"), "Digest(..)");
 }
