@@ -65,6 +65,7 @@ struct Tables {
 struct Row {
     record: Record,
     received_at: Timestamp,
+    arrived: Instant,
     state: State,
     attempts: u32,
     settled: Option<Instant>,
@@ -83,7 +84,8 @@ enum State {
 struct Object {
     open: BTreeSet<(Version, usize)>,
     processed: Option<Version>,
-    due: Option<Instant>,
+    /// And what came first of those that are due at once.
+    due: Option<(Instant, usize)>,
     claim: i64,
 }
 
@@ -97,12 +99,14 @@ impl Tables {
         if *self.keys.entry(record.key).or_insert(seq) != seq {
             return Put::Duplicate;
         }
+        let now = Instant::now();
         let object = self.object(record.kind, &record.object);
         object.open.insert((record.version.clone(), seq));
-        object.due.get_or_insert_with(Instant::now);
+        object.due.get_or_insert((now, seq));
         self.rows.push(Row {
             record,
             received_at: Timestamp::now(),
+            arrived: now,
             state: State::Open,
             attempts: 0,
             settled: None,
@@ -116,17 +120,17 @@ impl Tables {
         let mut due: Vec<_> = self
             .objects
             .iter_mut()
-            .filter(|((its, _), object)| *its == kind && object.due.is_some_and(|due| due <= now))
+            .filter(|((its, _), object)| *its == kind && object.due.is_some_and(|due| due.0 <= now))
             .filter_map(|((_, id), object)| {
                 let oldest = object.open.first()?.1;
                 Some((object.due, oldest, id, object))
             })
             .collect();
-        due.sort_by_key(|(due, oldest, ..)| (*due, *oldest));
+        due.sort_by_key(|(due, ..)| *due);
         let mut claimed = Vec::new();
         for (_, seq, id, object) in due.into_iter().take(count) {
             let Some(row) = self.rows.get_mut(seq) else { continue };
-            object.due = Some(later(now, lease));
+            object.due = Some((later(now, lease), seq));
             object.claim = object.claim.saturating_add(1);
             row.attempts = row.attempts.saturating_add(1);
             claimed.push(Claimed {
@@ -172,7 +176,7 @@ impl Tables {
             Outcome::Skipped => row.state = State::Skipped,
             Outcome::Retry { after, error } => {
                 row.error = error;
-                object.due = Some(later(now, after));
+                object.due = Some((later(now, after), seq));
                 return Settled::Done;
             }
             Outcome::Dead { error } => {
@@ -182,7 +186,8 @@ impl Tables {
         }
         row.settled = Some(now);
         object.open.remove(&(row.record.version.clone(), seq));
-        object.due = (!object.open.is_empty()).then_some(now);
+        let next = object.open.first().map(|(_, seq)| *seq);
+        object.due = next.and_then(|seq| Some((self.rows.get(seq)?.arrived, seq)));
         Settled::Done
     }
 
@@ -197,7 +202,7 @@ impl Tables {
         let record = row.record.clone();
         let object = self.object(record.kind, &record.object);
         object.open.insert((record.version, seq));
-        object.due.get_or_insert_with(Instant::now);
+        object.due.get_or_insert_with(|| (Instant::now(), seq));
         true
     }
 }

@@ -46,6 +46,8 @@
 //!    response.
 //! 3. While the queue is full it is not ready, for 8 s at most.
 //! 4. Once it was called, the notification is stored even if the sender leaves.
+//! 5. It takes a [`Webhook<T>`](crate::Webhook) only: what came without
+//!    [proof](crate::danger::unsigned) it does not store.
 //!
 //! # Processing
 //!

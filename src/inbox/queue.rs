@@ -56,10 +56,11 @@ impl<S: Store> Queue<S> {
         let place = Place { record: record(), sender: Sender { answer, _permit: permit } };
         let mut waiting = self.waiting();
         waiting.places.push_back(place);
-        if !waiting.is_pumped {
-            waiting.is_pumped = true;
-            // For as long as there is something: so it lives in whichever runtime calls.
-            tokio::spawn(Pump(Arc::clone(self)).run());
+        let was_pumped = std::mem::replace(&mut waiting.is_pumped, true);
+        drop(waiting);
+        if !was_pumped {
+            // For as long as there is something to do: so it lives in whichever runtime calls.
+            tokio::spawn(Pump { queue: Arc::clone(self), is_done: false }.run());
         }
         Some(answered)
     }
@@ -80,11 +81,14 @@ impl<S: Store> Queue<S> {
     }
 }
 
-struct Pump<S>(Arc<Queue<S>>);
+struct Pump<S> {
+    queue: Arc<Queue<S>>,
+    is_done: bool,
+}
 
 impl<S: Store> Pump<S> {
-    async fn run(self) {
-        let queue = &self.0;
+    async fn run(mut self) {
+        let queue = &self.queue;
         while let Some(places) = queue.next_batch() {
             let places = places.into_iter().map(|place| (place.record, place.sender));
             let (records, senders): (Vec<_>, Vec<_>) = places.unzip();
@@ -99,14 +103,17 @@ impl<S: Store> Pump<S> {
                 let _ = sender.answer.send(one);
             }
         }
+        self.is_done = true;
     }
 }
 
-/// The runtime ended amid the work, or the store panicked: whoever waits is told so, by the drop of
-/// the answers, and the next to come starts another pump.
+/// If the runtime ended amid the work, or the store panicked: whoever waits is told so by the drop of
+/// the senders, and the next to come starts another pump.
 impl<S> Drop for Pump<S> {
     fn drop(&mut self) {
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        *waiting = Waiting::default();
+        if !self.is_done {
+            let mut waiting = self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            *waiting = Waiting::default();
+        }
     }
 }
