@@ -461,6 +461,20 @@ async fn a_full_queue_is_not_ready_and_after_8_seconds_a_503() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn waiting_for_room_and_for_the_store_is_8_seconds_together() {
+    let inbox = Moody::inbox(0).capacity(1);
+    let first = tokio::spawn(support::call(received(&inbox), support::signed(body(1, 0))));
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    let second = tokio::spawn(support::call(received(&inbox), support::signed(body(2, 0))));
+    sleep(Duration::from_secs(5)).await;
+    inbox.store().gate.add_permits(1);
+    assert_eq!(first.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(why(&second.await.unwrap()), Some(InboxErrorKind::Slow));
+    assert_eq!(began.elapsed().as_secs(), 8);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_became_ready_too_late_is_refused_at_once() {
     let inbox = Moody::inbox(0).capacity(1);
     let (mut first, mut second) = (received(&inbox), received(&inbox));
@@ -483,7 +497,7 @@ async fn a_sender_that_leaves_does_not_unwrite_what_was_taken() {
         let call = service.call(support::signed(body(id, 0)));
         // Far enough to have handed it over, and then no more.
         let mut call = Box::pin(call);
-        poll_fn(|cx| Poll::Ready(assert!(call.as_mut().poll(cx).is_pending()))).await;
+        assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await);
         drop(call);
     }
     inbox.store().gate.add_permits(100);
