@@ -89,7 +89,11 @@ async fn show_request(
 fn app(secret: Secret, shop: Shop) -> Router {
     let webhooks =
         WebhookLayer::<PaymentRequest>::new(secret).on_rejection(|rejection, request| {
-            println!("  refused {}: {rejection}", request.uri.path());
+            let path = request.uri.path();
+            match rejection.diagnosis() {
+                Some(diagnosis) => println!("  refused {path}: {rejection}; {diagnosis}"),
+                None => println!("  refused {path}: {rejection}"),
+            }
         });
     Router::new()
         .route(WEBHOOK, post(on_request).layer(webhooks))

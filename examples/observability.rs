@@ -2,17 +2,18 @@
 //! scrapes.
 //!
 //! ```text
+//! export INQUD_WEBHOOK_SECRET=...
 //! cargo run --features axum,metrics,tracing --example observability            # serve
 //! cargo run --features axum,metrics,tracing --example observability -- --once  # play, scrape, end
 //! ```
 //!
-//! The secret is taken from `INQUD_WEBHOOK_SECRET`, the address from `LISTEN`. Metrics are at
-//! `/metrics`; in production serve them on a port of their own, which the world cannot reach.
+//! The address is taken from `LISTEN`. Metrics are at `/metrics`; in production serve them on a port of their own, which the world cannot reach.
 #![allow(clippy::print_stdout, reason = "it shows what it does")]
 
 use std::env;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -26,13 +27,21 @@ use tower_inqud::{Ack, PaymentRequest, Secret, Webhook, WebhookLayer, contract, 
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Must come before the layer is made, which describes its metrics then.
+/// Must come before the layer is put around a service, for that describes the metrics.
 fn record() -> Result<PrometheusHandle, Failure> {
     // From what a healthy handler takes to the 10 s after which Inqud gives up.
     let seconds = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0];
     let duration = Matcher::Full("inqud_webhook_duration_seconds".to_owned());
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(duration, &seconds)?;
-    Ok(recorder.install_recorder()?)
+    let metrics = recorder.install_recorder()?;
+    let upkeep = metrics.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(metrics)
 }
 
 async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
@@ -52,14 +61,18 @@ fn app(secret: Secret, metrics: PrometheusHandle) -> Router {
 async fn main() -> Result<(), Failure> {
     tracing_subscriber::fmt().init();
     let metrics = record()?;
-    let text = env::var("INQUD_WEBHOOK_SECRET").unwrap_or_else(|_| "secret_value".to_owned());
+    let is_play = env::args().nth(1).as_deref() == Some("--once");
+    let text = match env::var("INQUD_WEBHOOK_SECRET") {
+        Err(_) if is_play => "secret_value".to_owned(),
+        text => text.map_err(|error| format!("INQUD_WEBHOOK_SECRET: {error}"))?,
+    };
     let secret = Secret::new(text)?.label("2026-11");
     let listener =
         TcpListener::bind(env::var("LISTEN").as_deref().unwrap_or("127.0.0.1:3000")).await?;
     let address = listener.local_addr()?;
     println!("metrics at http://{address}/metrics");
     let server = axum::serve(listener, app(secret.clone(), metrics)).into_future();
-    if env::args().nth(1).as_deref() != Some("--once") {
+    if !is_play {
         return Ok(server.await?);
     }
     tokio::spawn(server);

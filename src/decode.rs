@@ -3,7 +3,6 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
-use crate::event::held;
 use crate::rejection::{Rejection, RejectionKind};
 
 /// Asks more than `serde_json` alone, which lets invalid UTF-8 in unknown fields through and fills
@@ -43,17 +42,11 @@ fn refuse<T: DeserializeOwned>(text: &str, error: serde_json::Error) -> Rejectio
     let kind = if is_json { RejectionKind::UnexpectedShape } else { RejectionKind::NotJson };
 
     let mut json = serde_json::Deserializer::from_str(text);
-    let (result, held_path) = held::watch(|| serde_path_to_error::deserialize::<_, T>(&mut json));
-    let Err(error) = result else {
-        return Rejection::caused_by(kind, error);
-    };
-    let path = match error.path().iter().next() {
-        None => held_path,
-        Some(_) if held_path.is_empty() => error.path().to_string(),
-        Some(_) => format!("{}.{held_path}", error.path()),
-    };
-    if path.is_empty() {
-        return Rejection::caused_by(kind, error.into_inner());
+    match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        Err(error) if error.path().iter().next().is_some() => {
+            let path = error.path().to_string();
+            Rejection::at_field(kind, path, error.into_inner())
+        }
+        _ => Rejection::caused_by(kind, error),
     }
-    Rejection::at_field(kind, path, error.into_inner())
 }

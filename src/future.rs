@@ -82,13 +82,14 @@ where
         loop {
             match state.as_mut().project() {
                 StateProj::Receiving { receive, call } => {
-                    let telemetry = &call.as_ref().expect(POLLED_AFTER_COMPLETION).telemetry;
-                    let received = ready!(telemetry.within(|| receive.poll(cx)));
+                    let telemetry = &mut call.as_mut().expect(POLLED_AFTER_COMPLETION).telemetry;
+                    let received = ready!(telemetry.poll(|| receive.poll(cx)));
                     let Call { mut parts, mut service, config, mut telemetry } =
                         call.take().expect(POLLED_AFTER_COMPLETION);
                     match authentic::<T>(received, &mut parts.extensions, &mut telemetry) {
                         Ok(body) => {
                             let request = Request::from_parts(parts, WebhookBody::held(body));
+                            telemetry.handed_on();
                             let future = telemetry.within(|| service.call(request));
                             state.set(State::Calling { future, telemetry });
                         }
@@ -99,7 +100,7 @@ where
                     }
                 }
                 StateProj::Calling { future, telemetry } => {
-                    let response = match ready!(telemetry.within(|| future.poll(cx))) {
+                    let response = match ready!(telemetry.poll(|| future.poll(cx))) {
                         Ok(response) => response,
                         Err(error) => {
                             telemetry.broke();

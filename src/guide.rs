@@ -5,3 +5,7 @@ pub mod servers {}
 
 #[doc = include_str!("../docs/mismatch.md")]
 pub mod mismatch {}
+
+#[cfg(feature = "sender")]
+#[doc = include_str!("../docs/testing.md")]
+pub mod testing {}

@@ -43,7 +43,7 @@ use crate::{ConfigError, contract, telemetry};
 /// let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?)
 ///     .body_limit(64 * 1024)
 ///     .body_deadline(Duration::from_secs(5))
-///     .on_rejection(|rejection, request| eprintln!("{}: {rejection}", request.uri.path()));
+///     .on_rejection(|rejection, _| eprintln!("{rejection}: {:?}", rejection.diagnosis()));
 /// # Ok::<_, tower_inqud::ConfigError>(())
 /// ```
 ///
@@ -64,15 +64,17 @@ use crate::{ConfigError, contract, telemetry};
 /// | level | message | when |
 /// | --- | --- | --- |
 /// | WARN | refused a web hook | with `reason`, the `field` of a bad value, the [`diagnosis`](Rejection::diagnosis) of a wrong digest |
-/// | WARN | answered too late: Inqud has given up; expect a duplicate | the handler took the call beyond [10 s](contract::PATIENCE) |
+/// | WARN | answered too late: Inqud has given up; expect a duplicate | more than [10 s](contract::PATIENCE) after the head |
 /// | WARN | the handler was dropped before it answered; expect a duplicate | the connection was closed |
+/// | WARN | the inner service had an error | |
+/// | ERROR | a call has panicked | in the handler, in `Deserialize`, in the body, in a callback |
 /// | INFO | not done; Inqud will send it again | the handler answered anything but a 2xx |
 /// | INFO | discarded a web hook | the handler answered [`Ack::Discard`](crate::Ack::Discard), with its `reason` |
 /// | DEBUG | a success became 200 | the handler answered another 2xx |
 /// | DEBUG | the sender left | before the body was there |
 ///
-/// With feature `metrics` there are, in whichever recorder was installed before the layer was put
-/// around its service:
+/// With feature `metrics` there are, in whichever recorder of `metrics` 0.24 is installed (and with
+/// their descriptions, if it was installed before the layer was put around its service):
 ///
 /// | metric | kind | labels |
 /// | --- | --- | --- |
@@ -81,9 +83,10 @@ use crate::{ConfigError, contract, telemetry};
 /// | `inqud_webhook_body_bytes` | histogram, bodies that came in whole | |
 ///
 /// - `outcome` is `accepted` (200), `failed` (the handler answered anything but a 2xx), `refused`,
-///   `error` (the inner service had one), or `dropped` (nobody was there to be answered).
+///   `error` (the inner service had one), `panicked`, or, if nobody was there any more to be answered,
+///   `dropped` (with the handler at work) or `left` (before that).
 /// - `reason` is the [name of the kind](crate::RejectionKind::name) of a refusal, the status of what
-///   failed, and else empty.
+///   failed, `late` for what was accepted after Inqud had given up, and else empty.
 /// - `secret` is the [label](crate::Secret::label) of the secret that matched, and else empty.
 ///
 /// Neither shows a secret, a digest or a value of the body. A flood of forged calls is a flood of

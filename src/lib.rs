@@ -87,12 +87,22 @@
 //! middleware that writes the JSON anew.
 #![cfg_attr(doc, doc = "[`guide::mismatch`] lists them, with what to do.")]
 //!
+//! # Testing your handler
+//!
+//! Sign what you send with [`sign`], and the layer takes it for Inqud's.
+#![cfg_attr(
+    all(doc, feature = "sender"),
+    doc = "[`guide::testing`] shows how a [`sender`] tries a handler in any order, with any repeats."
+)]
+//!
 //! # Features
 //!
 //! None is on by default; each only adds.
 //!
 //! - `axum`: [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) are extractors (also
 //!   as an `Option`), and [`Ack`] is a response. Depends on `axum-core` only.
+//! - `sender`: a module that plays Inqud, to test your handler with. Depends on `fastrand` only.
+//! - `cli`: the command `inqud-webhook`, and nothing of the library.
 //!
 //! - `tracing`: a span for each call, a warning for each refusal and for each handler that answers
 //!   after Inqud has given up. See [`WebhookLayer`](WebhookLayer#telemetry).
@@ -125,6 +135,8 @@ pub mod inbox;
 mod layer;
 mod receive;
 mod rejection;
+#[cfg(feature = "sender")]
+pub mod sender;
 mod service;
 mod signature;
 mod telemetry;

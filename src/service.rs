@@ -65,6 +65,7 @@ where
 
         let config = Arc::clone(&self.config);
         let receive = Receive::new(admitted, body, config.body_limit, config.body_deadline);
+        telemetry.rest();
         let call = Call { parts, service: ready, config, telemetry };
         ResponseFuture::receiving(receive, call)
     }

@@ -24,8 +24,14 @@ use hyper_util::rt::TokioExecutor;
 use log::Log;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use support::{SECRET, SMALL, Script, Step, call, digest, signed, signed_as};
-use tower::{Layer, service_fn};
-use tower_inqud::{Ack, PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, contract};
+use tower::{Layer, ServiceBuilder, service_fn};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_inqud::{
+    Ack, PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, contract, danger,
+};
+use tracing::{Instrument, Level};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
 
 type Call = Request<Full<Bytes>>;
 type Inside = Request<WebhookBody<Full<Bytes>>>;
@@ -48,10 +54,11 @@ where
         work().await;
     }
     let log = log.text();
+    let metrics = metrics.render();
     for hidden in [SECRET, &digest(SMALL), "CAPD-1"] {
-        assert!(!log.contains(hidden), "{log}");
+        assert!(!log.contains(hidden) && !metrics.contains(hidden), "{log}{metrics}");
     }
-    (log, metrics.render())
+    (log, metrics)
 }
 
 async fn answered(status: StatusCode, request: Call) -> (String, String) {
@@ -153,7 +160,7 @@ async fn a_refusal_is_a_warning_with_its_reason() {
     };
     let get = Request::get("/").body(Full::default()).unwrap();
     for (request, reason, shown, secret) in [
-        (wrong(digest(format!("{SMALL}\n"))), "digest_mismatch", "right with a newline after", ""),
+        (wrong(digest(format!("{SMALL}\n"))), "digest_mismatch", "diagnosis=BodyLacksNewline", ""),
         (wrong(format!("sha1={}", digest("x"))), "digest_malformed", "a prefix", ""),
         (signed(r#"{"id":"1","status":7}"#), "unexpected_shape", "field=\"status\"", "2026-11"),
         (signed("{"), "not_json", "the body is not JSON", "2026-11"),
@@ -197,7 +204,7 @@ async fn a_handler_that_is_too_slow_is_a_warning() {
         if is_late {
             assert!(line(&log, text).contains("WARN"), "{log}");
         }
-        counted(&metrics, "accepted", "", "2026-11");
+        counted(&metrics, "accepted", if is_late { "late" } else { "" }, "2026-11");
         let sum = format!("inqud_webhook_duration_seconds_sum{{outcome=\"accepted\"}} {seconds}");
         assert!(metrics.contains(&sum), "{metrics}");
     }
@@ -236,18 +243,109 @@ async fn a_sender_that_leaves_is_told_at_debug() {
     .await;
     assert!(line(&log, "the sender left").contains("DEBUG"), "{log}");
     assert!(!log.contains("WARN") && !metrics.contains("inqud_webhook_body_bytes_sum"), "{log}");
+    counted(&metrics, "left", "", "");
+}
+
+/// Inqud closes after 10 s. Nothing was answered then, and so nothing too late.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_is_dropped_late_is_one_warning() {
+    let (log, metrics) = observe(async || {
+        let inner = service_fn(|_: Inside| pending::<Result<Response<()>, Infallible>>());
+        let answer = call(layer().layer(inner), signed(SMALL));
+        tokio::time::timeout(Duration::from_secs(11), answer).await.unwrap_err();
+    })
+    .await;
+    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    counted(&metrics, "dropped", "", "2026-11");
+}
+
+/// Without a digest there is no secret to name, and all else is the same.
+#[tokio::test]
+async fn calls_without_proof_are_told_alike() {
+    let unsigned = || Request::post("/").body(Full::from(SMALL)).unwrap();
+    let (log, metrics) = observe(async || {
+        let inner = service_fn(|_: Inside| pending::<Result<Response<()>, Infallible>>());
+        let answer = call(danger::unsigned::<PaymentRequest>().layer(inner), unsigned());
+        tokio::select! {
+            biased;
+            _ = answer => unreachable!("it never answers"),
+            () = std::future::ready(()) => {}
+        }
+    })
+    .await;
+    assert!(line(&log, "the handler was dropped").contains("WARN"), "{log}");
     counted(&metrics, "dropped", "", "");
+
+    let (_, metrics) = observe(async || {
+        let inner = service_fn(async |_: Inside| Ok::<_, Infallible>(Response::new(())));
+        call(danger::unsigned::<PaymentRequest>().layer(inner), unsigned()).await;
+    })
+    .await;
+    counted(&metrics, "accepted", "", "");
+}
+
+/// Also behind a layer that catches it, and drops what has panicked only then.
+#[tokio::test]
+async fn a_panic_is_told_as_one() {
+    #[derive(Debug)]
+    struct Panics;
+    impl<'de> serde::Deserialize<'de> for Panics {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            panic!("in Deserialize")
+        }
+    }
+    let handler = observe(async || {
+        let inner = service_fn(async |_: Inside| -> Result<Response<Full<Bytes>>, Infallible> {
+            tokio::task::yield_now().await;
+            panic!("in the handler")
+        });
+        let service = ServiceBuilder::new().layer(CatchPanicLayer::new()).layer(layer());
+        let response = call(service.service(inner), signed(SMALL)).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    });
+    let decoding = observe(async || {
+        let inner = service_fn(async |_: Inside| -> Result<Response<Full<Bytes>>, Infallible> {
+            unreachable!("it cannot be decoded")
+        });
+        let secret = Secret::new(SECRET).unwrap().label("2026-11");
+        let service = ServiceBuilder::new().layer(CatchPanicLayer::new());
+        let service = service.layer(WebhookLayer::<Panics>::new(secret)).service(inner);
+        call(service, signed(SMALL)).await;
+    });
+    for (log, metrics) in [handler.await, decoding.await] {
+        assert!(line(&log, "a call has panicked").contains("ERROR"), "{log}");
+        assert!(!log.contains("expect a duplicate") && !log.contains("the sender left"), "{log}");
+        counted(&metrics, "panicked", "", "2026-11");
+    }
+}
+
+/// Where the span itself is not wanted, a warning still belongs to the span around the layer.
+#[tokio::test]
+async fn a_warning_belongs_to_the_span_outside() {
+    let log = Log::default();
+    {
+        let subscriber = log.subscriber().with(filter_fn(|it| {
+            it.name() != "inqud_webhook" && (it.is_span() || *it.level() <= Level::WARN)
+        }));
+        let _subscriber = tracing::subscriber::set_default(subscriber);
+        let inner = service_fn(async |_: Inside| Ok::<_, Infallible>(Response::new(())));
+        let span = tracing::warn_span!("outside");
+        call(layer().layer(inner), signed("{")).instrument(span).await;
+    }
+    let log = log.text();
+    assert!(line(&log, "refused a web hook").contains("outside"), "{log}");
 }
 
 #[tokio::test]
 async fn an_error_of_the_inner_service_is_counted() {
-    let (_, metrics) = observe(async || {
+    let (log, metrics) = observe(async || {
         let inner =
             service_fn(async |_: Inside| Err::<Response<()>, _>(io::Error::other("broken")));
         let mut service = layer().layer(inner);
         tower::Service::call(&mut service, signed(SMALL)).await.unwrap_err();
     })
     .await;
+    assert!(line(&log, "the inner service had an error").contains("WARN"), "{log}");
     counted(&metrics, "error", "", "2026-11");
 }
 

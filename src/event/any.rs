@@ -21,12 +21,15 @@ use super::{
 /// # Which kind
 ///
 /// 1. The one whose prefix the `id` has (see [`EventKind::id_prefix`]), whatever the fields are.
-/// 2. With another `id`, the kind that has a field which no other kind has: so it is with an invoice,
-///    whose prefix is not public, and with test data. What has such fields of two kinds is neither.
-/// 3. [`Other`](Self::Other), if neither tells. A new kind of Inqud's is no error.
+/// 2. An invoice, whose prefix is not public, by a field that no other kind has; and if the `id` has no
+///    prefix at all, as in one of Inqud's samples, so is a subscription. What has such fields of both
+///    is neither.
+/// 3. [`Other`](Self::Other), if neither tells, or what the fields tell does not fit. A new kind of
+///    Inqud's is no error, and is never taken for a known one whose prefix it does not have.
 ///
-/// A notification of a known kind that cannot be read as such *is* an error, with the path of the
-/// field, and so is one without an `id`, or with two.
+/// A notification with the prefix of a known kind that cannot be read as such *is* an error, and so is
+/// one without an `id`, or with two. The error has the path of the field if the `id` came before it;
+/// else its text has.
 ///
 /// # Reading
 ///
@@ -140,8 +143,8 @@ impl Notification for Event {
         self.inner().delivery_key()
     }
 
-    /// As of its kind. No two kinds are known to share an id; if they did, the later in
-    /// [`EventKind`] would supersede, so that any order of arrival ends with the same one.
+    /// As of its kind. What was read as two kinds, for it was told by its fields, is ordered by its
+    /// last update, then [`Other`](Self::Other) comes before what is known.
     fn supersedes(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Request(it), Self::Request(other)) => it.supersedes(other),
@@ -152,7 +155,10 @@ impl Notification for Event {
             (Self::Invoice(it), Self::Invoice(other)) => it.supersedes(other),
             (Self::Authorization(it), Self::Authorization(other)) => it.supersedes(other),
             (Self::Other(it), Self::Other(other)) => it.supersedes(other),
-            _ => self.id() == other.id() && self.kind() > other.kind(),
+            _ => {
+                let age = |it: &Self| (it.last_update(), it.kind() != EventKind::Other, it.kind());
+                self.id() == other.id() && age(self) > age(other)
+            }
         }
     }
 }
@@ -177,7 +183,14 @@ impl<'de> Deserialize<'de> for Event {
                         return read(kind, members, object);
                     }
                 }
-                read(kind_of(&members), members, object)
+                let guess = guess(&members);
+                match read(guess, members.clone(), &mut object) {
+                    // Told by its fields, and not what they tell.
+                    Err(_) if guess != EventKind::Payment => {
+                        read(EventKind::Other, members, object)
+                    }
+                    event => event,
+                }
             }
         }
 
@@ -203,16 +216,23 @@ fn read<'de, A: MapAccess<'de>>(
 }
 
 /// The kind of an object whose `id` does not tell.
-fn kind_of(members: &[Member<'_>]) -> EventKind {
-    let mut kinds = members.iter().filter_map(|member| EventKind::of_field(&member.0));
-    if let Some(kind) = kinds.next() {
-        return if kinds.all(|other| other == kind) { kind } else { EventKind::Other };
-    }
-    // The old form of a payment has its id elsewhere, where a Request has that of its payment.
+fn guess(members: &[Member<'_>]) -> EventKind {
     let find = |key: &str| members.iter().find(|member| member.0 == key).and_then(text);
-    let is_old_payment = find("id").is_none()
-        && find("paymentId").and_then(|id| EventKind::of_id(&id)) == Some(EventKind::Payment);
-    if is_old_payment { EventKind::Payment } else { EventKind::Other }
+    let Some(id) = find("id") else {
+        // The old form of a payment has its id elsewhere, where a Request has that of its payment.
+        let kind = find("paymentId").and_then(|id| EventKind::of_id(&id));
+        return kind.filter(|kind| *kind == EventKind::Payment).unwrap_or(EventKind::Other);
+    };
+    let has_prefix = id.split_once('-').is_some_and(|(prefix, _)| {
+        !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_uppercase())
+    });
+    let mut kinds = members.iter().filter_map(|member| EventKind::of_field(&member.0));
+    match kinds.next() {
+        Some(kind) if !kinds.all(|other| other == kind) => EventKind::Other,
+        Some(EventKind::Subscription) if has_prefix => EventKind::Other,
+        Some(kind) => kind,
+        None => EventKind::Other,
+    }
 }
 
 fn text<'de>(member: &Member<'de>) -> Option<Cow<'de, str>> {

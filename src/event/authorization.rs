@@ -1,8 +1,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Notification;
 use super::open::open_enum;
+use super::{Notification, json};
 
 /// An authorization, a user's consent to be charged for a plan, as its web hook shows it at each
 /// change of status.
@@ -11,8 +11,8 @@ use super::open::open_enum;
 /// ignored, and every field but `id` and `status` may be missing or `null`, which both read as
 /// `None`.
 ///
-/// No field is known to say when it last changed: one that is revoked supersedes one that is
-/// granted.
+/// No published sample says when it last changed; `lastUpdatedAt` is read in case one does. If there is
+/// none, one that is revoked supersedes one that is granted, even if it was granted anew.
 ///
 /// # Example
 ///
@@ -42,6 +42,10 @@ pub struct Authorization {
     pub init_approval_tx: Option<String>,
     /// `PLAN-` and a UUID.
     pub plan_id: Option<String>,
+    /// When it last changed. Inferred from the other kinds; not in Inqud's published samples.
+    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_updated_at: Option<Timestamp>,
 }
 
 impl Authorization {
@@ -62,7 +66,7 @@ impl Notification for Authorization {
     }
 
     fn last_update(&self) -> Option<Timestamp> {
-        None
+        self.last_updated_at
     }
 
     fn status_rank(&self) -> u8 {
@@ -76,7 +80,7 @@ impl Notification for Authorization {
 }
 
 open_enum! {
-    /// The status of an authorization (confirmed).
+    /// The status of an authorization. The words are confirmed, what they mean is inferred from them.
     pub enum AuthorizationStatus {
         /// `GRANTED`: the user can be charged.
         Granted = "GRANTED",

@@ -1,7 +1,6 @@
 //! The members of an object that are held back until it is known what the object is.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
@@ -111,28 +110,8 @@ impl Serialize for Members<'_> {
     }
 }
 
-thread_local! {
-    /// Where a held member failed, while that is watched for.
-    static FAILED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// What `deserialize` returns, and the path at which a held member failed in it, empty if none did.
-///
-/// `serde_path_to_error` follows what is read as it comes. It cannot see where a member fails that
-/// was held, and an error of serde's has room for a text only: so the path goes past both of them.
-pub(crate) fn watch<R>(deserialize: impl FnOnce() -> R) -> (R, String) {
-    FAILED_AT.set(Some(String::new()));
-    let result = deserialize();
-    (result, FAILED_AT.take().unwrap_or_default())
-}
-
-pub(super) fn fail_at<E: Error>(path: impl Into<String>, error: impl fmt::Display) -> E {
-    let path = path.into();
-    let error = E::custom(format_args!("{path}: {error}"));
-    FAILED_AT.with_borrow_mut(|failed_at| {
-        if let Some(failed_at) = failed_at {
-            *failed_at = path;
-        }
-    });
-    error
+/// Says in its text where a member failed that was held back: `serde_path_to_error` follows what is
+/// read as it comes, and cannot see it.
+pub(super) fn fail_at<E: Error>(path: impl fmt::Display, error: impl fmt::Display) -> E {
+    E::custom(format_args!("{path}: {error}"))
 }

@@ -1,4 +1,5 @@
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// A part of a notification whose shape is not public: its JSON, as it was sent.
@@ -32,6 +33,16 @@ impl RawJson {
     pub fn json(&self) -> &str {
         self.json.get()
     }
+}
+
+/// Reads a field that is inferred: `None` too if it is of another type than expected.
+pub(super) fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let json = RawJson::deserialize(deserializer)?;
+    Ok(serde_json::from_str(json.json()).unwrap_or_default())
 }
 
 /// Compared as text.

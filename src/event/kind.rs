@@ -68,18 +68,13 @@ impl EventKind {
         .find(|kind| kind.id_prefix().is_some_and(|prefix| id.starts_with(prefix)))
     }
 
-    /// The one kind that is known to have this field, if it is one that tells.
+    /// The one kind that is known to have this field, of those whose id may not tell.
     pub(super) fn of_field(name: &str) -> Option<Self> {
-        Some(match name {
-            "cryptoAcquiringProjectId" | "paymentWindowEndsAt" => Self::Request,
-            "acquiringUrl" | "merchantDomain" => Self::Checkout,
-            "h2H" | "orderType" | "transactionType" => Self::Payment,
-            "onRampUrl" => Self::OnRampCheckout,
-            "nextWriteOfAt" | "nextWriteOffAt" | "subStatus" => Self::Subscription,
-            "authorizationId" | "paymentIntents" => Self::Invoice,
-            "initApprovalTx" => Self::Authorization,
-            _ => return None,
-        })
+        match name {
+            "authorizationId" | "paymentIntents" => Some(Self::Invoice),
+            "nextWriteOfAt" | "nextWriteOffAt" | "subStatus" => Some(Self::Subscription),
+            _ => None,
+        }
     }
 }
 

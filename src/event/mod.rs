@@ -4,7 +4,7 @@ mod amount;
 mod any;
 mod authorization;
 mod checkout;
-pub(crate) mod held;
+mod held;
 mod invoice;
 mod json;
 mod kind;

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, PriceType, RawJson, timestamp};
+use super::{Amount, Notification, PriceType, RawJson, json, timestamp};
 
 /// An on-ramp checkout, where a payer buys crypto with money, as its web hook shows it.
 ///
@@ -10,8 +10,9 @@ use super::{Amount, Notification, PriceType, RawJson, timestamp};
 /// field says otherwise. Unknown fields are ignored, and every field but `id` and `status` may be
 /// missing or `null`, which both read as `None`.
 ///
-/// It is ordered by `modifiedAt`, where the other kinds have `lastUpdatedAt` (confirmed); a time that
-/// is no instant is refused there, and reads as `None` elsewhere.
+/// It is ordered by `modifiedAt`, where a Request has `lastUpdatedAt` (confirmed); a time that is no
+/// instant is refused there, and reads as `None` elsewhere. So does a field whose type is inferred and
+/// that is of another.
 ///
 /// # Example
 ///
@@ -52,12 +53,16 @@ pub struct OnRampCheckout {
     /// Who sets the price; `FIXED_PRICE` was shown, the other words are inferred from a
     /// [`Checkout`](crate::Checkout)'s.
     #[serde(rename = "type")]
+    #[serde(default, deserialize_with = "json::lenient")]
     pub price_type: Option<PriceType>,
     /// What the payer is shown as its name (the type is inferred from a checkout's).
+    #[serde(default, deserialize_with = "json::lenient")]
     pub name: Option<String>,
     /// Your own id of the order (the type is inferred from a checkout's).
+    #[serde(default, deserialize_with = "json::lenient")]
     pub client_order_id: Option<String>,
     /// Where the payer is sent to in the end (the type is inferred from a checkout's).
+    #[serde(default, deserialize_with = "json::lenient")]
     pub return_url: Option<String>,
     /// Who pays. Only `null` was ever shown, as of the next three.
     pub end_user_id: Option<RawJson>,

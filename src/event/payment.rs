@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, timestamp};
+use super::{Amount, Notification, json, timestamp};
 
 /// A payment, in or out, as its web hook shows it at each change of status. Static addresses tell
 /// of their payments by it too (confirmed).
@@ -17,10 +17,12 @@ use super::{Amount, Notification, timestamp};
 ///
 /// # Order
 ///
-/// No field is known to say when a payment last changed. So its statuses are ordered by how far
-/// along they are, and a payment that goes back to a status has the
-/// [key](Notification::delivery_key) that it had there before. Where that matters, read the payment
-/// through Inqud's API.
+/// No published sample says when a payment last changed; `lastUpdatedAt` is read in case one does. If
+/// there is none, statuses are ordered by how far along they are. Then a payment that goes *back*, as
+/// from `SUCCESS` to `FAILED` by the hand of Inqud's support (which can happen, confirmed), does not
+/// [supersede](Notification::supersedes) what it was, and has the
+/// [key](Notification::delivery_key) that it had there before. Where that matters, look at each
+/// notification whose status differs, and read the payment through Inqud's API.
 ///
 /// # Example
 ///
@@ -61,6 +63,8 @@ pub struct Payment {
     pub status: PaymentStatus,
     /// When the payment was created.
     pub created_at: Option<Timestamp>,
+    /// When it last changed. Inferred from the other kinds; not in Inqud's published samples.
+    pub last_updated_at: Option<Timestamp>,
     /// `userId`, in the old form only.
     pub user_id: Option<String>,
     /// `timestamp`, in the old form only. What it is the time of is not public, so nothing is
@@ -77,10 +81,16 @@ struct Spelling {
 }
 
 impl Payment {
-    /// Whether it succeeded in whole: see [`PaymentStatus::is_paid`].
+    /// Whether money came to you: it succeeded in whole, and is no pay-out.
     #[must_use]
-    pub fn is_paid(&self) -> bool {
-        self.status.is_paid()
+    pub fn is_paid_in(&self) -> bool {
+        self.status.is_successful() && self.order_type != Some(OrderType::PayOut)
+    }
+
+    /// Whether it succeeded in whole, to you or from you: see [`PaymentStatus::is_successful`].
+    #[must_use]
+    pub fn is_successful(&self) -> bool {
+        self.status.is_successful()
     }
 
     /// Whether no further change is expected: see [`PaymentStatus::is_final`].
@@ -100,7 +110,7 @@ impl Notification for Payment {
     }
 
     fn last_update(&self) -> Option<Timestamp> {
-        None
+        self.last_updated_at
     }
 
     fn status_rank(&self) -> u8 {
@@ -132,9 +142,10 @@ open_enum! {
 }
 
 impl PaymentStatus {
-    /// Whether the payment succeeded in whole: only with [`Success`](Self::Success).
+    /// Whether the payment succeeded in whole: only with [`Success`](Self::Success). A pay-out that
+    /// succeeded has left you.
     #[must_use]
-    pub fn is_paid(&self) -> bool {
+    pub fn is_successful(&self) -> bool {
         matches!(self, Self::Success)
     }
 
@@ -193,6 +204,9 @@ struct Wire {
     status: StatusWord,
     #[serde(default, deserialize_with = "timestamp::lenient")]
     created_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_updated_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
     #[serde(default, deserialize_with = "timestamp::lenient")]
@@ -229,6 +243,7 @@ impl TryFrom<Wire> for Payment {
             h2h: wire.h2h,
             status: wire.status.as_str().into(),
             created_at: wire.created_at,
+            last_updated_at: wire.last_updated_at,
             user_id: wire.user_id,
             timestamp: wire.timestamp,
             spelling,
@@ -261,6 +276,7 @@ impl From<Payment> for Wire {
             h2h: payment.h2h,
             status,
             created_at: payment.created_at,
+            last_updated_at: payment.last_updated_at,
             user_id: payment.user_id,
             timestamp: payment.timestamp,
         }

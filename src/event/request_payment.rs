@@ -3,23 +3,23 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Amount, PaymentStatus};
+use super::{Amount, PaymentStatus, RawJson};
 
 /// The payment inside a Request: its raw JSON, and a view of what may be in it.
 ///
 /// That it is an object is confirmed, its keys are not public. So any JSON is accepted here, and
 /// the view is lenient: a key that is missing or of another type than expected is `None`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct RequestPayment {
-    json: Box<RawValue>,
+    json: RawJson,
 }
 
 impl RequestPayment {
     /// The JSON as it was sent.
     #[must_use]
     pub fn json(&self) -> &str {
-        self.json.get()
+        self.json.json()
     }
 
     /// What can be told of it. Parsed anew by each call.
@@ -38,13 +38,6 @@ impl RequestPayment {
             tx_hash: read(fields.tx_hash),
             created_at: read(fields.created_at),
         }
-    }
-}
-
-/// Compared as text.
-impl PartialEq for RequestPayment {
-    fn eq(&self, other: &Self) -> bool {
-        self.json() == other.json()
     }
 }
 

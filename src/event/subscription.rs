@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{DeliveryKey, Notification, timestamp};
+use super::{DeliveryKey, Notification, RawJson, json, timestamp};
 
 /// A subscription, as its web hook shows it.
 ///
@@ -12,10 +12,12 @@ use super::{DeliveryKey, Notification, timestamp};
 ///
 /// # Order
 ///
-/// No field is known to say when a subscription last changed, and an active one stays `ACTIVE` from
-/// renewal to renewal. So it is ordered by its status, then by its next write-off, then by its
-/// sub-status; and the [key](Notification::delivery_key) holds the three of them, or one renewal
-/// would be taken for a duplicate of another. All of this is inferred.
+/// No published sample says when a subscription last changed (`lastUpdatedAt` is read in case one
+/// does), and an active one stays `ACTIVE` from renewal to renewal. So it is ordered by its last
+/// update, its status, its next write-off, and its sub-status; and the
+/// [key](Notification::delivery_key) holds all of them, or one renewal would be taken for a duplicate
+/// of another. All of this is inferred. Without a last update, one that is active *again*, after it was
+/// cancelled, does not supersede.
 ///
 /// # Example
 ///
@@ -36,32 +38,49 @@ pub struct Subscription {
     /// `SUB-` and a UUID. Never missing (confirmed).
     pub id: String,
     /// `PLAN-` and a UUID.
+    #[serde(default, deserialize_with = "json::lenient")]
     pub plan_id: Option<String>,
     /// The plan's name.
+    #[serde(default, deserialize_with = "json::lenient")]
     pub plan_name: Option<String>,
     /// Where the subscription stands. Never missing (confirmed).
     pub status: SubscriptionStatus,
     /// More about its status.
     pub sub_status: Option<SubscriptionSubStatus>,
     /// Your own id of the order.
+    #[serde(default, deserialize_with = "json::lenient")]
     pub client_order_id: Option<String>,
     /// Inqud's documentation spells it so, its SDK with two f.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_write_of_at: Option<Timestamp>,
-    #[serde(default, deserialize_with = "timestamp::lenient")]
-    next_write_off_at: Option<Timestamp>,
+    next_write_of_at: Option<RawJson>,
+    next_write_off_at: Option<RawJson>,
     /// When the subscription was created.
     #[serde(default, deserialize_with = "timestamp::lenient")]
     pub created_at: Option<Timestamp>,
+    /// When it last changed. Inferred from the other kinds; not in Inqud's published samples.
+    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_updated_at: Option<Timestamp>,
 }
 
 impl Subscription {
     /// When the subscriber is charged next: `nextWriteOffAt`, or `nextWriteOfAt`, as Inqud's SDK and
-    /// Inqud's documentation spell it (both confirmed).
+    /// Inqud's documentation spell it (both confirmed). None too if it is no instant.
     #[must_use]
     pub fn next_write_off_at(&self) -> Option<Timestamp> {
-        self.next_write_off_at.or(self.next_write_of_at)
+        serde_json::from_str(self.next_write_off_json()?.json()).ok()
+    }
+
+    fn next_write_off_json(&self) -> Option<&RawJson> {
+        self.next_write_off_at.as_ref().or(self.next_write_of_at.as_ref())
+    }
+
+    /// The JSON of a next write-off that is no instant, such as a day, so that two still differ.
+    fn odd_write_off(&self) -> &str {
+        match (self.next_write_off_json(), self.next_write_off_at()) {
+            (Some(json), None) => json.json(),
+            _ => "",
+        }
     }
 
     /// Whether no further change is expected: see [`SubscriptionStatus::is_final`].
@@ -70,8 +89,8 @@ impl Subscription {
         self.status.is_final()
     }
 
-    fn sub_status_text(&self) -> &str {
-        self.sub_status.as_ref().map_or("", SubscriptionSubStatus::as_str)
+    fn sub_status_text(&self) -> Option<&str> {
+        self.sub_status.as_ref().map(SubscriptionSubStatus::as_str)
     }
 }
 
@@ -84,34 +103,40 @@ impl Notification for Subscription {
         self.status.as_str()
     }
 
-    /// None: not known of a subscription.
     fn last_update(&self) -> Option<Timestamp> {
-        None
+        self.last_updated_at
     }
 
     fn status_rank(&self) -> u8 {
         self.status.rank()
     }
 
-    /// With the sub-status after the status, and the next write-off for a last update.
+    /// With the next write-off and the sub-status after the status.
     fn delivery_key(&self) -> DeliveryKey {
-        let status = format!("{}.{}", self.status_text(), self.sub_status_text());
-        DeliveryKey::new(self.id.clone(), status, self.next_write_off_at())
+        let write_off = match self.next_write_off_at() {
+            Some(instant) => instant.to_string(),
+            None => self.odd_write_off().to_owned(),
+        };
+        // `Debug` parts the texts unambiguously, whatever they are.
+        let status = format!("{} {write_off} {:?}", self.status_text(), self.sub_status_text());
+        DeliveryKey::new(self.id.clone(), status, self.last_update())
     }
 
-    /// Later is a status further along, then a later next write-off, then a sub-status further along.
+    /// Later is a later last update, a status further along, a later next write-off, a sub-status
+    /// further along, in this order.
     fn supersedes(&self, other: &Self) -> bool {
-        fn age(it: &Subscription) -> (u8, Option<Timestamp>, u8, &str, &str) {
+        fn age(it: &Subscription) -> impl PartialOrd {
             let sub_rank = it.sub_status.as_ref().map_or(0, SubscriptionSubStatus::rank);
+            let write_off = (it.next_write_off_at(), it.odd_write_off());
             let texts = (it.status_text(), it.sub_status_text());
-            (it.status_rank(), it.next_write_off_at(), sub_rank, texts.0, texts.1)
+            (it.last_update(), it.status_rank(), write_off, sub_rank, texts)
         }
         self.id == other.id && age(self) > age(other)
     }
 }
 
 open_enum! {
-    /// The status of a subscription (confirmed).
+    /// The status of a subscription. The words are confirmed, what they mean is inferred.
     pub enum SubscriptionStatus {
         /// `INITIATED`: the user has subscribed, the first payment is not through yet.
         Initiated = "INITIATED",

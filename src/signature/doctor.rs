@@ -1,8 +1,8 @@
 //! Likely reasons why a digest is not right. For the log: nothing in here can accept a call.
 
-use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
+use std::{fmt, iter};
 
 use http::request::Parts;
 use http::{HeaderName, Version, header};
@@ -14,8 +14,8 @@ use super::{Algorithm, Digest, Secret};
 
 /// The likely reason why a digest was refused, for whoever reads the log.
 ///
-/// A guess, and never a verdict: the call stays refused, and the sender is not told. Those about the
-/// secret and the body are certain in one thing, that the digest would have been right so.
+/// A guess, and never a verdict: the call stays refused, and the sender is not told. Where it says
+/// that the digest is right for something, that was tried, and is so.
 ///
 /// `Display` says what is likely wrong and what to do; it quotes nothing of the call or the secret.
 ///
@@ -73,9 +73,12 @@ pub enum Diagnosis {
     /// The digest is right for the same JSON, written without white space and needless escapes:
     /// it was parsed and written again on the way.
     BodyRewritten,
-    /// The request neither says how long its body is nor that it comes in chunks. A layer outside
-    /// takes the length away when it decompresses, and the digest is over the bytes as sent.
+    /// None of the above, and the request neither says how long its body is nor that it comes in
+    /// chunks. A layer outside takes the length away when it decompresses, and the digest is over the
+    /// bytes as sent. A call that was made in process has no length either.
     BodyDecompressed,
+    /// None of the above: another secret altogether, or another body.
+    Unexplained,
 }
 
 impl fmt::Display for Diagnosis {
@@ -86,15 +89,15 @@ impl fmt::Display for Diagnosis {
                  someone else sent this"
             }
             Self::ApiSigning => {
-                "signed like a call to Inqud's API (`X-HMAC-SHA256-Signature`): a web hook carries \
-                 an HMAC-SHA1 in `X-Payload-Digest`"
+                "signed like a call to Inqud's API (`X-HMAC-SHA256-Signature`), and not like a web \
+                 hook"
             }
             Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha256) => {
                 "the digest is as long as one of SHA-256, with which calls to Inqud's API are \
-                 signed: a web hook's is an HMAC-SHA1"
+                 signed: Inqud's web hooks carry an HMAC-SHA1"
             }
             Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha512) => {
-                "the digest is as long as one of SHA-512: a web hook's is an HMAC-SHA1"
+                "the digest is as long as one of SHA-512: Inqud's web hooks carry an HMAC-SHA1"
             }
             Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha1) => {
                 "the digest is as long as one of SHA-1, and the verifier expects another algorithm"
@@ -143,18 +146,22 @@ impl fmt::Display for Diagnosis {
                  and writes it again"
             }
             Self::BodyDecompressed => {
-                "the body's length was taken away, perhaps by a layer outside that decompresses: \
-                 the digest is over the bytes as they were sent"
+                "none of the usual mistakes, and the body comes without its length: was it \
+                 decompressed by a layer outside? Else the secret is another one"
+            }
+            Self::Unexplained => {
+                "none of the usual mistakes: is it the secret of this very web hook?"
             }
         })
     }
 }
 
-/// How long the doctor rests after a look. A look costs some ten HMACs of the body.
+/// How long the doctor rests after a look. A look costs up to 15 HMACs of the body for each secret.
 const REST: Duration = Duration::from_secs(10);
 
-/// Larger bodies are not looked at, so that a look is always over soon.
-const LARGEST_BODY: usize = 256 * 1024;
+/// Larger bodies are not looked at, and no more secrets than that, so that a look is always over soon.
+const LARGEST_BODY: usize = 64 * 1024;
+const MOST_SECRETS: usize = 4;
 
 /// What one secret is looked at with.
 pub(super) struct Doctor {
@@ -182,7 +189,7 @@ impl Doctor {
     }
 }
 
-/// Why `digest` is not that of `body`, if it can be told, and if there was no look lately.
+/// Why `digest` is not that of `body`; `None` if there was a look lately.
 #[cold]
 pub(super) fn of_mismatch(secrets: &[Secret], digest: &Digest, body: &[u8]) -> Option<Diagnosis> {
     if body.is_empty() {
@@ -191,19 +198,31 @@ pub(super) fn of_mismatch(secrets: &[Secret], digest: &Digest, body: &[u8]) -> O
     if body.len() > LARGEST_BODY || !secrets.first()?.doctor().may_look() {
         return None;
     }
-    let mut mistakes = secrets.iter().flat_map(|secret| &secret.doctor().mistakes);
-    let mistaken_key = mistakes.find(|(_, mac)| is_right(mac.clone(), digest, &[body]));
-    mistaken_key.map(|(why, _)| *why).or_else(|| {
-        changed_body(body, |parts| {
-            let mut macs = secrets.iter().map(|secret| secret.mac(digest.algorithm()));
-            macs.any(|mac| is_right(mac, digest, parts))
+    let secrets = secrets.get(..MOST_SECRETS).unwrap_or(secrets);
+    mistaken_key(secrets, digest, body)
+        .or_else(|| {
+            changed_body(body, |feed| {
+                let mut macs = secrets.iter().map(|secret| secret.mac(digest.algorithm()));
+                macs.any(|mut mac| {
+                    feed(&mut mac);
+                    mac.verify(digest)
+                })
+            })
         })
-    })
+        .or(Some(Diagnosis::Unexplained))
 }
 
-fn is_right(mut mac: Mac, digest: &Digest, parts: &[&[u8]]) -> bool {
-    parts.iter().for_each(|part| mac.update(part));
-    mac.verify(digest)
+fn mistaken_key(secrets: &[Secret], digest: &Digest, body: &[u8]) -> Option<Diagnosis> {
+    if digest.algorithm() != Algorithm::HmacSha1 {
+        return None;
+    }
+    let mut mistakes = secrets.iter().flat_map(|secret| &secret.doctor().mistakes);
+    let right = mistakes.find(|(_, mac)| {
+        let mut mac = mac.clone();
+        mac.update(body);
+        mac.verify(digest)
+    });
+    right.map(|(why, _)| *why)
 }
 
 /// Why the text of a digest is not one of `expected`, if it can be told.
@@ -218,7 +237,12 @@ pub(super) fn of_text(expected: Algorithm, text: &[u8]) -> Option<Diagnosis> {
     {
         Some(algorithm) if algorithm == expected => Some(Diagnosis::DigestHasMoreThanDigits),
         Some(algorithm) => Some(Diagnosis::DigestOfAnotherAlgorithm(algorithm)),
-        None => with_len(from_base64(text)?.len()).map(|_| Diagnosis::DigestIsBase64),
+        None => {
+            let digits = text.iter().take_while(|byte| **byte != b'=').count();
+            let is_long_enough =
+                Algorithm::ALL.iter().any(|it| base64_len(it.digest_len()) == digits);
+            (is_long_enough && from_base64(text).is_some()).then_some(Diagnosis::DigestIsBase64)
+        }
     }
 }
 
@@ -233,9 +257,9 @@ pub(super) fn of_missing(head: &Parts) -> Diagnosis {
     }
 }
 
-/// Whether a layer outside has decompressed the body, for which there is no proof.
+/// Whether a body comes without its length, as after a layer that decompresses.
 #[cold]
-pub(super) fn is_decompressed(head: &Parts) -> bool {
+pub(super) fn is_without_length(head: &Parts) -> bool {
     // Over HTTP/2 a body needs neither header.
     head.version <= Version::HTTP_11
         && !head.headers.contains_key(header::CONTENT_LENGTH)
@@ -268,59 +292,76 @@ fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, Key)> {
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What something on the way did to the body, if it can be undone. `is_right` takes a body in parts.
-fn changed_body(body: &[u8], is_right: impl Fn(&[&[u8]]) -> bool) -> Option<Diagnosis> {
-    if is_right(&[body, b"\n"]) || is_right(&[body, b"\r\n"]) {
+/// What something on the way did to the body, if it can be undone. `is_right` is given what feeds a
+/// body to an HMAC.
+fn changed_body(body: &[u8], is_right: impl Fn(&dyn Fn(&mut Mac)) -> bool) -> Option<Diagnosis> {
+    let is_right_in_parts =
+        |parts: &[&[u8]]| is_right(&|mac| parts.iter().for_each(|part| mac.update(part)));
+    if is_right_in_parts(&[body, b"\n"]) || is_right_in_parts(&[body, b"\r\n"]) {
         return Some(Diagnosis::BodyLacksNewline);
     }
-    if body.strip_prefix(BYTE_ORDER_MARK).is_some_and(|body| is_right(&[body])) {
+    if body.strip_prefix(BYTE_ORDER_MARK).is_some_and(|body| is_right_in_parts(&[body])) {
         return Some(Diagnosis::BodyHasByteOrderMark);
     }
     let without_newline = body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n"));
-    if without_newline.is_some_and(|body| is_right(&[body])) {
+    if without_newline.is_some_and(|body| is_right_in_parts(&[body])) {
         return Some(Diagnosis::BodyHasNewline);
     }
-    let mut compacted = [Escapes::Keep, Escapes::Undo].into_iter().map(|it| compact(body, it));
-    compacted.any(|body| is_right(&[&body])).then_some(Diagnosis::BodyRewritten)
+    let is_rewritten = [Escapes::Keep, Escapes::Undo]
+        .into_iter()
+        .any(|escapes| is_right(&|mac| compact(body, escapes, |part| mac.update(part))));
+    is_rewritten.then_some(Diagnosis::BodyRewritten)
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Escapes {
     Keep,
-    /// `\/`, and `\u` for what is not ASCII.
+    /// All that JSON does not need.
     Undo,
 }
 
-/// JSON without the white space between its tokens. Works on the text alone, so that no number and
-/// no order of keys changes; anything but JSON gives anything.
-fn compact(json: &[u8], escapes: Escapes) -> Vec<u8> {
-    let mut out = Vec::with_capacity(json.len());
+/// Writes JSON without the white space between its tokens, in parts. Works on the text alone, so that
+/// no number and no order of keys changes; of what is not JSON it writes anything.
+fn compact(json: &[u8], escapes: Escapes, mut write: impl FnMut(&[u8])) {
     let mut rest = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     let mut in_text = false;
-    while let Some((&first, after)) = rest.split_first() {
+    loop {
+        let is_kept = |byte: &u8| match byte {
+            b'"' | b'\\' => false,
+            b' ' | b'\t' | b'\r' | b'\n' => in_text,
+            _ => true,
+        };
+        let kept = rest.iter().take_while(|byte| is_kept(byte)).count();
+        let (kept, from) = rest.split_at(kept);
+        write(kept);
+        let Some((&first, after)) = from.split_first() else { return };
         rest = after;
         match first {
-            b'"' => in_text = !in_text,
-            b'\\' if in_text => {
+            b'"' => {
+                in_text = !in_text;
+                write(b"\"");
+            }
+            b'\\' => {
                 let undone = if escapes == Escapes::Undo { unescape(after) } else { None };
                 if let Some((character, after)) = undone {
-                    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                    if let '"' | '\\' = character {
+                        write(b"\\");
+                    }
+                    write(character.encode_utf8(&mut [0; 4]).as_bytes());
                     rest = after;
-                } else if let Some((second, after)) = after.split_first() {
-                    out.extend_from_slice(&[first, *second]);
+                } else {
+                    let (escaped, after) = after.split_at(after.len().min(1));
+                    write(b"\\");
+                    write(escaped);
                     rest = after;
                 }
-                continue;
             }
-            b' ' | b'\t' | b'\r' | b'\n' if !in_text => continue,
             _ => {}
         }
-        out.push(first);
     }
-    out
 }
 
-/// What comes after a backslash, if the escape was not needed.
+/// What comes after a backslash, if there is a shorter way to write it.
 fn unescape(text: &[u8]) -> Option<(char, &[u8])> {
     fn unit(text: &[u8]) -> Option<(u16, &[u8])> {
         let (digits, after) = text.strip_prefix(b"u")?.split_at_checked(4)?;
@@ -332,11 +373,11 @@ fn unescape(text: &[u8]) -> Option<(char, &[u8])> {
     }
     let (first, after) = unit(text)?;
     let second = after.strip_prefix(b"\\").and_then(unit);
-    let units = std::iter::once(first).chain(second.map(|(unit, _)| unit));
+    let units = iter::once(first).chain(second.map(|(unit, _)| unit));
     let character = char::decode_utf16(units).next()?.ok()?;
     let is_pair = character.len_utf16() == 2;
     let after = second.filter(|_| is_pair).map_or(after, |(_, after)| after);
-    (!character.is_ascii()).then_some((character, after))
+    (!character.is_ascii_control()).then_some((character, after))
 }
 
 fn to_hex(bytes: &[u8]) -> Key {
@@ -374,27 +415,39 @@ fn to_base64(bytes: &[u8]) -> Key {
     text
 }
 
+/// Without padding.
+fn base64_len(bytes: usize) -> usize {
+    bytes.saturating_mul(4).div_ceil(3)
+}
+
 /// Both alphabets, with and without padding.
 fn from_base64(text: &[u8]) -> Option<Key> {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').take(2).count();
     let text = text.get(..text.len().saturating_sub(padding))?;
     let mut key = Zeroizing::new(Vec::with_capacity(text.len()));
     for chunk in text.chunks(4) {
-        let mut group = 0_u32;
-        for place in 0..4 {
-            let worth = match chunk.get(place) {
-                None => 0,
-                Some(b'-') => 62,
-                Some(b'_') => 63,
-                Some(digit) => BASE64.iter().position(|it| it == digit)?,
-            };
-            group = (group << 6) | u32::try_from(worth).ok()?;
-        }
+        let digits = chunk.iter().copied().chain(iter::repeat(b'A')).take(4);
+        let group = digits.map(sixth).try_fold(0_u32, |group, it| Some((group << 6) | it?))?;
         let [_, bytes @ ..] = group.to_be_bytes();
         key.extend(bytes.iter().take(chunk.len().saturating_sub(1)));
     }
     // One digit alone stands for no byte.
     (text.len() % 4 != 1).then_some(key)
+}
+
+/// What a digit of base64 is worth.
+fn sixth(digit: u8) -> Option<u32> {
+    let from = |first: u8, worth: u32| {
+        Some(u32::from(digit).saturating_sub(u32::from(first)).saturating_add(worth))
+    };
+    match digit {
+        b'A'..=b'Z' => from(b'A', 0),
+        b'a'..=b'z' => from(b'a', 26),
+        b'0'..=b'9' => from(b'0', 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
 }
 
 fn digits(worths: impl Iterator<Item = u8>, alphabet: &[u8], capacity: usize) -> Key {

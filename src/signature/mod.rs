@@ -67,7 +67,7 @@ pub struct Verifier {
     secrets: Secrets,
     algorithm: Algorithm,
     header: HeaderName,
-    explains: bool,
+    diagnoses: bool,
 }
 
 impl Verifier {
@@ -78,7 +78,7 @@ impl Verifier {
             secrets: secrets.into(),
             algorithm: Algorithm::default(),
             header: contract::DIGEST_HEADER,
-            explains: true,
+            diagnoses: true,
         }
     }
 
@@ -97,13 +97,15 @@ impl Verifier {
         self
     }
 
-    /// Whether to look for the likely reason of a mismatch, [`Rejection::diagnosis`]. On unless set.
+    /// Whether to look for the likely reason of a wrong digest, [`Rejection::diagnosis`]. True unless
+    /// set.
     ///
-    /// A look costs about ten more HMACs of the body, so there is one in 10 s at most, and none for
-    /// a body of more than 256 KiB. Mismatches in between have no diagnosis.
+    /// A look at a mismatch costs up to 15 HMACs of the body for each secret. So there is one in 10 s
+    /// at most, at the first four secrets, and none at a body of more than 64 KiB. Mismatches in
+    /// between have no diagnosis.
     #[must_use]
     pub fn diagnose(mut self, diagnose: bool) -> Self {
-        self.explains = diagnose;
+        self.diagnoses = diagnose;
         self
     }
 
@@ -123,7 +125,8 @@ impl Verifier {
     ) -> Result<Verified, Rejection> {
         let text = digest.as_ref().as_bytes();
         let digest = self.read_digest(text).map_err(|kind| {
-            Rejection::new(kind).diagnosed(doctor::of_text(self.algorithm, text))
+            let diagnosis = || doctor::of_text(self.algorithm, text);
+            Rejection::new(kind).diagnosed(self.diagnoses.then(diagnosis).flatten())
         })?;
         self.claim(digest).verify(body.into())
     }
@@ -131,18 +134,22 @@ impl Verifier {
     /// What the head of a refused request says about the reason, unless that is known already.
     #[cold]
     pub(crate) fn explain(&self, rejection: Rejection, head: &Parts) -> Rejection {
+        if !self.diagnoses {
+            return rejection;
+        }
         let diagnosis = match rejection.kind() {
             RejectionKind::DigestMissing => Some(doctor::of_missing(head)),
             RejectionKind::DigestMalformed => {
                 let text = head.headers.get(&self.header);
                 text.and_then(|text| doctor::of_text(self.algorithm, text.as_bytes()))
             }
-            RejectionKind::DigestMismatch => {
-                doctor::is_decompressed(head).then_some(Diagnosis::BodyDecompressed)
-            }
-            _ => None,
+            _ => match rejection.diagnosis() {
+                Some(Diagnosis::Unexplained) if doctor::is_without_length(head) => {
+                    Some(Diagnosis::BodyDecompressed)
+                }
+                known => known,
+            },
         };
-        let diagnosis = rejection.diagnosis().or(diagnosis);
         rejection.diagnosed(diagnosis)
     }
 
@@ -156,7 +163,7 @@ impl Verifier {
 
     pub(crate) fn claim(&self, digest: Digest) -> Claim {
         let secrets = self.secrets.snapshot();
-        Claim { digest, secrets, mac: None, is_explained: self.explains }
+        Claim { digest, secrets, mac: None, diagnoses: self.diagnoses }
     }
 }
 
@@ -168,8 +175,7 @@ pub(crate) struct Claim {
     /// Of the first secret, fed while the body arrives. A body in one piece needs none; this way the
     /// claim stays small.
     mac: Option<Box<Mac>>,
-    /// Whether a mismatch is.
-    is_explained: bool,
+    diagnoses: bool,
 }
 
 impl Claim {
@@ -181,7 +187,7 @@ impl Claim {
 
     /// `body` must be all that [`update`](Self::update) was given, if it was given anything.
     pub(crate) fn verify(self, body: Bytes) -> Result<Verified, Rejection> {
-        let Self { digest, secrets, mut mac, is_explained } = self;
+        let Self { digest, secrets, mut mac, diagnoses } = self;
         let matching = secrets.iter().find(|secret| {
             // Fed already, if it is that of the first secret.
             let mac = mac.take().map_or_else(
@@ -198,8 +204,8 @@ impl Claim {
             Some(secret) => Ok(Verified { body, digest, secret_label: secret.name().cloned() }),
             None => {
                 let rejection = Rejection::new(RejectionKind::DigestMismatch);
-                let explain = || doctor::of_mismatch(&secrets, &digest, &body);
-                Err(rejection.diagnosed(is_explained.then(explain).flatten()))
+                let diagnosis = || doctor::of_mismatch(&secrets, &digest, &body);
+                Err(rejection.diagnosed(diagnoses.then(diagnosis).flatten()))
             }
         }
     }

@@ -1,15 +1,18 @@
 //! The span of a call, and its events (feature `tracing`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tracing::field::Empty;
+use tracing::field::{Empty, debug};
 
-use super::End;
+use super::call::End;
 use crate::rejection::Rejection;
 
 const TARGET: &str = "tower_inqud";
 
+/// Events happen in the span and not as its children: where the span is not wanted, they still belong
+/// to whatever span is around the layer.
 pub(super) struct Span(tracing::Span);
 
 impl Span {
@@ -33,59 +36,76 @@ impl Span {
         self.0.record("body_bytes", bytes);
     }
 
+    pub(super) fn verified(&self, secret: Option<&Arc<str>>) {
+        if let Some(secret) = secret {
+            self.0.record("secret", &**secret);
+        }
+    }
+
     pub(super) fn refused(&self, rejection: &Rejection) {
-        tracing::warn!(
-            target: TARGET,
-            parent: &self.0,
-            reason = rejection.kind().name(),
-            field = rejection.field_path(),
-            diagnosis = rejection.diagnosis().map(tracing::field::display),
-            "refused a web hook: {rejection}",
-        );
+        let reason = rejection.kind().name();
+        let field = rejection.field_path();
+        self.within(|| match rejection.diagnosis() {
+            None => {
+                tracing::warn!(target: TARGET, reason, field, "refused a web hook: {rejection}")
+            }
+            Some(diagnosis) => tracing::warn!(
+                target: TARGET,
+                reason,
+                diagnosis = debug(diagnosis),
+                "refused a web hook: {rejection}; {diagnosis}",
+            ),
+        });
     }
 
     pub(super) fn acknowledged(&self, status: StatusCode) {
         let status = status.as_u16();
-        tracing::debug!(target: TARGET, parent: &self.0, status, "a success became 200");
+        self.within(|| tracing::debug!(target: TARGET, status, "a success became 200"));
     }
 
     pub(super) fn discarded(&self, reason: &str) {
-        tracing::info!(target: TARGET, parent: &self.0, reason, "discarded a web hook");
+        self.within(|| tracing::info!(target: TARGET, reason, "discarded a web hook"));
     }
 
     pub(super) fn failed(&self, status: StatusCode) {
         let status = status.as_u16();
-        tracing::info!(target: TARGET, parent: &self.0, status, "not done; Inqud will send it again");
-    }
-
-    pub(super) fn late(&self, elapsed: Duration) {
-        tracing::warn!(
-            target: TARGET,
-            parent: &self.0,
-            ?elapsed,
-            "answered too late: Inqud has given up; expect a duplicate",
+        self.within(
+            || tracing::info!(target: TARGET, status, "not done; Inqud will send it again"),
         );
     }
 
-    pub(super) fn dropped(&self, is_verified: bool) {
-        if is_verified {
+    pub(super) fn late(&self, elapsed: Duration) {
+        let elapsed = debug(elapsed);
+        self.within(|| {
             tracing::warn!(
                 target: TARGET,
-                parent: &self.0,
-                "the handler was dropped before it answered; expect a duplicate",
+                elapsed,
+                "answered too late: Inqud has given up; expect a duplicate",
             );
-        } else {
-            tracing::debug!(target: TARGET, parent: &self.0, "the sender left");
-        }
+        });
     }
 
-    pub(super) fn ended(&self, end: &End<'_>) {
+    pub(super) fn dropped(&self) {
+        let message = "the handler was dropped before it answered; expect a duplicate";
+        self.within(|| tracing::warn!(target: TARGET, "{message}"));
+    }
+
+    pub(super) fn left(&self) {
+        self.within(|| tracing::debug!(target: TARGET, "the sender left"));
+    }
+
+    pub(super) fn broke(&self) {
+        self.within(|| tracing::warn!(target: TARGET, "the inner service had an error"));
+    }
+
+    pub(super) fn panicked(&self) {
+        self.within(|| tracing::error!(target: TARGET, "a call has panicked"));
+    }
+
+    pub(super) fn ended(&self, end: &End) {
         self.0.record("outcome", end.outcome);
         if !end.reason.is_empty() {
             self.0.record("reason", &*end.reason);
-        }
-        if let Some(secret) = end.secret {
-            self.0.record("secret", &**secret);
         }
         let elapsed = u64::try_from(end.elapsed.as_micros()).unwrap_or(u64::MAX);
         self.0.record("elapsed_us", elapsed);

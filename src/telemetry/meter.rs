@@ -1,8 +1,10 @@
 //! Counters and histograms (feature `metrics`).
 
+use std::sync::Arc;
+
 use metrics::{SharedString, Unit};
 
-use super::End;
+use super::call::End;
 
 const TOTAL: &str = "inqud_webhook_total";
 const DURATION: &str = "inqud_webhook_duration_seconds";
@@ -20,8 +22,8 @@ pub(super) fn received(bytes: usize) {
     metrics::histogram!(BODY).record(u32::try_from(bytes).unwrap_or(u32::MAX));
 }
 
-pub(super) fn ended(end: &End<'_>) {
-    let secret = end.secret.map_or(SharedString::const_str(""), |it| it.clone().into());
+pub(super) fn ended(end: &End, secret: Option<&Arc<str>>) {
+    let secret = secret.map_or(SharedString::const_str(""), |it| it.clone().into());
     let reason = SharedString::from(end.reason.clone());
     metrics::counter!(TOTAL, "outcome" => end.outcome, "reason" => reason, "secret" => secret)
         .increment(1);

@@ -2,11 +2,20 @@
 //! and histograms (feature `metrics`). Without both features a [`Call`] is nothing at all.
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
-mod off;
+#[path = "no_call.rs"]
+mod call;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
-mod on;
+mod call;
+#[cfg(feature = "tracing")]
+mod log;
+#[cfg(all(feature = "metrics", not(feature = "tracing")))]
+#[path = "no_log.rs"]
+mod log;
+#[cfg(feature = "metrics")]
+mod meter;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_meter.rs"]
+mod meter;
 
-#[cfg(not(any(feature = "metrics", feature = "tracing")))]
-pub(crate) use self::off::{Call, describe};
-#[cfg(any(feature = "metrics", feature = "tracing"))]
-pub(crate) use self::on::{Call, describe};
+pub(crate) use self::call::Call;
+pub(crate) use self::meter::describe;

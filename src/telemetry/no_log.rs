@@ -1,10 +1,11 @@
 //! Feature `tracing` off.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 
-use super::End;
+use super::call::End;
 use crate::rejection::Rejection;
 
 pub(super) struct Span;
@@ -20,6 +21,8 @@ impl Span {
 
     pub(super) fn received(&self, _: usize) {}
 
+    pub(super) fn verified(&self, _: Option<&Arc<str>>) {}
+
     pub(super) fn refused(&self, _: &Rejection) {}
 
     pub(super) fn acknowledged(&self, _: StatusCode) {}
@@ -30,7 +33,13 @@ impl Span {
 
     pub(super) fn late(&self, _: Duration) {}
 
-    pub(super) fn dropped(&self, _: bool) {}
+    pub(super) fn dropped(&self) {}
 
-    pub(super) fn ended(&self, _: &End<'_>) {}
+    pub(super) fn left(&self) {}
+
+    pub(super) fn broke(&self) {}
+
+    pub(super) fn panicked(&self) {}
+
+    pub(super) fn ended(&self, _: &End) {}
 }

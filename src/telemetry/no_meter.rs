@@ -1,9 +1,9 @@
 //! Feature `metrics` off.
 
-use super::End;
-
 pub(crate) fn describe() {}
 
+#[cfg(feature = "tracing")]
 pub(super) fn received(_: usize) {}
 
-pub(super) fn ended(_: &End<'_>) {}
+#[cfg(feature = "tracing")]
+pub(super) fn ended(_: &super::call::End, _: Option<&std::sync::Arc<str>>) {}

@@ -1,12 +1,11 @@
 //! Both features off: the same names, and no work.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{Response, StatusCode};
 
 use crate::rejection::Rejection;
-
-pub(crate) fn describe() {}
 
 pub(crate) struct Call;
 
@@ -15,13 +14,21 @@ impl Call {
         Self
     }
 
-    pub(crate) fn within<R>(&self, work: impl FnOnce() -> R) -> R {
+    pub(crate) fn within<R>(&mut self, work: impl FnOnce() -> R) -> R {
         work()
     }
+
+    pub(crate) fn poll<R>(&mut self, work: impl FnOnce() -> Poll<R>) -> Poll<R> {
+        work()
+    }
+
+    pub(crate) fn rest(&mut self) {}
 
     pub(crate) fn received(&mut self, _: usize) {}
 
     pub(crate) fn verified(&mut self, _: Option<&Arc<str>>) {}
+
+    pub(crate) fn handed_on(&mut self) {}
 
     pub(crate) fn refused(&mut self, _: &Rejection) {}
 

@@ -2,67 +2,69 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 
+use super::{log, meter};
 use crate::ack::Ack;
 use crate::contract;
 use crate::rejection::Rejection;
 
-#[cfg(feature = "tracing")]
-#[path = "log.rs"]
-mod log;
-#[cfg(not(feature = "tracing"))]
-#[path = "no_log.rs"]
-mod log;
-#[cfg(feature = "metrics")]
-#[path = "meter.rs"]
-mod meter;
-#[cfg(not(feature = "metrics"))]
-#[path = "no_meter.rs"]
-mod meter;
-
-pub(crate) use self::meter::describe;
-
-/// A call that has begun. Says that it was dropped if it is, before it was answered.
+/// A call that has begun. Says so if it is dropped before it ended.
 pub(crate) struct Call {
     began: Instant,
     span: log::Span,
     secret: Option<Arc<str>>,
     progress: Progress,
+    /// Between polls nothing works: a call that is dropped at work has panicked.
+    at_work: bool,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Progress {
     Begun,
-    Verified,
+    HandedOn,
     Ended,
 }
 
 /// How a call ended: the words that logs and metrics share.
-struct End<'a> {
-    outcome: &'static str,
-    /// The kind of a refusal, or the status that stopped an accepted call from being done.
-    reason: Cow<'static, str>,
-    secret: Option<&'a Arc<str>>,
-    elapsed: Duration,
+pub(super) struct End {
+    pub(super) outcome: &'static str,
+    /// Why not better, if there is a word for it.
+    pub(super) reason: Cow<'static, str>,
+    pub(super) elapsed: Duration,
 }
 
 impl Call {
+    /// At work, until it is told to [`rest`](Self::rest).
     pub(crate) fn begin() -> Self {
         Self {
             began: Instant::now(),
             span: log::Span::new(),
             secret: None,
             progress: Progress::Begun,
+            at_work: true,
         }
     }
 
     /// Does `work` in the span.
-    pub(crate) fn within<R>(&self, work: impl FnOnce() -> R) -> R {
+    pub(crate) fn within<R>(&mut self, work: impl FnOnce() -> R) -> R {
         self.span.within(work)
+    }
+
+    /// Polls in the span. What is ready leaves the call at work.
+    pub(crate) fn poll<R>(&mut self, work: impl FnOnce() -> Poll<R>) -> Poll<R> {
+        self.at_work = true;
+        let polled = self.span.within(work);
+        self.at_work = polled.is_ready();
+        polled
+    }
+
+    pub(crate) fn rest(&mut self) {
+        self.at_work = false;
     }
 
     pub(crate) fn received(&mut self, bytes: usize) {
@@ -72,7 +74,11 @@ impl Call {
 
     pub(crate) fn verified(&mut self, secret: Option<&Arc<str>>) {
         self.secret = secret.cloned();
-        self.progress = Progress::Verified;
+        self.span.verified(secret);
+    }
+
+    pub(crate) fn handed_on(&mut self) {
+        self.progress = Progress::HandedOn;
     }
 
     pub(crate) fn refused(&mut self, rejection: &Rejection) {
@@ -88,37 +94,48 @@ impl Call {
         if let Some(Ack::Discard(reason)) = response.extensions().get() {
             self.span.discarded(reason);
         }
-        if response.status() == contract::ACKNOWLEDGED {
-            self.end("accepted", Cow::Borrowed(""));
-        } else {
+        if response.status() != contract::ACKNOWLEDGED {
             self.span.failed(response.status());
             self.end("failed", response.status().as_str().to_owned().into());
+        } else if self.began.elapsed() > contract::PATIENCE {
+            self.span.late(self.began.elapsed());
+            self.end("accepted", "late".into());
+        } else {
+            self.end("accepted", "".into());
         }
     }
 
     /// The inner service had an error instead of an answer.
     pub(crate) fn broke(&mut self) {
-        self.end("error", Cow::Borrowed(""));
+        self.span.broke();
+        self.end("error", "".into());
     }
 
     fn end(&mut self, outcome: &'static str, reason: Cow<'static, str>) {
-        let progress = std::mem::replace(&mut self.progress, Progress::Ended);
+        self.progress = Progress::Ended;
         let elapsed = self.began.elapsed();
-        let end = End { outcome, reason, secret: self.secret.as_ref(), elapsed };
+        let end = End { outcome, reason, elapsed };
         self.span.ended(&end);
-        meter::ended(&end);
-        if progress == Progress::Verified && elapsed > contract::PATIENCE {
-            self.span.late(elapsed);
-        }
+        meter::ended(&end, self.secret.as_ref());
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.progress == Progress::Ended {
-            return;
+        match (self.progress, self.at_work) {
+            (Progress::Ended, _) => {}
+            (_, true) => {
+                self.span.panicked();
+                self.end("panicked", "".into());
+            }
+            (Progress::HandedOn, false) => {
+                self.span.dropped();
+                self.end("dropped", "".into());
+            }
+            (Progress::Begun, false) => {
+                self.span.left();
+                self.end("left", "".into());
+            }
         }
-        self.span.dropped(self.progress == Progress::Verified);
-        self.end("dropped", Cow::Borrowed(""));
     }
 }

@@ -1,0 +1,37 @@
+//! From one connection to many: what a second holds, how long the slowest wait, and what a
+//! connection costs.
+
+use std::io;
+
+use crate::contender::{FLOOR, HAND, LAYER, find};
+use crate::effort::Effort;
+use crate::load::{self, Outcome};
+use crate::process::Server;
+use crate::rounds::Rounds;
+use crate::sample::{Call, LIMIT, USUAL};
+
+pub const NAMES: [&str; 3] = [FLOOR, HAND, LAYER];
+
+pub struct Connections {
+    pub counts: &'static [usize],
+    rounds: Rounds<Outcome>,
+}
+
+impl Connections {
+    pub fn measure(effort: &Effort) -> io::Result<Self> {
+        let counts = effort.connections;
+        let rounds = Rounds::run(effort.rounds.div_ceil(3), counts.len() * NAMES.len(), |at| {
+            let (count, name) = (counts[at / NAMES.len()], NAMES[at % NAMES.len()]);
+            let calls = [Call::good(find(name).scheme, USUAL)];
+            // A new one each time: memory that is given back is not given back to the system.
+            let server = Server::of(name, LIMIT)?;
+            load::run(&server, 1, &calls, effort)?;
+            load::run(&server, count, &calls, effort)
+        })?;
+        Ok(Self { counts, rounds })
+    }
+
+    pub fn median(&self, count: usize, name: usize, figure: impl Fn(&Outcome) -> f64) -> f64 {
+        self.rounds.median(|row| figure(&row[count * NAMES.len() + name]))
+    }
+}

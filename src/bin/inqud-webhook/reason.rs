@@ -1,0 +1,34 @@
+//! Why something was refused, in words and as JSON.
+
+use std::error::Error;
+
+use serde_json::{Map, Value};
+use tower_inqud::Rejection;
+
+use crate::pretty::printable;
+
+/// For people: what is known of the refusal, a line each.
+pub(crate) fn lines(rejection: &Rejection) -> Vec<String> {
+    let mut lines = vec![rejection.to_string()];
+    if let Some(path) = rejection.field_path() {
+        lines.push(format!("at {}", printable(path)));
+    }
+    if let Some(source) = rejection.source() {
+        lines.push(printable(&source.to_string()));
+    }
+    lines.extend(rejection.diagnosis().map(|diagnosis| diagnosis.to_string()));
+    lines
+}
+
+/// The same for programs.
+pub(crate) fn json(rejection: &Rejection) -> Value {
+    let mut json = Map::new();
+    json.insert("kind".into(), format!("{:?}", rejection.kind()).into());
+    json.insert("text".into(), rejection.to_string().into());
+    json.insert("field".into(), rejection.field_path().into());
+    json.insert("source".into(), rejection.source().map(ToString::to_string).into());
+    let diagnosis = rejection.diagnosis();
+    json.insert("diagnosis".into(), diagnosis.map(|it| format!("{it:?}")).into());
+    json.insert("explanation".into(), diagnosis.map(|it| it.to_string()).into());
+    json.into()
+}

@@ -1,0 +1,257 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use http::Uri;
+use http::uri::Scheme;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tower_inqud::sender::{Answer, Delivery, Flaw, Life, Report, Sender, Story};
+use tower_inqud::{Amount, contract};
+
+use crate::Outcome;
+use crate::out::{BAD, FAINT, GOOD, Out, STRONG, styled};
+use crate::pretty::printable;
+use crate::secret::SecretArgs;
+
+type BoxError = Box<dyn std::error::Error + std::marker::Send + Sync>;
+
+/// How many failures are told one by one.
+const TOLD: usize = 10;
+
+/// Sends web hooks to a handler, signed as Inqud signs them.
+///
+/// It ends well if each was acknowledged with 200; with --forge, if none was.
+#[derive(Args)]
+pub(crate) struct Send {
+    /// Where to, with http or https, such as http://127.0.0.1:3000/webhooks/inqud/request.
+    url: Uri,
+    /// What happens: the statuses that one object goes through.
+    #[arg(long, value_name = "STORY", default_value = "success", value_parser = story())]
+    life: Story,
+    /// Sends this status instead of those of the life, any word; give it again for more.
+    #[arg(long, value_name = "WORD")]
+    status: Vec<String>,
+    /// Your own id of the order, `clientOrderId`. The other ids are made from it.
+    #[arg(long, value_name = "ID", default_value = "order-1")]
+    order: String,
+    /// The amount to be paid, in USDT.
+    #[arg(long, default_value = "100")]
+    amount: Amount,
+    /// How often each is sent, 100000 times at most.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    times: u32,
+    /// Sends them in an order of chance.
+    #[arg(long)]
+    shuffle: bool,
+    /// The seed of that order, to have it again.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Sends digests that the secret does not make.
+    #[arg(long)]
+    forge: bool,
+    /// How many are sent in a second at most. One after another, as fast as it goes, if not given.
+    #[arg(long, value_name = "N")]
+    rate: Option<NonZeroU32>,
+    /// Sends again what was not answered 200 in 10 s, by Inqud's rules: up to ten times, in almost two
+    /// days. With `--retry=1,2,5`, after so many seconds instead.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..,
+        require_equals = true,
+        value_delimiter = ','
+    )]
+    retry: Option<Vec<u32>>,
+    #[command(flatten)]
+    secret: SecretArgs,
+}
+
+/// One of the names, so that help and completions list them.
+fn story() -> impl TypedValueParser<Value = Story> {
+    PossibleValuesParser::new(Story::ALL.iter().map(|story| story.name())).try_map(|name| {
+        Story::ALL.iter().copied().find(|story| story.name() == name).ok_or("no such story")
+    })
+}
+
+impl Send {
+    pub(crate) async fn run(&self, out: &Out) -> Outcome {
+        let is_https = self.is_https()?;
+        let messages = self.life().into_iter().collect::<Vec<_>>();
+        let times = u64::from(self.times);
+        let bar = progress(times.saturating_mul(u64::try_from(messages.len())?))?;
+        let sender = self.sender(&bar)?;
+        let client = Client::builder(TokioExecutor::new());
+        let report = if is_https {
+            // The certificates that the machine trusts, or those of SSL_CERT_FILE.
+            let connector = HttpsConnectorBuilder::new().with_native_roots()?;
+            let connector = connector.https_only().enable_http1().build();
+            sender.deliver(messages, client.build(connector)).await
+        } else {
+            sender.deliver(messages, client.build_http()).await
+        };
+        bar.finish_and_clear();
+
+        let is_well =
+            if self.forge { report.none_acknowledged() } else { report.all_acknowledged() };
+        out.tell(|| self.table(&report, is_well), || self.json(&report, is_well))?;
+        Ok(is_well)
+    }
+
+    fn is_https(&self) -> Result<bool, String> {
+        let scheme = self.url.scheme().filter(|_| self.url.authority().is_some());
+        match scheme {
+            Some(scheme) if *scheme == Scheme::HTTP => Ok(false),
+            Some(scheme) if *scheme == Scheme::HTTPS => Ok(true),
+            _ => Err(format!("{}: not a URL that begins with http:// or https://", self.url)),
+        }
+    }
+
+    fn life(&self) -> Life {
+        let life = Life::new(self.life)
+            .client_order_id(&self.order)
+            .amount(self.amount)
+            .begins(Timestamp::now());
+        if self.status.is_empty() { life } else { life.statuses(&self.status) }
+    }
+
+    fn sender(&self, bar: &ProgressBar) -> Result<Sender, BoxError> {
+        let bar = bar.clone();
+        let mut sender = Sender::new(self.secret.read()?, self.url.clone())
+            .times(self.times)
+            .on_delivery(move |delivery| {
+                bar.set_message(delivery.to_string());
+                if delivery.is_acknowledged() || delivery.is_lost() {
+                    bar.inc(1);
+                }
+            });
+        if let Some(seed) = self.seed {
+            sender = sender.seed(seed);
+        }
+        if self.shuffle {
+            sender = sender.shuffled();
+        }
+        if self.forge {
+            sender = sender.flaw(Flaw::Forged);
+        }
+        if let Some(rate) = self.rate {
+            let interval = Duration::from_secs(1).checked_div(rate.get()).unwrap_or_default();
+            sender = sender.interval(interval);
+        }
+        Ok(match self.retry.as_deref() {
+            None => sender,
+            Some([]) => sender.retries(contract::RETRY_SCHEDULE),
+            Some(waits) => {
+                let seconds = |wait: &u32| Duration::from_secs(u64::from(*wait));
+                sender.retries(&waits.iter().map(seconds).collect::<Vec<_>>())
+            }
+        })
+    }
+
+    fn table(&self, report: &Report, is_well: bool) -> String {
+        let mut rows = Vec::<(&str, Row)>::new();
+        for delivery in report.deliveries() {
+            let label = delivery.message().label();
+            match rows.iter_mut().find(|(known, _)| *known == label) {
+                Some((_, row)) => row.add(delivery),
+                None => {
+                    let mut row = Row::default();
+                    row.add(delivery);
+                    rows.push((label, row));
+                }
+            }
+        }
+        let mut text = String::new();
+        let head = format!(
+            "{:<20} {:>9} {:>7} {:>12} {:>6}  answers",
+            "status", "delivered", "retries", "acknowledged", "lost"
+        );
+        _ = writeln!(text, "{}", styled(STRONG, head));
+        for (label, row) in &rows {
+            let answers = row.answers.iter().map(|(answer, times)| format!("{answer} ({times})"));
+            let answers = answers.collect::<Vec<_>>().join(", ");
+            _ = writeln!(
+                text,
+                "{:<20} {:>9} {:>7} {:>12} {:>6}  {answers}",
+                printable(label),
+                row.delivered,
+                row.retries,
+                row.acknowledged,
+                row.lost
+            );
+        }
+        for lost in report.lost().take(if self.forge { 0 } else { TOLD }) {
+            let why =
+                if lost.text().is_empty() { String::new() } else { format!(": {}", lost.text()) };
+            _ = writeln!(text, "{} {}", styled(BAD, "lost"), printable(&format!("{lost}{why}")));
+        }
+        let verdict = match (is_well, self.forge) {
+            (true, false) => styled(GOOD, "all acknowledged"),
+            (true, true) => styled(GOOD, "none acknowledged, as it should be"),
+            (false, false) => styled(BAD, "not all acknowledged"),
+            (false, true) => styled(BAD, "a forged one was acknowledged, or nothing was sent"),
+        };
+        let seed = if self.shuffle { format!(", seed {}", report.seed()) } else { String::new() };
+        _ = writeln!(text, "{verdict}{}", styled(FAINT, seed));
+        text
+    }
+
+    fn json(&self, report: &Report, is_well: bool) -> Value {
+        let deliveries = report.deliveries().iter().map(|delivery| {
+            let (status, error) = match delivery.answer() {
+                Answer::Status(status) => (Some(status.as_u16()), None),
+                other => (None, Some(other.to_string())),
+            };
+            json!({
+                "label": delivery.message().label(),
+                "retry": delivery.retry(),
+                "at_ms": u64::try_from(delivery.at().as_millis()).ok(),
+                "took_ms": u64::try_from(delivery.took().as_millis()).ok(),
+                "answered": status,
+                "error": error,
+                "text": delivery.text(),
+                "acknowledged": delivery.is_acknowledged(),
+                "lost": delivery.is_lost(),
+            })
+        });
+        json!({
+            "url": self.url.to_string(),
+            "seed": report.seed(),
+            "ok": is_well,
+            "deliveries": deliveries.collect::<Vec<_>>(),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Row {
+    delivered: usize,
+    retries: usize,
+    acknowledged: usize,
+    lost: usize,
+    answers: BTreeMap<String, usize>,
+}
+
+impl Row {
+    fn add(&mut self, delivery: &Delivery) {
+        let count = |to: &mut usize, it: bool| *to = to.saturating_add(usize::from(it));
+        count(&mut self.delivered, true);
+        count(&mut self.retries, delivery.retry() > 0);
+        count(&mut self.acknowledged, delivery.is_acknowledged());
+        count(&mut self.lost, delivery.is_lost());
+        count(self.answers.entry(printable(&delivery.answer().to_string())).or_default(), true);
+    }
+}
+
+/// On standard error, and only if that is a terminal.
+fn progress(len: u64) -> Result<ProgressBar, BoxError> {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {wide_msg}")?;
+    Ok(ProgressBar::new(len).with_style(style))
+}

@@ -1,0 +1,137 @@
+use std::time::Duration;
+use std::vec;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::scene::{self, Ids, Paid, Scene};
+use super::{Message, Story};
+use crate::Amount;
+
+/// What Inqud sends about one object, from its first status to its last.
+///
+/// An iterator over its [`Message`]s, in the order in which Inqud would make them. For several
+/// objects, chain lives: `first.into_iter().chain(second)`.
+///
+/// The bodies have the fields of Inqud's samples; their ids are made from the
+/// [`client_order_id`](Self::client_order_id), so that the same order is the same object each time.
+/// Nothing in them is random.
+///
+/// # Example
+///
+/// ```
+/// use tower_inqud::PaymentRequest;
+/// use tower_inqud::sender::{Life, Story};
+///
+/// let life = Life::new(Story::Conflict).client_order_id("shop-1").amount("99.46291".parse()?);
+/// for message in life {
+///     let request: PaymentRequest = serde_json::from_slice(message.body())?;
+///     assert_eq!(request.client_order_id.as_deref(), Some("shop-1"));
+///     assert_eq!(request.status.as_str(), message.label());
+/// }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Life {
+    story: Story,
+    statuses: Vec<String>,
+    client_order_id: String,
+    amount: Amount,
+    begins: Timestamp,
+    pace: Duration,
+}
+
+impl Life {
+    /// The life that this story tells.
+    pub fn new(story: Story) -> Self {
+        Self {
+            story,
+            statuses: story.statuses().iter().copied().map(str::to_owned).collect(),
+            client_order_id: "order-1".to_owned(),
+            amount: Amount::from(rust_decimal::Decimal::ONE_HUNDRED),
+            begins: Timestamp::constant(1_767_268_800, 207_141_577),
+            pace: Duration::from_secs(90),
+        }
+    }
+
+    /// Goes through these statuses instead of the story's. Any words will do, also one that Inqud
+    /// may say tomorrow.
+    pub fn statuses<I>(mut self, statuses: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.statuses = statuses.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Your own id of the order: `order-1` unless set. The other ids are made from it.
+    pub fn client_order_id(mut self, id: impl Into<String>) -> Self {
+        self.client_order_id = id.into();
+        self
+    }
+
+    /// The amount to be paid, in USDT: 100 unless set. In a conflict half of it is paid; where it is
+    /// overpaid, one more.
+    pub fn amount(mut self, amount: Amount) -> Self {
+        self.amount = amount;
+        self
+    }
+
+    /// When the object was created: noon of 2026-01-01 in UTC and a fraction of a second unless set.
+    pub fn begins(mut self, at: Timestamp) -> Self {
+        self.begins = at;
+        self
+    }
+
+    /// The time between two statuses in their timestamps: 90 s unless set. It is not waited for.
+    pub fn pace(mut self, pace: Duration) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// `steps` paces after the beginning; as late as a timestamp can be, if that is too late.
+    fn at(&self, steps: usize) -> Timestamp {
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        SignedDuration::try_from(self.pace.saturating_mul(steps))
+            .ok()
+            .and_then(|after| self.begins.checked_add(after).ok())
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    fn paid(&self) -> Paid {
+        match self.story {
+            Story::Overpaid => Paid::Over,
+            _ if self.statuses.iter().any(|status| status == "CONFLICT") => Paid::Under,
+            _ => Paid::Full,
+        }
+    }
+}
+
+impl IntoIterator for Life {
+    type Item = Message;
+    type IntoIter = vec::IntoIter<Message>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let ids = Ids::of(&self.client_order_id);
+        let first = self.story.statuses().first();
+        let message = |(step, status): (usize, &String)| {
+            // No last update while it is in its first state (confirmed).
+            let is_first = step == 0 && first.is_some_and(|first| first == status);
+            // Else the only one of a life would have the time of its creation.
+            let changes = if step == 0 && !is_first { 1 } else { step };
+            let scene = Scene {
+                ids: &ids,
+                client_order_id: &self.client_order_id,
+                status,
+                amount: self.amount,
+                paid: self.paid(),
+                created: self.begins,
+                changed: self.at(changes),
+                is_first,
+            };
+            Message::new(status, scene::body(self.story.kind(), &scene))
+        };
+        self.statuses.iter().enumerate().map(message).collect::<Vec<_>>().into_iter()
+    }
+}

@@ -1,0 +1,54 @@
+use std::fmt;
+
+use super::Delivery;
+
+/// What a [`Sender`](super::Sender) delivered, how often, and what it was answered.
+///
+/// Its `Display` is a line for each delivery, and the seed: the text for a failed assertion.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Report {
+    pub(super) seed: u64,
+    pub(super) deliveries: Vec<Delivery>,
+}
+
+impl Report {
+    /// All deliveries, in the order in which they were made, retries among them.
+    #[must_use]
+    pub fn deliveries(&self) -> &[Delivery] {
+        &self.deliveries
+    }
+
+    /// Whether something was delivered, and all of it acknowledged in the end.
+    #[must_use]
+    pub fn all_acknowledged(&self) -> bool {
+        !self.deliveries.is_empty() && self.lost().next().is_none()
+    }
+
+    /// Whether something was delivered, and none of it acknowledged: what is to be expected of
+    /// anything with a [`Flaw`](super::Flaw).
+    #[must_use]
+    pub fn none_acknowledged(&self) -> bool {
+        !self.deliveries.is_empty() && !self.deliveries.iter().any(Delivery::is_acknowledged)
+    }
+
+    /// The last try of each message that was never acknowledged. At Inqud it is lost then.
+    pub fn lost(&self) -> impl Iterator<Item = &Delivery> {
+        self.deliveries.iter().filter(|delivery| delivery.is_lost())
+    }
+
+    /// The seed of the order, for [`Sender::seed`](super::Sender::seed).
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (delivery, number) in self.deliveries.iter().zip(1_usize..) {
+            writeln!(f, "{number:>4}. {delivery}")?;
+        }
+        write!(f, "seed {}", self.seed)
+    }
+}
