@@ -29,7 +29,7 @@ use tower_inqud::inbox::{
     Claimed, Cx, DeadLetter, Freshness, Inbox, InboxError, InboxErrorKind, Key, Memory, Notified,
     Outcome, Put, Record, Settled, Settlement, Sqlite, Stats, Storable, Store, rusqlite,
 };
-use tower_inqud::{Checkout, PaymentRequest, WebhookService};
+use tower_inqud::{Checkout, Notification, PaymentRequest, Subscription, WebhookService};
 
 #[path = "support/crash.rs"]
 mod crash;
@@ -700,6 +700,71 @@ async fn stragglers_are_skipped_unless_asked_for() {
         let claimed = inbox.store().put(vec![record(1, 1)]).await.unwrap();
         assert_eq!(claimed, [Put::Duplicate], "its row is kept");
     }
+}
+
+/// A kind of the merchant's, without a last update.
+#[derive(serde::Deserialize)]
+struct Undated {
+    id: String,
+    status: String,
+}
+
+impl Notification for Undated {
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn status_text(&self) -> &str {
+        &self.status
+    }
+    fn last_update(&self) -> Option<jiff::Timestamp> {
+        None
+    }
+}
+
+impl Storable for Undated {
+    const KIND: &'static str = "undated";
+}
+
+/// Which are handled, of what comes one after the other is settled.
+async fn handled_in_turn<T: Storable>(bodies: &[&'static str]) -> Vec<String> {
+    let inbox = Inbox::memory();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    for body in bodies {
+        let event: T = serde_json::from_str(body).unwrap();
+        let record = Record::new(&event, Bytes::from_static(body.as_bytes()));
+        assert_eq!(inbox.store().put(vec![record]).await.unwrap(), [Put::New]);
+        let log = Arc::clone(&log);
+        let handler = move |event: Notified<T>, _: Cx<Memory>| {
+            log.lock().unwrap().push(event.status_text().to_owned());
+            ready(Ok::<_, Infallible>(()))
+        };
+        inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+    }
+    let handled = log.lock().unwrap().clone();
+    handled
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_proved_to_be_older_is_handled_without_a_last_update() {
+    let bodies = [r#"{"id":"1","status":"WAITING"}"#, r#"{"id":"1","status":"PAID"}"#];
+    assert_eq!(handled_in_turn::<Undated>(&bodies).await, ["WAITING", "PAID"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_proved_to_be_older_is_handled_of_a_subscription() {
+    let bodies = [r#"{"id":"S-1","status":"SUSPENDED"}"#, r#"{"id":"S-1","status":"ACTIVE"}"#];
+    let handled = handled_in_turn::<Subscription>(&bodies).await;
+    assert_eq!(handled, ["SUSPENDED", "ACTIVE"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_proved_to_be_older_is_handled_after_one_with_a_last_update() {
+    let bodies = [
+        r#"{"id":"CAPD-1","status":"PENDING_PAYMENT","lastUpdatedAt":"2026-11-22T10:01:00Z"}"#,
+        r#"{"id":"CAPD-1","status":"SUCCESS"}"#,
+    ];
+    let handled = handled_in_turn::<PaymentRequest>(&bodies).await;
+    assert_eq!(handled, ["PENDING_PAYMENT", "SUCCESS"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,8 +59,8 @@
 //!    idempotency.
 //! 2. Of each object (the same kind and [`id`](crate::Notification::id)) one is handled at a time, the
 //!    oldest first, by last update and status. Different objects are handled concurrently.
-//! 3. One that is older than what was processed of its object is skipped, and kept; or handled, with
-//!    [`Runner::handle_older`]. A handler that fails half-way has processed nothing.
+//! 3. One that is [older](Freshness::Older) than what was processed of its object is skipped, and kept;
+//!    or handled, with [`Runner::handle_older`]. Without a last update none is older. A handler that fails half-way has processed nothing.
 //! 4. If the handler returns an error, panics or takes too long, or an effect fails, it is tried again,
 //!    later each time. Its object waits meanwhile. After [20 attempts](Runner::attempts) it is a dead
 //!    letter, and its object goes on.

@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
@@ -93,12 +95,15 @@ impl Record {
     }
 }
 
-/// Where a notification stands in the life of its object: greater is later. The order is that of
-/// [`Notification::supersedes`] where a kind has not its own: last update, rank of the status, status.
+/// Where a notification stands in the life of its object, to sort by: last update, rank of the status,
+/// status. Without a last update it comes before those that have one.
 ///
-/// A [`Subscription`] has: of two renewals neither is later here.
+/// That one comes first does not prove that it is older: see [`Freshness::new`].
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Version(Vec<u8>);
+
+/// How many bytes a last update takes.
+const TIME: usize = size_of::<i128>();
 
 impl Version {
     /// The version of a notification.
@@ -129,6 +134,16 @@ impl Version {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    fn has_time(&self) -> bool {
+        self.0.first() == Some(&1)
+    }
+
+    /// Without the text of the status, which says nothing of time.
+    fn age(&self) -> &[u8] {
+        let len = if self.has_time() { TIME.saturating_add(2) } else { 2 };
+        self.0.get(..len).unwrap_or(&self.0)
+    }
 }
 
 /// How a notification stands to the latest one of its object that was processed.
@@ -137,22 +152,24 @@ impl Version {
 pub enum Freshness {
     /// Later, or the first.
     Newer,
-    /// Neither: they differ, but in nothing that tells which is later. So are the renewals of a
-    /// [`Subscription`].
+    /// Neither: they differ, but in nothing that proves which is later. So are the renewals of a
+    /// [`Subscription`], and what has no last update after one that has.
     Same,
-    /// A straggler.
+    /// A straggler: both have a last update, and its own is earlier, or equal with a lesser rank.
     Older,
 }
 
 impl Freshness {
-    /// Of `version`, where `processed` is the latest that was.
+    /// Of `version`, where `processed` is the latest that was. A straggler is skipped, so it takes a
+    /// proof to be one: between two statuses of the same time and rank, or where one has no last update,
+    /// there is none.
     #[must_use]
     pub fn new(version: &Version, processed: Option<&Version>) -> Self {
         let Some(processed) = processed else { return Self::Newer };
-        match version.cmp(processed) {
-            std::cmp::Ordering::Greater => Self::Newer,
-            std::cmp::Ordering::Equal => Self::Same,
-            std::cmp::Ordering::Less => Self::Older,
+        match version.age().cmp(processed.age()) {
+            Ordering::Greater => Self::Newer,
+            Ordering::Less if version.has_time() && processed.has_time() => Self::Older,
+            Ordering::Less | Ordering::Equal => Self::Same,
         }
     }
 }
