@@ -23,7 +23,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 use tower_inqud::inbox::{
     Claimed, Cx, DeadLetter, Freshness, Inbox, InboxError, InboxErrorKind, Key, Memory, Notified,
@@ -37,6 +37,8 @@ mod support;
 
 const LEASE: Duration = Duration::from_secs(3600);
 const NO_WAIT: Duration = Duration::ZERO;
+/// Longer than all that is to end.
+const LONG: Duration = Duration::from_secs(30);
 
 fn body(id: u32, minute: u32) -> String {
     let status = match minute {
@@ -1086,4 +1088,18 @@ async fn a_database_that_another_holds_is_a_503_and_is_used_again_when_it_is_fre
     other.execute_batch("COMMIT").unwrap();
     let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
     assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn closing_does_not_wait_for_who_holds_the_database() {
+    let (inbox, folder) = file();
+    let other = rusqlite::Connection::open(folder.path().join("inbox.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let work = async { inbox.store().put(vec![record(1, 0)]).await };
+    let (stored, closed) = tokio::join!(work, timeout(LONG, inbox.close()));
+    assert_eq!(stored.unwrap_err().kind(), InboxErrorKind::Store, "it was handed over before");
+    assert!(closed.is_ok(), "it waits for ever");
+    assert_eq!(claim_error(&inbox).await, InboxErrorKind::Closed);
+    other.execute_batch("COMMIT").unwrap();
+    Inbox::sqlite(folder.path().join("inbox.db")).unwrap();
 }

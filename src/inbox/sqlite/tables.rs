@@ -17,8 +17,6 @@ use crate::rejection::BoxError;
 
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
-    /// The writer ends after this transaction.
-    pub(super) is_closing: bool,
     clock: i64,
     insert: Statement<'c>,
     arrive: Statement<'c>,
@@ -38,7 +36,6 @@ impl<'c> Tables<'c> {
     pub(super) fn new(connection: &'c Connection) -> Result<Self> {
         Ok(Self {
             connection,
-            is_closing: false,
             clock: 0,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification (key, kind, object, version, body, received_at)

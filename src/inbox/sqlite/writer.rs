@@ -23,6 +23,12 @@ trait Work: Send {
     fn answer(self: Box<Self>, committed: Result<(), InboxError>);
 }
 
+/// What the writer is told.
+enum Message {
+    Work(Box<dyn Work>),
+    Close,
+}
+
 struct Task<F, R> {
     work: Option<F>,
     result: Option<R>,
@@ -48,7 +54,7 @@ where
 }
 
 pub(super) struct Writer {
-    work: mpsc::Sender<Box<dyn Work>>,
+    messages: mpsc::Sender<Message>,
     ended: watch::Receiver<()>,
 }
 
@@ -67,7 +73,7 @@ impl Writer {
                 drop(running);
             })
             .map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))?;
-        Ok(Self { work: sender, ended })
+        Ok(Self { messages: sender, ended })
     }
 
     /// Has `work` done by the writer, and waits until it is committed. Once the work is handed over it
@@ -79,37 +85,42 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let closed = || InboxError::new(InboxErrorKind::Closed);
         let task = Task { work: Some(work), result: None, answer };
-        self.work.send(Box::new(task)).await.map_err(|_| closed())?;
+        self.messages.send(Message::Work(Box::new(task))).await.map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 
     /// Ends the thread after what was handed over before, and waits for it.
     pub(super) async fn close(&self) {
-        let end = |tables: &mut Tables<'_>| {
-            tables.is_closing = true;
-            Ok(())
-        };
-        // It fails where it was closed before.
-        let _ = self.commit(end).await;
+        // No work, for that may fail. It finds nobody where it was closed before.
+        let _ = self.messages.send(Message::Close).await;
         let _ = self.ended.clone().changed().await;
     }
 }
 
-fn write(connection: &Connection, mut work: mpsc::Receiver<Box<dyn Work>>) {
+fn write(connection: &Connection, mut messages: mpsc::Receiver<Message>) {
     // Prepared once; they stay good, also when the tables of the merchant change.
     let Ok(mut tables) = Tables::new(connection) else { return };
-    while let Some(first) = work.blocking_recv() {
-        let mut group = vec![first];
-        while group.len() < GROUP {
-            let Ok(next) = work.try_recv() else { break };
-            group.push(next);
+    let mut is_closing = false;
+    while !is_closing {
+        let mut group = Vec::new();
+        let mut message = messages.blocking_recv();
+        is_closing = loop {
+            match message {
+                Some(Message::Work(work)) => group.push(work),
+                Some(Message::Close) => break true,
+                None => break group.is_empty(),
+            }
+            if group.len() >= GROUP {
+                break false;
+            }
+            message = messages.try_recv().ok();
+        };
+        if group.is_empty() {
+            continue;
         }
         let committed = commit(&mut tables, &mut group).map_err(engine);
         for work in group {
             work.answer(committed.clone());
-        }
-        if tables.is_closing {
-            return;
         }
     }
 }
