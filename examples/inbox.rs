@@ -111,7 +111,7 @@ async fn on_request(request: Notified<PaymentRequest>, cx: Cx<Sqlite>) -> Result
     let attempt = cx.attempt();
     println!("  {order:<10} {status:<18} attempt {attempt}");
     // Kept with "done", or not at all: no order is updated twice.
-    cx.effect(move |db| db.execute(UPDATE, [order, status]));
+    cx.effect(move |db| db.execute(UPDATE, [&order, &status]));
     if request.status_text() == "PENDING_PAYMENT" && attempt == 1 {
         return Err("the handler fails after it asked for its effect".into());
     }

@@ -742,8 +742,7 @@ async fn handled_in_turn<T: Storable>(bodies: &[&'static str]) -> Vec<String> {
         };
         inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
     }
-    let handled = log.lock().unwrap().clone();
-    handled
+    log.lock().unwrap().clone()
 }
 
 #[tokio::test(start_paused = true)]
@@ -919,7 +918,7 @@ async fn effects_are_kept_with_done_and_a_failing_one_spoils_no_neighbour() {
     inbox.write(|db| db.execute_batch("CREATE TABLE paid (id TEXT)")).await.unwrap();
     put(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
     let insert = |id: String| {
-        move |db: &rusqlite::Connection| db.execute("INSERT INTO paid VALUES (?1)", [id])
+        move |db: &rusqlite::Connection| db.execute("INSERT INTO paid VALUES (?1)", [&id])
     };
     // All four are settled by few commits, for they end together.
     let together = Arc::new(Barrier::new(4));
@@ -964,14 +963,12 @@ async fn an_effect_that_ends_the_transaction_is_given_up_and_the_inbox_goes_on()
             cx.effect(move |db| db.execute_batch(sql));
             ready(Ok::<_, Infallible>(()))
         };
-        let failed = Arc::new(Notify::new());
-        let failed_of = Arc::clone(&failed);
-        let runner = inbox.process(handler).on_error(move |_| failed_of.notify_one());
-        runner.run_until(failed.notified()).await.unwrap();
-        assert_eq!(inbox.stats().await.unwrap().open, u64::from(id), "{sql}: not done");
+        let runner = inbox.process(handler).attempts(2).backoff(NO_WAIT, NO_WAIT);
+        timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
+        assert_eq!(inbox.stats().await.unwrap().dead, u64::from(id), "{sql}: not done");
     }
     put(&inbox, &[(4, 0)]).await;
-    assert_eq!(inbox.stats().await.unwrap().open, 4);
+    assert_eq!(inbox.stats().await.unwrap().open, 1);
 }
 
 #[tokio::test]
@@ -1102,4 +1099,46 @@ async fn closing_does_not_wait_for_who_holds_the_database() {
     assert_eq!(claim_error(&inbox).await, InboxErrorKind::Closed);
     other.execute_batch("COMMIT").unwrap();
     Inbox::sqlite(folder.path().join("inbox.db")).unwrap();
+}
+
+#[tokio::test]
+async fn an_effect_that_lets_no_commit_succeed_fails_alone() {
+    const TABLES: &str = "CREATE TABLE shop (id TEXT PRIMARY KEY);
+        CREATE TABLE paid (id TEXT UNIQUE, shop TEXT REFERENCES shop DEFERRABLE INITIALLY DEFERRED);
+        INSERT INTO paid VALUES ('taken', NULL)";
+    let (inbox, _folder) = file();
+    inbox.write(|db| db.execute_batch(TABLES)).await.unwrap();
+    put(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]).await;
+    let effect = [
+        "INSERT INTO paid VALUES ('1', NULL)",
+        "INSERT INTO paid VALUES ('2', 'no shop')",
+        "INSERT INTO paid VALUES ('3', NULL)",
+        "INSERT OR ROLLBACK INTO paid VALUES ('taken', NULL)",
+        "INSERT INTO paid VALUES ('5', NULL)",
+    ];
+    // Settled together: the handlers wait for one another.
+    let together = Arc::new(Barrier::new(5));
+    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+        let together = together.clone();
+        async move {
+            let number: usize = request.id.trim_start_matches("CAPD-").parse().unwrap();
+            cx.effect(move |db| db.execute_batch(effect[number - 1]));
+            if cx.attempt() == 1 {
+                together.wait().await;
+            }
+            Ok::<_, Infallible>(())
+        }
+    };
+    let runner = inbox.process(handler).attempts(3).backoff(NO_WAIT, NO_WAIT);
+    timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
+    let letters = inbox.dead(9).await.unwrap();
+    let dead: Vec<_> = letters.iter().map(|it| (&*it.object, it.attempts)).collect();
+    assert_eq!(dead, [("CAPD-2", 3), ("CAPD-4", 3)], "each by attempts of its own");
+    assert!(letters[0].error.contains("FOREIGN KEY"), "{}", letters[0].error);
+    assert!(letters[1].error.contains("UNIQUE"), "{}", letters[1].error);
+    let all = |db: &rusqlite::Connection| {
+        let mut all = db.prepare("SELECT id FROM paid ORDER BY id")?;
+        all.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()
+    };
+    assert_eq!(inbox.write(all).await.unwrap(), ["1", "3", "5", "taken"]);
 }

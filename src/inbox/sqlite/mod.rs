@@ -15,7 +15,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use self::tables::Tables;
 use self::writer::Writer;
 use super::{
-    Claimed, Cx, DeadLetter, Inbox, InboxError, InboxErrorKind, Key, Put, Record, Settled,
+    Claimed, Cx, DeadLetter, Inbox, InboxError, InboxErrorKind, Key, Outcome, Put, Record, Settled,
     Settlement, Stats, Store,
 };
 use crate::rejection::BoxError;
@@ -71,7 +71,7 @@ impl Inbox<Sqlite> {
         E: Into<BoxError>,
     {
         let work = move |connection: &Connection| work(connection).map_err(Into::into);
-        let done = self.store().writer.commit(move |tables| tables.apart(work)).await?;
+        let done = self.store().writer.commit_alone(move |tables| tables.apart(work)).await?;
         done.map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))
     }
 
@@ -86,17 +86,18 @@ impl Inbox<Sqlite> {
 /// What a handler has done together with "done", in a [`Sqlite`].
 pub struct SqliteEffect(Box<Effect>);
 
-type Effect = dyn FnOnce(&Connection) -> Result<(), BoxError> + Send;
+type Effect = dyn Fn(&Connection) -> Result<(), BoxError> + Send;
 
 impl Cx<Sqlite> {
     /// Has `effect` done in the transaction that settles the notification as done: both are kept, or
     /// neither. Effects of one handler are done in their order, and only if it returns `Ok`.
     ///
-    /// If one fails or panics, none of them is kept, and the notification is tried again. The writer
-    /// does them, so be short, and leave the transaction open.
+    /// If one fails or panics, or makes the commit fail, none of them is kept, and the notification is
+    /// tried again. The writer does them, so be short, and leave the transaction open. It covers other
+    /// notifications too: if it is rolled back, what an effect did is undone, and it is called again.
     pub fn effect<F, R, E>(&self, effect: F)
     where
-        F: FnOnce(&Connection) -> Result<R, E> + Send + 'static,
+        F: Fn(&Connection) -> Result<R, E> + Send + 'static,
         E: Into<BoxError>,
     {
         let effect =
@@ -154,10 +155,20 @@ impl Store for Sqlite {
         &self,
         settlements: Vec<Settlement<SqliteEffect>>,
     ) -> Result<Vec<Settled>, InboxError> {
-        let settle = move |tables: &mut Tables<'_>| {
-            settlements.into_iter().map(|settlement| tables.settle(settlement)).collect()
-        };
-        self.writer.commit(settle).await
+        let has_effects = |it: &Settlement<SqliteEffect>| matches!(&it.outcome, Outcome::Done(effects) if !effects.is_empty());
+        let has_effects: Vec<_> = settlements.iter().map(has_effects).collect();
+        let works = settlements
+            .into_iter()
+            .map(|settlement| move |tables: &mut Tables<'_>| tables.settle(&settlement));
+        let settled = self.writer.commit_each(works).await?;
+        let settled = settled.into_iter().zip(has_effects).map(|(settled, has_effects)| {
+            settled.or_else(|error| match work_failed(&error) {
+                // It was alone in its transaction, and so has failed that.
+                Some(why) if has_effects => Ok(Settled::EffectFailed(why)),
+                _ => Err(error),
+            })
+        });
+        settled.collect()
     }
 
     async fn stats(&self) -> Result<Stats, InboxError> {
@@ -267,6 +278,12 @@ fn type_of_mount<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
     let around = mounts.filter(|(folder, _)| path.starts_with(folder));
     // Of two on one folder the later hides the earlier.
     around.max_by_key(|(folder, _)| folder.len()).map(|(_, kind)| kind)
+}
+
+/// What the work itself did wrong, if that is why.
+fn work_failed(error: &InboxError) -> Option<String> {
+    let why = std::error::Error::source(error)?.downcast_ref::<rusqlite::Error>()?;
+    writer::is_of_work(why).then(|| why.to_string())
 }
 
 fn engine(error: rusqlite::Error) -> InboxError {

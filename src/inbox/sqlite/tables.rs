@@ -159,7 +159,7 @@ impl<'c> Tables<'c> {
         Ok(all)
     }
 
-    pub(super) fn settle(&mut self, settlement: Settlement<SqliteEffect>) -> Result<Settled> {
+    pub(super) fn settle(&mut self, settlement: &Settlement<SqliteEffect>) -> Result<Settled> {
         let Settlement { ticket: Ticket { seq, kind, object, claim }, outcome } = settlement;
         let version = self.claimed.query_row([seq, claim], |row| row.get::<_, Vec<u8>>(0));
         let Some(version) = version.optional()? else { return Ok(Settled::Lapsed) };
@@ -167,7 +167,7 @@ impl<'c> Tables<'c> {
         let (state, error) = match outcome {
             Outcome::Done(effects) => {
                 let all = |connection: &Connection| {
-                    effects.into_iter().try_for_each(|effect| (effect.0)(connection))
+                    effects.iter().try_for_each(|effect| (effect.0)(connection))
                 };
                 if let Err(error) = self.apart(all)? {
                     return Ok(Settled::EffectFailed(error.to_string()));
@@ -178,7 +178,7 @@ impl<'c> Tables<'c> {
             Outcome::Skipped => (2, None),
             Outcome::Dead { error } => (3, Some(error)),
             Outcome::Retry { after, error } => {
-                let due = now.saturating_add(micros(after));
+                let due = now.saturating_add(micros(*after));
                 self.wait.execute(params![kind, object, due])?;
                 self.fail.execute(params![seq, error])?;
                 return Ok(Settled::Done);
@@ -199,8 +199,15 @@ impl<'c> Tables<'c> {
         let done = catch_unwind(AssertUnwindSafe(|| work(self.connection)));
         let done = done.unwrap_or_else(|_| Err("the effect panicked".into()));
         // It may have ended the transaction, or SQLite has. Then this fails, and all of it with it.
-        if done.is_err() {
-            self.connection.execute_batch("ROLLBACK TO inqud_inbox_effect")?;
+        if let Err(error) = done {
+            return match self
+                .connection
+                .execute_batch("ROLLBACK TO inqud_inbox_effect; RELEASE inqud_inbox_effect")
+            {
+                Ok(()) => Ok(Err(error)),
+                // What SQLite ended the transaction for says more.
+                Err(lost) => Err(error.downcast::<rusqlite::Error>().map_or(lost, |it| *it)),
+            };
         }
         self.connection.execute_batch("RELEASE inqud_inbox_effect")?;
         Ok(done)

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::engine;
@@ -17,7 +17,11 @@ const PLACES: usize = 256;
 
 /// A part of a transaction.
 trait Work: Send {
+    /// Done again if the transaction failed.
     fn run(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()>;
+
+    /// Whether it has a transaction for itself, and so is done once.
+    fn is_alone(&self) -> bool;
 
     /// Told after the commit, and how it went.
     fn answer(self: Box<Self>, committed: Result<(), InboxError>);
@@ -25,32 +29,49 @@ trait Work: Send {
 
 /// What the writer is told.
 enum Message {
-    Work(Box<dyn Work>),
+    Work(Vec<Box<dyn Work>>),
     Close,
 }
 
+type Answer<R> = oneshot::Receiver<Result<R, InboxError>>;
+
 struct Task<F, R> {
-    work: Option<F>,
+    work: F,
+    is_alone: bool,
     result: Option<R>,
     answer: oneshot::Sender<Result<R, InboxError>>,
 }
 
+impl<F, R> Task<F, R> {
+    fn new(work: F, is_alone: bool) -> (Self, Answer<R>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { work, is_alone, result: None, answer }, answered)
+    }
+}
+
 impl<F, R> Work for Task<F, R>
 where
-    F: FnOnce(&mut Tables<'_>) -> rusqlite::Result<R> + Send,
+    F: FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send,
     R: Send,
 {
     fn run(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()> {
-        self.result = self.work.take().map(|work| work(tables)).transpose()?;
+        self.result = Some((self.work)(tables)?);
         Ok(())
+    }
+
+    fn is_alone(&self) -> bool {
+        self.is_alone
     }
 
     fn answer(self: Box<Self>, committed: Result<(), InboxError>) {
         let Self { result, answer, .. } = *self;
-        let closed = InboxError::new(InboxErrorKind::Closed);
         // Nobody waits any more, perhaps; it is done none the less.
-        let _ = answer.send(committed.and_then(|()| result.ok_or(closed)));
+        let _ = answer.send(committed.and_then(|()| result.ok_or_else(closed)));
     }
+}
+
+fn closed() -> InboxError {
+    InboxError::new(InboxErrorKind::Closed)
 }
 
 pub(super) struct Writer {
@@ -80,13 +101,49 @@ impl Writer {
     /// is done whether or not anybody waits.
     pub(super) async fn commit<R: Send + 'static>(
         &self,
+        work: impl FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
+    ) -> Result<R, InboxError> {
+        let (task, answered) = Task::new(work, false);
+        self.hand_over(vec![Box::new(task)]).await?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    /// The same in a transaction of its own, for what can be done only once.
+    pub(super) async fn commit_alone<R: Send + 'static>(
+        &self,
         work: impl FnOnce(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, InboxError> {
-        let (answer, answered) = oneshot::channel();
-        let closed = || InboxError::new(InboxErrorKind::Closed);
-        let task = Task { work: Some(work), result: None, answer };
-        self.messages.send(Message::Work(Box::new(task))).await.map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        let mut work = Some(work);
+        let once = move |tables: &mut Tables<'_>| work.take().map(|it| it(tables)).transpose();
+        let (task, answered) = Task::new(once, true);
+        self.hand_over(vec![Box::new(task)]).await?;
+        answered.await.map_err(|_| closed())??.ok_or_else(closed)
+    }
+
+    /// The same for many, together if that succeeds, and else each on its own.
+    pub(super) async fn commit_each<R: Send + 'static>(
+        &self,
+        works: impl IntoIterator<
+            Item = impl FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
+        >,
+    ) -> Result<Vec<Result<R, InboxError>>, InboxError> {
+        let mut tasks: Vec<Box<dyn Work>> = Vec::new();
+        let mut answers = Vec::new();
+        for work in works {
+            let (task, answered) = Task::new(work, false);
+            tasks.push(Box::new(task));
+            answers.push(answered);
+        }
+        self.hand_over(tasks).await?;
+        let mut all = Vec::with_capacity(answers.len());
+        for answered in answers {
+            all.push(answered.await.map_err(|_| closed())?);
+        }
+        Ok(all)
+    }
+
+    async fn hand_over(&self, works: Vec<Box<dyn Work>>) -> Result<(), InboxError> {
+        self.messages.send(Message::Work(works)).await.map_err(|_| closed())
     }
 
     /// Ends the thread after what was handed over before, and waits for it.
@@ -106,7 +163,7 @@ fn write(connection: &Connection, mut messages: mpsc::Receiver<Message>) {
         let mut message = messages.blocking_recv();
         is_closing = loop {
             match message {
-                Some(Message::Work(work)) => group.push(work),
+                Some(Message::Work(works)) => group.extend(works),
                 Some(Message::Close) => break true,
                 None => break group.is_empty(),
             }
@@ -115,14 +172,48 @@ fn write(connection: &Connection, mut messages: mpsc::Receiver<Message>) {
             }
             message = messages.try_recv().ok();
         };
-        if group.is_empty() {
-            continue;
-        }
-        let committed = commit(&mut tables, &mut group).map_err(engine);
-        for work in group {
-            work.answer(committed.clone());
+        let (alone, together): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| it.is_alone());
+        commit_group(&mut tables, together);
+        for work in alone {
+            commit_group(&mut tables, vec![work]);
         }
     }
+}
+
+/// Together, and if that fails one at a time: a work that lets no transaction succeed is to fail alone.
+fn commit_group(tables: &mut Tables<'_>, mut group: Vec<Box<dyn Work>>) {
+    if group.is_empty() {
+        return;
+    }
+    let committed = commit(tables, &mut group);
+    let is_to_be_parted = group.len() > 1 && committed.as_ref().is_err_and(is_of_work);
+    let committed = committed.map_err(engine);
+    for mut work in group {
+        let committed = if is_to_be_parted {
+            commit(tables, std::slice::from_mut(&mut work)).map_err(engine)
+        } else {
+            committed.clone()
+        };
+        work.answer(committed);
+    }
+}
+
+/// Whether it is the fault of what was done, and not of the disk, the memory or another connection.
+pub(super) fn is_of_work(error: &rusqlite::Error) -> bool {
+    !matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::OutOfMemory
+                | ErrorCode::ReadOnly
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::DiskFull
+                | ErrorCode::CannotOpen
+                | ErrorCode::NotADatabase
+        )
+    )
 }
 
 /// All of the group, or nothing of it.
