@@ -28,7 +28,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use tower_inqud::inbox::{Cx, Inbox, Key, Notified, Sqlite, Storable, rusqlite};
 use tower_inqud::{Notification, PaymentRequest, Secret, WebhookLayer, contract, sign};
 
@@ -36,6 +36,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 const SECRET: &str = "whsec-kiln-and-clay";
 const STATES: u64 = 4;
+/// So long without progress is not slow any more.
+const STUCK: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
@@ -53,6 +55,7 @@ pub struct Report {
     pub acknowledged_but_not_stored: usize,
     pub effects: usize,
     pub skipped: usize,
+    pub dead: usize,
     pub effects_missing_or_repeated: usize,
     pub order_violations: usize,
     pub integrity: String,
@@ -63,7 +66,9 @@ impl Report {
         self.acknowledged_but_not_stored == 0
             && self.effects_missing_or_repeated == 0
             && self.order_violations == 0
+            && self.dead == 0
             && self.effects > 0
+            && self.effects + self.skipped == self.distinct
             && self.integrity == "ok"
     }
 }
@@ -163,7 +168,19 @@ pub async fn run(
     )?;
     database.busy_timeout(Duration::from_secs(5))?;
     let open = "SELECT count(*) FROM inqud_inbox_notification WHERE state = 0";
-    while database.query_row(open, [], |row| row.get::<_, i64>(0))? > 0 {
+    let mut left = i64::MAX;
+    let mut since = Instant::now();
+    loop {
+        let now = database.query_row(open, [], |row| row.get(0))?;
+        if now == 0 {
+            break;
+        }
+        if now < left {
+            (left, since) = (now, Instant::now());
+        }
+        if since.elapsed() > STUCK {
+            return Err(format!("{left} notifications stay open").into());
+        }
         sleep(Duration::from_millis(20)).await;
     }
     child.kill().await?;
@@ -194,9 +211,13 @@ async fn deliver(
         .header(contract::DIGEST_HEADER, sign(&secret, body.as_bytes()))
         .body(Full::from(body.to_owned()))
         .expect("a request");
-    let Ok(response) = client.request(request).await else { return false };
-    let status = response.status();
-    response.into_body().collect().await.is_ok() && status == StatusCode::OK
+    let answered = async {
+        let Ok(response) = client.request(request).await else { return false };
+        let status = response.status();
+        response.into_body().collect().await.is_ok() && status == StatusCode::OK
+    };
+    // As long as Inqud waits, and then again.
+    timeout(contract::PATIENCE, answered).await.unwrap_or(false)
 }
 
 /// Each state of each Request, one of four twice, in an order as from a bag.
@@ -268,6 +289,7 @@ fn look(folder: &Path, acknowledged: &[String], kills: usize) -> Result<Report, 
             .count(),
         effects: effects.values().sum(),
         skipped: states.values().filter(|state| **state == 2).count(),
+        dead: states.values().filter(|state| **state == 3).count(),
         effects_missing_or_repeated: states.iter().filter(wrong).count() + strange,
         order_violations,
         integrity,
