@@ -898,6 +898,22 @@ async fn a_handler_may_be_any_service_with_layers_around_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn to_wait_for_the_handler_is_no_attempt_and_not_within_its_deadline() {
+    let inbox = Inbox::memory();
+    put(&inbox, &[(1, 0), (2, 0), (3, 0)]).await;
+    let service = service_fn(async |_: (Notified<PaymentRequest>, Cx<Memory>)| {
+        sleep(Duration::from_secs(5)).await;
+        Ok::<_, Infallible>(())
+    });
+    let service = ServiceBuilder::new().concurrency_limit(1).service(service);
+    let runner = inbox.process_with(service).attempts(1).deadline(Duration::from_secs(6));
+    let began = Instant::now();
+    runner.run_until(drained(inbox.clone())).await.unwrap();
+    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+    assert_eq!(began.elapsed().as_secs(), 15, "one after the other");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_effect_in_memory_that_fails_is_tried_again() {
     let inbox = Inbox::memory();
     put(&inbox, &[(1, 0)]).await;

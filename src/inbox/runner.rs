@@ -1,8 +1,10 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
@@ -116,6 +118,8 @@ where
         let mut is_ending = false;
         let mut running = Running { tasks: JoinSet::new(), tickets: HashMap::new() };
         let mut settlements = Vec::new();
+        // A clone of the handler that is not ready, and keeps its turn.
+        let mut unready = None;
         loop {
             let free = self.concurrency.saturating_sub(running.tasks.len());
             let free = if is_ending { 0 } else { free };
@@ -123,12 +127,21 @@ where
             let mut stored = pin!(self.queue.stored.notified());
             stored.as_mut().enable();
 
+            // Before it claims, for what waits for its handler is no attempt and needs no lease.
+            let mut ready = poll_fn(|task| Poll::Ready(self.ready(free, &mut unready, task))).await;
+
             // Together, so that one commit of the store may cover both.
             let settle = self.settle(std::mem::take(&mut settlements));
-            let (failed, claimed) = tokio::join!(settle, self.claim(free));
+            let (failed, claimed) = tokio::join!(settle, self.claim(ready.len()));
             settlements.extend(failed?);
             for claimed in claimed? {
-                self.begin(claimed, &mut running, &mut settlements);
+                let Some(handler) = ready.pop() else { break };
+                self.begin(claimed, handler, &mut running, &mut settlements);
+            }
+            if !ready.is_empty() {
+                // Nothing more is due. To hold what others wait for would keep them from it.
+                ready.clear();
+                unready = None;
             }
             if !settlements.is_empty() {
                 continue;
@@ -144,10 +157,33 @@ where
                         settlements.extend(self.end(ended, &mut running));
                     }
                 }
+                _ = poll_fn(|task| poll_ready(unready.as_mut(), task)) => {}
                 () = stored, if free > 0 => {}
                 () = sleep(POLL), if !is_ending => {}
             }
         }
+    }
+
+    /// Clones of the handler that are ready, or failed to be, and the first that is neither.
+    fn ready(
+        &self,
+        count: usize,
+        unready: &mut Option<H>,
+        task: &mut Context<'_>,
+    ) -> Vec<Result<H, BoxError>> {
+        let mut all = Vec::new();
+        let mut first = unready.take();
+        while all.len() < count {
+            let mut handler = first.take().unwrap_or_else(|| self.handler.clone());
+            match handler.poll_ready(task) {
+                Poll::Ready(ready) => all.push(ready.map(|()| handler).map_err(Into::into)),
+                Poll::Pending => {
+                    *unready = Some(handler);
+                    break;
+                }
+            }
+        }
+        all
     }
 
     async fn claim(&self, count: usize) -> Result<Vec<Claimed>, InboxError> {
@@ -198,6 +234,7 @@ where
     fn begin(
         &self,
         claimed: Claimed,
+        handler: Result<H, BoxError>,
         running: &mut Running<S::Effect>,
         settlements: &mut Vec<(Settlement<S::Effect>, u32)>,
     ) {
@@ -210,7 +247,7 @@ where
         } else {
             match decode::from_json(&body, |event: T| event) {
                 Ok(event) => {
-                    let work = handle(self.handler.clone(), Notified::new(event, body), cx);
+                    let work = handle(handler, Notified::new(event, body), cx);
                     let work = timeout(self.deadline, work);
                     let id = running.tasks.spawn(async {
                         work.await.unwrap_or_else(|_| Err("the handler took too long".into()))
@@ -257,15 +294,25 @@ struct Running<E> {
 
 type Handled<E> = Result<Vec<E>, BoxError>;
 
-async fn handle<S, T, H>(mut handler: H, notified: Notified<T>, cx: Cx<S>) -> Handled<S::Effect>
+async fn handle<S, T, H>(
+    handler: Result<H, BoxError>,
+    notified: Notified<T>,
+    cx: Cx<S>,
+) -> Handled<S::Effect>
 where
     S: Store,
     H: Service<(Notified<T>, Cx<S>), Response = ()>,
     H::Error: Into<BoxError>,
 {
-    std::future::poll_fn(|task| handler.poll_ready(task)).await.map_err(Into::into)?;
-    handler.call((notified, cx.clone())).await.map_err(Into::into)?;
+    handler?.call((notified, cx.clone())).await.map_err(Into::into)?;
     Ok(cx.take())
+}
+
+fn poll_ready<R, H: Service<R>>(
+    handler: Option<&mut H>,
+    task: &mut Context<'_>,
+) -> Poll<Result<(), H::Error>> {
+    handler.map_or(Poll::Pending, |handler| handler.poll_ready(task))
 }
 
 /// With what caused it.
