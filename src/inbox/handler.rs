@@ -1,0 +1,155 @@
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tower_service::Service;
+
+use super::{Claimed, Freshness, Key, Store};
+
+/// An event from the inbox. It was authentic when it was stored.
+#[derive(Clone, Debug)]
+pub struct Notified<T> {
+    event: T,
+    body: Bytes,
+}
+
+impl<T> Notified<T> {
+    pub(super) fn new(event: T, body: Bytes) -> Self {
+        Self { event, body }
+    }
+
+    /// The body, byte for byte as it was received.
+    #[must_use]
+    pub fn raw_body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The event alone.
+    #[must_use]
+    pub fn into_event(self) -> T {
+        self.event
+    }
+}
+
+impl<T> Deref for Notified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.event
+    }
+}
+
+/// What a handler is given beside the event: what is known of it, and a way to have writes committed
+/// together with "done", named `effect` in each store.
+pub struct Cx<S: Store> {
+    shared: Arc<Shared<S::Effect>>,
+}
+
+struct Shared<E> {
+    key: Key,
+    freshness: Freshness,
+    attempt: u32,
+    received_at: Timestamp,
+    effects: Mutex<Vec<E>>,
+}
+
+impl<S: Store> Cx<S> {
+    pub(super) fn new(claimed: &Claimed) -> Self {
+        let Claimed { key, freshness, attempt, received_at, .. } = *claimed;
+        let effects = Mutex::default();
+        Self { shared: Arc::new(Shared { key, freshness, attempt, received_at, effects }) }
+    }
+
+    /// The same for each attempt at a notification, and for no other: what to call other systems with,
+    /// so that they do it once.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.shared.key
+    }
+
+    /// How it stands to the latest notification of its object that was processed.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        self.shared.freshness
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.shared.attempt
+    }
+
+    /// When the notification was stored.
+    #[must_use]
+    pub fn received_at(&self) -> Timestamp {
+        self.shared.received_at
+    }
+
+    pub(super) fn push(&self, effect: S::Effect) {
+        self.effects().push(effect);
+    }
+
+    /// What was asked for until now; what comes later is lost.
+    pub(super) fn take(&self) -> Vec<S::Effect> {
+        std::mem::take(&mut *self.effects())
+    }
+
+    fn effects(&self) -> std::sync::MutexGuard<'_, Vec<S::Effect>> {
+        self.shared.effects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Store> Clone for Cx<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: Store> fmt::Debug for Cx<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cx")
+            .field("key", &self.key())
+            .field("freshness", &self.freshness())
+            .field("attempt", &self.attempt())
+            .field("received_at", &self.received_at())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A closure as the service that a [`Runner`](super::Runner) calls; made by
+/// [`Inbox::process`](super::Inbox::process).
+#[derive(Clone)]
+pub struct HandlerFn<F>(F);
+
+impl<F> HandlerFn<F> {
+    pub(super) fn new(handler: F) -> Self {
+        Self(handler)
+    }
+}
+
+impl<F, T, C, Fut, E> Service<(Notified<T>, C)> for HandlerFn<F>
+where
+    F: Fn(Notified<T>, C) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+{
+    type Response = ();
+    type Error = E;
+    type Future = Fut;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), E>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (notified, cx): (Notified<T>, C)) -> Fut {
+        (self.0)(notified, cx)
+    }
+}
+
+impl<F> fmt::Debug for HandlerFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerFn").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,236 @@
+//! A durable inbox: a notification is stored before it is answered 200, and processed afterwards
+//! (feature `inbox`; in a SQLite file with feature `inbox-sqlite`).
+//!
+//! After the 200 Inqud does not send it again (confirmed), so whatever dies with the process then is
+//! lost. Inqud's own advice is to store at once, and to process afterwards (confirmed).
+//!
+//! # Example
+//!
+#![cfg_attr(all(feature = "axum", feature = "inbox-sqlite"), doc = "```no_run")]
+#![cfg_attr(not(all(feature = "axum", feature = "inbox-sqlite")), doc = "```ignore")]
+//! use axum::{Router, routing::post_service};
+//! use tower_inqud::inbox::{Cx, Inbox, InboxError, Notified, Sqlite};
+//! use tower_inqud::{PaymentRequest, Secret, WebhookLayer};
+//!
+//! # async fn run(shutdown: impl Future<Output = ()>) -> Result<(), Box<dyn std::error::Error>> {
+//! let inbox = Inbox::sqlite("inqud-inbox.db")?;
+//! inbox.write(|db| db.execute_batch("CREATE TABLE IF NOT EXISTS paid (id TEXT UNIQUE)")).await?;
+//!
+//! // Receive: 200 once it is stored.
+//! let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?);
+//! let receiver = inbox.receiver::<PaymentRequest>();
+//! let app: Router = Router::new().route("/inqud/request", post_service(receiver).layer(webhooks));
+//! # drop(app);
+//!
+//! // Process: the handler's writes and "done" are one commit.
+//! let runner = inbox.process(async |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+//!     if request.is_paid() {
+//!         cx.effect(move |db| db.execute("INSERT INTO paid VALUES (?1)", [&request.id]));
+//!     }
+//!     Ok::<_, InboxError>(())
+//! });
+//! runner.concurrency(16).run_until(shutdown).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Receiving
+//!
+//! [`Inbox::receiver`] is a tower service for behind a [`WebhookLayer`](crate::WebhookLayer) of the
+//! same type.
+//!
+//! 1. It answers 200 after the commit, to a new notification and to a duplicate alike. What is equal
+//!    by [`delivery_key`](crate::Notification::delivery_key) is stored once.
+//! 2. It answers 503 with `Retry-After`, and so gets it again, when the queue in front of the store is
+//!    full, the store fails, or 8 s have passed. The [`InboxError`] rides in the extensions of the
+//!    response.
+//! 3. While the queue is full it is not ready, for 8 s at most.
+//! 4. Once it was called, the notification is stored even if the sender leaves.
+//! 5. It takes a [`Webhook<T>`](crate::Webhook) only: what came without
+//!    [proof](crate::danger::unsigned) it does not store.
+//!
+//! # Processing
+//!
+//! [`Inbox::process`] calls a handler, an async closure or, with [`Inbox::process_with`], any tower
+//! service, so that timeouts, limits and traces can be put around it.
+//!
+//! 1. Each notification is handled at least once. What the handler gives to `cx.effect` is done exactly
+//!    once, in the commit that makes it "done". For what it does elsewhere, [`Cx::key`] is a key of
+//!    idempotency.
+//! 2. Of each object (the same kind and [`id`](crate::Notification::id)) one is handled at a time, the
+//!    oldest first, by last update and status. Different objects are handled concurrently.
+//! 3. One that is [older](Freshness::Older) than what was processed of its object is skipped, and kept;
+//!    or handled, with [`Runner::handle_older`]. Without a last update none is older. A handler that fails half-way has processed nothing.
+//! 4. If the handler returns an error, panics or takes too long, or an effect fails, it is tried again,
+//!    later each time. Its object waits meanwhile. After [20 attempts](Runner::attempts) it is a dead
+//!    letter, and its object goes on.
+//! 5. When the process dies, what it had begun is begun again.
+//!
+//! # Keys and bodies
+//!
+//! Rows stay for ever, about 200 bytes each without the body, for they are what a duplicate is known
+//! by. [`Inbox::prune`] deletes old bodies.
+
+mod backoff;
+mod error;
+mod handler;
+mod key;
+mod memory;
+mod queue;
+mod receiver;
+mod record;
+mod runner;
+#[cfg(feature = "inbox-sqlite")]
+mod sqlite;
+mod store;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(feature = "inbox-sqlite")]
+pub use rusqlite;
+use tower_service::Service;
+
+pub use self::error::{InboxError, InboxErrorKind};
+pub use self::handler::{Cx, HandlerFn, Notified};
+pub use self::key::Key;
+pub use self::memory::{Memory, MemoryEffect};
+pub use self::receiver::Receiver;
+pub use self::record::{Freshness, Record, Storable, Version};
+pub use self::runner::Runner;
+#[cfg(feature = "inbox-sqlite")]
+pub use self::sqlite::{Sqlite, SqliteEffect};
+pub use self::store::{
+    Claimed, DeadLetter, Outcome, Put, Settled, Settlement, Stats, Store, Ticket,
+};
+
+use self::queue::Queue;
+use crate::rejection::BoxError;
+
+/// A durable inbox over a store. A clone is cheap, and the same inbox. See the [module](self).
+pub struct Inbox<S> {
+    queue: Arc<Queue<S>>,
+}
+
+impl Inbox<Memory> {
+    /// An inbox that forgets all when the process ends, for tests.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::new(Memory::default())
+    }
+}
+
+impl<S: Store> Inbox<S> {
+    /// An inbox over a store of your own.
+    #[must_use]
+    pub fn new(store: S) -> Self {
+        Self::over(Arc::new(store), 1024)
+    }
+
+    fn over(store: Arc<S>, capacity: usize) -> Self {
+        Self { queue: Arc::new(Queue::new(store, capacity)) }
+    }
+
+    /// The same store behind a queue for so many notifications, at least 1. 1,024 unless set. With the
+    /// [limit of a body](crate::WebhookLayer::body_limit) it bounds the memory.
+    ///
+    /// Set it before you make receivers and runners: those of before have another queue.
+    #[must_use]
+    pub fn capacity(self, capacity: usize) -> Self {
+        Self::over(Arc::clone(&self.queue.store), capacity)
+    }
+
+    /// The service that stores notifications of a type, for behind a
+    /// [`WebhookLayer<T>`](crate::WebhookLayer). Calls need a Tokio runtime with its timers enabled.
+    #[must_use]
+    pub fn receiver<T: Storable>(&self) -> Receiver<S, T> {
+        Receiver::new(Arc::clone(&self.queue))
+    }
+
+    /// Has a closure called for each notification of a type; see [the module](self#processing).
+    ///
+    /// It is called again and again, so what it owns it has to lend to each future: as an `Arc` that is
+    /// cloned, in `move |n, cx| { let shop = shop.clone(); async move { .. } }`.
+    pub fn process<T, F, Fut, E>(&self, handler: F) -> Runner<S, T, HandlerFn<F>>
+    where
+        T: Storable,
+        F: Fn(Notified<T>, Cx<S>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send,
+        E: Into<BoxError> + Send,
+    {
+        self.process_with(HandlerFn::new(handler))
+    }
+
+    /// Has a tower service called for each notification of a type. Each call is to a clone of its own,
+    /// when that is ready.
+    pub fn process_with<T, H>(&self, handler: H) -> Runner<S, T, H>
+    where
+        T: Storable,
+        H: Service<(Notified<T>, Cx<S>), Response = ()> + Clone + Send + 'static,
+        H::Error: Into<BoxError> + Send,
+        H::Future: Send,
+    {
+        Runner::new(Arc::clone(&self.queue), handler)
+    }
+
+    /// How much there is to do.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn stats(&self) -> Result<Stats, InboxError> {
+        self.store().stats().await
+    }
+
+    /// Up to `count` notifications that were given up, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, InboxError> {
+        self.store().dead(count).await
+    }
+
+    /// Has dead letters tried again, their attempts counted anew. Returns how many there were. One that
+    /// is older by now than what was processed of its object is skipped, unless
+    /// [asked for](Runner::handle_older).
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn redrive(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
+        let redriven = self.store().redrive(keys.into_iter().collect()).await;
+        self.queue.stored.notify_waiters();
+        redriven
+    }
+
+    /// Deletes the bodies of notifications that were processed or skipped more than `age` ago, up to
+    /// `count` in one commit. Their keys stay. Returns how many there were: call it again until that
+    /// is less.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+        self.store().prune(age, count).await
+    }
+
+    /// The store itself.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.queue.store
+    }
+}
+
+impl<S> Clone for Inbox<S> {
+    fn clone(&self) -> Self {
+        Self { queue: Arc::clone(&self.queue) }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Inbox<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("store", &self.queue.store).finish_non_exhaustive()
+    }
+}

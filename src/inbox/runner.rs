@@ -1,0 +1,344 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+use tower_service::Service;
+
+use super::backoff::Backoff;
+use super::queue::Queue;
+use super::{
+    Claimed, Cx, Freshness, InboxError, InboxErrorKind, Notified, Outcome, Settled, Settlement,
+    Storable, Store, Ticket,
+};
+use crate::decode;
+use crate::rejection::BoxError;
+
+/// How often to look for what is due, whatever the hints say.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What is kept of an error, in characters.
+const ERROR_LEN: usize = 1000;
+
+/// Processes what an inbox holds of one type. See [`inbox`](super#processing); made by
+/// [`Inbox::process`](super::Inbox::process).
+#[must_use = "a runner does nothing until `run_until` is awaited"]
+pub struct Runner<S, T, H> {
+    queue: Arc<Queue<S>>,
+    handler: H,
+    concurrency: usize,
+    attempts: u32,
+    backoff: Backoff,
+    deadline: Duration,
+    handles_older: bool,
+    on_error: Box<dyn Fn(&InboxError) + Send + Sync>,
+    event: PhantomData<fn() -> T>,
+}
+
+impl<S, T, H> Runner<S, T, H>
+where
+    S: Store,
+    T: Storable,
+    H: Service<(Notified<T>, Cx<S>), Response = ()> + Clone + Send + 'static,
+    H::Error: Into<BoxError> + Send,
+    H::Future: Send,
+{
+    pub(super) fn new(queue: Arc<Queue<S>>, handler: H) -> Self {
+        Self {
+            queue,
+            handler,
+            concurrency: 16,
+            attempts: 20,
+            backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
+            deadline: Duration::from_secs(60),
+            handles_older: false,
+            on_error: Box::new(|_| {}),
+            event: PhantomData,
+        }
+    }
+
+    /// How many notifications to handle at once, each of another object. 16 unless set, and at least 1.
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency.max(1);
+        self
+    }
+
+    /// How often to try a notification before it is a dead letter. 20 unless set: with the default
+    /// backoff about two hours. What ended the process counts too.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// How long an object waits after the first failure, and at most. 1 s and 10 minutes unless set;
+    /// each wait is twice the one before, less up to a half at random.
+    pub fn backoff(mut self, first: Duration, cap: Duration) -> Self {
+        self.backoff = Backoff { first, cap };
+        self
+    }
+
+    /// How long a handler may take; then it is dropped, and tried again. 60 s unless set. Objects are
+    /// leased for twice as long: so long it takes until another process goes on with what a lost one
+    /// had begun, where several share a store.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Calls the handler for stragglers too; see [`Cx::freshness`]. Unless set they are skipped, and
+    /// their rows kept.
+    pub fn handle_older(mut self) -> Self {
+        self.handles_older = true;
+        self
+    }
+
+    /// Called with each failure of the store. The runner goes on; what it could not settle it handles
+    /// again when the lease has passed. Nothing unless set.
+    pub fn on_error(mut self, callback: impl Fn(&InboxError) + Send + Sync + 'static) -> Self {
+        self.on_error = Box::new(callback);
+        self
+    }
+
+    /// Processes until `shutdown` is ready, and then ends when the handlers that run have ended, which
+    /// they do within their [`deadline`](Self::deadline).
+    ///
+    /// To drop it instead is safe too: what was begun is begun again when its lease has passed.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](InboxErrorKind::Closed) if the inbox is closed meanwhile.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), InboxError> {
+        let mut shutdown = pin!(shutdown);
+        let mut is_ending = false;
+        let mut running = Running { tasks: JoinSet::new(), tickets: HashMap::new() };
+        let mut settlements = Vec::new();
+        // A clone of the handler that is not ready, and keeps its turn.
+        let mut unready = None;
+        loop {
+            let free = self.concurrency.saturating_sub(running.tasks.len());
+            let free = if is_ending { 0 } else { free };
+            // Listens before it looks: what is stored in between is heard.
+            let mut stored = pin!(self.queue.stored.notified());
+            stored.as_mut().enable();
+
+            // Before it claims, for what waits for its handler is no attempt and needs no lease.
+            let mut ready = poll_fn(|task| Poll::Ready(self.ready(free, &mut unready, task))).await;
+
+            // Together, so that one commit of the store may cover both.
+            let settle = self.settle(std::mem::take(&mut settlements));
+            let (failed, claimed) = tokio::join!(settle, self.claim(ready.len()));
+            settlements.extend(failed?);
+            for claimed in claimed? {
+                let Some(handler) = ready.pop() else { break };
+                self.begin(claimed, handler, &mut running, &mut settlements);
+            }
+            if !ready.is_empty() {
+                // Nothing more is due. To hold what others wait for would keep them from it.
+                ready.clear();
+                unready = None;
+            }
+            if !settlements.is_empty() {
+                continue;
+            }
+            if is_ending && running.tasks.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = &mut shutdown, if !is_ending => is_ending = true,
+                Some(ended) = running.tasks.join_next_with_id() => {
+                    settlements.extend(self.end(ended, &mut running));
+                    while let Some(ended) = running.tasks.try_join_next_with_id() {
+                        settlements.extend(self.end(ended, &mut running));
+                    }
+                }
+                _ = poll_fn(|task| poll_ready(unready.as_mut(), task)) => {}
+                () = stored, if free > 0 => {}
+                () = sleep(POLL), if !is_ending => {}
+            }
+        }
+    }
+
+    /// Clones of the handler that are ready, or failed to be, and the first that is neither.
+    fn ready(
+        &self,
+        count: usize,
+        unready: &mut Option<H>,
+        task: &mut Context<'_>,
+    ) -> Vec<Result<H, BoxError>> {
+        let mut all = Vec::new();
+        let mut first = unready.take();
+        while all.len() < count {
+            let mut handler = first.take().unwrap_or_else(|| self.handler.clone());
+            match handler.poll_ready(task) {
+                Poll::Ready(ready) => all.push(ready.map(|()| handler).map_err(Into::into)),
+                Poll::Pending => {
+                    *unready = Some(handler);
+                    break;
+                }
+            }
+        }
+        all
+    }
+
+    async fn claim(&self, count: usize) -> Result<Vec<Claimed>, InboxError> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let lease = self.deadline.saturating_mul(2);
+        match self.queue.store.claim(T::KIND, count, lease).await {
+            Ok(claimed) => Ok(claimed),
+            Err(error) => self.go_on_after(error).map(|()| Vec::new()),
+        }
+    }
+
+    /// Gives those whose effects failed, to be settled anew.
+    async fn settle(
+        &self,
+        settlements: Vec<(Settlement<S::Effect>, u32)>,
+    ) -> Result<Vec<(Settlement<S::Effect>, u32)>, InboxError> {
+        if settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tickets: Vec<_> =
+            settlements.iter().map(|(it, attempt)| (it.ticket.clone(), *attempt)).collect();
+        let settlements = settlements.into_iter().map(|(settlement, _)| settlement).collect();
+        let settled = match self.queue.store.settle(settlements).await {
+            Ok(settled) => settled,
+            Err(error) => return self.go_on_after(error).map(|()| Vec::new()),
+        };
+        let all = tickets.into_iter().zip(settled);
+        let failed = all.filter_map(|((ticket, attempt), settled)| match settled {
+            Settled::Done | Settled::Lapsed => None,
+            Settled::EffectFailed(error) => {
+                Some((Settlement { ticket, outcome: self.failure(attempt, &error) }, attempt))
+            }
+        });
+        Ok(failed.collect())
+    }
+
+    fn go_on_after(&self, error: InboxError) -> Result<(), InboxError> {
+        if error.kind() == InboxErrorKind::Closed {
+            return Err(error);
+        }
+        (self.on_error)(&error);
+        Ok(())
+    }
+
+    /// Calls the handler, unless it is clear without it what becomes of the notification.
+    fn begin(
+        &self,
+        claimed: Claimed,
+        handler: Result<H, BoxError>,
+        running: &mut Running<S::Effect>,
+        settlements: &mut Vec<(Settlement<S::Effect>, u32)>,
+    ) {
+        let cx = Cx::new(&claimed);
+        let Claimed { ticket, body, freshness, attempt, .. } = claimed;
+        let outcome = if freshness == Freshness::Older && !self.handles_older {
+            Outcome::Skipped
+        } else if attempt > self.attempts {
+            Outcome::Dead { error: "each attempt ended without a result".to_owned() }
+        } else {
+            match decode::from_json(&body, |event: T| event) {
+                Ok(event) => {
+                    let work = handle(handler, Notified::new(event, body), cx);
+                    let work = timeout(self.deadline, work);
+                    let id = running.tasks.spawn(async {
+                        work.await.unwrap_or_else(|_| Err("the handler took too long".into()))
+                    });
+                    running.tickets.insert(id.id(), (ticket, attempt));
+                    return;
+                }
+                Err(error) => Outcome::Dead { error: text(&describe(&error)) },
+            }
+        };
+        settlements.push((Settlement { ticket, outcome }, attempt));
+    }
+
+    fn end(
+        &self,
+        ended: Result<(Id, Handled<S::Effect>), JoinError>,
+        running: &mut Running<S::Effect>,
+    ) -> Option<(Settlement<S::Effect>, u32)> {
+        let (id, handled) = match ended {
+            Ok((id, handled)) => (id, handled),
+            Err(error) => (error.id(), Err("the handler panicked".into())),
+        };
+        let (ticket, attempt) = running.tickets.remove(&id)?;
+        let outcome = match handled {
+            Ok(effects) => Outcome::Done(effects),
+            Err(error) => self.failure(attempt, &describe(&*error)),
+        };
+        Some((Settlement { ticket, outcome }, attempt))
+    }
+
+    fn failure(&self, attempt: u32, error: &str) -> Outcome<S::Effect> {
+        let error = text(error);
+        if attempt >= self.attempts {
+            return Outcome::Dead { error };
+        }
+        Outcome::Retry { after: self.backoff.after(attempt), error }
+    }
+}
+
+struct Running<E> {
+    tasks: JoinSet<Handled<E>>,
+    tickets: HashMap<Id, (Ticket, u32)>,
+}
+
+type Handled<E> = Result<Vec<E>, BoxError>;
+
+async fn handle<S, T, H>(
+    handler: Result<H, BoxError>,
+    notified: Notified<T>,
+    cx: Cx<S>,
+) -> Handled<S::Effect>
+where
+    S: Store,
+    H: Service<(Notified<T>, Cx<S>), Response = ()>,
+    H::Error: Into<BoxError>,
+{
+    handler?.call((notified, cx.clone())).await.map_err(Into::into)?;
+    Ok(cx.take())
+}
+
+fn poll_ready<R, H: Service<R>>(
+    handler: Option<&mut H>,
+    task: &mut Context<'_>,
+) -> Poll<Result<(), H::Error>> {
+    handler.map_or(Poll::Pending, |handler| handler.poll_ready(task))
+}
+
+/// With what caused it.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn text(error: &str) -> String {
+    error.chars().take(ERROR_LEN).collect()
+}
+
+impl<S, T, H> fmt::Debug for Runner<S, T, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("concurrency", &self.concurrency)
+            .field("attempts", &self.attempts)
+            .field("backoff", &self.backoff)
+            .field("deadline", &self.deadline)
+            .field("handles_older", &self.handles_older)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,33 @@
+-- Each notification, once. Rows stay, for they are what a duplicate is known by; bodies may go.
+CREATE TABLE inqud_inbox_notification (
+    seq INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    object TEXT NOT NULL,
+    version BLOB NOT NULL,
+    body BLOB,
+    received_at INTEGER NOT NULL, -- microseconds since 1970, as all times here
+    state INTEGER NOT NULL DEFAULT 0, -- 0 open, 1 done, 2 skipped, 3 dead
+    attempts INTEGER NOT NULL DEFAULT 0,
+    settled_at INTEGER,
+    error TEXT
+) STRICT;
+
+CREATE INDEX inqud_inbox_open
+    ON inqud_inbox_notification (kind, object, version, seq, received_at) WHERE state = 0;
+CREATE INDEX inqud_inbox_dead ON inqud_inbox_notification (seq) WHERE state = 3;
+CREATE INDEX inqud_inbox_body
+    ON inqud_inbox_notification (settled_at) WHERE state IN (1, 2) AND body IS NOT NULL;
+
+-- Each object: the unit that is leased, and waits, so that one notification of it runs at a time.
+CREATE TABLE inqud_inbox_object (
+    kind TEXT NOT NULL,
+    object TEXT NOT NULL,
+    processed BLOB, -- the latest version that was
+    due_at INTEGER, -- null without open notifications; the end of the lease while it is leased
+    leased INTEGER NOT NULL DEFAULT 0,
+    claim INTEGER NOT NULL DEFAULT 0, -- how often it was claimed: an earlier claim is void
+    PRIMARY KEY (kind, object)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX inqud_inbox_due ON inqud_inbox_object (kind, due_at) WHERE due_at IS NOT NULL;

@@ -1,0 +1,326 @@
+//! The inbox in a SQLite file (feature `inbox-sqlite`).
+
+mod schema;
+mod tables;
+mod writer;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use self::tables::Tables;
+use self::writer::Writer;
+use super::{
+    Claimed, Cx, DeadLetter, Inbox, InboxError, InboxErrorKind, Key, Outcome, Put, Record, Settled,
+    Settlement, Stats, Store,
+};
+use crate::rejection::BoxError;
+
+/// How long a connection waits for another that holds the database, such as one of the merchant's.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A store in a file of SQLite, whose library is built along.
+///
+/// - One thread writes. What waits for it is committed together, in write-ahead mode and with
+///   `synchronous=FULL`: a commit has reached the disk when it is told.
+/// - One inbox a file: a second, in this process or another, is refused. The lock is a file beside it,
+///   whose name ends in `-inqud-lock`; the system frees it with the process.
+/// - Network file systems are refused where the system tells them (Linux).
+/// - The file is made for its owner only, mode 0600: the bodies hold personal data. One that exists
+///   stays as it is.
+/// - Tables of your own may live in the same file, for [effects](Cx::effect) to write to; those of the
+///   inbox have names that begin with `inqud_inbox_`. You may read with connections of your own. Write
+///   through [`Inbox::write`], or the writer has to wait for you.
+pub struct Sqlite {
+    writer: Writer,
+    path: PathBuf,
+}
+
+impl Inbox<Sqlite> {
+    /// Opens the inbox in a file, which is made if there is none. Work that a process before had begun
+    /// is due at once.
+    ///
+    /// It reads and writes the file, and so blocks for a moment: do it when you start.
+    ///
+    /// # Errors
+    ///
+    /// - [`InUse`](InboxErrorKind::InUse): another inbox has it.
+    /// - [`Network`](InboxErrorKind::Network): it is on a network file system.
+    /// - [`NotDurable`](InboxErrorKind::NotDurable): `journal_mode` or `synchronous` read otherwise than
+    ///   they were set.
+    /// - [`FromLaterVersion`](InboxErrorKind::FromLaterVersion): a later version made the tables.
+    /// - [`Store`](InboxErrorKind::Store): it cannot be opened, or is no database.
+    pub fn sqlite(path: impl AsRef<Path>) -> Result<Self, InboxError> {
+        Ok(Self::new(Sqlite::open(path.as_ref())?))
+    }
+
+    /// Has `work` done by the writer, in a transaction, and waits for its commit. For tables of your
+    /// own: what it writes here waits for no lock. Be short, for notifications wait meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The error of `work`, and then nothing of it is kept; or that of the store.
+    pub async fn write<F, R, E>(&self, work: F) -> Result<R, InboxError>
+    where
+        F: FnOnce(&Connection) -> Result<R, E> + Send + 'static,
+        R: Send + 'static,
+        E: Into<BoxError>,
+    {
+        let work = move |connection: &Connection| work(connection).map_err(Into::into);
+        let done = self.store().writer.commit_alone(move |tables| tables.apart(work)).await?;
+        done.map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))
+    }
+
+    /// Closes the file, after what was begun before. All clones of the inbox are closed with it.
+    ///
+    /// Without it, the file is closed soon after the last of them is dropped.
+    pub async fn close(&self) {
+        self.store().writer.close().await;
+    }
+}
+
+/// What a handler has done together with "done", in a [`Sqlite`].
+pub struct SqliteEffect(Box<Effect>);
+
+type Effect = dyn Fn(&Connection) -> Result<(), BoxError> + Send;
+
+impl Cx<Sqlite> {
+    /// Has `effect` done in the transaction that settles the notification as done: both are kept, or
+    /// neither. Effects of one handler are done in their order, and only if it returns `Ok`.
+    ///
+    /// If one fails or panics, or makes the commit fail, none of them is kept, and the notification is
+    /// tried again. The writer does them, so be short, and leave the transaction open. It covers other
+    /// notifications too: if it is rolled back, what an effect did is undone, and it is called again.
+    pub fn effect<F, R, E>(&self, effect: F)
+    where
+        F: Fn(&Connection) -> Result<R, E> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let effect =
+            move |connection: &Connection| effect(connection).map(drop).map_err(Into::into);
+        self.push(SqliteEffect(Box::new(effect)));
+    }
+}
+
+impl Sqlite {
+    fn open(path: &Path) -> Result<Self, InboxError> {
+        create(path)?;
+        let path = fs::canonicalize(path).map_err(failed)?;
+        if is_on_network(&path) {
+            return Err(InboxError::new(InboxErrorKind::Network));
+        }
+        let lock = lock(&path)?;
+        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        schema::migrate(&mut connection)?;
+        Tables::new(&connection).and_then(|mut tables| tables.recover()).map_err(engine)?;
+        Ok(Self { writer: Writer::start(connection, lock)?, path })
+    }
+
+    /// On a thread and a connection of its own.
+    async fn read<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Connection) -> rusqlite::Result<R> + Send + 'static,
+    ) -> Result<R, InboxError> {
+        let path = self.path.clone();
+        let read = move || {
+            let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            look(&connection).map_err(engine)
+        };
+        tokio::task::spawn_blocking(read).await.map_err(failed)?
+    }
+}
+
+impl Store for Sqlite {
+    type Effect = SqliteEffect;
+
+    async fn put(&self, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
+        let put = move |tables: &mut Tables<'_>| records.iter().map(|it| tables.put(it)).collect();
+        self.writer.commit(put).await
+    }
+
+    async fn claim(
+        &self,
+        kind: &'static str,
+        count: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, InboxError> {
+        self.writer.commit(move |tables| tables.claim(kind, count, lease)).await
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement<SqliteEffect>>,
+    ) -> Result<Vec<Settled>, InboxError> {
+        let has_effects = |it: &Settlement<SqliteEffect>| matches!(&it.outcome, Outcome::Done(effects) if !effects.is_empty());
+        let has_effects: Vec<_> = settlements.iter().map(has_effects).collect();
+        let works = settlements
+            .into_iter()
+            .map(|settlement| move |tables: &mut Tables<'_>| tables.settle(&settlement));
+        let settled = self.writer.commit_each(works).await?;
+        let settled = settled.into_iter().zip(has_effects).map(|(settled, has_effects)| {
+            settled.or_else(|error| match work_failed(&error) {
+                // It was alone in its transaction, and so has failed that.
+                Some(why) if has_effects => Ok(Settled::EffectFailed(why)),
+                _ => Err(error),
+            })
+        });
+        settled.collect()
+    }
+
+    async fn stats(&self) -> Result<Stats, InboxError> {
+        self.read(tables::stats).await
+    }
+
+    async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, InboxError> {
+        self.read(move |connection| tables::dead(connection, count)).await
+    }
+
+    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
+        let redrive = move |tables: &mut Tables<'_>| {
+            keys.iter().try_fold(0_usize, |count, key| {
+                Ok(count.saturating_add(usize::from(tables.redrive(key)?)))
+            })
+        };
+        self.writer.commit(redrive).await
+    }
+
+    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+        self.writer.commit(move |tables| tables.prune(age, count)).await
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SqliteEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteEffect").finish_non_exhaustive()
+    }
+}
+
+/// Makes the file, for its owner only. Does not so much as open one that exists: closing it again
+/// would free the locks that SQLite holds on it in this process.
+fn create(path: &Path) -> Result<(), InboxError> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A database with nothing in it, held in a transaction that never ends: SQLite locks the same way on
+/// every system, against this process too.
+fn lock(path: &Path) -> Result<Connection, InboxError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-inqud-lock");
+    let path = PathBuf::from(name);
+    create(&path)?;
+    let lock = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let lock = lock.map_err(engine)?;
+    lock.busy_timeout(Duration::ZERO).map_err(engine)?;
+    match lock.execute_batch("BEGIN EXCLUSIVE") {
+        Ok(()) => Ok(lock),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+            Err(InboxError::caused_by(InboxErrorKind::InUse, error))
+        }
+        Err(error) => Err(engine(error)),
+    }
+}
+
+fn connect(path: &Path, how: OpenFlags) -> Result<Connection, InboxError> {
+    let flags = how | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(engine)?;
+    connection.busy_timeout(BUSY).map_err(engine)?;
+    make_durable(&connection)?;
+    Ok(connection)
+}
+
+/// Sets what a 200 depends on, and reads it back: SQLite ignores a setting that it cannot follow.
+fn make_durable(connection: &Connection) -> Result<(), InboxError> {
+    const FULL: i64 = 2;
+    let set = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON";
+    let refused = connection.execute_batch(set).err();
+    let mode: String =
+        connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(engine)?;
+    let synchronous: i64 =
+        connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).map_err(engine)?;
+    if mode == "wal" && synchronous == FULL {
+        return refused.map_or(Ok(()), |error| Err(engine(error)));
+    }
+    let found = format!("journal_mode is {mode}, synchronous is {synchronous}");
+    Err(InboxError::caused_by(InboxErrorKind::NotDurable, found))
+}
+
+/// Whether the system says so: by the mount that the path is on, and only on Linux.
+fn is_on_network(path: &Path) -> bool {
+    let Ok(mounts) = fs::read_to_string("/proc/self/mounts") else { return false };
+    type_of_mount(&mounts, path).is_some_and(|kind| {
+        let kinds = ["9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs", "smb3", "smbfs"];
+        kinds.contains(&kind) || kind.starts_with("nfs") || kind == "fuse.sshfs"
+    })
+}
+
+fn type_of_mount<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        Some((words.next()?.replace("\\040", " "), words.next()?))
+    });
+    let around = mounts.filter(|(folder, _)| path.starts_with(folder));
+    // Of two on one folder the later hides the earlier.
+    around.max_by_key(|(folder, _)| folder.len()).map(|(_, kind)| kind)
+}
+
+/// What the work itself did wrong, if that is why.
+fn work_failed(error: &InboxError) -> Option<String> {
+    let why = std::error::Error::source(error)?.downcast_ref::<rusqlite::Error>()?;
+    writer::is_of_work(why).then(|| why.to_string())
+}
+
+fn engine(error: rusqlite::Error) -> InboxError {
+    InboxError::caused_by(InboxErrorKind::Store, error)
+}
+
+fn failed(error: impl Into<BoxError>) -> InboxError {
+    InboxError::caused_by(InboxErrorKind::Store, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_would_not_wait_for_the_disk_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        // No file, so no write-ahead log.
+        let error = make_durable(&connection).unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::NotDurable);
+
+        let folder = tempfile::tempdir().unwrap();
+        let connection = Connection::open(folder.path().join("inbox.db")).unwrap();
+        let amid = "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; BEGIN; CREATE TABLE t (c)";
+        connection.execute_batch(amid).unwrap();
+        let error = make_durable(&connection).unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::NotDurable, "it cannot be set amid a transaction");
+
+        connection.execute_batch("COMMIT").unwrap();
+        make_durable(&connection).unwrap();
+    }
+
+    #[test]
+    fn the_type_of_the_innermost_mount_counts() {
+        let mounts = "/dev/vda / ext4 rw 0 0\nserver:/a /srv/my\\040shop nfs4 rw 0 0\n";
+        let of = |path| type_of_mount(mounts, Path::new(path));
+        assert_eq!(of("/srv/my shop/inbox.db"), Some("nfs4"));
+        assert_eq!(of("/srv/my shopping/inbox.db"), Some("ext4"));
+    }
+}

@@ -1,0 +1,41 @@
+//! The tables, and how a file of an earlier version gets them.
+
+use rusqlite::Connection;
+
+use super::engine;
+use crate::inbox::{InboxError, InboxErrorKind};
+
+/// One a version, in order; what was released is never changed.
+const STEPS: &[&str] = &[include_str!("1.sql")];
+
+/// Brings the tables to this version. A file that a later one made is refused: it may keep what this
+/// one would not respect.
+///
+/// The version has a table of its own. SQLite's `user_version` belongs to the merchant, whose tables
+/// are in the same file so that effects can reach them.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), InboxError> {
+    let transaction = connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+        .map_err(engine)?;
+    transaction
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS inqud_inbox_version (version INTEGER NOT NULL) STRICT",
+        )
+        .map_err(engine)?;
+    let version: i64 = transaction
+        .query_row("SELECT coalesce(max(version), 0) FROM inqud_inbox_version", [], |row| {
+            row.get(0)
+        })
+        .map_err(engine)?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    let steps =
+        STEPS.get(version..).ok_or_else(|| InboxError::new(InboxErrorKind::FromLaterVersion))?;
+    for (step, sql) in (version..).zip(steps) {
+        transaction.execute_batch(sql).map_err(engine)?;
+        let version = i64::try_from(step).unwrap_or(i64::MAX).saturating_add(1);
+        transaction
+            .execute("INSERT INTO inqud_inbox_version VALUES (?)", [version])
+            .map_err(engine)?;
+    }
+    transaction.commit().map_err(engine)
+}

@@ -1,0 +1,285 @@
+//! What the writer does to the tables, amid a transaction.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
+
+use super::SqliteEffect;
+use crate::inbox::{
+    Claimed, DeadLetter, Freshness, Key, Outcome, Put, Record, Settled, Settlement, Stats, Ticket,
+    Version,
+};
+use crate::rejection::BoxError;
+
+pub(super) struct Tables<'c> {
+    pub(super) connection: &'c Connection,
+    clock: i64,
+    insert: Statement<'c>,
+    arrive: Statement<'c>,
+    due: Statement<'c>,
+    oldest: Statement<'c>,
+    attempt: Statement<'c>,
+    lease: Statement<'c>,
+    claimed: Statement<'c>,
+    close: Statement<'c>,
+    process: Statement<'c>,
+    go_on: Statement<'c>,
+    wait: Statement<'c>,
+    fail: Statement<'c>,
+}
+
+impl<'c> Tables<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Result<Self> {
+        Ok(Self {
+            connection,
+            clock: 0,
+            insert: connection.prepare(
+                "INSERT INTO inqud_inbox_notification (key, kind, object, version, body, received_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key) DO NOTHING",
+            )?,
+            arrive: connection.prepare(
+                "INSERT INTO inqud_inbox_object (kind, object, due_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET due_at = coalesce(due_at, excluded.due_at)",
+            )?,
+            due: connection.prepare(
+                "SELECT object, processed, claim FROM inqud_inbox_object
+                 WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
+            )?,
+            oldest: connection.prepare(
+                "SELECT seq, key, version, body, attempts, received_at FROM inqud_inbox_notification
+                 WHERE kind = ?1 AND object = ?2 AND state = 0 ORDER BY version, seq LIMIT 1",
+            )?,
+            attempt: connection.prepare(
+                "UPDATE inqud_inbox_notification SET attempts = attempts + 1 WHERE seq = ?1",
+            )?,
+            lease: connection.prepare(
+                "UPDATE inqud_inbox_object SET due_at = ?3, leased = 1, claim = ?4
+                 WHERE kind = ?1 AND object = ?2",
+            )?,
+            claimed: connection.prepare(
+                "SELECT version FROM inqud_inbox_notification JOIN inqud_inbox_object
+                 USING (kind, object) WHERE seq = ?1 AND state = 0 AND claim = ?2",
+            )?,
+            close: connection.prepare(
+                "UPDATE inqud_inbox_notification SET state = ?2, settled_at = ?3, error = ?4
+                 WHERE seq = ?1",
+            )?,
+            process: connection.prepare(
+                "UPDATE inqud_inbox_object SET processed = max(coalesce(processed, ?3), ?3)
+                 WHERE kind = ?1 AND object = ?2",
+            )?,
+            go_on: connection.prepare(
+                "UPDATE inqud_inbox_object SET leased = 0, due_at =
+                     (SELECT received_at FROM inqud_inbox_notification
+                      WHERE kind = ?1 AND object = ?2 AND state = 0 ORDER BY version, seq LIMIT 1)
+                 WHERE kind = ?1 AND object = ?2",
+            )?,
+            wait: connection.prepare(
+                "UPDATE inqud_inbox_object SET leased = 0, due_at = ?3
+                 WHERE kind = ?1 AND object = ?2",
+            )?,
+            fail: connection
+                .prepare("UPDATE inqud_inbox_notification SET error = ?2 WHERE seq = ?1")?,
+        })
+    }
+
+    /// Microseconds since 1970. No two are equal, and a wall clock that is set back stands still here:
+    /// what is due stays due.
+    fn now(&mut self) -> i64 {
+        self.clock = Timestamp::now().as_microsecond().max(self.clock.saturating_add(1));
+        self.clock
+    }
+
+    /// Ends the leases of the process before: it is gone, for it held the lock of the file.
+    pub(super) fn recover(&mut self) -> Result<()> {
+        const HOUR: i64 = 3_600_000_000;
+        let now = self.now();
+        // Without the second, a clock that was set back would let nothing be due for as long.
+        self.connection.execute(
+            "UPDATE inqud_inbox_object SET leased = 0, due_at = ?1
+             WHERE due_at IS NOT NULL AND (leased = 1 OR due_at > ?2)",
+            params![now, now.saturating_add(HOUR)],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, record: &Record) -> Result<Put> {
+        let Record { key, kind, object, version, body } = record;
+        let now = self.now();
+        let key = key.as_bytes();
+        let row = params![key, kind, object, version.as_bytes(), &body[..], now];
+        if self.insert.execute(row)? == 0 {
+            return Ok(Put::Duplicate);
+        }
+        self.arrive.execute(params![kind, object, now])?;
+        Ok(Put::New)
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        kind: &'static str,
+        count: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>> {
+        let now = self.now();
+        let until = now.saturating_add(micros(lease));
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let due = self.due.query_map(params![kind, now, count], |row| {
+            Ok((row.get::<_, Arc<str>>(0)?, row.get::<_, Option<Vec<u8>>>(1)?, row.get(2)?))
+        })?;
+        let due = due.collect::<Result<Vec<(_, _, i64)>>>()?;
+        let mut all = Vec::with_capacity(due.len());
+        for (object, processed, claim) in due {
+            let claim = claim.saturating_add(1);
+            let oldest = self.oldest.query_row(params![kind, object], |row| {
+                let attempts: i64 = row.get(4)?;
+                let version = Version::from_bytes(row.get(2)?);
+                let processed = processed.map(Version::from_bytes);
+                Ok(Claimed {
+                    ticket: Ticket { seq: row.get(0)?, kind, object: Arc::clone(&object), claim },
+                    key: Key::from_bytes(row.get(1)?),
+                    body: body(row.get(3)?),
+                    freshness: Freshness::new(&version, processed.as_ref()),
+                    attempt: u32::try_from(attempts).unwrap_or(u32::MAX).saturating_add(1),
+                    received_at: time(row.get(5)?),
+                })
+            });
+            let Some(claimed) = oldest.optional()? else {
+                self.go_on.execute(params![kind, object])?;
+                continue;
+            };
+            self.attempt.execute([claimed.ticket.seq])?;
+            self.lease.execute(params![kind, object, until, claim])?;
+            all.push(claimed);
+        }
+        Ok(all)
+    }
+
+    pub(super) fn settle(&mut self, settlement: &Settlement<SqliteEffect>) -> Result<Settled> {
+        let Settlement { ticket: Ticket { seq, kind, object, claim }, outcome } = settlement;
+        let version = self.claimed.query_row([seq, claim], |row| row.get::<_, Vec<u8>>(0));
+        let Some(version) = version.optional()? else { return Ok(Settled::Lapsed) };
+        let now = self.now();
+        let (state, error) = match outcome {
+            Outcome::Done(effects) => {
+                let all = |connection: &Connection| {
+                    effects.iter().try_for_each(|effect| (effect.0)(connection))
+                };
+                if let Err(error) = self.apart(all)? {
+                    return Ok(Settled::EffectFailed(error.to_string()));
+                }
+                self.process.execute(params![kind, object, version])?;
+                (1, None)
+            }
+            Outcome::Skipped => (2, None),
+            Outcome::Dead { error } => (3, Some(error)),
+            Outcome::Retry { after, error } => {
+                let due = now.saturating_add(micros(*after));
+                self.wait.execute(params![kind, object, due])?;
+                self.fail.execute(params![seq, error])?;
+                return Ok(Settled::Done);
+            }
+        };
+        self.close.execute(params![seq, state, now, error])?;
+        self.go_on.execute(params![kind, object])?;
+        Ok(Settled::Done)
+    }
+
+    /// Does foreign work in a savepoint of its own, and takes it back if it fails or panics. The outer
+    /// error is that of the transaction, which then is lost.
+    pub(super) fn apart<R>(
+        &self,
+        work: impl FnOnce(&Connection) -> std::result::Result<R, BoxError>,
+    ) -> Result<std::result::Result<R, BoxError>> {
+        self.connection.execute_batch("SAVEPOINT inqud_inbox_effect")?;
+        let done = catch_unwind(AssertUnwindSafe(|| work(self.connection)));
+        let done = done.unwrap_or_else(|_| Err("the effect panicked".into()));
+        // It may have ended the transaction, or SQLite has. Then this fails, and all of it with it.
+        if let Err(error) = done {
+            return match self
+                .connection
+                .execute_batch("ROLLBACK TO inqud_inbox_effect; RELEASE inqud_inbox_effect")
+            {
+                Ok(()) => Ok(Err(error)),
+                // What SQLite ended the transaction for says more.
+                Err(lost) => Err(error.downcast::<rusqlite::Error>().map_or(lost, |it| *it)),
+            };
+        }
+        self.connection.execute_batch("RELEASE inqud_inbox_effect")?;
+        Ok(done)
+    }
+
+    pub(super) fn redrive(&mut self, key: &Key) -> Result<bool> {
+        let dead = self.connection.query_row(
+            "UPDATE inqud_inbox_notification SET state = 0, attempts = 0, settled_at = NULL
+             WHERE key = ?1 AND state = 3 RETURNING kind, object",
+            [key.as_bytes()],
+            |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
+        );
+        let Some((kind, object)) = dead.optional()? else { return Ok(false) };
+        let now = self.now();
+        self.arrive.execute(params![kind, object, now])?;
+        Ok(true)
+    }
+
+    pub(super) fn prune(&mut self, age: Duration, count: usize) -> Result<usize> {
+        let before = self.now().saturating_sub(micros(age));
+        self.connection.execute(
+            "UPDATE inqud_inbox_notification SET body = NULL WHERE seq IN
+                 (SELECT seq FROM inqud_inbox_notification
+                  WHERE state IN (1, 2) AND body IS NOT NULL AND settled_at <= ?1
+                  ORDER BY settled_at LIMIT ?2)",
+            params![before, i64::try_from(count).unwrap_or(i64::MAX)],
+        )
+    }
+}
+
+/// For a connection of its own: a long look must not hold the writer up.
+pub(super) fn stats(connection: &Connection) -> Result<Stats> {
+    connection.query_row(
+        "SELECT (SELECT count(*) FROM inqud_inbox_notification WHERE state = 0),
+                (SELECT min(received_at) FROM inqud_inbox_notification WHERE state = 0),
+                (SELECT count(*) FROM inqud_inbox_notification WHERE state = 3)",
+        [],
+        |row| {
+            let count = |count: i64| u64::try_from(count).unwrap_or_default();
+            let (open, oldest, dead) = (row.get(0)?, row.get::<_, Option<i64>>(1)?, row.get(2)?);
+            Ok(Stats { open: count(open), oldest: oldest.map(time), dead: count(dead) })
+        },
+    )
+}
+
+pub(super) fn dead(connection: &Connection, count: usize) -> Result<Vec<DeadLetter>> {
+    let mut dead = connection.prepare(
+        "SELECT key, kind, object, body, attempts, error, received_at
+         FROM inqud_inbox_notification WHERE state = 3 ORDER BY seq LIMIT ?1",
+    )?;
+    let letters = dead.query_map([i64::try_from(count).unwrap_or(i64::MAX)], |row| {
+        Ok(DeadLetter {
+            key: Key::from_bytes(row.get(0)?),
+            kind: row.get(1)?,
+            object: row.get(2)?,
+            body: body(row.get(3)?),
+            attempts: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),
+            error: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+            received_at: time(row.get(6)?),
+        })
+    })?;
+    letters.collect()
+}
+
+fn body(bytes: Option<Vec<u8>>) -> Bytes {
+    bytes.unwrap_or_default().into()
+}
+
+fn time(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or_default()
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
