@@ -1018,7 +1018,8 @@ async fn claim_error(inbox: &Inbox<Sqlite>) -> InboxErrorKind {
 
 const FILE: &str = "INBOX_TEST_FILE";
 
-/// One of the ignored tests below, as a process of its own.
+/// One of the two tests below, as a process of its own. They are ignored for they do nothing without
+/// the test that starts them, and are run by it.
 fn this_test(name: &str, path: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args([name, "--exact", "--ignored", "--nocapture"]).env(FILE, path);

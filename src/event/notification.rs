@@ -53,8 +53,9 @@ pub trait Notification {
     /// Equal for all deliveries of the same notification: the key to handle each once.
     ///
     /// It is made of the id, the status and the last update, and of nothing else: whether a retry
-    /// repeats the body byte for byte is not public, and this holds either way. A
-    /// [`Subscription`](crate::Subscription) has no last update, and says what it has instead.
+    /// repeats the body byte for byte is not public, and this holds either way. Kinds that need more
+    /// to tell two notifications apart say so: a [`Subscription`](crate::Subscription), for its
+    /// renewals, and an [`OtherEvent`](crate::OtherEvent) without a status.
     fn delivery_key(&self) -> DeliveryKey {
         DeliveryKey::new(self.id().to_owned(), self.status_text().to_owned(), self.last_update())
     }
