@@ -33,6 +33,8 @@ pub enum InboxErrorKind {
     /// A connection would not keep what it committed: it cannot be set to write ahead, or to wait for
     /// the disk.
     NotDurable,
+    /// The program runs an SQLite before 3.51.3, which can corrupt a file that several connections write.
+    OldSqlite,
     /// The tables were made by a later version of this crate.
     FromLaterVersion,
 }
@@ -75,6 +77,10 @@ impl fmt::Display for InboxError {
             InboxErrorKind::NotDurable => {
                 "the database would not keep what it committed: `journal_mode` is not WAL, or \
                  `synchronous` not FULL"
+            }
+            InboxErrorKind::OldSqlite => {
+                "SQLite before 3.51.3 can corrupt the inbox's file: update rusqlite to 0.39 or later, and \
+                 if LIBSQLITE3_SYS_USE_PKG_CONFIG is set, unset it or update the system's SQLite"
             }
             InboxErrorKind::FromLaterVersion => {
                 "the inbox's tables were made by a later version of tower-inqud"

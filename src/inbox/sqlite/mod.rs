@@ -52,6 +52,7 @@ impl Inbox<Sqlite> {
     /// - [`Network`](InboxErrorKind::Network): it is on a network file system.
     /// - [`NotDurable`](InboxErrorKind::NotDurable): `journal_mode` or `synchronous` read otherwise than
     ///   they were set.
+    /// - [`OldSqlite`](InboxErrorKind::OldSqlite): the program was linked with an SQLite before 3.51.3.
     /// - [`FromLaterVersion`](InboxErrorKind::FromLaterVersion): a later version made the tables.
     /// - [`Store`](InboxErrorKind::Store): it cannot be opened, or is no database.
     pub fn sqlite(path: impl AsRef<Path>) -> Result<Self, InboxError> {
@@ -108,6 +109,7 @@ impl Cx<Sqlite> {
 
 impl Sqlite {
     fn open(path: &Path) -> Result<Self, InboxError> {
+        check_version(rusqlite::version_number())?;
         create(path)?;
         let path = fs::canonicalize(path).map_err(failed)?;
         if is_on_network(&path) {
@@ -218,6 +220,17 @@ fn create(path: &Path) -> Result<(), InboxError> {
     }
 }
 
+/// Before, a checkpoint could reset the log amid a write of another connection. This crate's bounds ask
+/// for one that bundles a later, but the environment of a build may put the system's in its place.
+fn check_version(number: i32) -> Result<(), InboxError> {
+    const FIRST: i32 = 3_051_003;
+    if number >= FIRST {
+        return Ok(());
+    }
+    let found = format!("the version number of SQLite is {number}, not {FIRST} or later");
+    Err(InboxError::caused_by(InboxErrorKind::OldSqlite, found))
+}
+
 /// A database with nothing in it, held in a transaction that never ends: SQLite locks the same way on
 /// every system, against this process too.
 fn lock(path: &Path) -> Result<Connection, InboxError> {
@@ -314,6 +327,15 @@ mod tests {
 
         connection.execute_batch("COMMIT").unwrap();
         make_durable(&connection).unwrap();
+    }
+
+    #[test]
+    fn an_sqlite_that_can_corrupt_its_log_is_refused() {
+        let error = check_version(3_051_002).unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::OldSqlite);
+        assert!(error.to_string().contains("update rusqlite to 0.39"), "{error}");
+        check_version(3_051_003).unwrap();
+        check_version(rusqlite::version_number()).unwrap();
     }
 
     #[test]
