@@ -336,13 +336,21 @@ proptest! {
 struct Moody {
     memory: Memory,
     gate: Semaphore,
+    /// A permit for each put that was begun.
+    begun: Semaphore,
     fails: AtomicBool,
+    panics: AtomicBool,
 }
 
 impl Moody {
     fn inbox(gate: usize) -> Inbox<Self> {
-        let gate = Semaphore::new(gate);
-        Inbox::new(Self { memory: Memory::default(), gate, fails: AtomicBool::new(false) })
+        Inbox::new(Self {
+            memory: Memory::default(),
+            gate: Semaphore::new(gate),
+            begun: Semaphore::new(0),
+            fails: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
+        })
     }
 
     fn mood(&self) -> Result<(), InboxError> {
@@ -357,7 +365,9 @@ impl Store for Moody {
     type Effect = <Memory as Store>::Effect;
 
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
+        self.begun.add_permits(1);
         self.gate.acquire().await.unwrap().forget();
+        assert!(!self.panics.load(Ordering::SeqCst), "a bug");
         self.mood()?;
         self.memory.put(records).await
     }
@@ -489,6 +499,145 @@ async fn who_became_ready_too_late_is_refused_at_once() {
     let second = second.call(support::signed(body(2, 0))).await.unwrap();
     assert_eq!(why(&second), Some(InboxErrorKind::Full));
     assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+/// Whether it is ready at a single look.
+async fn is_ready<S: Service<Request<Full<Bytes>>>>(service: &mut S) -> bool {
+    poll_fn(|cx| Poll::Ready(service.poll_ready(cx).is_ready())).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_shed_load_holds_no_place_and_keeps_its_patience() {
+    let inbox = Moody::inbox(0).capacity(1);
+    let mut shedding = ServiceBuilder::new().load_shed().service(received(&inbox));
+    for id in [10, 20] {
+        let first = tokio::spawn(support::call(received(&inbox), support::signed(body(id, 0))));
+        tokio::task::yield_now().await;
+        assert!(is_ready(&mut shedding).await);
+        let shed = shedding.call(support::signed(body(id, 1))).await.unwrap_err();
+        assert!(shed.is::<tower::load_shed::error::Overloaded>(), "{shed}");
+        let of_clone = shedding.clone();
+
+        sleep(Duration::from_secs(5)).await;
+        inbox.store().gate.add_permits(2);
+        assert_eq!(first.await.unwrap().status(), StatusCode::OK);
+        let other = support::call(received(&inbox), support::signed(body(id, 2)));
+        let other = timeout(Duration::from_secs(1), other).await.expect("the place is free");
+        assert_eq!(other.status(), StatusCode::OK);
+
+        sleep(Duration::from_secs(2)).await;
+        let service = if id == 10 { std::mem::replace(&mut shedding, of_clone) } else { of_clone };
+        let slow = tokio::spawn(support::call(service, support::signed(body(id, 3))));
+        sleep(Duration::from_secs(7)).await;
+        inbox.store().gate.add_permits(1);
+        assert_eq!(slow.await.unwrap().status(), StatusCode::OK, "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_was_given_up_in_a_buffer_is_not_that_of_the_next() {
+    let inbox = Moody::inbox(0).capacity(1);
+    let first = tokio::spawn(support::call(received(&inbox), support::signed(body(1, 0))));
+    tokio::task::yield_now().await;
+    let buffer = ServiceBuilder::new().buffer(8).service(received(&inbox));
+    let left = tokio::spawn(support::call(buffer.clone(), support::signed(body(2, 0))));
+    sleep(Duration::from_secs(5)).await;
+    left.abort();
+    assert_eq!(why(&first.await.unwrap()), Some(InboxErrorKind::Slow));
+    sleep(Duration::from_secs(60)).await;
+
+    let next = tokio::spawn(support::call(buffer, support::signed(body(3, 0))));
+    sleep(Duration::from_secs(7)).await;
+    inbox.store().gate.add_permits(2);
+    assert_eq!(next.await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_buffer_and_a_limit_nobody_is_refused_for_want_of_room() {
+    let inbox = Moody::inbox(0).capacity(4);
+    let service = ServiceBuilder::new().buffer(64).concurrency_limit(4).service(received(&inbox));
+    let calls: Vec<_> = (0..32)
+        .map(|id| tokio::spawn(support::call(service.clone(), support::signed(body(id, 0)))))
+        .collect();
+    let store = inbox.clone();
+    let slowly = tokio::spawn(async move {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            store.store().gate.add_permits(1);
+        }
+    });
+    for call in calls {
+        assert_eq!(call.await.unwrap().status(), StatusCode::OK);
+    }
+    slowly.abort();
+    assert_eq!(inbox.stats().await.unwrap().open, 32);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_wait_all_hear_of_room_for_one() {
+    let inbox = Moody::inbox(0).capacity(1);
+    let first = tokio::spawn(support::call(received(&inbox), support::signed(body(1, 0))));
+    tokio::task::yield_now().await;
+    // Those that are left in between hold nobody up.
+    let mut left: Vec<_> = (0..50).map(|_| received(&inbox)).collect();
+    for service in &mut left {
+        assert!(!is_ready(service).await);
+    }
+    let waiting: Vec<_> = (0..50)
+        .map(|_| {
+            let mut service = received(&inbox);
+            tokio::spawn(async move {
+                poll_fn(|cx| Service::<Request<Full<Bytes>>>::poll_ready(&mut service, cx)).await
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    inbox.store().gate.add_permits(1);
+    for ready in waiting {
+        ready.await.unwrap().unwrap();
+    }
+    assert_eq!(first.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    for service in &mut left {
+        assert!(is_ready(service).await);
+    }
+}
+
+#[test]
+fn what_a_runtime_leaves_behind_is_stored_by_another() {
+    for (capacity, distinct) in [(8, 3), (2, 3), (1, 2)] {
+        let first = tokio::runtime::Runtime::new().unwrap();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let second = builder.enable_all().build().unwrap();
+        let inbox = Moody::inbox(0).capacity(capacity);
+        let call = |id| support::call(received(&inbox), support::signed(body(id, 0)));
+        let slow = first.spawn(call(1));
+        second.block_on(inbox.store().begun.acquire()).unwrap().forget();
+        let waiting: Vec<_> = (2..=distinct).map(|id| second.spawn(call(id))).collect();
+        // They wait behind the put, or for room.
+        second.block_on(tokio::task::yield_now());
+        drop(first);
+        assert!(second.block_on(slow).unwrap_err().is_cancelled());
+        inbox.store().gate.add_permits(100);
+        for call in waiting {
+            let response = second.block_on(async { timeout(LONG, call).await }).unwrap().unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "a queue for {capacity}");
+        }
+        let open = second.block_on(inbox.stats()).unwrap().open;
+        assert_eq!(open, u64::from(distinct), "also what nobody waits for: a queue for {capacity}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_panics_is_a_503_and_is_used_again() {
+    let inbox = Moody::inbox(100);
+    inbox.store().panics.store(true, Ordering::SeqCst);
+    let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
+    assert_eq!(why(&response), Some(InboxErrorKind::Store));
+    inbox.store().panics.store(false, Ordering::SeqCst);
+    let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
+    assert_eq!(response.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -1,9 +1,14 @@
 //! In front of the store: bounded, and what waits in it is stored together.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::yield_now;
 
 use super::{InboxError, InboxErrorKind, Put, Record, Store};
 
@@ -15,9 +20,15 @@ pub(super) struct Queue<S> {
     /// Rings after something was stored. A hint: a runner looks from time to time anyway.
     pub(super) stored: Notify,
     /// A permit for each record from its arrival until it is answered.
-    pub(super) room: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+    /// Rings when a permit is back, and when a pump was lost.
+    freed: Arc<Notify>,
+    /// Rings when a pump was lost with its runtime.
+    lost: Notify,
     waiting: Mutex<Waiting>,
 }
+
+pub(super) type Answer = Result<Put, InboxError>;
 
 #[derive(Default)]
 struct Waiting {
@@ -27,12 +38,21 @@ struct Waiting {
 
 struct Place {
     record: Record,
-    sender: Sender,
+    answer: oneshot::Sender<Answer>,
+    _permit: Permit,
 }
 
-struct Sender {
-    answer: oneshot::Sender<Result<Put, InboxError>>,
-    _permit: OwnedSemaphorePermit,
+struct Permit {
+    permit: Option<OwnedSemaphorePermit>,
+    freed: Arc<Notify>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        // All, for whoever is told may make no use of it.
+        self.freed.notify_waiters();
+    }
 }
 
 impl<S: Store> Queue<S> {
@@ -41,7 +61,30 @@ impl<S: Store> Queue<S> {
             store,
             stored: Notify::new(),
             room: Arc::new(Semaphore::new(capacity.clamp(1, Semaphore::MAX_PERMITS))),
+            freed: Arc::new(Notify::new()),
+            lost: Notify::new(),
             waiting: Mutex::default(),
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.room.available_permits() > 0
+    }
+
+    /// Until there is room, of which it takes none.
+    pub(super) async fn room(self: Arc<Self>) {
+        loop {
+            // Listens before it looks.
+            let freed = self.freed.notified();
+            if self.has_room() {
+                return;
+            }
+            self.pump();
+            freed.await;
+            if !self.has_room() {
+                // A runtime that is ending drops each pump at once: let it drop this too.
+                yield_now().await;
+            }
         }
     }
 
@@ -50,70 +93,118 @@ impl<S: Store> Queue<S> {
     pub(super) fn push(
         self: &Arc<Self>,
         record: impl FnOnce() -> Record,
-    ) -> Option<oneshot::Receiver<Result<Put, InboxError>>> {
-        let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
+    ) -> Option<oneshot::Receiver<Answer>> {
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+            self.pump();
+            return None;
+        };
+        let permit = Permit { permit: Some(permit), freed: Arc::clone(&self.freed) };
         let (answer, answered) = oneshot::channel();
-        let place = Place { record: record(), sender: Sender { answer, _permit: permit } };
-        let mut waiting = self.waiting();
-        waiting.places.push_back(place);
-        let was_pumped = std::mem::replace(&mut waiting.is_pumped, true);
-        drop(waiting);
-        if !was_pumped {
-            // For as long as there is something to do: so it lives in whichever runtime calls.
-            tokio::spawn(Pump { queue: Arc::clone(self), is_done: false }.run());
-        }
+        let place = Place { record: record(), answer, _permit: permit };
+        self.waiting().places.push_back(place);
+        self.pump();
         Some(answered)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The answer to a record. Who waits for it sees to it that there is a pump, for that of another
+    /// runtime ends with it.
+    pub(super) async fn answer(self: Arc<Self>, answered: oneshot::Receiver<Answer>) -> Answer {
+        let mut answered = pin!(answered);
+        loop {
+            let lost = self.lost.notified();
+            self.pump();
+            tokio::select! {
+                biased;
+                answer = &mut answered => {
+                    return answer.unwrap_or_else(|_| Err(InboxError::new(InboxErrorKind::Closed)));
+                }
+                () = lost => {}
+            }
+            // As above.
+            yield_now().await;
+        }
     }
 
-    /// What waits; `None` if nothing does, and then the next to come starts another pump.
-    fn next_batch(&self) -> Option<Vec<Place>> {
+    /// Starts a pump if something waits and there is none. It lives for as long as there is something
+    /// to do, in whichever runtime calls.
+    fn pump(self: &Arc<Self>) {
         let mut waiting = self.waiting();
-        let count = waiting.places.len().min(BATCH);
-        if count == 0 {
-            waiting.is_pumped = false;
-            return None;
+        if waiting.is_pumped || waiting.places.is_empty() {
+            return;
         }
-        Some(waiting.places.drain(..count).collect())
+        waiting.is_pumped = true;
+        drop(waiting);
+        tokio::spawn(Pump { queue: Arc::clone(self), batch: Vec::new(), is_done: false }.run());
+    }
+}
+
+impl<S> Queue<S> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Pump<S> {
     queue: Arc<Queue<S>>,
+    batch: Vec<Place>,
     is_done: bool,
 }
 
 impl<S: Store> Pump<S> {
     async fn run(mut self) {
-        let queue = &self.queue;
-        while let Some(places) = queue.next_batch() {
-            let places = places.into_iter().map(|place| (place.record, place.sender));
-            let (records, senders): (Vec<_>, Vec<_>) = places.unzip();
-            let stored = queue.store.put(records).await;
-            queue.stored.notify_waiters();
-            for (at, sender) in senders.into_iter().enumerate() {
+        while self.take_batch() {
+            // A copy, for it is stored again if this pump is lost; the store knows its keys then.
+            let records = self.batch.iter().map(|place| place.record.clone()).collect();
+            let stored = put(&*self.queue.store, records).await;
+            self.queue.stored.notify_waiters();
+            for (at, place) in self.batch.drain(..).enumerate() {
                 // A store that gives no answer has not said that it is stored.
                 let missing = || Err(InboxError::new(InboxErrorKind::Store));
                 let one = stored.as_ref().map_err(Clone::clone);
                 let one = one.map_or_else(Err, |all| all.get(at).copied().map_or_else(missing, Ok));
                 // Nobody waits any more, perhaps; it is stored none the less.
-                let _ = sender.answer.send(one);
+                let _ = place.answer.send(one);
             }
         }
         self.is_done = true;
     }
+
+    /// Whether anything waits; if not, the next to come starts another pump.
+    fn take_batch(&mut self) -> bool {
+        let mut waiting = self.queue.waiting();
+        let count = waiting.places.len().min(BATCH);
+        self.batch.extend(waiting.places.drain(..count));
+        waiting.is_pumped = count > 0;
+        waiting.is_pumped
+    }
 }
 
-/// If the runtime ended amid the work, or the store panicked: whoever waits is told so by the drop of
-/// the senders, and the next to come starts another pump.
+/// A store that panics has failed.
+async fn put<S: Store>(store: &S, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
+    let failed = || InboxError::caused_by(InboxErrorKind::Store, "the store panicked");
+    let put = catch_unwind(AssertUnwindSafe(|| store.put(records))).map_err(|_| failed())?;
+    let mut put = pin!(put);
+    poll_fn(|task| {
+        let polled = catch_unwind(AssertUnwindSafe(|| put.as_mut().poll(task)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(failed())))
+    })
+    .await
+}
+
+/// Its runtime ended amid the work: what it had taken waits again, in its order, and whoever waits for
+/// an answer or for room starts another pump.
 impl<S> Drop for Pump<S> {
     fn drop(&mut self) {
-        if !self.is_done {
-            let mut waiting = self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            *waiting = Waiting::default();
+        if self.is_done {
+            return;
         }
+        let mut waiting = self.queue.waiting();
+        for place in self.batch.drain(..).rev() {
+            waiting.places.push_front(place);
+        }
+        waiting.is_pumped = false;
+        drop(waiting);
+        self.queue.lost.notify_waiters();
+        self.queue.freed.notify_waiters();
     }
 }

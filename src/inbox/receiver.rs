@@ -3,17 +3,17 @@ use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 
-use super::queue::Queue;
+use super::queue::{Answer, Queue};
 use super::{InboxError, InboxErrorKind, Put, Record, Storable, Store};
 use crate::{Ack, Webhook};
 
@@ -25,15 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub struct Receiver<S, T> {
     queue: Arc<Queue<S>>,
     patience: Duration,
-    /// Waits for room, and tells how long it took.
-    room: Option<Pin<Box<dyn Future<Output = Duration> + Send + Sync>>>,
+    wait: Option<Wait>,
+    /// What the wait for room took of the patience.
     waited: Duration,
     event: PhantomData<fn() -> T>,
 }
 
 impl<S: Store, T: Storable> Receiver<S, T> {
     pub(super) fn new(queue: Arc<Queue<S>>) -> Self {
-        Self { queue, patience: PATIENCE, room: None, waited: Duration::ZERO, event: PhantomData }
+        Self { queue, patience: PATIENCE, wait: None, waited: Duration::ZERO, event: PhantomData }
     }
 
     /// How long to wait for room and for the store together; then the answer is 503. 8 s unless set,
@@ -45,57 +45,110 @@ impl<S: Store, T: Storable> Receiver<S, T> {
     }
 
     /// `None` if no web hook came with the request.
-    fn push<B>(&self, request: &Request<B>) -> Option<Result<Waiting, InboxError>> {
+    fn push<B>(&self, request: &Request<B>) -> Option<Result<Answered, InboxError>> {
         let webhook = request.extensions().get::<Webhook<T>>()?;
         let record = || Record::new::<T>(webhook, webhook.raw_body().clone());
-        let waiting = self.queue.push(record);
-        Some(waiting.ok_or_else(|| InboxError::new(InboxErrorKind::Full)))
+        let answered = self.queue.push(record);
+        Some(answered.ok_or_else(|| InboxError::new(InboxErrorKind::Full)))
     }
 }
 
-type Waiting = oneshot::Receiver<Result<Put, InboxError>>;
+type Answered = oneshot::Receiver<Answer>;
 
 impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
     type Response = Response<String>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<String>, Infallible>> + Send>>;
 
-    /// Ready while the queue has room, or when patience is at its end: then the call answers 503.
+    /// Ready while the queue has room, or when patience is at its end: then the call answers 503. One
+    /// that was left while it waited goes on with that wait if it is asked again before there was room.
     /// Reserves nothing, for a sender who is not yet known to be Inqud must not take a place.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        if self.room.is_none() && self.queue.room.available_permits() > 0 {
+        self.wait.take_if(|wait| wait.is_given_up());
+        self.waited = Duration::ZERO;
+        if self.wait.is_none() && self.queue.has_room() {
             return Poll::Ready(Ok(()));
         }
-        let room = self.room.get_or_insert_with(|| {
-            let (room, patience) = (Arc::clone(&self.queue.room), self.patience);
-            Box::pin(async move {
-                let began = Instant::now();
-                drop(timeout(patience, room.acquire()).await);
-                began.elapsed()
-            })
-        });
-        self.waited = ready!(room.as_mut().poll(cx));
-        self.room = None;
+        let wait = self.wait.get_or_insert_with(|| Wait::new(&self.queue, self.patience));
+        self.waited = ready!(wait.poll(cx));
+        self.wait = None;
         Poll::Ready(Ok(()))
     }
 
     /// Hands the notification over here and now: to drop the future changes nothing of it.
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let patience = self.patience.saturating_sub(std::mem::take(&mut self.waited));
-        let waiting = self.push(&request);
+        let answered = self.push(&request);
+        let queue = Arc::clone(&self.queue);
         Box::pin(async move {
-            let waiting = match waiting {
+            let answered = match answered {
                 None => return Ok(missing_layer::<T>()),
                 Some(Err(error)) => return Ok(refuse(error)),
-                Some(Ok(waiting)) => waiting,
+                Some(Ok(answered)) => answered,
             };
-            Ok(match timeout(patience, waiting).await {
-                Ok(Ok(Ok(Put::New | Put::Duplicate))) => Ack::Done.into(),
-                Ok(Ok(Err(error))) => refuse(error),
-                Ok(Err(_)) => refuse(InboxError::new(InboxErrorKind::Closed)),
+            Ok(match timeout(patience, queue.answer(answered)).await {
+                Ok(Ok(Put::New | Put::Duplicate)) => Ack::Done.into(),
+                Ok(Err(error)) => refuse(error),
                 Err(_) => refuse(InboxError::new(InboxErrorKind::Slow)),
             })
         })
+    }
+}
+
+/// For room, from the first poll that found none until there is some, or until patience is at its end.
+/// It holds no place.
+struct Wait {
+    began: Instant,
+    room: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    bell: Arc<Bell>,
+}
+
+impl Wait {
+    fn new<S: Store>(queue: &Arc<Queue<S>>, patience: Duration) -> Self {
+        let began = Instant::now();
+        let room = Arc::clone(queue).room();
+        let room = async move {
+            match began.checked_add(patience) {
+                Some(deadline) => drop(timeout_at(deadline, room).await),
+                None => room.await,
+            }
+        };
+        Self { began, room: Box::pin(room), bell: Arc::default() }
+    }
+
+    /// Gives how long it took.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        *self.bell.inner() = (None, Some(cx.waker().clone()));
+        let bell = Waker::from(Arc::clone(&self.bell));
+        ready!(self.room.as_mut().poll(&mut Context::from_waker(&bell)));
+        Poll::Ready(self.began.elapsed())
+    }
+
+    /// Whether nobody came when it rang: under a layer that sheds load, for example. Who comes now has
+    /// not waited.
+    fn is_given_up(&self) -> bool {
+        const AT_ONCE: Duration = Duration::from_millis(100);
+        self.bell.inner().0.is_some_and(|rung| rung.elapsed() > AT_ONCE)
+    }
+}
+
+/// Wakes the task, and knows when it did.
+#[derive(Default)]
+struct Bell(Mutex<(Option<Instant>, Option<Waker>)>);
+
+impl Bell {
+    fn inner(&self) -> MutexGuard<'_, (Option<Instant>, Option<Waker>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        let mut inner = self.inner();
+        inner.0.get_or_insert_with(Instant::now);
+        let waker = inner.1.take();
+        drop(inner);
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 
