@@ -1308,3 +1308,179 @@ async fn an_effect_that_lets_no_commit_succeed_fails_alone() {
     };
     assert_eq!(inbox.write(all).await.unwrap(), ["1", "3", "5", "taken"]);
 }
+
+/// Panics when it is shown, as an error, or dropped, as anything else.
+#[derive(Debug)]
+struct Nasty;
+
+impl std::fmt::Display for Nasty {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("it cannot be shown")
+    }
+}
+
+impl std::error::Error for Nasty {}
+
+#[derive(Clone)]
+struct Mine;
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "it cannot be dropped");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_the_merchants_ends_the_writer() {
+    let (inbox, _folder) = file();
+    put(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
+    let handler = async |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+        match &*request.id {
+            "CAPD-1" => cx.effect(|_| Err::<(), _>(Nasty)),
+            "CAPD-2" => {
+                let conversion = || rusqlite::Error::ToSqlConversionFailure(Box::new(Nasty));
+                cx.effect(move |_| Err::<(), _>(conversion()));
+            }
+            "CAPD-3" => cx.effect(|_| -> Result<(), Infallible> {
+                std::panic::panic_any(Mine);
+            }),
+            _ => {
+                for mine in [Mine, Mine] {
+                    cx.effect(move |_| {
+                        let _ = &mine;
+                        Ok::<_, Infallible>(())
+                    });
+                }
+            }
+        }
+        Ok::<_, Infallible>(())
+    };
+    let runner = inbox.process(handler).attempts(2).backoff(NO_WAIT, NO_WAIT);
+    timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
+    assert_eq!(inbox.stats().await.unwrap().dead, 3);
+
+    // Nor what nobody waits for any more.
+    let mut left = Box::pin(inbox.write(|_| Ok::<_, Infallible>(Mine)));
+    assert!(poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx).is_pending())).await);
+    drop(left);
+    let (begun, begin) = std::sync::mpsc::channel::<()>();
+    let mut slow = Box::pin(inbox.write(move |_| begin.recv().map_err(|_| "left")));
+    assert!(poll_fn(|cx| Poll::Ready(slow.as_mut().poll(cx).is_pending())).await);
+    let mine = Mine;
+    let mut left = Box::pin(inbox.write(move |_| {
+        let _ = &mine;
+        Err::<(), _>(Nasty)
+    }));
+    assert!(poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx).is_pending())).await);
+    drop(left);
+    begun.send(()).unwrap();
+    slow.await.unwrap();
+    put(&inbox, &[(5, 0)]).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_rolled_back_is_replaced() {
+    let (inbox, _folder) = file();
+    let breaks = |db: &rusqlite::Connection| {
+        // Too short for a ROLLBACK.
+        db.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_SQL_LENGTH, 5).map(drop)
+    };
+    for id in 1..=2 {
+        let error = inbox.write(breaks).await.unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::Store);
+        put(&inbox, &[(id, 0)]).await;
+        let synchronous = |db: &rusqlite::Connection| {
+            db.query_row("PRAGMA synchronous", [], |row| row.get::<_, i64>(0))
+        };
+        assert_eq!(inbox.write(synchronous).await.unwrap(), 2);
+    }
+    let claimed = claim(inbox.store()).await;
+    assert_eq!(claimed.len(), 2);
+    assert!(inbox.write(breaks).await.is_err());
+    assert!(claim(inbox.store()).await.is_empty(), "leases are kept");
+    let settled = settle(inbox.store(), &claimed[0], Outcome::Done(vec![])).await;
+    assert_eq!(settled, Settled::Done);
+}
+
+#[tokio::test]
+async fn a_batch_of_none_ends_nothing() {
+    let (inbox, _folder) = file();
+    assert_eq!(inbox.store().settle(Vec::new()).await.unwrap(), []);
+    assert_eq!(inbox.store().put(Vec::new()).await.unwrap(), []);
+    put(&inbox, &[(1, 0)]).await;
+}
+
+#[tokio::test]
+async fn tables_that_are_not_what_they_were_are_an_error_of_opening() {
+    let (inbox, folder) = file();
+    inbox.write(|db| db.execute_batch("DROP TABLE inqud_inbox_object")).await.unwrap();
+    inbox.close().await;
+    for _ in 0..2 {
+        let error = Inbox::sqlite(folder.path().join("inbox.db")).unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::Store, "and it leaves no lock");
+    }
+}
+
+/// The latest time of a file.
+async fn clock(inbox: &Inbox<Sqlite>) -> i64 {
+    let at = |db: &rusqlite::Connection| {
+        db.query_row("SELECT at FROM inqud_inbox_clock", [], |row| row.get(0))
+    };
+    inbox.write(at).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_clock_that_was_wrong_in_a_run_before_holds_nothing_up() {
+    const MINUTE: i64 = 60_000_000;
+    for ahead in [30 * MINUTE, 10 * 366 * 24 * 60 * MINUTE] {
+        let (inbox, folder) = file();
+        put(&inbox, &[(1, 0), (1, 1), (2, 0), (3, 0), (4, 0)]).await;
+        let claimed = claim(inbox.store()).await;
+        settle(inbox.store(), &claimed[1], retry(Duration::from_millis(500))).await;
+        settle(inbox.store(), &claimed[2], Outcome::Done(vec![])).await;
+        settle(inbox.store(), &claimed[3], retry(LEASE)).await;
+        let shift = format!(
+            "UPDATE inqud_inbox_notification SET received_at = received_at + {ahead},
+                 settled_at = settled_at + {ahead};
+             UPDATE inqud_inbox_object SET due_at = due_at + {ahead};
+             UPDATE inqud_inbox_clock SET at = at + {ahead}"
+        );
+        inbox.close().await;
+        let path = folder.path().join("inbox.db");
+        rusqlite::Connection::open(&path).unwrap().execute_batch(&shift).unwrap();
+
+        let inbox = Inbox::sqlite(&path).unwrap();
+        put(&inbox, &[(5, 0)]).await;
+        let mut due = claim(inbox.store()).await;
+        settle(inbox.store(), &due[0], Outcome::Done(vec![])).await;
+        let began = Instant::now();
+        while due.len() < 4 {
+            assert!(began.elapsed() < LONG, "{:?}", shown(&due));
+            due.extend(claim(inbox.store()).await);
+            sleep(Duration::from_millis(10)).await;
+        }
+        let mut due: Vec<_> = shown(&due).into_iter().map(|it| (it.0, it.1)).collect();
+        due.sort_unstable();
+        assert_eq!(due, [("CAPD-1", 0), ("CAPD-1", 1), ("CAPD-2", 0), ("CAPD-5", 0)], "not 4");
+        assert_eq!(inbox.prune(LEASE, 9).await.unwrap(), 0);
+        assert_eq!(inbox.prune(NO_WAIT, 9).await.unwrap(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_keeps_a_time_keeps_the_latest() {
+    let (inbox, _folder) = file();
+    let mut times = vec![clock(&inbox).await];
+    put(&inbox, &[(1, 0)]).await;
+    times.push(clock(&inbox).await);
+    let claimed = claim(inbox.store()).await;
+    times.push(clock(&inbox).await);
+    settle(inbox.store(), &claimed[0], retry(NO_WAIT)).await;
+    times.push(clock(&inbox).await);
+    assert!(times.is_sorted_by(|one, next| one < next), "{times:?}");
+    let claimed = claim(inbox.store()).await;
+    assert_eq!(claimed.len(), 1);
+    let latest = clock(&inbox).await;
+    assert!(claim(inbox.store()).await.is_empty());
+    assert_eq!(clock(&inbox).await, latest, "a look writes nothing");
+}

@@ -1,3 +1,8 @@
+-- The latest time of a commit, in microseconds since 1970, as all times here. No other is later but those
+-- that something waits for.
+CREATE TABLE inqud_inbox_clock (at INTEGER NOT NULL) STRICT;
+INSERT INTO inqud_inbox_clock VALUES (0);
+
 -- Each notification, once. Rows stay, for they are what a duplicate is known by; bodies may go.
 CREATE TABLE inqud_inbox_notification (
     seq INTEGER PRIMARY KEY,
@@ -6,7 +11,7 @@ CREATE TABLE inqud_inbox_notification (
     object TEXT NOT NULL,
     version BLOB NOT NULL,
     body BLOB,
-    received_at INTEGER NOT NULL, -- microseconds since 1970, as all times here
+    received_at INTEGER NOT NULL,
     state INTEGER NOT NULL DEFAULT 0, -- 0 open, 1 done, 2 skipped, 3 dead
     attempts INTEGER NOT NULL DEFAULT 0,
     settled_at INTEGER,

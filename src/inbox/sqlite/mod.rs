@@ -1,5 +1,6 @@
 //! The inbox in a SQLite file (feature `inbox-sqlite`).
 
+mod foreign;
 mod schema;
 mod tables;
 mod writer;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use self::foreign::Foreign;
 use self::tables::Tables;
 use self::writer::Writer;
 use super::{
@@ -71,7 +73,11 @@ impl Inbox<Sqlite> {
         R: Send + 'static,
         E: Into<BoxError>,
     {
-        let work = move |connection: &Connection| work(connection).map_err(Into::into);
+        let mut work = Foreign::new(work);
+        let work = move |connection: &Connection| match work.take() {
+            Some(work) => work(connection).map_err(Into::into),
+            None => Err("it was done before".into()),
+        };
         let done = self.store().writer.commit_alone(move |tables| tables.apart(work)).await?;
         done.map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))
     }
@@ -85,7 +91,7 @@ impl Inbox<Sqlite> {
 }
 
 /// What a handler has done together with "done", in a [`Sqlite`].
-pub struct SqliteEffect(Box<Effect>);
+pub struct SqliteEffect(Foreign<Box<Effect>>);
 
 type Effect = dyn Fn(&Connection) -> Result<(), BoxError> + Send;
 
@@ -103,7 +109,13 @@ impl Cx<Sqlite> {
     {
         let effect =
             move |connection: &Connection| effect(connection).map(drop).map_err(Into::into);
-        self.push(SqliteEffect(Box::new(effect)));
+        self.push(SqliteEffect(Foreign::new(Box::new(effect))));
+    }
+}
+
+impl SqliteEffect {
+    fn run(&self, connection: &Connection) -> Result<(), BoxError> {
+        self.0.as_ref().map_or(Ok(()), |effect| effect(connection))
     }
 }
 
@@ -118,8 +130,9 @@ impl Sqlite {
         let lock = lock(&path)?;
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         schema::migrate(&mut connection)?;
-        Tables::new(&connection).and_then(|mut tables| tables.recover()).map_err(engine)?;
-        Ok(Self { writer: Writer::start(connection, lock)?, path })
+        let again = path.clone();
+        let reopen = move || connect(&again, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        Ok(Self { writer: Writer::start(connection, reopen, lock)?, path })
     }
 
     /// On a thread and a connection of its own.
@@ -183,15 +196,18 @@ impl Store for Sqlite {
 
     async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
         let redrive = move |tables: &mut Tables<'_>| {
-            keys.iter().try_fold(0_usize, |count, key| {
-                Ok(count.saturating_add(usize::from(tables.redrive(key)?)))
-            })
+            let now = tables.now();
+            tables::redrive(tables.connection, &keys, now)
         };
         self.writer.commit(redrive).await
     }
 
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
-        self.writer.commit(move |tables| tables.prune(age, count)).await
+        let prune = move |tables: &mut Tables<'_>| {
+            let now = tables.now();
+            tables::prune(tables.connection, now, age, count)
+        };
+        self.writer.commit(prune).await
     }
 }
 

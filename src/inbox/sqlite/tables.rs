@@ -1,14 +1,14 @@
 //! What the writer does to the tables, amid a transaction.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
 
 use super::SqliteEffect;
+use super::foreign::contain;
 use crate::inbox::{
     Claimed, DeadLetter, Freshness, Key, Outcome, Put, Record, Settled, Settlement, Stats, Ticket,
     Version,
@@ -17,7 +17,7 @@ use crate::rejection::BoxError;
 
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
-    clock: i64,
+    clock: Clock,
     insert: Statement<'c>,
     arrive: Statement<'c>,
     due: Statement<'c>,
@@ -30,21 +30,22 @@ pub(super) struct Tables<'c> {
     go_on: Statement<'c>,
     wait: Statement<'c>,
     fail: Statement<'c>,
+    stamp: Statement<'c>,
 }
+
+const ARRIVE: &str = "INSERT INTO inqud_inbox_object (kind, object, due_at) VALUES (?1, ?2, ?3)
+    ON CONFLICT DO UPDATE SET due_at = coalesce(due_at, excluded.due_at)";
 
 impl<'c> Tables<'c> {
     pub(super) fn new(connection: &'c Connection) -> Result<Self> {
         Ok(Self {
             connection,
-            clock: 0,
+            clock: Clock::new(Timestamp::now(), last(connection)?),
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification (key, kind, object, version, body, received_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key) DO NOTHING",
             )?,
-            arrive: connection.prepare(
-                "INSERT INTO inqud_inbox_object (kind, object, due_at) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET due_at = coalesce(due_at, excluded.due_at)",
-            )?,
+            arrive: connection.prepare(ARRIVE)?,
             due: connection.prepare(
                 "SELECT object, processed, claim FROM inqud_inbox_object
                  WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
@@ -84,25 +85,32 @@ impl<'c> Tables<'c> {
             )?,
             fail: connection
                 .prepare("UPDATE inqud_inbox_notification SET error = ?2 WHERE seq = ?1")?,
+            stamp: connection.prepare("UPDATE inqud_inbox_clock SET at = ?1")?,
         })
     }
 
-    /// Microseconds since 1970. No two are equal, and a wall clock that is set back stands still here:
-    /// what is due stays due.
-    fn now(&mut self) -> i64 {
-        self.clock = Timestamp::now().as_microsecond().max(self.clock.saturating_add(1));
-        self.clock
+    pub(super) fn now(&mut self) -> i64 {
+        self.clock.now()
+    }
+
+    /// In each transaction that keeps a time.
+    pub(super) fn stamp(&mut self) -> Result<()> {
+        self.stamp.execute([self.clock.last]).map(drop)
+    }
+
+    /// Whether a transaction is open that could not be rolled back.
+    pub(super) fn is_broken(&self) -> bool {
+        !self.connection.is_autocommit()
     }
 
     /// Ends the leases of the process before: it is gone, for it held the lock of the file.
     pub(super) fn recover(&mut self) -> Result<()> {
-        const HOUR: i64 = 3_600_000_000;
         let now = self.now();
-        // Without the second, a clock that was set back would let nothing be due for as long.
+        self.stamp()?;
         self.connection.execute(
             "UPDATE inqud_inbox_object SET leased = 0, due_at = ?1
-             WHERE due_at IS NOT NULL AND (leased = 1 OR due_at > ?2)",
-            params![now, now.saturating_add(HOUR)],
+             WHERE due_at IS NOT NULL AND leased = 1",
+            [now],
         )?;
         Ok(())
     }
@@ -167,7 +175,7 @@ impl<'c> Tables<'c> {
         let (state, error) = match outcome {
             Outcome::Done(effects) => {
                 let all = |connection: &Connection| {
-                    effects.iter().try_for_each(|effect| (effect.0)(connection))
+                    effects.iter().try_for_each(|effect| effect.run(connection)).map_err(plain)
                 };
                 if let Err(error) = self.apart(all)? {
                     return Ok(Settled::EffectFailed(error.to_string()));
@@ -196,8 +204,8 @@ impl<'c> Tables<'c> {
         work: impl FnOnce(&Connection) -> std::result::Result<R, BoxError>,
     ) -> Result<std::result::Result<R, BoxError>> {
         self.connection.execute_batch("SAVEPOINT inqud_inbox_effect")?;
-        let done = catch_unwind(AssertUnwindSafe(|| work(self.connection)));
-        let done = done.unwrap_or_else(|_| Err("the effect panicked".into()));
+        let done = contain(|| work(self.connection));
+        let done = done.unwrap_or_else(|| Err("the effect panicked".into()));
         // It may have ended the transaction, or SQLite has. Then this fails, and all of it with it.
         if let Err(error) = done {
             return match self
@@ -212,30 +220,65 @@ impl<'c> Tables<'c> {
         self.connection.execute_batch("RELEASE inqud_inbox_effect")?;
         Ok(done)
     }
+}
 
-    pub(super) fn redrive(&mut self, key: &Key) -> Result<bool> {
-        let dead = self.connection.query_row(
-            "UPDATE inqud_inbox_notification SET state = 0, attempts = 0, settled_at = NULL
-             WHERE key = ?1 AND state = 3 RETURNING kind, object",
-            [key.as_bytes()],
-            |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
-        );
-        let Some((kind, object)) = dead.optional()? else { return Ok(false) };
-        let now = self.now();
-        self.arrive.execute(params![kind, object, now])?;
-        Ok(true)
+/// Microseconds since 1970: by the wall when the file is opened, and from then on by how long that was
+/// ago, so that nobody sets it back. No two are equal, and none is earlier than the last of the file:
+/// so whatever waits waits no longer than it was asked to, whichever way the wall's clock was wrong, now
+/// or in a run before. A file that was used in a wrong future stays ahead; only what it shows is wrong.
+struct Clock {
+    base: i64,
+    opened: Instant,
+    last: i64,
+}
+
+impl Clock {
+    fn new(wall: Timestamp, last: i64) -> Self {
+        Self { base: wall.as_microsecond().max(last), opened: Instant::now(), last }
     }
 
-    pub(super) fn prune(&mut self, age: Duration, count: usize) -> Result<usize> {
-        let before = self.now().saturating_sub(micros(age));
-        self.connection.execute(
-            "UPDATE inqud_inbox_notification SET body = NULL WHERE seq IN
-                 (SELECT seq FROM inqud_inbox_notification
-                  WHERE state IN (1, 2) AND body IS NOT NULL AND settled_at <= ?1
-                  ORDER BY settled_at LIMIT ?2)",
-            params![before, i64::try_from(count).unwrap_or(i64::MAX)],
-        )
+    fn now(&mut self) -> i64 {
+        let now = self.base.saturating_add(micros(self.opened.elapsed()));
+        self.last = now.max(self.last.saturating_add(1));
+        self.last
     }
+}
+
+/// The last time of the file.
+pub(super) fn last(connection: &Connection) -> Result<i64> {
+    connection.query_row("SELECT at FROM inqud_inbox_clock", [], |row| row.get(0))
+}
+
+/// Due from `now` on, which is not to be later than the writer's.
+pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
+    let mut open = connection.prepare(
+        "UPDATE inqud_inbox_notification SET state = 0, attempts = 0, settled_at = NULL
+         WHERE key = ?1 AND state = 3 RETURNING kind, object",
+    )?;
+    let mut arrive = connection.prepare(ARRIVE)?;
+    keys.iter().try_fold(0_usize, |count, key| {
+        let dead = open.query_row([key.as_bytes()], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        });
+        let Some((kind, object)) = dead.optional()? else { return Ok(count) };
+        arrive.execute(params![kind, object, now])?;
+        Ok(count.saturating_add(1))
+    })
+}
+
+pub(super) fn prune(
+    connection: &Connection,
+    now: i64,
+    age: Duration,
+    count: usize,
+) -> Result<usize> {
+    connection.execute(
+        "UPDATE inqud_inbox_notification SET body = NULL WHERE seq IN
+             (SELECT seq FROM inqud_inbox_notification
+              WHERE state IN (1, 2) AND body IS NOT NULL AND settled_at <= ?1
+              ORDER BY settled_at LIMIT ?2)",
+        params![now.saturating_sub(micros(age)), i64::try_from(count).unwrap_or(i64::MAX)],
+    )
 }
 
 /// For a connection of its own: a long look must not hold the writer up.
@@ -272,6 +315,16 @@ pub(super) fn dead(connection: &Connection, count: usize) -> Result<Vec<DeadLett
     letters.collect()
 }
 
+/// Its text, so that nothing of the merchant's is shown or dropped later. SQLite's own stays what it is,
+/// for it tells who is at fault.
+fn plain(error: BoxError) -> BoxError {
+    match error.downcast::<rusqlite::Error>() {
+        Ok(error) if matches!(*error, rusqlite::Error::SqliteFailure(..)) => error,
+        Ok(error) => error.to_string().into(),
+        Err(error) => error.to_string().into(),
+    }
+}
+
 fn body(bytes: Option<Vec<u8>>) -> Bytes {
     bytes.unwrap_or_default().into()
 }
@@ -282,4 +335,25 @@ fn time(micros: i64) -> Timestamp {
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_never_behind_the_file_and_never_stands_still() {
+        let wall = Timestamp::from_microsecond(1_000).unwrap();
+        for (last, least) in
+            [(0, 1_000), (999, 1_000), (5_000_000, 5_000_001), (i64::MAX - 3, i64::MAX - 2)]
+        {
+            let mut clock = Clock::new(wall, last);
+            let (first, second) = (clock.now(), clock.now());
+            assert!(least <= first && first < second, "{last}: {first}, {second}");
+            assert!(
+                first.checked_sub(least).is_some_and(|late| late < 60_000_000),
+                "{last}: {first}"
+            );
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! The one thread that writes.
 
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::engine;
+use super::foreign::contain;
 use super::tables::Tables;
 use crate::inbox::{InboxError, InboxErrorKind};
 
@@ -80,20 +82,30 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which ends when the last sender is gone. It takes `lock` along.
-    pub(super) fn start(connection: Connection, lock: Connection) -> Result<Self, InboxError> {
+    /// Starts the thread, which ends when the last sender is gone. It takes `lock` along. When this
+    /// returns, what a process before had begun is due again.
+    pub(super) fn start(
+        connection: Connection,
+        reopen: impl Fn() -> Result<Connection, InboxError> + Send + 'static,
+        lock: Connection,
+    ) -> Result<Self, InboxError> {
         let (sender, receiver) = mpsc::channel(PLACES);
         let (running, ended) = watch::channel(());
+        let (tell, opened) = sync_channel(1);
         thread::Builder::new()
             .name("inqud-inbox".to_owned())
             .spawn(move || {
-                write(&connection, receiver);
+                let messages = Messages { receiver, is_closed: false };
+                let begun = write(connection, reopen, messages, &tell);
                 // The file before its lock: the next inbox finds it closed.
-                drop(connection);
                 drop(lock);
                 drop(running);
+                if let Err(error) = begun {
+                    let _ = tell.send(Err(error));
+                }
             })
             .map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))?;
+        opened.recv().map_err(|_| closed())??;
         Ok(Self { messages: sender, ended })
     }
 
@@ -154,30 +166,90 @@ impl Writer {
     }
 }
 
-fn write(connection: &Connection, mut messages: mpsc::Receiver<Message>) {
-    // Prepared once; they stay good, also when the tables of the merchant change.
-    let Ok(mut tables) = Tables::new(connection) else { return };
-    let mut is_closing = false;
-    while !is_closing {
+struct Messages {
+    receiver: mpsc::Receiver<Message>,
+    is_closed: bool,
+}
+
+impl Messages {
+    /// Waits, and takes what is there; `None` if there will be no more.
+    fn next_group(&mut self) -> Option<Vec<Box<dyn Work>>> {
+        if self.is_closed {
+            return None;
+        }
         let mut group = Vec::new();
-        let mut message = messages.blocking_recv();
-        is_closing = loop {
+        let mut message = self.receiver.blocking_recv()?;
+        loop {
             match message {
-                Some(Message::Work(works)) => group.extend(works),
-                Some(Message::Close) => break true,
-                None => break group.is_empty(),
+                Message::Work(works) => group.extend(works),
+                Message::Close => {
+                    self.is_closed = true;
+                    break;
+                }
             }
             if group.len() >= GROUP {
-                break false;
+                break;
             }
-            message = messages.try_recv().ok();
-        };
-        let (alone, together): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| it.is_alone());
-        commit_group(&mut tables, together);
-        for work in alone {
-            commit_group(&mut tables, vec![work]);
+            let Ok(next) = self.receiver.try_recv() else { break };
+            message = next;
+        }
+        Some(group)
+    }
+}
+
+/// Until there is no more to do, on one connection after the other: one that cannot be rolled back is
+/// given up, and with it what was not committed. An error is of the beginning.
+fn write(
+    first: Connection,
+    reopen: impl Fn() -> Result<Connection, InboxError>,
+    mut messages: Messages,
+    opened: &SyncSender<Result<(), InboxError>>,
+) -> Result<(), InboxError> {
+    {
+        let mut tables = Tables::new(&first).map_err(engine)?;
+        tables.recover().map_err(engine)?;
+        // Who opens waits for it.
+        let _ = opened.send(Ok(()));
+        commit_all(&mut tables, Vec::new(), &mut messages);
+    }
+    drop(first);
+    while let Some(group) = messages.next_group() {
+        match reopen() {
+            Ok(connection) => match Tables::new(&connection) {
+                Ok(mut tables) => commit_all(&mut tables, group, &mut messages),
+                Err(error) => refuse(group, &engine(error)),
+            },
+            Err(error) => refuse(group, &error),
         }
     }
+    Ok(())
+}
+
+/// Until there is no more to do, or the connection is broken.
+fn commit_all(tables: &mut Tables<'_>, mut group: Vec<Box<dyn Work>>, messages: &mut Messages) {
+    loop {
+        let (alone, together): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| it.is_alone());
+        commit_group(tables, together);
+        for work in alone {
+            commit_group(tables, vec![work]);
+        }
+        if tables.is_broken() {
+            return;
+        }
+        let Some(next) = messages.next_group() else { return };
+        group = next;
+    }
+}
+
+fn refuse(group: Vec<Box<dyn Work>>, error: &InboxError) {
+    for work in group {
+        answer(work, Err(error.clone()));
+    }
+}
+
+fn answer(work: Box<dyn Work>, committed: Result<(), InboxError>) {
+    // What nobody waits for any more is dropped there.
+    contain(|| work.answer(committed));
 }
 
 /// Together, and if that fails one at a time: a work that lets no transaction succeed is to fail alone.
@@ -194,7 +266,7 @@ fn commit_group(tables: &mut Tables<'_>, mut group: Vec<Box<dyn Work>>) {
         } else {
             committed.clone()
         };
-        work.answer(committed);
+        answer(work, committed);
     }
 }
 
@@ -218,13 +290,80 @@ pub(super) fn is_of_work(error: &rusqlite::Error) -> bool {
 
 /// All of the group, or nothing of it.
 fn commit(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> rusqlite::Result<()> {
+    let lost = || failure(ErrorCode::SystemIoFailure, "a transaction could not be rolled back");
+    if tables.is_broken() {
+        return Err(lost());
+    }
     let connection = tables.connection;
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let done = group.iter_mut().try_for_each(|work| work.run(tables));
+    let before = connection.total_changes();
+    let done = group.iter_mut().try_for_each(|work| {
+        let panicked = || Err(failure(ErrorCode::InternalMalfunction, "it panicked"));
+        contain(|| work.run(tables)).unwrap_or_else(panicked)
+    });
+    let is_changed = connection.total_changes() != before;
+    let done = done.and_then(|()| if is_changed { tables.stamp() } else { Ok(()) });
     let done = done.and_then(|()| connection.execute_batch("COMMIT"));
     // SQLite may have rolled back itself, when the disk is full for example.
-    if done.is_err() && !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK")?;
+    if done.is_err() && tables.is_broken() && connection.execute_batch("ROLLBACK").is_err() {
+        return Err(lost());
     }
     done
+}
+
+fn failure(code: ErrorCode, text: &str) -> rusqlite::Error {
+    let error = ffi::Error { code, extended_code: ffi::SQLITE_ERROR };
+    rusqlite::Error::SqliteFailure(error, Some(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::pending;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::PaymentRequest;
+    use crate::inbox::sqlite::Sqlite;
+    use crate::inbox::{Cx, Inbox, Notified};
+
+    /// Panics where nothing contains it.
+    struct Fatal;
+
+    impl Work for Fatal {
+        fn run(&mut self, _: &mut Tables<'_>) -> rusqlite::Result<()> {
+            Ok(())
+        }
+
+        fn is_alone(&self) -> bool {
+            panic!("a bug of this crate")
+        }
+
+        fn answer(self: Box<Self>, _: Result<(), InboxError>) {}
+    }
+
+    #[tokio::test]
+    async fn if_the_writer_dies_all_the_same_everybody_is_told_and_the_file_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("inbox.db");
+        let inbox = Inbox::new(Sqlite::open(&path).unwrap());
+        let handler = async |_: Notified<PaymentRequest>, _: Cx<Sqlite>| Ok::<_, Infallible>(());
+        let runner = tokio::spawn(inbox.process(handler).run_until(pending()));
+        let writer = &inbox.store().writer;
+
+        let (task, amid) = Task::new(|_: &mut Tables<'_>| Ok(()), false);
+        writer.hand_over(vec![Box::new(task), Box::new(Fatal)]).await.unwrap();
+        let all = async {
+            assert!(amid.await.is_err(), "what was there gets no answer but a drop");
+            let later = writer.commit(|_| Ok(())).await.unwrap_err();
+            assert_eq!(later.kind(), InboxErrorKind::Closed);
+            let runner = runner.await.unwrap().unwrap_err();
+            assert_eq!(runner.kind(), InboxErrorKind::Closed);
+            inbox.close().await;
+        };
+        timeout(Duration::from_secs(30), all).await.expect("nobody waits for ever");
+        Sqlite::open(&path).unwrap();
+    }
 }
