@@ -1,7 +1,6 @@
 //! Extractors, and [`Ack`] as a response (feature `axum`).
 
 use std::any::type_name;
-use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 
@@ -12,7 +11,9 @@ use http::StatusCode;
 use http::request::Parts;
 
 use crate::danger::Unverified;
-use crate::{Ack, Webhook};
+#[cfg(feature = "inbox")]
+use crate::undecodable::Undecodable;
+use crate::{Ack, Rejection, Webhook};
 
 /// The handler asks for a web hook, but no layer in front of it makes one: 500, and a text that says
 /// which to add.
@@ -43,6 +44,49 @@ impl IntoResponse for MissingLayer {
     }
 }
 
+/// Why a handler that asks for a [`Webhook<T>`](Webhook), or for an [`Unverified<T>`](Unverified), is not
+/// called.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum NoWebhook {
+    /// No layer in front of it makes one.
+    MissingLayer(MissingLayer),
+    /// The layer was told to hand on what cannot be decoded (feature `inbox`), and this could not. The
+    /// answer is that of the layer without that setting, with the [`Rejection`] in its extensions.
+    Undecodable(Rejection),
+}
+
+impl fmt::Display for NoWebhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MissingLayer(missing) => missing.fmt(f),
+            Self::Undecodable(rejection) => rejection.fmt(f),
+        }
+    }
+}
+
+impl Error for NoWebhook {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::MissingLayer(missing) => missing.source(),
+            Self::Undecodable(rejection) => rejection.source(),
+        }
+    }
+}
+
+impl IntoResponse for NoWebhook {
+    fn into_response(self) -> Response {
+        match self {
+            Self::MissingLayer(missing) => missing.into_response(),
+            Self::Undecodable(rejection) => {
+                let mut response = rejection.response().map(Body::from);
+                response.extensions_mut().insert(rejection);
+                response
+            }
+        }
+    }
+}
+
 macro_rules! extractor {
     ($name:ident, $constructor:literal) => {
         impl<S, T> FromRequestParts<S> for $name<T>
@@ -50,11 +94,12 @@ macro_rules! extractor {
             S: Sync,
             T: Send + Sync + 'static,
         {
-            type Rejection = MissingLayer;
+            type Rejection = NoWebhook;
 
-            async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, MissingLayer> {
+            async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, NoWebhook> {
+                let found = <Self as OptionalFromRequestParts<S>>::from_request_parts(parts, state);
                 let missing = MissingLayer { event: type_name::<T>(), constructor: $constructor };
-                parts.extensions.get::<Self>().cloned().ok_or(missing)
+                found.await?.ok_or(NoWebhook::MissingLayer(missing))
             }
         }
 
@@ -63,12 +108,16 @@ macro_rules! extractor {
             S: Sync,
             T: Send + Sync + 'static,
         {
-            type Rejection = Infallible;
+            type Rejection = NoWebhook;
 
             async fn from_request_parts(
                 parts: &mut Parts,
                 _: &S,
-            ) -> Result<Option<Self>, Infallible> {
+            ) -> Result<Option<Self>, NoWebhook> {
+                #[cfg(feature = "inbox")]
+                if let Some(undecodable) = parts.extensions.get::<Undecodable<T>>() {
+                    return Err(NoWebhook::Undecodable(undecodable.rejection().clone()));
+                }
                 Ok(parts.extensions.get::<Self>().cloned())
             }
         }

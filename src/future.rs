@@ -20,6 +20,8 @@ use crate::layer::Config;
 use crate::receive::{Accepted, Receive, Received};
 use crate::rejection::{BoxError, Rejection};
 use crate::telemetry;
+#[cfg(feature = "inbox")]
+use crate::undecodable::Undecodable;
 
 pin_project! {
     /// The response of a [`WebhookService`](crate::WebhookService), to come.
@@ -86,7 +88,7 @@ where
                     let received = ready!(telemetry.poll(|| receive.poll(cx)));
                     let Call { mut parts, mut service, config, mut telemetry } =
                         call.take().expect(POLLED_AFTER_COMPLETION);
-                    match authentic::<T>(received, &mut parts.extensions, &mut telemetry) {
+                    match authentic::<T>(received, &config, &mut parts.extensions, &mut telemetry) {
                         Ok(body) => {
                             let request = Request::from_parts(parts, WebhookBody::held(body));
                             telemetry.handed_on();
@@ -130,6 +132,8 @@ const POLLED_AFTER_COMPLETION: &str = "`ResponseFuture` polled after completion"
 /// The rest of the flow, all of it pure: verify, decode, into the extensions. Gives the body back.
 fn authentic<T>(
     received: Result<Received, Rejection>,
+    #[cfg_attr(not(feature = "inbox"), expect(unused_variables, reason = "for its inbox"))]
+    config: &Config,
     extensions: &mut Extensions,
     telemetry: &mut telemetry::Call,
 ) -> Result<Bytes, Rejection>
@@ -141,9 +145,16 @@ where
     match received.verify()? {
         Accepted::Verified(verified) => {
             telemetry.verified(verified.label());
-            let webhook = verified.decode::<T>()?;
-            let body = webhook.raw_body().clone();
-            extensions.insert(webhook);
+            let body = verified.raw_body().clone();
+            match verified.decode::<T>() {
+                Ok(webhook) => drop(extensions.insert(webhook)),
+                #[cfg(feature = "inbox")]
+                Err(rejection) if config.hands_on_undecodable => {
+                    telemetry.undecodable(&rejection);
+                    extensions.insert(Undecodable::<T>::new(body.clone(), rejection));
+                }
+                Err(rejection) => return Err(rejection),
+            }
             Ok(body)
         }
         Accepted::Unsigned(body) => {

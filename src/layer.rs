@@ -64,6 +64,7 @@ use crate::{ConfigError, contract, telemetry};
 /// | level | message | when |
 /// | --- | --- | --- |
 /// | WARN | refused a web hook | with `reason`, the `field` of a bad value, the [`diagnosis`](Rejection::diagnosis) of a wrong digest |
+/// | WARN | handed on a web hook that could not be decoded | behind `hand_on_undecodable`, with `reason` and `field` |
 /// | WARN | answered too late: Inqud has given up; expect a duplicate | more than [10 s](contract::PATIENCE) after the head |
 /// | WARN | the handler was dropped before it answered; expect a duplicate | the connection was closed |
 /// | WARN | the inner service had an error | |
@@ -111,6 +112,7 @@ pub(crate) struct Config {
     pub(crate) body_deadline: Duration,
     /// Set once the timers that the deadline needs have been found to be there.
     timers: OnceLock<()>,
+    pub(crate) hands_on_undecodable: bool,
     pub(crate) source: Option<Arc<SourceFn>>,
     on_rejection: Option<Arc<ObserverFn>>,
     rejection_response: Option<Arc<ResponseFn>>,
@@ -146,6 +148,7 @@ impl<T> WebhookLayer<T> {
                 body_limit: BODY_LIMIT,
                 body_deadline: contract::PATIENCE,
                 timers: OnceLock::new(),
+                hands_on_undecodable: false,
                 source: None,
                 on_rejection: None,
                 rejection_response: None,
@@ -213,6 +216,42 @@ impl<T> WebhookLayer<T> {
     #[must_use]
     pub fn body_deadline(mut self, deadline: Duration) -> Self {
         self.config.body_deadline = deadline;
+        self
+    }
+
+    /// Hands an authentic body that cannot be decoded on to the inner service, with an
+    /// [`Undecodable<T>`](crate::Undecodable) in the extensions (feature `inbox`). Unless set it is
+    /// refused with 400 or 422, and after its retries Inqud [gives up](contract::MAX_RETRIES): what a new
+    /// release of yours could read is lost by then.
+    ///
+    /// It is for an [`Inbox`](crate::inbox::Inbox)'s receiver, which keeps the body as a dead letter, to
+    /// be [redriven](crate::inbox::Inbox::redrive) when it can be read, and answers 200. A handler that
+    /// extracts a [`Webhook<T>`](crate::Webhook) refuses it as the layer would; another service has to
+    /// look for the `Undecodable<T>` itself. It is no refusal: the call is handed on, and
+    /// [`on_rejection`](Self::on_rejection) not called.
+    ///
+    /// # Security
+    ///
+    /// Only what was verified is handed on. What is forged is a 401 as ever, and behind
+    /// [`danger::unsigned`](crate::danger::unsigned) this changes nothing.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower::Layer;
+    /// use tower_inqud::inbox::Inbox;
+    /// use tower_inqud::{PaymentRequest, Secret, WebhookLayer};
+    ///
+    /// let inbox = Inbox::memory();
+    /// let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?);
+    /// let service = webhooks.hand_on_undecodable().layer(inbox.receiver::<PaymentRequest>());
+    /// # drop(service);
+    /// # Ok::<_, tower_inqud::ConfigError>(())
+    /// ```
+    #[cfg(feature = "inbox")]
+    #[must_use]
+    pub fn hand_on_undecodable(mut self) -> Self {
+        self.config.hands_on_undecodable = true;
         self
     }
 
@@ -347,6 +386,7 @@ impl fmt::Debug for Config {
             .field("paths", &self.paths)
             .field("body_limit", &self.body_limit)
             .field("body_deadline", &self.body_deadline)
+            .field("hands_on_undecodable", &self.hands_on_undecodable)
             .field("source", &self.source.is_some())
             .field("on_rejection", &self.on_rejection.is_some())
             .field("rejection_response", &self.rejection_response.is_some())

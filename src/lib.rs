@@ -140,11 +140,13 @@ pub mod sender;
 mod service;
 mod signature;
 mod telemetry;
+#[cfg(feature = "inbox")]
+mod undecodable;
 mod webhook;
 
 pub use self::ack::Ack;
 #[cfg(feature = "axum")]
-pub use self::axum::MissingLayer;
+pub use self::axum::{MissingLayer, NoWebhook};
 pub use self::body::WebhookBody;
 pub use self::config_error::ConfigError;
 pub use self::event::{
@@ -161,6 +163,8 @@ pub use self::service::WebhookService;
 pub use self::signature::{
     Algorithm, Diagnosis, Digest, Secret, Secrets, Verified, Verifier, sign,
 };
+#[cfg(feature = "inbox")]
+pub use self::undecodable::Undecodable;
 pub use self::webhook::Webhook;
 
 #[cfg(all(doctest, feature = "axum"))]

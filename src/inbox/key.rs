@@ -16,14 +16,18 @@ impl Key {
     /// The key of a notification of a [kind](super::Storable::KIND).
     #[must_use]
     pub fn new(kind: &str, delivery: &DeliveryKey) -> Self {
-        let mut hash = Sha256::new();
         // No kind and delivery run into another's: the length is in front.
-        hash.update(format!("tower-inqud inbox 1/{}/{kind}/{delivery}", kind.len()));
-        let hash: [u8; 32] = hash.finalize().into();
-        let (half, _) = hash.split_at(16);
-        let mut key = [0; 16];
-        key.copy_from_slice(half);
-        Self(key)
+        Self::hash([format!("tower-inqud inbox 1/{}/{kind}/{delivery}", kind.len()).as_bytes()])
+    }
+
+    /// The key of a body that could not be decoded into a notification of a kind. No other is equal to
+    /// it.
+    #[must_use]
+    pub fn of_undecodable(kind: &str, body: &[u8]) -> Self {
+        Self::hash([
+            format!("tower-inqud inbox 1/undecodable/{}/{kind}/", kind.len()).as_bytes(),
+            body,
+        ])
     }
 
     /// As it was stored.
@@ -36,6 +40,16 @@ impl Key {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+
+    fn hash<const N: usize>(parts: [&[u8]; N]) -> Self {
+        let mut hash = Sha256::new();
+        parts.iter().for_each(|part| hash.update(part));
+        let hash: [u8; 32] = hash.finalize().into();
+        let (half, _) = hash.split_at(16);
+        let mut key = [0; 16];
+        key.copy_from_slice(half);
+        Self(key)
     }
 }
 

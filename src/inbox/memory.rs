@@ -100,17 +100,19 @@ impl Tables {
             return Put::Duplicate;
         }
         let now = Instant::now();
-        let object = self.object(record.kind, &record.object);
-        object.open.insert((record.version.clone(), seq));
-        object.due.get_or_insert((now, seq));
+        if record.dead.is_none() {
+            let object = self.object(record.kind, &record.object);
+            object.open.insert((record.version.clone(), seq));
+            object.due.get_or_insert((now, seq));
+        }
         self.rows.push(Row {
-            record,
             received_at: Timestamp::now(),
             arrived: now,
-            state: State::Open,
+            state: record.dead.as_ref().map_or(State::Open, |_| State::Dead),
             attempts: 0,
-            settled: None,
-            error: String::new(),
+            settled: record.dead.as_ref().map(|_| now),
+            error: record.dead.clone().unwrap_or_default(),
+            record,
         });
         Put::New
     }

@@ -51,6 +51,10 @@
 //! 4. Once it was called, the notification is stored even if the sender leaves.
 //! 5. It takes a [`Webhook<T>`](crate::Webhook) only: what came without
 //!    [proof](crate::danger::unsigned) it does not store.
+//! 6. An authentic body that cannot be decoded is refused by the layer in front. With
+//!    [`hand_on_undecodable`](crate::WebhookLayer::hand_on_undecodable) it is stored as a dead letter,
+//!    once, and answered 200. When it is [redriven](Inbox::redrive) and can be decoded, by a new release
+//!    of yours, it is stored as what it is, and processed in the order of its object and once.
 //!
 //! # Processing
 //!
@@ -197,7 +201,7 @@ impl<S: Store> Inbox<S> {
 
     /// Has dead letters tried again, their attempts counted anew. Returns how many there were. One that
     /// is older by now than what was processed of its object is skipped, unless
-    /// [asked for](Runner::handle_older).
+    /// [asked for](Runner::handle_older). One that could not be decoded is dead again if it still cannot.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::queue::{Answer, Queue};
 use super::{InboxError, InboxErrorKind, Put, Record, Storable, Store};
-use crate::{Ack, Webhook};
+use crate::{Ack, Undecodable, Webhook};
 
 /// Less than the 10 s after which Inqud gives up, so that the answer is still heard.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -46,9 +46,16 @@ impl<S: Store, T: Storable> Receiver<S, T> {
 
     /// `None` if no web hook came with the request.
     fn push<B>(&self, request: &Request<B>) -> Option<Result<Answered, InboxError>> {
-        let webhook = request.extensions().get::<Webhook<T>>()?;
-        let record = || Record::new::<T>(webhook, webhook.raw_body().clone());
-        let answered = self.queue.push(record);
+        let extensions = request.extensions();
+        let answered = match extensions.get::<Webhook<T>>() {
+            Some(webhook) => {
+                self.queue.push(|| Record::new::<T>(webhook, webhook.raw_body().clone()))
+            }
+            None => {
+                let undecodable = extensions.get::<Undecodable<T>>()?;
+                self.queue.push(|| Record::undecodable(undecodable))
+            }
+        };
         Some(answered.ok_or_else(|| InboxError::new(InboxErrorKind::Full)))
     }
 }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::Key;
 use crate::{
     Authorization, Checkout, Event, Invoice, Notification, OnRampCheckout, Payment, PaymentRequest,
-    Subscription,
+    Rejection, Subscription, Undecodable,
 };
 
 /// What an inbox can keep: a notification with a name for its kind, by which a
@@ -79,6 +79,8 @@ pub struct Record {
     pub version: Version,
     /// The body, byte for byte as it was received.
     pub body: Bytes,
+    /// Why it cannot be processed. Such a record is a dead letter from the start, and makes nothing due.
+    pub dead: Option<String>,
 }
 
 impl Record {
@@ -91,7 +93,42 @@ impl Record {
             object: event.id().to_owned(),
             version: Version::of(event),
             body,
+            dead: None,
         }
+    }
+
+    /// Of an authentic body that could not be decoded. Nothing is known of it, so its key is from its
+    /// bytes, and it is an object of its own.
+    #[must_use]
+    pub fn undecodable<T: Storable>(undecodable: &Undecodable<T>) -> Self {
+        let body = undecodable.raw_body().clone();
+        let key = Key::of_undecodable(T::KIND, &body);
+        Self {
+            key,
+            kind: T::KIND,
+            object: object_of_undecodable(key),
+            version: Version(Vec::new()),
+            body,
+            dead: Some(why(undecodable.rejection())),
+        }
+    }
+
+    /// Whether a notification with this key and object was stored as an undecodable one.
+    pub(super) fn is_undecodable(key: Key, object: &str) -> bool {
+        object == object_of_undecodable(key)
+    }
+}
+
+/// No event can have this id, for its key, which is a hash of its id, would be in it.
+fn object_of_undecodable(key: Key) -> String {
+    format!("undecodable:{key}")
+}
+
+/// What was wrong, and where. No value of the body: dead letters are listed without their bodies.
+pub(super) fn why(rejection: &Rejection) -> String {
+    match rejection.field_path() {
+        Some(path) => format!("{rejection}: at {path}"),
+        None => rejection.to_string(),
     }
 }
 

@@ -13,9 +13,10 @@ use tower_service::Service;
 
 use super::backoff::Backoff;
 use super::queue::Queue;
+use super::record::why;
 use super::{
-    Claimed, Cx, Freshness, InboxError, InboxErrorKind, Notified, Outcome, Settled, Settlement,
-    Storable, Store, Ticket,
+    Claimed, Cx, Freshness, InboxError, InboxErrorKind, Notified, Outcome, Record, Settled,
+    Settlement, Storable, Store, Ticket,
 };
 use crate::decode;
 use crate::rejection::BoxError;
@@ -239,23 +240,24 @@ where
         settlements: &mut Vec<(Settlement<S::Effect>, u32)>,
     ) {
         let cx = Cx::new(&claimed);
-        let Claimed { ticket, body, freshness, attempt, .. } = claimed;
+        let Claimed { ticket, key, body, freshness, attempt, .. } = claimed;
         let outcome = if freshness == Freshness::Older && !self.handles_older {
             Outcome::Skipped
         } else if attempt > self.attempts {
             Outcome::Dead { error: "each attempt ended without a result".to_owned() }
         } else {
             match decode::from_json(&body, |event: T| event) {
-                Ok(event) => {
-                    let work = handle(handler, Notified::new(event, body), cx);
-                    let work = timeout(self.deadline, work);
-                    let id = running.tasks.spawn(async {
-                        work.await.unwrap_or_else(|_| Err("the handler took too long".into()))
-                    });
-                    running.tickets.insert(id.id(), (ticket, attempt));
+                Ok(event) if Record::is_undecodable(key, &ticket.object) => {
+                    let work = put_anew(Arc::clone(&self.queue), Record::new(&event, body));
+                    running.spawn((ticket, attempt), self.deadline, work);
                     return;
                 }
-                Err(error) => Outcome::Dead { error: text(&describe(&error)) },
+                Ok(event) => {
+                    let work = handle(handler, Notified::new(event, body), cx);
+                    running.spawn((ticket, attempt), self.deadline, work);
+                    return;
+                }
+                Err(error) => Outcome::Dead { error: text(&why(&error)) },
             }
         };
         settlements.push((Settlement { ticket, outcome }, attempt));
@@ -272,7 +274,7 @@ where
         };
         let (ticket, attempt) = running.tickets.remove(&id)?;
         let outcome = match handled {
-            Ok(effects) => Outcome::Done(effects),
+            Ok(outcome) => outcome,
             Err(error) => self.failure(attempt, &describe(&*error)),
         };
         Some((Settlement { ticket, outcome }, attempt))
@@ -292,7 +294,22 @@ struct Running<E> {
     tickets: HashMap<Id, (Ticket, u32)>,
 }
 
-type Handled<E> = Result<Vec<E>, BoxError>;
+type Handled<E> = Result<Outcome<E>, BoxError>;
+
+impl<E: Send + 'static> Running<E> {
+    fn spawn(
+        &mut self,
+        ticket: (Ticket, u32),
+        deadline: Duration,
+        work: impl Future<Output = Handled<E>> + Send + 'static,
+    ) {
+        let work = timeout(deadline, work);
+        let task = self.tasks.spawn(async {
+            work.await.unwrap_or_else(|_| Err("the handler took too long".into()))
+        });
+        self.tickets.insert(task.id(), ticket);
+    }
+}
 
 async fn handle<S, T, H>(
     handler: Result<H, BoxError>,
@@ -305,7 +322,15 @@ where
     H::Error: Into<BoxError>,
 {
     handler?.call((notified, cx.clone())).await.map_err(Into::into)?;
-    Ok(cx.take())
+    Ok(Outcome::Done(cx.take()))
+}
+
+/// What could not be decoded when it came is stored as what it is, to be processed in the order of its
+/// object and once. The row that it had is done with.
+async fn put_anew<S: Store>(queue: Arc<Queue<S>>, record: Record) -> Handled<S::Effect> {
+    queue.store.put(vec![record]).await?;
+    queue.stored.notify_waiters();
+    Ok(Outcome::Skipped)
 }
 
 fn poll_ready<R, H: Service<R>>(

@@ -16,8 +16,8 @@ pub trait Store: Send + Sync + 'static {
     /// What a handler can have committed together with "done".
     type Effect: Send + 'static;
 
-    /// Stores those that are new. Returns after the commit, with one answer a record, in their order;
-    /// of equal ones in a batch the first is new.
+    /// Stores those that are new, and those with a [`Record::dead`] as dead letters. Returns after the
+    /// commit, with one answer a record, in their order; of equal ones in a batch the first is new.
     fn put(
         &self,
         records: Vec<Record>,

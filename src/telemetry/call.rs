@@ -77,6 +77,12 @@ impl Call {
         self.span.verified(secret);
     }
 
+    /// An authentic body is handed on although it is not what was expected.
+    #[cfg(feature = "inbox")]
+    pub(crate) fn undecodable(&mut self, rejection: &Rejection) {
+        self.span.undecodable(rejection);
+    }
+
     pub(crate) fn handed_on(&mut self) {
         self.progress = Progress::HandedOn;
     }

@@ -58,6 +58,13 @@ impl Span {
         });
     }
 
+    #[cfg(feature = "inbox")]
+    pub(super) fn undecodable(&self, rejection: &Rejection) {
+        let (reason, field) = (rejection.kind().name(), rejection.field_path());
+        let message = "handed on a web hook that could not be decoded";
+        self.within(|| tracing::warn!(target: TARGET, reason, field, "{message}: {rejection}"));
+    }
+
     pub(super) fn acknowledged(&self, status: StatusCode) {
         let status = status.as_u16();
         self.within(|| tracing::debug!(target: TARGET, status, "a success became 200"));

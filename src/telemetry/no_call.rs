@@ -28,6 +28,9 @@ impl Call {
 
     pub(crate) fn verified(&mut self, _: Option<&Arc<str>>) {}
 
+    #[cfg(feature = "inbox")]
+    pub(crate) fn undecodable(&mut self, _: &Rejection) {}
+
     pub(crate) fn handed_on(&mut self) {}
 
     pub(crate) fn refused(&mut self, _: &Rejection) {}

@@ -25,6 +25,9 @@ impl Span {
 
     pub(super) fn refused(&self, _: &Rejection) {}
 
+    #[cfg(feature = "inbox")]
+    pub(super) fn undecodable(&self, _: &Rejection) {}
+
     pub(super) fn acknowledged(&self, _: StatusCode) {}
 
     pub(super) fn discarded(&self, _: &str) {}

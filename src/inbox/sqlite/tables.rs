@@ -42,8 +42,10 @@ impl<'c> Tables<'c> {
             connection,
             clock: Clock::new(Timestamp::now(), last(connection)?),
             insert: connection.prepare(
-                "INSERT INTO inqud_inbox_notification (key, kind, object, version, body, received_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key) DO NOTHING",
+                "INSERT INTO inqud_inbox_notification
+                     (key, kind, object, version, body, received_at, state, settled_at, error)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?7 IS NULL, 0, 3), iif(?7 IS NULL, NULL, ?6), ?7)
+                 ON CONFLICT (key) DO NOTHING",
             )?,
             arrive: connection.prepare(ARRIVE)?,
             due: connection.prepare(
@@ -116,14 +118,16 @@ impl<'c> Tables<'c> {
     }
 
     pub(super) fn put(&mut self, record: &Record) -> Result<Put> {
-        let Record { key, kind, object, version, body } = record;
+        let Record { key, kind, object, version, body, dead } = record;
         let now = self.now();
         let key = key.as_bytes();
-        let row = params![key, kind, object, version.as_bytes(), &body[..], now];
+        let row = params![key, kind, object, version.as_bytes(), &body[..], now, dead];
         if self.insert.execute(row)? == 0 {
             return Ok(Put::Duplicate);
         }
-        self.arrive.execute(params![kind, object, now])?;
+        if dead.is_none() {
+            self.arrive.execute(params![kind, object, now])?;
+        }
         Ok(Put::New)
     }
 
