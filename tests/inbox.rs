@@ -29,10 +29,15 @@ use tower_inqud::inbox::{
     Claimed, Cx, DeadLetter, Freshness, Inbox, InboxError, InboxErrorKind, Key, Memory, Notified,
     Outcome, Put, Record, Settled, Settlement, Sqlite, Stats, Storable, Store, rusqlite,
 };
+#[cfg(feature = "inbox-postgres")]
+use tower_inqud::inbox::{Postgres, tokio_postgres::NoTls};
 use tower_inqud::{Checkout, Notification, PaymentRequest, Subscription, WebhookService};
 
 #[path = "support/crash.rs"]
 mod crash;
+#[cfg(feature = "inbox-postgres")]
+#[path = "support/postgres.rs"]
+mod postgres_server;
 mod support;
 
 const LEASE: Duration = Duration::from_secs(3600);
@@ -98,6 +103,15 @@ fn file() -> (Inbox<Sqlite>, TempDir) {
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
 }
 
+/// A name of more than 63 bytes Postgres would cut.
+#[cfg(feature = "inbox-postgres")]
+async fn database(server: &postgres_server::Server, test: &str) -> Inbox<Postgres> {
+    let name: String = test.chars().take(60).collect();
+    let config = server.database(&name).await;
+    Inbox::migrate(&config, NoTls).await.unwrap();
+    Inbox::postgres(config, NoTls).await.unwrap()
+}
+
 // -------------------------------------------------------- the same of each store
 
 macro_rules! of_each_store {
@@ -106,6 +120,15 @@ macro_rules! of_each_store {
             $(#[tokio::test]
             async fn $name() {
                 super::$name(&super::Inbox::memory()).await;
+            })*
+        }
+        #[cfg(feature = "inbox-postgres")]
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(server) = super::postgres_server::shared() {
+                    super::$name(&super::database(server, stringify!($name)).await).await;
+                }
             })*
         }
         mod sqlite {
@@ -271,8 +294,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Does the steps, and gives all that the store said.
-async fn play<S: Store>(store: &S, steps: &[Step]) -> Vec<String> {
+/// Does the steps, and gives all that the store said. After each it waits for `tick`.
+async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<String> {
     let mut claimed = Vec::new();
     let mut said = Vec::new();
     for step in steps {
@@ -303,8 +326,7 @@ async fn play<S: Store>(store: &S, steps: &[Step]) -> Vec<String> {
                 said.push(format!("{}", store.redrive(keys).await.unwrap()));
             }
         }
-        // So that Tokio's paused clock tells two steps apart.
-        tokio::time::advance(Duration::from_millis(1)).await;
+        tick().await;
     }
     let stats = store.stats().await.unwrap();
     said.push(format!("{} {}", stats.open, stats.dead));
@@ -315,18 +337,34 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn both_stores_say_the_same(steps in prop::collection::vec(step(), 1..40)) {
+    fn each_store_says_the_same(steps in prop::collection::vec(step(), 1..40)) {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
+        let of_memory = runtime.block_on(async {
             let (inbox, _folder) = file();
-            let of_memory = play(Inbox::memory().store(), &steps).await;
-            let of_sqlite = play(inbox.store(), &steps).await;
-            prop_assert_eq!(of_memory, of_sqlite);
+            let of_memory = play(Inbox::memory().store(), &steps, tick).await;
+            let of_sqlite = play(inbox.store(), &steps, tick).await;
+            prop_assert_eq!(&of_memory, &of_sqlite);
             inbox.close().await;
-            Ok(())
+            Ok(of_memory)
         })?;
+        #[cfg(feature = "inbox-postgres")]
+        if let Some(server) = postgres_server::shared() {
+            static CASES: AtomicUsize = AtomicUsize::new(0);
+            // Its clock is not paused.
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let of_postgres = runtime.block_on(async {
+                let name = format!("case {}", CASES.fetch_add(1, Ordering::Relaxed));
+                play(database(server, &name).await.store(), &steps, async || {}).await
+            });
+            prop_assert_eq!(of_memory, of_postgres);
+        }
     }
+}
+
+/// So that Tokio's paused clock tells two steps apart.
+async fn tick() {
+    tokio::time::advance(Duration::from_millis(1)).await;
 }
 
 // ------------------------------------------------------------------- the receiver

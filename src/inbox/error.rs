@@ -30,13 +30,15 @@ pub enum InboxErrorKind {
     InUse,
     /// The file is where no commit can be trusted: on a network file system.
     Network,
-    /// A connection would not keep what it committed: it cannot be set to write ahead, or to wait for
+    /// The database would not keep what it committed: it cannot be set to write ahead, or to wait for
     /// the disk.
     NotDurable,
     /// The program runs an SQLite before 3.51.3, which can corrupt a file that several connections write.
     OldSqlite,
     /// The tables were made by a later version of this crate.
     FromLaterVersion,
+    /// The database has not the tables of this version.
+    NotMigrated,
 }
 
 impl InboxError {
@@ -75,8 +77,7 @@ impl fmt::Display for InboxError {
                 "the inbox's file is on a network file system, where its locks do not hold"
             }
             InboxErrorKind::NotDurable => {
-                "the database would not keep what it committed: `journal_mode` is not WAL, or \
-                 `synchronous` not FULL"
+                "the database would not keep what it committed: see the source for the setting"
             }
             InboxErrorKind::OldSqlite => {
                 "SQLite before 3.51.3 can corrupt the inbox's file: update rusqlite to 0.39 or later, and \
@@ -84,6 +85,10 @@ impl fmt::Display for InboxError {
             }
             InboxErrorKind::FromLaterVersion => {
                 "the inbox's tables were made by a later version of tower-inqud"
+            }
+            InboxErrorKind::NotMigrated => {
+                "the database has not the inbox's tables. Perhaps you forgot to migrate? Call \
+                 `Inbox::migrate` first"
             }
         })
     }
@@ -93,4 +98,16 @@ impl Error for InboxError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }
+}
+
+/// With what caused it.
+pub(super) fn described(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

@@ -45,22 +45,27 @@ impl<T> Deref for Notified<T> {
 /// What a handler is given beside the event: what is known of it, and a way to have writes committed
 /// together with "done", named `effect` in each store.
 pub struct Cx<S: Store> {
-    shared: Arc<Shared<S::Effect>>,
+    shared: Arc<Shared<S>>,
 }
 
-struct Shared<E> {
+struct Shared<S: Store> {
+    #[cfg_attr(
+        not(feature = "inbox-postgres"),
+        expect(dead_code, reason = "for its transactions")
+    )]
+    store: Arc<S>,
     key: Key,
     freshness: Freshness,
     attempt: u32,
     received_at: Timestamp,
-    effects: Mutex<Vec<E>>,
+    effects: Mutex<Vec<S::Effect>>,
 }
 
 impl<S: Store> Cx<S> {
-    pub(super) fn new(claimed: &Claimed) -> Self {
+    pub(super) fn new(claimed: &Claimed, store: Arc<S>) -> Self {
         let Claimed { key, freshness, attempt, received_at, .. } = *claimed;
         let effects = Mutex::default();
-        Self { shared: Arc::new(Shared { key, freshness, attempt, received_at, effects }) }
+        Self { shared: Arc::new(Shared { store, key, freshness, attempt, received_at, effects }) }
     }
 
     /// The same for each attempt at a notification, and for no other: what to call other systems with,
@@ -88,6 +93,11 @@ impl<S: Store> Cx<S> {
         self.shared.received_at
     }
 
+    #[cfg(feature = "inbox-postgres")]
+    pub(super) fn store(&self) -> &S {
+        &self.shared.store
+    }
+
     pub(super) fn push(&self, effect: S::Effect) {
         self.effects().push(effect);
     }
@@ -97,7 +107,7 @@ impl<S: Store> Cx<S> {
         std::mem::take(&mut *self.effects())
     }
 
-    fn effects(&self) -> std::sync::MutexGuard<'_, Vec<S::Effect>> {
+    pub(super) fn effects(&self) -> std::sync::MutexGuard<'_, Vec<S::Effect>> {
         self.shared.effects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

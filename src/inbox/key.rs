@@ -42,7 +42,7 @@ impl Key {
         &self.0
     }
 
-    fn hash<const N: usize>(parts: [&[u8]; N]) -> Self {
+    pub(super) fn hash<const N: usize>(parts: [&[u8]; N]) -> Self {
         let mut hash = Sha256::new();
         parts.iter().for_each(|part| hash.update(part));
         let hash: [u8; 32] = hash.finalize().into();

@@ -83,6 +83,8 @@ mod error;
 mod handler;
 mod key;
 mod memory;
+#[cfg(feature = "inbox-postgres")]
+mod postgres;
 mod queue;
 mod receiver;
 mod record;
@@ -97,12 +99,16 @@ use std::time::Duration;
 
 #[cfg(feature = "inbox-sqlite")]
 pub use rusqlite;
+#[cfg(feature = "inbox-postgres")]
+pub use tokio_postgres;
 use tower_service::Service;
 
 pub use self::error::{InboxError, InboxErrorKind};
 pub use self::handler::{Cx, HandlerFn, Notified};
 pub use self::key::Key;
 pub use self::memory::{Memory, MemoryEffect};
+#[cfg(feature = "inbox-postgres")]
+pub use self::postgres::{Postgres, PostgresEffect, PostgresTransaction};
 pub use self::receiver::Receiver;
 pub use self::record::{Freshness, Record, Storable, Version};
 pub use self::runner::Runner;

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::backoff::Backoff;
+use super::error::described;
 use super::queue::Queue;
 use super::record::why;
 use super::{
@@ -239,7 +240,7 @@ where
         running: &mut Running<S::Effect>,
         settlements: &mut Vec<(Settlement<S::Effect>, u32)>,
     ) {
-        let cx = Cx::new(&claimed);
+        let cx = Cx::new(&claimed, Arc::clone(&self.queue.store));
         let Claimed { ticket, key, body, freshness, attempt, .. } = claimed;
         let outcome = if freshness == Freshness::Older && !self.handles_older {
             Outcome::Skipped
@@ -275,7 +276,7 @@ where
         let (ticket, attempt) = running.tickets.remove(&id)?;
         let outcome = match handled {
             Ok(outcome) => outcome,
-            Err(error) => self.failure(attempt, &describe(&*error)),
+            Err(error) => self.failure(attempt, &described(&*error)),
         };
         Some((Settlement { ticket, outcome }, attempt))
     }
@@ -338,18 +339,6 @@ fn poll_ready<R, H: Service<R>>(
     task: &mut Context<'_>,
 ) -> Poll<Result<(), H::Error>> {
     handler.map_or(Poll::Pending, |handler| handler.poll_ready(task))
-}
-
-/// With what caused it.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 fn text(error: &str) -> String {

@@ -1,0 +1,48 @@
+//! The tables, and how a database of an earlier version gets them.
+
+use tokio_postgres::Client;
+
+use super::engine;
+use crate::inbox::{InboxError, InboxErrorKind};
+
+/// One a version, in order, each with the row that says it was applied; what was released is never
+/// changed.
+pub(super) const STEPS: &[&str] = &[include_str!("1.sql")];
+
+/// The number is arbitrary: the lock that whoever migrates holds.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(5432704301)";
+
+/// Brings the tables to the version of `steps`, in one transaction, and one process at a time.
+pub(super) async fn migrate(client: &mut Client, steps: &[&str]) -> Result<(), InboxError> {
+    let transaction = client.transaction().await.map_err(engine)?;
+    transaction.batch_execute(LOCK).await.map_err(engine)?;
+    let version = version(transaction.client()).await?;
+    let missing = steps.get(version..).ok_or_else(from_later_version)?;
+    for sql in missing {
+        transaction.batch_execute(sql).await.map_err(engine)?;
+    }
+    transaction.commit().await.map_err(engine)
+}
+
+/// Whether the tables are those of this version.
+pub(super) async fn check(client: &Client) -> Result<(), InboxError> {
+    match version(client).await? {
+        found if found < STEPS.len() => Err(InboxError::new(InboxErrorKind::NotMigrated)),
+        found if found > STEPS.len() => Err(from_later_version()),
+        _ => Ok(()),
+    }
+}
+
+async fn version(client: &Client) -> Result<usize, InboxError> {
+    let exists = "SELECT to_regclass('inqud_inbox.version') IS NOT NULL";
+    if !client.query_one_scalar::<bool, _>(exists, &[]).await.map_err(engine)? {
+        return Ok(0);
+    }
+    let version = "SELECT coalesce(max(version), 0) FROM inqud_inbox.version";
+    let version: i32 = client.query_one_scalar(version, &[]).await.map_err(engine)?;
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+}
+
+fn from_later_version() -> InboxError {
+    InboxError::new(InboxErrorKind::FromLaterVersion)
+}

@@ -1,0 +1,423 @@
+//! The statements. In each transaction objects are locked before their notifications are looked at, and
+//! by a statement of its own: the next one then sees all that was committed until the lock was had.
+//! Everyone locks in the same order, so that nobody waits in a circle.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use deadpool_postgres::ClientWrapper as Client;
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row};
+
+use super::PostgresEffect;
+use crate::inbox::{
+    Claimed, DeadLetter, Freshness, Key, Outcome, Put, Record, Settled, Settlement, Stats, Ticket,
+    Version,
+};
+
+/// Read committed is what the order of lock and look relies on, whatever the database's default is.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+/// Longer ids are cut: an index takes no more than 2,700 bytes a row.
+const OBJECT_LEN: usize = 1000;
+const VERSION_LEN: usize = 200;
+
+/// What the transaction began as, to know it by.
+pub(super) async fn begin(client: &Client) -> Result<i64, Error> {
+    let id = client.prepare_cached("SELECT txid_current()").await?;
+    let (begun, id) = tokio::join!(client.batch_execute(BEGIN), client.query_one(&id, &[]));
+    begun?;
+    id?.try_get(0)
+}
+
+/// Of all who commit at once each waits for the disk: `synchronous_commit` is raised where it is off,
+/// for this statement, and read back.
+const PUT: &str = "
+WITH durable AS MATERIALIZED (
+    SELECT CASE current_setting('synchronous_commit')
+        WHEN 'off' THEN set_config('synchronous_commit', 'on', true)
+        ELSE current_setting('synchronous_commit')
+    END AS level
+), arrived AS (
+    SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[])
+        WITH ORDINALITY AS it (key, kind, object, version, body, dead, nth)
+), stored AS (
+    INSERT INTO inqud_inbox.notification
+        (key, kind, object, version, body, received_at, state, settled_at, error)
+    SELECT key, kind, object, version, body,
+        statement_timestamp() + (nth - cardinality($1)) * interval '1 microsecond',
+        CASE WHEN dead IS NULL THEN 0 ELSE 3 END,
+        CASE WHEN dead IS NOT NULL THEN statement_timestamp() END, dead
+    FROM arrived ORDER BY key
+    ON CONFLICT (key) DO NOTHING
+    RETURNING key, kind, object, received_at, state
+), due AS (
+    INSERT INTO inqud_inbox.object AS mine (kind, object, due_at)
+    SELECT kind, object, min(received_at) FROM stored WHERE state = 0
+    GROUP BY kind, object ORDER BY kind, object
+    ON CONFLICT (kind, object) DO UPDATE SET due_at = excluded.due_at WHERE mine.due_at IS NULL
+)
+SELECT durable.level, stored.key FROM durable LEFT JOIN stored ON true";
+
+/// `None` if the database does not wait for the disk even when it is told to.
+pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Option<Vec<Put>>, Error> {
+    let mut seen = HashSet::new();
+    let firsts: Vec<_> = records.iter().filter(|it| seen.insert(it.key)).collect();
+    let keys: Vec<&[u8]> = firsts.iter().map(|it| &it.key.as_bytes()[..]).collect();
+    let kinds: Vec<&str> = firsts.iter().map(|it| it.kind).collect();
+    let objects: Vec<String> = firsts.iter().map(|it| object(&it.object)).collect();
+    let versions: Vec<&[u8]> = firsts.iter().map(|it| version(&it.version)).collect();
+    let bodies: Vec<&[u8]> = firsts.iter().map(|it| &it.body[..]).collect();
+
+    let dead: Vec<_> = firsts.iter().map(|it| it.dead.as_deref().map(text)).collect();
+
+    let put = client.prepare_cached(PUT).await?;
+    let rows = client.query(&put, &[&keys, &kinds, &objects, &versions, &bodies, &dead]).await?;
+    let mut new = HashSet::new();
+    for row in rows {
+        if row.try_get::<_, &str>(0)? == "off" {
+            return Ok(None);
+        }
+        new.extend(row.try_get::<_, Option<&[u8]>>(1)?.map(key));
+    }
+    // The first of equal ones is new.
+    let put = |it: &Record| if new.remove(&it.key) { Put::New } else { Put::Duplicate };
+    Ok(Some(records.iter().map(put).collect()))
+}
+
+const LEASE: &str = "
+WITH due AS MATERIALIZED (
+    SELECT object, due_at FROM inqud_inbox.object
+    WHERE kind = $1 AND due_at <= statement_timestamp()
+    ORDER BY due_at LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE inqud_inbox.object AS mine
+SET due_at = statement_timestamp() + $3::bigint * interval '1 microsecond', claim = claim + 1
+WHERE kind = $1 AND object = ANY (ARRAY(SELECT object FROM due))
+RETURNING object, claim, processed, (SELECT due_at FROM due WHERE due.object = mine.object) AS since";
+
+const ATTEMPT: &str = "
+UPDATE inqud_inbox.notification SET attempts = attempts + 1
+WHERE seq = ANY (ARRAY(
+    SELECT oldest.seq FROM unnest($2::text[]) AS due (object) CROSS JOIN LATERAL (
+        SELECT seq FROM inqud_inbox.notification AS it
+        WHERE it.kind = $1 AND it.object = due.object AND it.state = 0
+        ORDER BY it.version, it.received_at, it.seq LIMIT 1
+    ) AS oldest
+))
+RETURNING object, seq, key, version, body, attempts, (extract(epoch FROM received_at) * 1000000)::bigint";
+
+/// Those that had nothing open: nobody should have made them due.
+const REST: &str = "
+UPDATE inqud_inbox.object SET due_at = NULL WHERE kind = $1 AND object = ANY ($2::text[])";
+
+pub(super) async fn claim(
+    client: &Client,
+    kind: &'static str,
+    count: usize,
+    lease: Duration,
+) -> Result<Vec<Claimed>, Error> {
+    let statements = tokio::try_join!(
+        client.prepare_cached(LEASE),
+        client.prepare_cached(ATTEMPT),
+        client.prepare_cached(REST),
+    )?;
+    let (take, attempt, rest) = statements;
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let lease = micros(lease);
+    let parameters: [&(dyn ToSql + Sync); 3] = [&kind, &count, &lease];
+    let (begun, leased) =
+        tokio::join!(client.batch_execute(BEGIN), client.query(&take, &parameters));
+    begun?;
+    let leased = leased?;
+    if leased.is_empty() {
+        client.batch_execute("COMMIT").await?;
+        return Ok(Vec::new());
+    }
+    let mut all = HashMap::new();
+    for row in &leased {
+        all.insert(row.try_get::<_, &str>(0)?, row);
+    }
+    let objects: Vec<&str> = all.keys().copied().collect();
+    let attempted = client.query(&attempt, &[&kind, &objects]).await?;
+    let mut claimed = Vec::with_capacity(attempted.len());
+    for row in &attempted {
+        let Some(leased) = all.remove(row.try_get::<_, &str>(0)?) else { continue };
+        claimed
+            .push((leased.try_get::<_, std::time::SystemTime>(3)?, claimed_of(kind, leased, row)?));
+    }
+    let idle: Vec<&str> = all.keys().copied().collect();
+    if !idle.is_empty() {
+        client.execute(&rest, &[&kind, &idle]).await?;
+    }
+    client.batch_execute("COMMIT").await?;
+    claimed.sort_by_key(|(since, _)| *since);
+    Ok(claimed.into_iter().map(|(_, claimed)| claimed).collect())
+}
+
+fn claimed_of(kind: &'static str, leased: &Row, attempted: &Row) -> Result<Claimed, Error> {
+    let object: &str = leased.try_get(0)?;
+    let processed: Option<Vec<u8>> = leased.try_get(2)?;
+    let version = Version::from_bytes(attempted.try_get(3)?);
+    let attempts: i32 = attempted.try_get(5)?;
+    Ok(Claimed {
+        ticket: Ticket {
+            seq: attempted.try_get(1)?,
+            kind,
+            object: Arc::from(object),
+            claim: leased.try_get(1)?,
+        },
+        key: key(attempted.try_get(2)?),
+        body: body(attempted.try_get(4)?),
+        freshness: Freshness::new(&version, processed.map(Version::from_bytes).as_ref()),
+        attempt: u32::try_from(attempts).unwrap_or(u32::MAX),
+        received_at: time(attempted.try_get(6)?),
+    })
+}
+
+/// Which of the claims stand, with a lock on their objects.
+const LOCK: &str = "
+SELECT it.nth FROM unnest($1::text[], $2::text[], $3::bigint[])
+    WITH ORDINALITY AS it (kind, object, claim, nth)
+JOIN inqud_inbox.object AS mine USING (kind, object)
+WHERE mine.claim = it.claim
+ORDER BY mine.kind, mine.object
+FOR UPDATE OF mine";
+
+/// Of one that is settled, its object waits for what it was told to wait, or goes on with the next.
+const SETTLE: &str = "
+WITH closed AS (
+    UPDATE inqud_inbox.notification AS mine
+    SET state = it.state, error = coalesce(it.error, mine.error),
+        settled_at = CASE WHEN it.state > 0 THEN statement_timestamp() END
+    FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::text[])
+        AS it (seq, state, wait, error)
+    WHERE mine.seq = it.seq AND mine.state = 0
+    RETURNING mine.seq, mine.kind, mine.object, mine.version, it.state, it.wait
+)
+UPDATE inqud_inbox.object AS mine SET
+    processed = CASE closed.state WHEN 1 THEN greatest(mine.processed, closed.version)
+        ELSE mine.processed END,
+    due_at = CASE closed.state
+        WHEN 0 THEN statement_timestamp() + closed.wait * interval '1 microsecond'
+        ELSE (SELECT next.received_at FROM inqud_inbox.notification AS next
+            WHERE next.kind = closed.kind AND next.object = closed.object AND next.state = 0
+                AND next.seq <> closed.seq
+            ORDER BY next.version, next.received_at, next.seq LIMIT 1)
+        END
+FROM closed WHERE mine.kind = closed.kind AND mine.object = closed.object
+RETURNING closed.seq";
+
+/// Without effects, all in one transaction.
+pub(super) async fn settle(
+    client: &Client,
+    settlements: &[Settlement<PostgresEffect>],
+) -> Result<Vec<Settled>, Error> {
+    let (lock, close) =
+        tokio::try_join!(client.prepare_cached(LOCK), client.prepare_cached(SETTLE))?;
+    let kinds: Vec<&str> = settlements.iter().map(|it| it.ticket.kind).collect();
+    let objects: Vec<&str> = settlements.iter().map(|it| &*it.ticket.object).collect();
+    let claims: Vec<i64> = settlements.iter().map(|it| it.ticket.claim).collect();
+    let parameters: [&(dyn ToSql + Sync); 3] = [&kinds, &objects, &claims];
+    let (begun, locked) =
+        tokio::join!(client.batch_execute(BEGIN), client.query(&lock, &parameters));
+    begun?;
+
+    // Of equal ones the first counts.
+    let mut standing = BTreeMap::new();
+    for row in locked?.iter().rev() {
+        let nth: i64 = row.try_get(0)?;
+        let at = usize::try_from(nth).unwrap_or(usize::MAX).saturating_sub(1);
+        let Some(settlement) = settlements.get(at) else { continue };
+        let first = standing.entry(settlement.ticket.seq).or_insert(at);
+        *first = at.min(*first);
+    }
+    let mut columns = Columns::default();
+    for at in standing.values() {
+        columns.extend(settlements.get(*at));
+    }
+    let Columns { seqs, states, waits, errors } = columns;
+    let parameters: [&(dyn ToSql + Sync); 4] = [&seqs, &states, &waits, &errors];
+    let (closed, committed) =
+        tokio::join!(client.query(&close, &parameters), client.batch_execute("COMMIT"));
+    let closed = closed?;
+    committed?;
+    let mut done = HashSet::new();
+    for row in &closed {
+        done.extend(standing.get(&row.try_get::<_, i64>(0)?).copied());
+    }
+    let settled = |at: usize| if done.contains(&at) { Settled::Done } else { Settled::Lapsed };
+    Ok((0..settlements.len()).map(settled).collect())
+}
+
+#[derive(Default)]
+struct Columns {
+    seqs: Vec<i64>,
+    states: Vec<i16>,
+    waits: Vec<Option<i64>>,
+    errors: Vec<Option<String>>,
+}
+
+impl<'s> Extend<&'s Settlement<PostgresEffect>> for Columns {
+    fn extend<I: IntoIterator<Item = &'s Settlement<PostgresEffect>>>(&mut self, all: I) {
+        for Settlement { ticket, outcome } in all {
+            let (state, wait, error) = match outcome {
+                Outcome::Done(_) => (1, None, None),
+                Outcome::Skipped => (2, None, None),
+                Outcome::Dead { error } => (3, None, Some(error)),
+                Outcome::Retry { after, error } => (0, Some(micros(*after)), Some(error)),
+            };
+            self.seqs.push(ticket.seq);
+            self.states.push(state);
+            self.waits.push(wait);
+            self.errors.push(error.map(|error| text(error)));
+        }
+    }
+}
+
+/// As done, in the transaction of a handler, which is known by `id`: after a `COMMIT` or `ROLLBACK` of
+/// the handler's own it would be another. It is committed if the answer is [`Settled::Done`].
+pub(super) async fn settle_in(client: &Client, ticket: &Ticket, id: i64) -> Result<Settled, Error> {
+    let (lock, close, current) = tokio::try_join!(
+        client.prepare_cached(LOCK),
+        client.prepare_cached(SETTLE),
+        client.prepare_cached("SELECT txid_current_if_assigned()"),
+    )?;
+    let (kinds, objects, claims) = ([ticket.kind], [&*ticket.object], [ticket.claim]);
+    let parameters: [&(dyn ToSql + Sync); 3] =
+        [&kinds.as_slice(), &objects.as_slice(), &claims.as_slice()];
+    let (current, locked) =
+        tokio::join!(client.query_one(&current, &[]), client.query(&lock, &parameters));
+    if current?.try_get::<_, Option<i64>>(0)? != Some(id) {
+        return Ok(Settled::EffectFailed("the handler ended the transaction itself".to_owned()));
+    }
+    if locked?.is_empty() {
+        return Ok(Settled::Lapsed);
+    }
+    let done =
+        Columns { seqs: vec![ticket.seq], states: vec![1], waits: vec![None], errors: vec![None] };
+    let parameters: [&(dyn ToSql + Sync); 4] =
+        [&done.seqs, &done.states, &done.waits, &done.errors];
+    if client.query(&close, &parameters).await?.is_empty() {
+        return Ok(Settled::Lapsed);
+    }
+    client.batch_execute("COMMIT").await?;
+    Ok(Settled::Done)
+}
+
+/// Whether the server asks the disk to keep what it writes.
+pub(super) async fn fsync(client: &Client) -> Result<bool, Error> {
+    client.query_one("SELECT current_setting('fsync') = 'on'", &[]).await?.try_get(0)
+}
+
+pub(super) async fn stats(client: &Client) -> Result<Stats, Error> {
+    let stats = "
+        SELECT (SELECT count(*) FROM inqud_inbox.notification WHERE state = 0),
+            (SELECT (extract(epoch FROM min(received_at)) * 1000000)::bigint
+             FROM inqud_inbox.notification WHERE state = 0),
+            (SELECT count(*) FROM inqud_inbox.notification WHERE state = 3)";
+    let row = client.query_one(stats, &[]).await?;
+    let count = |at| row.try_get(at).map(|count: i64| u64::try_from(count).unwrap_or_default());
+    Ok(Stats {
+        open: count(0)?,
+        oldest: row.try_get::<_, Option<i64>>(1)?.map(time),
+        dead: count(2)?,
+    })
+}
+
+pub(super) async fn dead(client: &Client, count: usize) -> Result<Vec<DeadLetter>, Error> {
+    let dead = "
+        SELECT key, kind, object, body, attempts, error,
+            (extract(epoch FROM received_at) * 1000000)::bigint
+        FROM inqud_inbox.notification WHERE state = 3 ORDER BY seq LIMIT $1";
+    let rows = client.query(dead, &[&i64::try_from(count).unwrap_or(i64::MAX)]).await?;
+    let letter = |row: &Row| {
+        Ok(DeadLetter {
+            key: key(row.try_get(0)?),
+            kind: row.try_get(1)?,
+            object: row.try_get(2)?,
+            body: body(row.try_get(3)?),
+            attempts: u32::try_from(row.try_get::<_, i32>(4)?).unwrap_or_default(),
+            error: row.try_get::<_, Option<String>>(5)?.unwrap_or_default(),
+            received_at: time(row.try_get(6)?),
+        })
+    };
+    rows.iter().map(letter).collect()
+}
+
+/// Nobody else who waits for an object holds a dead letter.
+const REDRIVE: &str = "
+WITH opened AS (
+    UPDATE inqud_inbox.notification SET state = 0, attempts = 0, settled_at = NULL
+    WHERE key = ANY ($1::bytea[]) AND state = 3
+    RETURNING kind, object, seq
+), due AS (
+    INSERT INTO inqud_inbox.object AS mine (kind, object, due_at)
+    SELECT kind, object, statement_timestamp() FROM opened
+    GROUP BY kind, object ORDER BY kind, object
+    ON CONFLICT (kind, object) DO UPDATE SET due_at = excluded.due_at WHERE mine.due_at IS NULL
+)
+SELECT count(*) FROM opened";
+
+pub(super) async fn redrive(client: &Client, keys: &[Key]) -> Result<usize, Error> {
+    let keys: Vec<&[u8]> = keys.iter().map(|key| &key.as_bytes()[..]).collect();
+    let count: i64 = client.query_one(REDRIVE, &[&keys]).await?.try_get(0)?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
+pub(super) async fn prune(client: &Client, age: Duration, count: usize) -> Result<usize, Error> {
+    let prune = "
+        UPDATE inqud_inbox.notification SET body = NULL WHERE seq = ANY (ARRAY(
+            SELECT seq FROM inqud_inbox.notification
+            WHERE state IN (1, 2) AND body IS NOT NULL
+                AND settled_at <= statement_timestamp() - $1::bigint * interval '1 microsecond'
+            ORDER BY settled_at LIMIT $2
+            FOR UPDATE SKIP LOCKED))";
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let pruned = client.execute(prune, &[&micros(age), &count]).await?;
+    Ok(usize::try_from(pruned).unwrap_or(usize::MAX))
+}
+
+/// Postgres holds no NUL in a text.
+fn text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn object(id: &str) -> String {
+    let id = text(id);
+    if id.len() <= OBJECT_LEN {
+        return id;
+    }
+    // No two are mixed up: the hash is of all of it.
+    let hash = Key::hash([id.as_bytes()]);
+    let start: String = id.chars().take(OBJECT_LEN / 4).collect();
+    format!("{start}…{hash}")
+}
+
+fn version(version: &Version) -> &[u8] {
+    let bytes = version.as_bytes();
+    bytes.get(..VERSION_LEN).unwrap_or(bytes)
+}
+
+/// The table holds no other length.
+fn key(bytes: &[u8]) -> Key {
+    Key::from_bytes(bytes.try_into().unwrap_or_default())
+}
+
+fn body(bytes: Option<Vec<u8>>) -> Bytes {
+    bytes.unwrap_or_default().into()
+}
+
+fn time(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or_default()
+}
+
+/// A hundred years at most: the database's times end somewhere.
+fn micros(duration: Duration) -> i64 {
+    const MOST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+    i64::try_from(duration.min(MOST).as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,115 @@
+use std::fmt;
+use std::ops::Deref;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use deadpool_postgres::Object;
+use tokio_postgres::{Client, Error};
+
+use super::{ANSWER, Postgres, engine, tables, within};
+use crate::inbox::error::described;
+use crate::inbox::{Cx, InboxError, Settled, Ticket};
+
+impl Cx<Postgres> {
+    /// The transaction that settles the notification as done: what is written in it and "done" are both
+    /// committed, or neither. It begins with the first call; later calls give the same. The handler need
+    /// not give it back: let go of it before you return.
+    ///
+    /// It is committed only if the handler returns `Ok`. If that fails, nothing is kept, and the
+    /// notification is tried again. So it is if a statement had failed, or if the transaction was ended
+    /// by hand, or is still held by a task of yours when the handler returns.
+    ///
+    /// The isolation is `READ COMMITTED`. Do slow things before you begin: it holds a connection, and
+    /// the locks of what it wrote.
+    ///
+    /// # Errors
+    ///
+    /// If there is no connection.
+    pub async fn transaction(&self) -> Result<PostgresTransaction, InboxError> {
+        let begun = self.effects().first().map(|begun| Arc::clone(&begun.0));
+        if let Some(begun) = begun {
+            return Ok(PostgresTransaction(begun));
+        }
+        let new = Arc::new(self.store().begin().await?);
+        // Of two calls at the same time the first to get here wins; the other's is rolled back.
+        let mut effects = self.effects();
+        if effects.is_empty() {
+            effects.push(PostgresEffect(Arc::clone(&new)));
+        }
+        let begun = effects.first().map_or(new, |begun| Arc::clone(&begun.0));
+        Ok(PostgresTransaction(begun))
+    }
+}
+
+/// A connection amid the transaction of a handler; see [`Cx::transaction`]. It dereferences to
+/// [`tokio_postgres::Client`]. Do not send it `COMMIT` or `ROLLBACK`; savepoints are fine.
+pub struct PostgresTransaction(Arc<Open>);
+
+impl Deref for PostgresTransaction {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.0.connection
+    }
+}
+
+impl fmt::Debug for PostgresTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresTransaction").finish_non_exhaustive()
+    }
+}
+
+/// What a handler has done together with "done", in a [`Postgres`]: its
+/// [transaction](Cx::transaction).
+pub struct PostgresEffect(Arc<Open>);
+
+/// Settles as done, in the transaction itself, and commits it. There is never a second one.
+pub(super) async fn commit(effects: Vec<PostgresEffect>, ticket: &Ticket) -> Settled {
+    let Some(mut open) = effects.into_iter().next().and_then(|it| Arc::into_inner(it.0)) else {
+        let error = "the transaction is still in use: let go of it before the handler returns";
+        return Settled::EffectFailed(error.to_owned());
+    };
+    let settled = within(ANSWER, async {
+        tables::settle_in(&open.connection, ticket, open.id).await.map_err(engine)
+    });
+    match settled.await {
+        Ok(settled) => {
+            open.is_ended = settled == Settled::Done;
+            settled
+        }
+        Err(error) => Settled::EffectFailed(described(&error)),
+    }
+}
+
+impl fmt::Debug for PostgresEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresEffect").finish_non_exhaustive()
+    }
+}
+
+/// A transaction that is rolled back unless it was ended.
+pub(super) struct Open {
+    connection: Object,
+    /// The database's name for it.
+    id: i64,
+    is_ended: bool,
+}
+
+impl Open {
+    pub(super) async fn begin(connection: Object) -> Result<Self, Error> {
+        let mut open = Self { connection, id: 0, is_ended: false };
+        open.id = tables::begin(&open.connection).await?;
+        Ok(open)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            // The first poll sends it; whoever gets the connection from the pool is heard after it.
+            let rollback = pin!(self.connection.batch_execute("ROLLBACK"));
+            let _ = rollback.poll(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+}
