@@ -37,7 +37,7 @@ use tower_inqud::{Checkout, Notification, PaymentRequest, Subscription, WebhookS
 mod crash;
 #[cfg(feature = "inbox-postgres")]
 #[path = "support/postgres.rs"]
-mod postgres_server;
+mod postgres;
 mod support;
 
 const LEASE: Duration = Duration::from_secs(3600);
@@ -105,7 +105,7 @@ fn file() -> (Inbox<Sqlite>, TempDir) {
 
 /// A name of more than 63 bytes Postgres would cut.
 #[cfg(feature = "inbox-postgres")]
-async fn database(server: &postgres_server::Server, test: &str) -> Inbox<Postgres> {
+async fn database(server: &postgres::Server, test: &str) -> Inbox<Postgres> {
     let name: String = test.chars().take(60).collect();
     let config = server.database(&name).await;
     Inbox::migrate(&config, NoTls).await.unwrap();
@@ -123,10 +123,10 @@ macro_rules! of_each_store {
             })*
         }
         #[cfg(feature = "inbox-postgres")]
-        mod postgres {
+        mod in_postgres {
             $(#[tokio::test]
             async fn $name() {
-                if let Some(server) = super::postgres_server::shared() {
+                if let Some(server) = super::postgres::shared() {
                     super::$name(&super::database(server, stringify!($name)).await).await;
                 }
             })*
@@ -349,7 +349,7 @@ proptest! {
             Ok(of_memory)
         })?;
         #[cfg(feature = "inbox-postgres")]
-        if let Some(server) = postgres_server::shared() {
+        if let Some(server) = postgres::shared() {
             static CASES: AtomicUsize = AtomicUsize::new(0);
             // Its clock is not paused.
             let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -1224,17 +1224,33 @@ fn second_process() {
 #[tokio::test]
 #[ignore = "a part of another test"]
 async fn crash_server() {
-    crash::serve(Path::new(&env::var_os(FILE).unwrap())).await.unwrap();
+    crash::serve(&env::var_os(FILE).unwrap()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_doubled_or_out_of_order_when_the_process_is_killed() {
     let folder = tempfile::tempdir().unwrap();
+    let report = crash(&crash::Place::Folder(folder.path().to_owned())).await;
+    assert_eq!(report.server_kills, 0);
+}
+
+#[cfg(feature = "inbox-postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_doubled_or_out_of_order_when_postgres_is_killed_too() {
+    if let Some(server) = postgres::Server::start() {
+        let report = crash(&crash::Place::Server(server)).await;
+        assert_eq!(report.server_kills, 2);
+    }
+}
+
+async fn crash(place: &crash::Place) -> crash::Report {
     let size = crash::Size { requests: 150, kills: 4, connections: 16 };
-    let command = || this_test("crash_server", folder.path());
-    let report = crash::run(size, folder.path(), command).await.unwrap();
+    let argument = place.argument();
+    let command = || this_test("crash_server", Path::new(&argument));
+    let report = crash::run(size, place, command).await.unwrap();
     assert!(report.is_right(), "{report:#?}");
     assert_eq!((report.kills, report.distinct, report.deliveries), (4, 600, 750));
+    report
 }
 
 #[tokio::test]

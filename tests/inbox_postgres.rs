@@ -15,12 +15,12 @@ use http::StatusCode;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, sleep, timeout};
 use tower::Layer;
+use tower_inqud::PaymentRequest;
 use tower_inqud::inbox::tokio_postgres::{Client, Config, NoTls};
 use tower_inqud::inbox::{
     Cx, Inbox, InboxError, InboxErrorKind, Notified, Outcome, Postgres, PostgresTransaction, Put,
     Record, Settled, Settlement, Storable, Store,
 };
-use tower_inqud::PaymentRequest;
 
 #[path = "support/postgres.rs"]
 mod postgres;
@@ -34,9 +34,7 @@ const LEASE: Duration = Duration::from_secs(3600);
 const LONG: Duration = Duration::from_secs(60);
 
 fn body(id: &str, minute: u32) -> String {
-    format!(
-        r#"{{"id":"{id}","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z"}}"#
-    )
+    format!(r#"{{"id":"{id}","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z"}}"#)
 }
 
 fn record(id: &str, minute: u32) -> Record {
@@ -430,5 +428,9 @@ async fn ids_that_postgres_cannot_hold_spoil_no_neighbour() {
     let runner = inbox.process(handler).backoff(NO_WAIT, NO_WAIT);
     timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
     let objects = "SELECT count(*) FROM inqud_inbox.object WHERE processed IS NOT NULL";
-    assert_eq!(client.query_one(objects, &[]).await.unwrap().get::<_, i64>(0), 5, "none is mixed up");
+    assert_eq!(
+        client.query_one(objects, &[]).await.unwrap().get::<_, i64>(0),
+        5,
+        "none is mixed up"
+    );
 }

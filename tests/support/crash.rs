@@ -1,5 +1,5 @@
-//! Deliveries to a server that is killed again and again, and what is in its file afterwards. Shared by
-//! a test, which is small, and an example, which is as large as you like.
+//! Deliveries to a server that is killed again and again, and what it has stored afterwards. Shared by
+//! tests, which are small, and an example, which is as large as you like.
 #![allow(dead_code, unreachable_pub, reason = "shared, and some of it only printed")]
 #![allow(
     clippy::arithmetic_side_effects,
@@ -9,8 +9,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +30,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tower_inqud::inbox::{Cx, Inbox, Key, Notified, Sqlite, Storable, rusqlite};
+use tower_inqud::inbox::{Cx, Inbox, Key, Notified, Sqlite, Storable, Store, rusqlite};
 use tower_inqud::{Notification, PaymentRequest, Secret, WebhookLayer, contract, sign};
 
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -47,11 +48,50 @@ pub struct Size {
     pub connections: usize,
 }
 
+/// Where the inbox is.
+pub enum Place {
+    Folder(PathBuf),
+    #[cfg(feature = "inbox-postgres")]
+    Server(super::postgres::Server),
+}
+
+impl Place {
+    /// For the process that [`serve`]s it.
+    pub fn argument(&self) -> OsString {
+        match self {
+            Self::Folder(folder) => folder.into(),
+            #[cfg(feature = "inbox-postgres")]
+            Self::Server(server) => server.url("postgres").into(),
+        }
+    }
+
+    /// How often the database itself is killed.
+    fn server_kills(&self) -> usize {
+        match self {
+            Self::Folder(_) => 0,
+            #[cfg(feature = "inbox-postgres")]
+            Self::Server(_) => 2,
+        }
+    }
+
+    fn kill_server(&self) {
+        match self {
+            Self::Folder(_) => {}
+            #[cfg(feature = "inbox-postgres")]
+            Self::Server(server) => {
+                server.kill();
+                server.run();
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Report {
     pub deliveries: usize,
     pub distinct: usize,
     pub kills: usize,
+    pub server_kills: usize,
     pub acknowledged_but_not_stored: usize,
     pub effects: usize,
     pub skipped: usize,
@@ -73,13 +113,35 @@ impl Report {
     }
 }
 
-/// The process that is killed: a server and a runner on the file in `folder`.
-pub async fn serve(folder: &Path) -> Result<(), BoxError> {
-    let inbox = Inbox::sqlite(folder.join("inbox.db"))?;
+/// The process that is killed: a server and a runner on what [`Place::argument`] says.
+pub async fn serve(place: &OsStr) -> Result<(), BoxError> {
+    #[cfg(feature = "inbox-postgres")]
+    if let Some(url) = place.to_str().filter(|place| place.starts_with("postgres:")) {
+        return in_postgres::serve(url).await;
+    }
+    let inbox = Inbox::sqlite(Path::new(place).join("inbox.db"))?;
     let table = "CREATE TABLE IF NOT EXISTS effect (
         seq INTEGER PRIMARY KEY, key BLOB NOT NULL, object TEXT NOT NULL, version TEXT NOT NULL)";
     inbox.write(move |db| db.execute_batch(table)).await?;
+    receive(&inbox).await?;
+    let handler = async |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+        let key = cx.key();
+        let (object, version) = effect(&request);
+        cx.effect(move |db| {
+            db.execute(
+                "INSERT INTO effect (key, object, version) VALUES (?1, ?2, ?3)",
+                rusqlite::params![key.as_bytes(), object, version],
+            )
+        });
+        fail_now_and_then(&cx)
+    };
+    let runner = inbox.process(handler).attempts(10_000).concurrency(32);
+    let runner = runner.backoff(Duration::from_millis(1), Duration::from_millis(50));
+    runner.run_until(std::future::pending()).await?;
+    Ok(())
+}
 
+async fn receive<S: Store>(inbox: &Inbox<S>) -> Result<(), BoxError> {
     let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new(SECRET)?);
     let receiver = inbox.receiver::<PaymentRequest>();
     let app = Router::new().route("/", post_service(receiver).layer(webhooks));
@@ -89,35 +151,29 @@ pub async fn serve(folder: &Path) -> Result<(), BoxError> {
         println!("listening on {}", listener.local_addr()?);
     }
     tokio::spawn(axum::serve(listener, app).into_future());
-
-    let handler = async |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
-        let key = cx.key();
-        let version = request.last_update().map(|time| time.to_string()).unwrap_or_default();
-        let object = request.id.clone();
-        cx.effect(move |db| {
-            db.execute(
-                "INSERT INTO effect (key, object, version) VALUES (?1, ?2, ?3)",
-                rusqlite::params![key.as_bytes(), object, version],
-            )
-        });
-        // One in five attempts fails, after it has asked for its effect.
-        let attempt = u8::try_from(cx.attempt() % 251)?;
-        if key.as_bytes()[0].wrapping_add(attempt.wrapping_mul(83)) % 5 == 0 {
-            return Err::<_, BoxError>("the handler failed".into());
-        }
-        Ok(())
-    };
-    let runner = inbox.process(handler).attempts(10_000).concurrency(32);
-    let runner = runner.backoff(Duration::from_millis(1), Duration::from_millis(50));
-    runner.run_until(std::future::pending()).await?;
     Ok(())
 }
 
-/// Delivers to the process that `command` starts, which has to [`serve`] the same folder, and looks
-/// into the file in the end.
+/// The object and the version of the row that it leaves.
+fn effect(request: &PaymentRequest) -> (String, String) {
+    let version = request.last_update().map(|time| time.to_string()).unwrap_or_default();
+    (request.id.clone(), version)
+}
+
+/// One in five attempts fails, after it has asked for its effect.
+fn fail_now_and_then<S: Store>(cx: &Cx<S>) -> Result<(), BoxError> {
+    let attempt = u8::try_from(cx.attempt() % 251)?;
+    if cx.key().as_bytes()[0].wrapping_add(attempt.wrapping_mul(83)) % 5 == 0 {
+        return Err("the handler failed".into());
+    }
+    Ok(())
+}
+
+/// Delivers to the process that `command` starts, which has to [`serve`] the same place, and looks
+/// there in the end.
 pub async fn run(
     size: Size,
-    folder: &Path,
+    place: &Place,
     command: impl Fn() -> Command,
 ) -> Result<Report, BoxError> {
     let deliveries = Arc::new(deliveries(size.requests));
@@ -147,14 +203,26 @@ pub async fn run(
         });
     }
 
-    let mut kills = 0;
-    for kill in 1..=size.kills {
-        let at = count.saturating_mul(kill) / (size.kills.saturating_add(1));
+    // Kills of the process, and between them of the database.
+    let part = |nth: usize, of: usize| count.saturating_mul(nth) / of.saturating_add(1);
+    let kills = (1..=size.kills).map(|kill| (part(kill, size.kills), false));
+    let server_kills = place.server_kills();
+    let server_kills = (1..=server_kills).map(|kill| (part(kill, server_kills), true));
+    let mut all: Vec<_> = kills.chain(server_kills).collect();
+    all.sort_unstable();
+    let (mut kills, mut server_kills) = (0, 0);
+    for (at, is_server) in all {
         while done.load(Ordering::Relaxed) < at {
             sleep(Duration::from_millis(1)).await;
         }
+        if is_server {
+            // Its client is on other threads.
+            tokio::task::block_in_place(|| place.kill_server());
+            server_kills += 1;
+            continue;
+        }
         child.kill().await?;
-        kills = kill;
+        kills += 1;
         let started = start(&command).await?;
         child = started.0;
         address.send_replace(started.1);
@@ -162,16 +230,10 @@ pub async fn run(
     while let Some(sender) = senders.join_next().await {
         sender?;
     }
-    let database = rusqlite::Connection::open_with_flags(
-        folder.join("inbox.db"),
-        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
-    )?;
-    database.busy_timeout(Duration::from_secs(5))?;
-    let open = "SELECT count(*) FROM inqud_inbox_notification WHERE state = 0";
     let mut left = i64::MAX;
     let mut since = Instant::now();
     loop {
-        let now = database.query_row(open, [], |row| row.get(0))?;
+        let now = open(place).await?;
         if now == 0 {
             break;
         }
@@ -184,8 +246,21 @@ pub async fn run(
         sleep(Duration::from_millis(20)).await;
     }
     child.kill().await?;
-    drop(database);
-    look(folder, &deliveries, kills)
+    let found = match place {
+        Place::Folder(folder) => in_sqlite::found(folder)?,
+        #[cfg(feature = "inbox-postgres")]
+        Place::Server(server) => in_postgres::found(&server.config("postgres")).await?,
+    };
+    judge(found, &deliveries, (kills, server_kills))
+}
+
+/// How many are not yet settled.
+async fn open(place: &Place) -> Result<i64, BoxError> {
+    match place {
+        Place::Folder(folder) => Ok(in_sqlite::open(folder)?),
+        #[cfg(feature = "inbox-postgres")]
+        Place::Server(server) => in_postgres::open(&server.config("postgres")).await,
+    }
 }
 
 async fn start(command: impl Fn() -> Command) -> Result<(Child, SocketAddr), BoxError> {
@@ -251,13 +326,21 @@ fn body(request: u64, minute: u64) -> String {
     )
 }
 
-fn look(folder: &Path, acknowledged: &[String], kills: usize) -> Result<Report, BoxError> {
-    let database = rusqlite::Connection::open(folder.join("inbox.db"))?;
-    let integrity = database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-    let mut rows = database.prepare("SELECT key, state FROM inqud_inbox_notification")?;
-    let rows = rows.query_map([], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?)))?;
-    let states = rows.collect::<Result<HashMap<_, _>, _>>()?;
+/// What is stored in the end.
+struct Found {
+    /// 1 done, 2 skipped, 3 dead.
+    states: HashMap<[u8; 16], i64>,
+    /// Key, object and version, in the order in which they were done.
+    effects: Vec<([u8; 16], String, String)>,
+    integrity: String,
+}
 
+fn judge(
+    found: Found,
+    acknowledged: &[String],
+    (kills, server_kills): (usize, usize),
+) -> Result<Report, BoxError> {
+    let Found { states, effects: all, integrity } = found;
     let mut distinct = HashSet::new();
     for body in acknowledged {
         let request: PaymentRequest = serde_json::from_str(body)?;
@@ -266,12 +349,9 @@ fn look(folder: &Path, acknowledged: &[String], kills: usize) -> Result<Report, 
     let mut effects = HashMap::<[u8; 16], usize>::new();
     let mut latest = HashMap::<String, String>::new();
     let mut order_violations = 0;
-    let mut all = database.prepare("SELECT key, object, version FROM effect ORDER BY seq")?;
-    let mut all = all.query([])?;
-    while let Some(row) = all.next()? {
-        *effects.entry(row.get(0)?).or_default() += 1;
-        let version: String = row.get(2)?;
-        if latest.insert(row.get(1)?, version.clone()).is_some_and(|before| before >= version) {
+    for (key, object, version) in all {
+        *effects.entry(key).or_default() += 1;
+        if latest.insert(object, version.clone()).is_some_and(|before| before >= version) {
             order_violations += 1;
         }
     }
@@ -283,6 +363,7 @@ fn look(folder: &Path, acknowledged: &[String], kills: usize) -> Result<Report, 
         deliveries: acknowledged.len(),
         distinct: distinct.len(),
         kills,
+        server_kills,
         acknowledged_but_not_stored: distinct
             .iter()
             .filter(|key| !states.contains_key(*key))
@@ -294,4 +375,99 @@ fn look(folder: &Path, acknowledged: &[String], kills: usize) -> Result<Report, 
         order_violations,
         integrity,
     })
+}
+
+mod in_sqlite {
+    use super::{Duration, Found, Path, rusqlite};
+
+    pub(super) fn open(folder: &Path) -> rusqlite::Result<i64> {
+        let open = "SELECT count(*) FROM inqud_inbox_notification WHERE state = 0";
+        database(folder)?.query_row(open, [], |row| row.get(0))
+    }
+
+    pub(super) fn found(folder: &Path) -> rusqlite::Result<Found> {
+        let database = database(folder)?;
+        let integrity = database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+        let mut states = database.prepare("SELECT key, state FROM inqud_inbox_notification")?;
+        let states = states.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut effects =
+            database.prepare("SELECT key, object, version FROM effect ORDER BY seq")?;
+        let effects = effects.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(Found {
+            states: states.collect::<Result<_, _>>()?,
+            effects: effects.collect::<Result<_, _>>()?,
+            integrity,
+        })
+    }
+
+    /// For writing too: a log that a killed process left is read into the file.
+    fn database(folder: &Path) -> rusqlite::Result<rusqlite::Connection> {
+        let database = rusqlite::Connection::open(folder.join("inbox.db"))?;
+        database.busy_timeout(Duration::from_secs(5))?;
+        Ok(database)
+    }
+}
+
+#[cfg(feature = "inbox-postgres")]
+mod in_postgres {
+    use tower_inqud::inbox::Postgres;
+    use tower_inqud::inbox::tokio_postgres::{Config, NoTls, Row};
+
+    use super::super::postgres::connect;
+    use super::{BoxError, Cx, Duration, Found, Inbox, Notified, PaymentRequest};
+
+    pub(super) async fn serve(url: &str) -> Result<(), BoxError> {
+        let config: Config = url.parse()?;
+        Inbox::migrate(&config, NoTls).await?;
+        let table = "CREATE TABLE IF NOT EXISTS effect (
+            seq bigserial, key bytea NOT NULL, object text NOT NULL, version text NOT NULL)";
+        connect(&config).await.batch_execute(table).await?;
+        let inbox = Inbox::postgres(config, NoTls).await?;
+        super::receive(&inbox).await?;
+        let handler = async |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+            let (object, version) = super::effect(&request);
+            let transaction = cx.transaction().await?;
+            let insert = "INSERT INTO effect (key, object, version) VALUES ($1, $2, $3)";
+            let key = cx.key();
+            transaction.execute(insert, &[&&key.as_bytes()[..], &object, &version]).await?;
+            super::fail_now_and_then(&cx)
+        };
+        let runner = inbox.process(handler).attempts(10_000).concurrency(32);
+        // So that what was begun is taken over soon.
+        let runner = runner.deadline(Duration::from_secs(2));
+        let runner = runner.backoff(Duration::from_millis(1), Duration::from_millis(50));
+        runner.run_until(std::future::pending()).await?;
+        Ok(())
+    }
+
+    pub(super) async fn open(config: &Config) -> Result<i64, BoxError> {
+        let open = "SELECT count(*) FROM inqud_inbox.notification WHERE state = 0";
+        Ok(connect(config).await.query_one(open, &[]).await?.try_get(0)?)
+    }
+
+    pub(super) async fn found(config: &Config) -> Result<Found, BoxError> {
+        // Of each index of the inbox: that it holds what its table holds.
+        const CHECK: &str = "SELECT bt_index_check(indexrelid, true) FROM pg_index
+            JOIN pg_class ON pg_class.oid = indrelid
+            WHERE relnamespace = 'inqud_inbox'::regnamespace";
+        let client = connect(config).await;
+        client.batch_execute("CREATE EXTENSION amcheck").await?;
+        let checked = client.query(CHECK, &[]).await;
+        let integrity = match checked {
+            Ok(indexes) if indexes.len() > 4 => "ok".to_owned(),
+            Ok(indexes) => format!("{} indexes", indexes.len()),
+            Err(error) => format!("{error:?}"),
+        };
+        let key = |row: &Row| <[u8; 16]>::try_from(row.get::<_, &[u8]>(0));
+        let mut found = Found { states: Default::default(), effects: Vec::new(), integrity };
+        let states = "SELECT key, state::bigint FROM inqud_inbox.notification";
+        for row in client.query(states, &[]).await? {
+            found.states.insert(key(&row)?, row.get(1));
+        }
+        let effects = "SELECT key, object, version FROM effect ORDER BY seq";
+        for row in client.query(effects, &[]).await? {
+            found.effects.push((key(&row)?, row.get(1), row.get(2)));
+        }
+        Ok(found)
+    }
 }

@@ -116,6 +116,10 @@ impl Server {
         config
     }
 
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://inqud:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+    }
+
     /// A new and empty database.
     pub async fn database(&self, name: &str) -> Config {
         let client = connect(&self.config("postgres")).await;
