@@ -112,6 +112,19 @@ async fn database(server: &postgres::Server, test: &str) -> Inbox<Postgres> {
     Inbox::postgres(config, NoTls).await.unwrap()
 }
 
+/// One for all cases, for to make a database takes its time.
+#[cfg(feature = "inbox-postgres")]
+async fn database_emptied(server: &postgres::Server) -> Inbox<Postgres> {
+    static IS_MADE: AtomicBool = AtomicBool::new(false);
+    if !IS_MADE.swap(true, Ordering::SeqCst) {
+        return database(server, "cases").await;
+    }
+    let config = server.config("cases");
+    let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object";
+    postgres::connect(&config).await.batch_execute(truncate).await.unwrap();
+    Inbox::postgres(config, NoTls).await.unwrap()
+}
+
 // -------------------------------------------------------- the same of each store
 
 macro_rules! of_each_store {
@@ -350,12 +363,11 @@ proptest! {
         })?;
         #[cfg(feature = "inbox-postgres")]
         if let Some(server) = postgres::shared() {
-            static CASES: AtomicUsize = AtomicUsize::new(0);
             // Its clock is not paused.
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let of_postgres = runtime.block_on(async {
-                let name = format!("case {}", CASES.fetch_add(1, Ordering::Relaxed));
-                play(database(server, &name).await.store(), &steps, async || {}).await
+                let inbox = database_emptied(server).await;
+                play(inbox.store(), &steps, async || {}).await
             });
             prop_assert_eq!(of_memory, of_postgres);
         }
