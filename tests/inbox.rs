@@ -1218,8 +1218,8 @@ async fn claim_error(inbox: &Inbox<Sqlite>) -> InboxErrorKind {
 
 const FILE: &str = "INBOX_TEST_FILE";
 
-/// One of the two tests below, as a process of its own. They are ignored for they do nothing without
-/// the test that starts them, and are run by it.
+/// One of the tests below that do nothing alone, as a process of its own. They are ignored, and
+/// run by the test that starts them.
 fn this_test(name: &str, path: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args([name, "--exact", "--ignored", "--nocapture"]).env(FILE, path);
@@ -1231,6 +1231,19 @@ fn this_test(name: &str, path: &Path) -> Command {
 fn second_process() {
     let opened = Inbox::sqlite(env::var_os(FILE).unwrap());
     println!("opened: {:?}", opened.err().map(|error| error.kind()));
+}
+
+/// What a command line beside the server does.
+#[tokio::test]
+#[ignore = "a part of another test"]
+async fn attached_process() {
+    let inbox = Inbox::attach(env::var_os(FILE).unwrap()).unwrap();
+    let Stats { open, dead, .. } = inbox.stats().await.unwrap();
+    let letters = inbox.dead(999).await.unwrap();
+    let redriven = inbox.redrive(letters.iter().map(|letter| letter.key)).await.unwrap();
+    let some = inbox.prune(NO_WAIT, 300).await.unwrap();
+    let rest = inbox.prune(NO_WAIT, 9999).await.unwrap();
+    println!("attached: open {open}, dead {dead}, redriven {redriven}, pruned {some} and {rest}");
 }
 
 #[tokio::test]
@@ -1472,9 +1485,12 @@ async fn a_connection_that_cannot_be_rolled_back_is_replaced() {
 #[tokio::test]
 async fn a_batch_of_none_ends_nothing() {
     let (inbox, _folder) = file();
-    assert_eq!(inbox.store().settle(Vec::new()).await.unwrap(), []);
-    assert_eq!(inbox.store().put(Vec::new()).await.unwrap(), []);
-    put(&inbox, &[(1, 0)]).await;
+    for id in 0..9 {
+        assert_eq!(inbox.store().settle(Vec::new()).await.unwrap(), []);
+        // It does not wait for the writer, so look elsewhere meanwhile.
+        inbox.stats().await.unwrap();
+        put(&inbox, &[(id, 0)]).await;
+    }
 }
 
 #[tokio::test]
@@ -1550,4 +1566,72 @@ async fn a_commit_that_keeps_a_time_keeps_the_latest() {
     let latest = clock(&inbox).await;
     assert!(claim(inbox.store()).await.is_empty());
     assert_eq!(clock(&inbox).await, latest, "a look writes nothing");
+}
+
+#[tokio::test]
+async fn beside_the_process_that_holds_it_a_file_can_be_looked_into_and_tended() {
+    let (inbox, folder) = file();
+    let path = folder.path().join("inbox.db");
+    put(&inbox, &(0..700).map(|id| (id, 0)).collect::<Vec<_>>()).await;
+    let claimed = inbox.store().claim(PaymentRequest::KIND, 699, LEASE).await.unwrap();
+    let outcomes = claimed.iter().enumerate().map(|(at, it)| match at {
+        0..=1 => settlement(it, dead()),
+        // One stays leased.
+        2 => settlement(it, retry(LEASE)),
+        3.. => settlement(it, Outcome::Done(vec![])),
+    });
+    let held = claimed.last().unwrap();
+    inbox.store().settle(outcomes.take(698).collect()).await.unwrap();
+
+    let mut attached = this_test("attached_process", &path);
+    let attached = tokio::spawn(async move { attached.output().await.unwrap() });
+    // Meanwhile the holder goes on.
+    let mut slowest = Duration::ZERO;
+    let mut id = 1000_u32;
+    while !attached.is_finished() {
+        let began = Instant::now();
+        put(&inbox, &[(id, 0)]).await;
+        slowest = slowest.max(began.elapsed());
+        id += 1;
+    }
+    let output = attached.await.unwrap();
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (open, rest) = output.split_once("attached: open ").unwrap().1.split_once(", ").unwrap();
+    assert!(open.parse::<usize>().unwrap() >= 3, "{output}");
+    assert!(rest.starts_with("dead 2, redriven 2, pruned 300 and 395\n"), "{output}");
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+
+    let due = inbox.store().claim(PaymentRequest::KIND, 99_999, LEASE).await.unwrap();
+    let due: Vec<_> = due.iter().map(|it| (&*it.ticket.object, it.attempt)).collect();
+    assert_eq!(
+        due.len(),
+        3 + usize::try_from(id - 1000).unwrap(),
+        "neither the leased nor the waiting one"
+    );
+    assert!(due.contains(&("CAPD-0", 1)) && due.contains(&("CAPD-1", 1)), "{due:?}");
+    assert_eq!(settle(inbox.store(), held, Outcome::Done(vec![])).await, Settled::Done);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_inbox_is_not_attached_and_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.db");
+    let kind = || Inbox::attach(&path).unwrap_err().kind();
+    assert_eq!(kind(), InboxErrorKind::NoInbox);
+    assert!(!path.exists());
+    let shop = rusqlite::Connection::open(&path).unwrap();
+    shop.execute_batch("CREATE TABLE paid (id TEXT)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert_eq!(kind(), InboxErrorKind::NoInbox);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    drop(shop);
+    std::fs::write(&path, "no database at all, but long enough for one").unwrap();
+    assert_eq!(kind(), InboxErrorKind::Store);
+
+    let (inbox, folder) = file();
+    let path = folder.path().join("inbox.db");
+    let later =
+        |db: &rusqlite::Connection| db.execute("INSERT INTO inqud_inbox_version VALUES (99)", []);
+    inbox.write(later).await.unwrap();
+    assert_eq!(Inbox::attach(&path).unwrap_err().kind(), InboxErrorKind::FromLaterVersion);
 }

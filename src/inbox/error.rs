@@ -35,6 +35,8 @@ pub enum InboxErrorKind {
     NotDurable,
     /// The program runs an SQLite before 3.51.3, which can corrupt a file that several connections write.
     OldSqlite,
+    /// No inbox has been opened in the file.
+    NoInbox,
     /// The tables were made by a later version of this crate.
     FromLaterVersion,
     /// The database has not the tables of this version.
@@ -83,6 +85,7 @@ impl fmt::Display for InboxError {
                 "SQLite before 3.51.3 can corrupt the inbox's file: update rusqlite to 0.39 or later, and \
                  if LIBSQLITE3_SYS_USE_PKG_CONFIG is set, unset it or update the system's SQLite"
             }
+            InboxErrorKind::NoInbox => "no inbox has been opened in the file",
             InboxErrorKind::FromLaterVersion => {
                 "the inbox's tables were made by a later version of tower-inqud"
             }

@@ -1,8 +1,7 @@
 //! A durable inbox: a notification is stored before it is answered 200, and processed afterwards
 //! (feature `inbox`; in a SQLite file with feature `inbox-sqlite`).
 //!
-//! **Unfinished.** Do not trust it with money yet: what is known to be missing is Postgres, a clock that
-//! may be set back, a check of SQLite's version, and readiness under a layer that sheds load.
+//! **Unfinished.** Do not trust it with money yet: what is known to be missing is Postgres.
 //!
 //! After the 200 Inqud does not send it again (confirmed), so whatever dies with the process then is
 //! lost. Inqud's own advice is to store at once, and to process afterwards (confirmed).
@@ -113,7 +112,7 @@ pub use self::receiver::Receiver;
 pub use self::record::{Freshness, Record, Storable, Version};
 pub use self::runner::Runner;
 #[cfg(feature = "inbox-sqlite")]
-pub use self::sqlite::{Sqlite, SqliteEffect};
+pub use self::sqlite::{Attached, Sqlite, SqliteEffect};
 pub use self::store::{
     Claimed, DeadLetter, Outcome, Put, Settled, Settlement, Stats, Store, Ticket,
 };

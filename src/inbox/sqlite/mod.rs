@@ -1,5 +1,6 @@
 //! The inbox in a SQLite file (feature `inbox-sqlite`).
 
+mod attached;
 mod foreign;
 mod schema;
 mod tables;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+pub use self::attached::Attached;
 use self::foreign::Foreign;
 use self::tables::Tables;
 use self::writer::Writer;

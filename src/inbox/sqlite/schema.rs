@@ -1,5 +1,7 @@
 //! The tables, and how a file of an earlier version gets them.
 
+use std::cmp::Ordering;
+
 use rusqlite::Connection;
 
 use super::engine;
@@ -7,6 +9,24 @@ use crate::inbox::{InboxError, InboxErrorKind};
 
 /// One a version, in order; what was released is never changed.
 const STEPS: &[&str] = &[include_str!("1.sql")];
+
+/// Refuses what is not an inbox of this version.
+pub(super) fn check(connection: &Connection) -> Result<(), InboxError> {
+    let exists = connection.table_exists(None, "inqud_inbox_version").map_err(engine)?;
+    if !exists {
+        return Err(InboxError::new(InboxErrorKind::NoInbox));
+    }
+    let version: i64 = connection
+        .query_row("SELECT coalesce(max(version), 0) FROM inqud_inbox_version", [], |row| {
+            row.get(0)
+        })
+        .map_err(engine)?;
+    match usize::try_from(version).unwrap_or(usize::MAX).cmp(&STEPS.len()) {
+        Ordering::Less => Err(InboxError::new(InboxErrorKind::NoInbox)),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(InboxError::new(InboxErrorKind::FromLaterVersion)),
+    }
+}
 
 /// Brings the tables to this version. A file that a later one made is refused: it may keep what this
 /// one would not respect.

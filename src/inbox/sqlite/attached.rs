@@ -1,0 +1,145 @@
+//! The inbox in a file that another process holds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::{Sqlite, check_version, connect, engine, failed, is_on_network, schema, tables};
+use crate::inbox::{DeadLetter, Inbox, InboxError, InboxErrorKind, Key, Stats};
+
+/// How many rows one commit changes at most.
+const GROUP: usize = 256;
+
+/// As long as SQLite lets one that waits for a lock sleep, so that whoever waits has it next.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A look into the file of an inbox while another process holds that open, for a command line beside
+/// the server; made by [`Inbox::attach`].
+///
+/// It can neither receive nor process: of two that do, each would take the other's work for that of a
+/// process that is gone. It writes at most 256 rows a commit, and leaves the file to others in between:
+/// a notification that comes meanwhile waits for a fraction of a second.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    path: PathBuf,
+}
+
+impl Inbox<Sqlite> {
+    /// Opens the file of an inbox beside the process that holds it open, without its lock, and without
+    /// beginning anew what that has begun. It works while nobody holds it, too.
+    ///
+    /// It reads the file, and so blocks for a moment.
+    ///
+    /// # Errors
+    ///
+    /// - [`NoInbox`](InboxErrorKind::NoInbox): there is no such file, or no inbox has been opened in it.
+    ///   None is made.
+    /// - [`FromLaterVersion`](InboxErrorKind::FromLaterVersion),
+    ///   [`Network`](InboxErrorKind::Network), [`OldSqlite`](InboxErrorKind::OldSqlite),
+    ///   [`Store`](InboxErrorKind::Store): as of [`Inbox::sqlite`].
+    pub fn attach(path: impl AsRef<Path>) -> Result<Attached, InboxError> {
+        check_version(rusqlite::version_number())?;
+        let no_inbox = |error| InboxError::caused_by(InboxErrorKind::NoInbox, error);
+        let path = fs::canonicalize(path).map_err(no_inbox)?;
+        if is_on_network(&path) {
+            return Err(InboxError::new(InboxErrorKind::Network));
+        }
+        // Nothing is set before it is known to be an inbox.
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;
+        schema::check(&connection)?;
+        Ok(Attached { path })
+    }
+}
+
+impl Attached {
+    /// As [`Inbox::stats`].
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn stats(&self) -> Result<Stats, InboxError> {
+        self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, |it| tables::stats(it).map_err(engine)).await
+    }
+
+    /// As [`Inbox::dead`].
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, InboxError> {
+        let dead = move |it: &mut Connection| tables::dead(it, count).map_err(engine);
+        self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, dead).await
+    }
+
+    /// As [`Inbox::redrive`]; a runner of the other process finds them within a second.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. What was committed before stays so.
+    pub async fn redrive(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        let redrive = move |connection: &mut Connection| {
+            keys.chunks(GROUP).try_fold(0_usize, |count, keys| {
+                let redriven = commit(connection, |it| {
+                    // The clock of the process that holds it may be behind that of the wall.
+                    tables::redrive(it, keys, tables::last(it)?)
+                })?;
+                Ok(count.saturating_add(redriven))
+            })
+        };
+        self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, redrive).await
+    }
+
+    /// As [`Inbox::prune`], but in as many commits as it takes.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. What was committed before stays so.
+    pub async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+        let prune = move |connection: &mut Connection| {
+            let mut pruned = 0_usize;
+            loop {
+                let group = count.saturating_sub(pruned).min(GROUP);
+                let some = commit(connection, |it| {
+                    let now = tables::last(it)?.max(Timestamp::now().as_microsecond());
+                    tables::prune(it, now, age, group)
+                })?;
+                pruned = pruned.saturating_add(some);
+                if some < group || pruned >= count {
+                    return Ok(pruned);
+                }
+            }
+        };
+        self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, prune).await
+    }
+
+    /// On a thread and a connection of its own.
+    async fn on<R: Send + 'static>(
+        &self,
+        how: OpenFlags,
+        work: impl FnOnce(&mut Connection) -> Result<R, InboxError> + Send + 'static,
+    ) -> Result<R, InboxError> {
+        let path = self.path.clone();
+        let done = tokio::task::spawn_blocking(move || work(&mut connect(&path, how)?));
+        done.await.map_err(failed)?
+    }
+}
+
+fn commit<R>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<R>,
+) -> Result<R, InboxError> {
+    let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let done = begun.and_then(|transaction| {
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    });
+    sleep(PAUSE);
+    done.map_err(engine)
+}
