@@ -24,7 +24,7 @@ pub enum InboxErrorKind {
     Slow,
     /// The store failed: the disk is full, say, or another connection holds the database for too long.
     Store,
-    /// The inbox was closed, or the runtime that it used is gone.
+    /// The inbox was closed, or its writer is gone.
     Closed,
     /// Another inbox has the file open, in this process or another.
     InUse,

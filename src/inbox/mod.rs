@@ -46,8 +46,10 @@
 //! 2. It answers 503 with `Retry-After`, and so gets it again, when the queue in front of the store is
 //!    full, the store fails, or 8 s have passed. The [`InboxError`] rides in the extensions of the
 //!    response.
-//! 3. While the queue is full it is not ready, for 8 s at most.
-//! 4. Once it was called, the notification is stored even if the sender leaves.
+//! 3. While the queue is full it is not ready, for 8 s at most. It takes no place in it before it is
+//!    called, so that layers that shed load, buffer or limit may be put around it.
+//! 4. Once it was called, the notification is stored even if the sender leaves. If the runtime that it
+//!    was called in ends meanwhile, the next to call in another has it stored.
 //! 5. It takes a [`Webhook<T>`](crate::Webhook) only: what came without
 //!    [proof](crate::danger::unsigned) it does not store.
 //! 6. An authentic body that cannot be decoded is refused by the layer in front. With

@@ -32,7 +32,10 @@ const BUSY: Duration = Duration::from_secs(5);
 /// - One thread writes. What waits for it is committed together, in write-ahead mode and with
 ///   `synchronous=FULL`: a commit has reached the disk when it is told.
 /// - One inbox a file: a second, in this process or another, is refused. The lock is a file beside it,
-///   whose name ends in `-inqud-lock`; the system frees it with the process.
+///   whose name ends in `-inqud-lock`; the system frees it with the process. A command line beside the
+///   server may [attach](Inbox::attach).
+/// - Its clock is the system's when the file is opened, and runs on from there: it never goes back, also
+///   when the system's is set back, and also not from one run to the next.
 /// - Network file systems are refused where the system tells them (Linux).
 /// - The file is made for its owner only, mode 0600: the bodies hold personal data. One that exists
 ///   stays as it is.
