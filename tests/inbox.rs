@@ -23,6 +23,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 use tower_inqud::inbox::{
@@ -353,7 +354,7 @@ proptest! {
     fn each_store_says_the_same(steps in prop::collection::vec(step(), 1..40)) {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build().unwrap();
-        let of_memory = runtime.block_on(async {
+        let said = runtime.block_on(async {
             let (inbox, _folder) = file();
             let of_memory = play(Inbox::memory().store(), &steps, tick).await;
             let of_sqlite = play(inbox.store(), &steps, tick).await;
@@ -361,6 +362,8 @@ proptest! {
             inbox.close().await;
             Ok(of_memory)
         })?;
+        #[cfg(not(feature = "inbox-postgres"))]
+        let _ = said;
         #[cfg(feature = "inbox-postgres")]
         if let Some(server) = postgres::shared() {
             // Its clock is not paused.
@@ -369,7 +372,7 @@ proptest! {
                 let inbox = database_emptied(server).await;
                 play(inbox.store(), &steps, async || {}).await
             });
-            prop_assert_eq!(of_memory, of_postgres);
+            prop_assert_eq!(said, of_postgres);
         }
     }
 }
@@ -389,6 +392,8 @@ struct Moody {
     /// A permit for each put that was begun.
     begun: Semaphore,
     fails: AtomicBool,
+    /// How many bytes of bodies each commit covers.
+    commits: Mutex<Vec<usize>>,
     panics: AtomicBool,
 }
 
@@ -400,6 +405,7 @@ impl Moody {
             begun: Semaphore::new(0),
             fails: AtomicBool::new(false),
             panics: AtomicBool::new(false),
+            commits: Mutex::default(),
         })
     }
 
@@ -419,6 +425,7 @@ impl Store for Moody {
         self.gate.acquire().await.unwrap().forget();
         assert!(!self.panics.load(Ordering::SeqCst), "a bug");
         self.mood()?;
+        self.commits.lock().unwrap().push(records.iter().map(|it| it.body.len()).sum());
         self.memory.put(records).await
     }
 
@@ -706,6 +713,27 @@ async fn a_sender_that_leaves_does_not_unwrite_what_was_taken() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(inbox.stats().await.unwrap().open, 4);
     assert!(inbox.store().gate.available_permits() >= 98, "what waited was stored together");
+}
+
+#[tokio::test]
+async fn a_commit_covers_many_but_not_without_end() {
+    const MOST: usize = 8 * 1024 * 1024 + 256 * 1024;
+    let inbox = Moody::inbox(0);
+    let mut calls = JoinSet::new();
+    for id in 0..1000 {
+        let more = "x".repeat(if id < 900 { 1 } else { 200_000 });
+        let body = format!(r#"{{"id":"CAPD-{id}","status":"SUCCESS","more":"{more}"}}"#);
+        calls.spawn(support::call(received(&inbox), support::signed(body)));
+    }
+    // All but the first wait together.
+    tokio::task::yield_now().await;
+    inbox.store().gate.add_permits(1000);
+    while let Some(response) = calls.join_next().await {
+        assert_eq!(response.unwrap().status(), StatusCode::OK);
+    }
+    let commits = inbox.store().commits.lock().unwrap().clone();
+    assert!(commits.iter().all(|bytes| *bytes < MOST), "{commits:?}");
+    assert!(commits.len() < 12, "{commits:?}");
 }
 
 #[tokio::test]

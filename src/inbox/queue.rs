@@ -12,8 +12,9 @@ use tokio::task::yield_now;
 
 use super::{InboxError, InboxErrorKind, Put, Record, Store};
 
-/// How many records one commit covers at most.
+/// How many records one commit covers at most, and about how many bytes of bodies.
 const BATCH: usize = 256;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 pub(super) struct Queue<S> {
     pub(super) store: Arc<S>,
@@ -172,9 +173,13 @@ impl<S: Store> Pump<S> {
     /// Whether anything waits; if not, the next to come starts another pump.
     fn take_batch(&mut self) -> bool {
         let mut waiting = self.queue.waiting();
-        let count = waiting.places.len().min(BATCH);
-        self.batch.extend(waiting.places.drain(..count));
-        waiting.is_pumped = count > 0;
+        let mut bytes = 0_usize;
+        while self.batch.len() < BATCH && bytes < BATCH_BYTES {
+            let Some(place) = waiting.places.pop_front() else { break };
+            bytes = bytes.saturating_add(place.record.body.len());
+            self.batch.push(place);
+        }
+        waiting.is_pumped = !self.batch.is_empty();
         waiting.is_pumped
     }
 }
