@@ -3,6 +3,10 @@
 #[doc = include_str!("../docs/servers.md")]
 pub mod servers {}
 
+#[cfg(all(feature = "inbox-postgres", feature = "inbox-sqlite"))]
+#[doc = include_str!("../docs/inbox.md")]
+pub mod inbox {}
+
 #[doc = include_str!("../docs/mismatch.md")]
 pub mod mismatch {}
 

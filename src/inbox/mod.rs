@@ -1,7 +1,6 @@
 //! A durable inbox: a notification is stored before it is answered 200, and processed afterwards
-//! (feature `inbox`; in a SQLite file with feature `inbox-sqlite`).
-//!
-//! **Unfinished.** Do not trust it with money yet: what is known to be missing is Postgres.
+//! (feature `inbox`; in a SQLite file with feature `inbox-sqlite`, in a Postgres database with feature
+//! `inbox-postgres`).
 //!
 //! After the 200 Inqud does not send it again (confirmed), so whatever dies with the process then is
 //! lost. Inqud's own advice is to store at once, and to process afterwards (confirmed).
