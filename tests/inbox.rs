@@ -104,21 +104,12 @@ fn file() -> (Inbox<Sqlite>, TempDir) {
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
 }
 
-/// A name of more than 63 bytes Postgres would cut.
-#[cfg(feature = "inbox-postgres")]
-async fn database(server: &postgres::Server, test: &str) -> Inbox<Postgres> {
-    let name: String = test.chars().take(60).collect();
-    let config = server.database(&name).await;
-    Inbox::migrate(&config, NoTls).await.unwrap();
-    Inbox::postgres(config, NoTls).await.unwrap()
-}
-
 /// One for all cases, for to make a database takes its time.
 #[cfg(feature = "inbox-postgres")]
 async fn database_emptied(server: &postgres::Server) -> Inbox<Postgres> {
     static IS_MADE: AtomicBool = AtomicBool::new(false);
     if !IS_MADE.swap(true, Ordering::SeqCst) {
-        return database(server, "cases").await;
+        return server.inbox("cases").await;
     }
     let config = server.config("cases");
     let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object";
@@ -141,7 +132,7 @@ macro_rules! of_each_store {
             $(#[tokio::test]
             async fn $name() {
                 if let Some(server) = super::postgres::shared() {
-                    super::$name(&super::database(server, stringify!($name)).await).await;
+                    super::$name(&server.inbox(stringify!($name)).await).await;
                 }
             })*
         }

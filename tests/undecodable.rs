@@ -28,6 +28,9 @@ use tower_inqud::{
     WebhookBody, WebhookLayer, danger,
 };
 
+#[cfg(feature = "inbox-postgres")]
+#[path = "support/postgres.rs"]
+mod postgres;
 mod support;
 
 /// What a release of the shop expects; the next one knows that an amount may be a text.
@@ -125,6 +128,15 @@ macro_rules! of_each_store {
             $(#[tokio::test]
             async fn $name() {
                 super::$name(&super::Inbox::memory()).await;
+            })*
+        }
+        #[cfg(feature = "inbox-postgres")]
+        mod in_postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(server) = super::postgres::shared() {
+                    super::$name(&server.inbox(stringify!($name)).await).await;
+                }
             })*
         }
         mod sqlite {

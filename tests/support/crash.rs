@@ -434,7 +434,7 @@ mod in_postgres {
         };
         let runner = inbox.process(handler).attempts(10_000).concurrency(32);
         // So that what was begun is taken over soon.
-        let runner = runner.deadline(Duration::from_secs(2));
+        let runner = runner.deadline(Duration::from_secs(1));
         let runner = runner.backoff(Duration::from_millis(1), Duration::from_millis(50));
         runner.run_until(std::future::pending()).await?;
         Ok(())

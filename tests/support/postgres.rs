@@ -18,7 +18,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tower_inqud::inbox::tokio_postgres::{Config, NoTls};
+use tower_inqud::inbox::tokio_postgres::{Client, Config, NoTls};
+use tower_inqud::inbox::{Inbox, Postgres};
 
 const PASSWORD: &str = "loopback-only";
 
@@ -127,6 +128,13 @@ impl Server {
         self.config(name)
     }
 
+    /// An inbox in a new database. A name of more than 63 bytes Postgres would cut.
+    pub async fn inbox(&self, name: &str) -> Inbox<Postgres> {
+        let config = self.database(&name.chars().take(60).collect::<String>()).await;
+        Inbox::migrate(&config, NoTls).await.unwrap();
+        Inbox::postgres(config, NoTls).await.unwrap()
+    }
+
     fn watch(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,7 +170,7 @@ impl Drop for Server {
     }
 }
 
-pub async fn connect(config: &Config) -> tower_inqud::inbox::tokio_postgres::Client {
+pub async fn connect(config: &Config) -> Client {
     let (client, connection) = config.connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     client
