@@ -1,0 +1,715 @@
+//! What the inbox costs beside its floor: the same statements on the same tables, committed in groups
+//! by a plain thread with nothing around it.
+//!
+//! `cargo bench --bench inbox --features inbox-sqlite`, with `-- report` to write `INBOX.md`, or with
+//! `-- --smoke` for a run that only checks that all is stored and processed.
+//!
+//! *Puts* are calls of the receiver, in process, with web hooks that were verified before. *Consumption*
+//! is a runner with a concurrency of 64 whose handler does nothing, or has one effect. Inbox and floor
+//! take turns, and each pair of turns gives one ratio; the medians count.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark"
+)]
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::future::{poll_fn, ready};
+use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tower::{Layer, Service, service_fn};
+use tower_inqud::inbox::{Cx, Inbox, Notified, Put, Receiver, Record, Store};
+use tower_inqud::{PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, contract, sign};
+
+const SECRET: &str = "whsec-kiln-and-clay";
+const REQUEST: &str = include_str!("../tests/fixtures/request-waiting_payment.json");
+/// How many a runner handles at once, and the floor claims and settles in one commit.
+const CONCURRENCY: usize = 64;
+/// How many the floor puts in one commit at most, as the inbox does.
+const GROUP: usize = 256;
+
+/// A store, and its floor. A value is a place with tables of its own, which inbox and floor use in turn.
+trait Engine: Sized {
+    type Store: Store;
+    const NAME: &'static str;
+
+    /// A place without rows, with the tables of the inbox and a table `effect (object TEXT)`.
+    async fn new() -> Self;
+
+    async fn inbox(&self) -> Inbox<Self::Store>;
+
+    async fn close(inbox: Inbox<Self::Store>);
+
+    /// Has a row inserted into `effect`.
+    fn effect(cx: &Cx<Self::Store>, object: String);
+
+    /// The floor of puts: commits what has come together, and answers then. Ends with its senders.
+    fn put_plainly(&self) -> mpsc::Sender<Waiting>;
+
+    /// The floor of consumption: claims and settles so many in each commit until `count` are settled.
+    async fn consume_plainly(&self, count: usize, has_effect: bool);
+
+    async fn rows(&self) -> Rows;
+}
+
+/// A record, and who waits for its commit.
+type Waiting = (Record, oneshot::Sender<Put>);
+
+/// What is in a place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Rows {
+    open: usize,
+    done: usize,
+    effects: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Size {
+    rounds: usize,
+    backlog: usize,
+    /// How many puts a round has, for so many clients.
+    puts: [(usize, usize); 3],
+    consumed: usize,
+}
+
+const FULL: Size = Size {
+    rounds: 7,
+    backlog: 500_000,
+    puts: [(1, 2_000), (32, 12_000), (128, 24_000)],
+    consumed: 20_000,
+};
+const SMOKE: Size =
+    Size { rounds: 1, backlog: 2_000, puts: [(1, 20), (32, 320), (128, 640)], consumed: 500 };
+
+#[tokio::main]
+async fn main() {
+    let has = |word: &str| std::env::args().any(|it| it == word);
+    let size = if has("--smoke") { SMOKE } else { FULL };
+    let mut report = head(size);
+    compare::<sqlite::Sqlite>(size, &mut report).await;
+    if has("report") {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/INBOX.md");
+        fs::write(path, report).unwrap();
+    }
+}
+
+fn say(report: &mut String, line: &str) {
+    println!("{line}");
+    writeln!(report, "{line}").unwrap();
+}
+
+fn head(size: Size) -> String {
+    let mut report = String::new();
+    let text = "# The inbox beside its floor\n\n\
+        Written by `cargo bench --bench inbox --features inbox-sqlite -- report`. The floor is the same \
+        statements on the\nsame tables in a plain thread, with nothing around them.";
+    say(&mut report, text);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let (rounds, syncs) = (size.rounds, syncs(if size.rounds > 1 { 300 } else { 10 }));
+    let line = format!(
+        "Medians of {rounds} rounds of each, in turn. {cores} shared cores; a lone write of 4 KiB and its \
+         fdatasync: {syncs:.0}/s.\n"
+    );
+    say(&mut report, &line);
+    report
+}
+
+/// How many writes of a page the disk takes in a second when each is waited for.
+fn syncs(count: usize) -> f64 {
+    let mut file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let write = |file: &mut File| {
+        file.write_all(&[7; 4096]).unwrap();
+        file.sync_data().unwrap();
+    };
+    write(&mut file);
+    let began = Instant::now();
+    for _ in 0..count {
+        write(&mut file);
+    }
+    count as f64 / began.elapsed().as_secs_f64()
+}
+
+async fn compare<E: Engine>(size: Size, report: &mut String) {
+    let mut ids = Ids(0);
+    let mut both = [Sides::<E>::new(0, &mut ids).await, Sides::new(size.backlog, &mut ids).await];
+
+    say(report, &format!("## Durable puts, {}\n", E::NAME));
+    let columns = "| clients | backlog | inbox/s | p50 | p99 | floor/s | p50 | p99 | inbox/floor | \
+        inbox with/without backlog | floor |";
+    say(report, columns);
+    say(report, &format!("|{}", " ---: |".repeat(11)));
+    for (clients, count) in size.puts {
+        let mut rounds = Vec::new();
+        for round in 0..size.rounds {
+            let [without, with] = &mut both;
+            rounds.push([
+                put_round(without, round, clients, count, &mut ids).await,
+                put_round(with, round, clients, count, &mut ids).await,
+            ]);
+        }
+        for (with, backlog) in [0, size.backlog].into_iter().enumerate() {
+            let mut line = format!("| {clients} | {backlog} |");
+            for side in [0, 1] {
+                let rate = middle(&rounds, |it| it[with][side].rate);
+                let p50 = middle(&rounds, |it| it[with][side].p50.as_secs_f64() * 1e3);
+                let p99 = middle(&rounds, |it| it[with][side].p99.as_secs_f64() * 1e3);
+                write!(line, " {rate:.0} | {p50:.2} ms | {p99:.2} ms |").unwrap();
+            }
+            let rates =
+                |round: &[[Speed; 2]; 2]| [0, 1].map(|it| round[it].each_ref().map(|it| it.rate));
+            line.push_str(&ratios(&rounds, with, rates));
+            say(report, &line);
+        }
+    }
+
+    say(report, &format!("\n## Consumption, {}\n", E::NAME));
+    let columns = "| the handler does | backlog | inbox/s | floor/s | inbox/floor | \
+        inbox with/without backlog | floor |";
+    say(report, columns);
+    say(report, &format!("| --- |{}", " ---: |".repeat(6)));
+    for (what, has_effect) in [("nothing", false), ("one effect", true)] {
+        let mut rounds = Vec::new();
+        for round in 0..size.rounds {
+            let [without, with] = &mut both;
+            rounds.push([
+                consume_round(without, round, size.consumed, has_effect, &mut ids).await,
+                consume_round(with, round, size.consumed, has_effect, &mut ids).await,
+            ]);
+        }
+        for (with, backlog) in [0, size.backlog].into_iter().enumerate() {
+            let [inbox, floor] = [0, 1].map(|side| middle(&rounds, |round| round[with][side]));
+            let mut line = format!("| {what} | {backlog} | {inbox:.0} | {floor:.0} |");
+            line.push_str(&ratios(&rounds, with, |round| *round));
+            say(report, &line);
+        }
+    }
+}
+
+/// Of the inbox to the floor, and of both with the backlog to without it.
+fn ratios<T>(rounds: &[T], with: usize, rates: impl Fn(&T) -> [[f64; 2]; 2]) -> String {
+    let inbox_over_floor = middle(rounds, |round| rates(round)[with][0] / rates(round)[with][1]);
+    let mut line = format!(" {inbox_over_floor:.2} |");
+    for side in [0, 1] {
+        let ratio = middle(rounds, |round| rates(round)[1][side] / rates(round)[0][side]);
+        line.push_str(&if with == 0 { " |".to_owned() } else { format!(" {ratio:.2} |") });
+    }
+    line
+}
+
+fn middle<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> f64 {
+    let mut all: Vec<_> = rounds.iter().map(figure).collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+// ------------------------------------------------------------------ notifications
+
+/// Ids that are new, and in no order, as those of Inqud are.
+struct Ids(u64);
+
+impl Ids {
+    fn body(&mut self) -> String {
+        self.0 += 1;
+        // A permutation of the numbers: splitmix64.
+        let mut z = self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        let (_, rest) = REQUEST.split_once(r#""id":"CAPD-"#).unwrap();
+        let (_, rest) = rest.split_once('"').unwrap();
+        format!(r#"{{"id":"CAPD-{z:016x}-1c17149d4395"{rest}"#)
+    }
+
+    fn record(&mut self) -> Record {
+        let body = self.body();
+        let request: PaymentRequest = serde_json::from_str(&body).unwrap();
+        Record::new(&request, body.into())
+    }
+
+    fn records(&mut self, count: usize) -> Vec<Record> {
+        (0..count).map(|_| self.record()).collect()
+    }
+
+    async fn webhooks(&mut self, count: usize) -> Vec<Webhook<PaymentRequest>> {
+        let secret = Secret::new(SECRET).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::with_capacity(count)));
+        let noted = Arc::clone(&seen);
+        let note = move |request: Request<WebhookBody<Full<Bytes>>>| {
+            let webhook = request.extensions().get::<Webhook<PaymentRequest>>().unwrap();
+            noted.lock().unwrap().push(webhook.clone());
+            ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+        };
+        let layer = WebhookLayer::<PaymentRequest>::new(secret.clone());
+        let mut service = layer.layer(service_fn(note));
+        for _ in 0..count {
+            let body = self.body();
+            let digest = sign(&secret, body.as_bytes()).to_string();
+            let request = Request::post("/").header(contract::DIGEST_HEADER, digest);
+            let request = request.body(Full::from(body)).unwrap();
+            assert_eq!(service.call(request).await.unwrap().status(), StatusCode::OK);
+        }
+        std::mem::take(&mut *seen.lock().unwrap())
+    }
+}
+
+/// Where the inbox works, and where the floor does.
+struct Sides<E> {
+    backlog: usize,
+    places: [E; 2],
+}
+
+impl<E: Engine> Sides<E> {
+    async fn new(backlog: usize, ids: &mut Ids) -> Self {
+        let places = [E::new().await, E::new().await];
+        for place in &places {
+            fill(place, backlog, ids).await;
+        }
+        Self { backlog, places }
+    }
+
+    /// With the backlog: what a round before put is gone, or is little beside it.
+    async fn next(&mut self) -> [(&E, Rows); 2] {
+        if self.backlog == 0 {
+            self.places = [E::new().await, E::new().await];
+        }
+        let [inbox, floor] = &self.places;
+        [(inbox, inbox.rows().await), (floor, floor.rows().await)]
+    }
+}
+
+/// By big transactions.
+async fn fill<E: Engine>(place: &E, count: usize, ids: &mut Ids) {
+    let before = place.rows().await.open;
+    let inbox = place.inbox().await;
+    let mut rest = count;
+    while rest > 0 {
+        let records = ids.records(rest.min(10_000));
+        rest -= records.len();
+        let answers = inbox.store().put(records).await.unwrap();
+        assert!(answers.iter().all(|it| *it == Put::New));
+    }
+    E::close(inbox).await;
+    assert_eq!(place.rows().await.open, before + count);
+}
+
+// --------------------------------------------------------------------------- puts
+
+struct Speed {
+    rate: f64,
+    p50: Duration,
+    p99: Duration,
+}
+
+async fn put_round<E: Engine>(
+    sides: &mut Sides<E>,
+    round: usize,
+    clients: usize,
+    count: usize,
+    ids: &mut Ids,
+) -> [Speed; 2] {
+    let sides = sides.next().await;
+    let [(inbox_place, _), (floor_place, _)] = sides;
+    let webhooks = ids.webhooks(count).await;
+    let records = ids.records(count);
+    let of_inbox = async {
+        let inbox = inbox_place.inbox().await;
+        let speed = clients_put(clients, webhooks, inbox.receiver()).await;
+        E::close(inbox).await;
+        speed
+    };
+    let of_floor = async { clients_put(clients, records, floor_place.put_plainly()).await };
+    let speeds = in_turn(round, of_inbox, of_floor).await;
+    for (place, before) in sides {
+        let after = Rows { open: before.open + count, ..before };
+        assert_eq!(place.rows().await, after);
+    }
+    speeds
+}
+
+/// One of the two is first in every other round.
+async fn in_turn<R>(
+    round: usize,
+    inbox: impl Future<Output = R>,
+    floor: impl Future<Output = R>,
+) -> [R; 2] {
+    if round.is_multiple_of(2) {
+        let inbox = inbox.await;
+        [inbox, floor.await]
+    } else {
+        let floor = floor.await;
+        [inbox.await, floor]
+    }
+}
+
+trait Client<T>: Clone + Send + 'static {
+    fn put(&mut self, one: T) -> impl Future<Output = ()> + Send;
+}
+
+impl<S: Store> Client<Webhook<PaymentRequest>> for Receiver<S, PaymentRequest> {
+    async fn put(&mut self, webhook: Webhook<PaymentRequest>) {
+        let mut request = Request::new(());
+        request.extensions_mut().insert(webhook);
+        let Ok(()) = poll_fn(|cx| Service::<Request<()>>::poll_ready(self, cx)).await;
+        let Ok(response) = self.call(request).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}
+
+impl Client<Record> for mpsc::Sender<Waiting> {
+    async fn put(&mut self, record: Record) {
+        let (answer, answered) = oneshot::channel();
+        self.send((record, answer)).await.unwrap();
+        assert_eq!(answered.await.unwrap(), Put::New);
+    }
+}
+
+/// Each client puts one after the other.
+async fn clients_put<T: Send + 'static>(clients: usize, all: Vec<T>, put: impl Client<T>) -> Speed {
+    let count = all.len();
+    let mut shares: Vec<_> = (0..clients).map(|_| Vec::new()).collect();
+    for (at, one) in all.into_iter().enumerate() {
+        shares[at % clients].push(one);
+    }
+    let began = Instant::now();
+    let mut running = JoinSet::new();
+    for share in shares {
+        let mut put = put.clone();
+        running.spawn(async move {
+            let mut times = Vec::with_capacity(share.len());
+            for one in share {
+                let began = Instant::now();
+                put.put(one).await;
+                times.push(began.elapsed());
+            }
+            times
+        });
+    }
+    drop(put);
+    let mut times: Vec<_> = running.join_all().await.into_iter().flatten().collect();
+    let rate = count as f64 / began.elapsed().as_secs_f64();
+    times.sort();
+    let [p50, p99] = [times[count / 2], times[count * 99 / 100]];
+    Speed { rate, p50, p99 }
+}
+
+// -------------------------------------------------------------------- consumption
+
+async fn consume_round<E: Engine>(
+    sides: &mut Sides<E>,
+    round: usize,
+    count: usize,
+    has_effect: bool,
+    ids: &mut Ids,
+) -> [f64; 2] {
+    for (place, _) in sides.next().await {
+        fill(place, count, ids).await;
+    }
+    let [inbox_place, floor_place] = &sides.places;
+    let before = [inbox_place.rows().await, floor_place.rows().await];
+    let handled = AtomicUsize::new(0);
+    let of_inbox = async {
+        let (seconds, all) = consume::<E>(inbox_place, count, has_effect).await;
+        handled.store(all, Ordering::Relaxed);
+        all as f64 / seconds
+    };
+    let of_floor = async {
+        let began = Instant::now();
+        floor_place.consume_plainly(count, has_effect).await;
+        count as f64 / began.elapsed().as_secs_f64()
+    };
+    let rates = in_turn(round, of_inbox, of_floor).await;
+    let handled = [handled.into_inner(), count];
+    for ((place, before), handled) in sides.places.iter().zip(before).zip(handled) {
+        let after = Rows {
+            open: before.open - handled,
+            done: before.done + handled,
+            effects: before.effects + if has_effect { handled } else { 0 },
+        };
+        assert_eq!(place.rows().await, after);
+    }
+    rates
+}
+
+/// Handles `count`, and what was claimed by then; how long it took, and how many it were.
+async fn consume<E: Engine>(place: &E, count: usize, has_effect: bool) -> (f64, usize) {
+    let inbox = place.inbox().await;
+    let (handled, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (counted, rings) = (Arc::clone(&handled), Arc::clone(&enough));
+    let handler = move |request: Notified<PaymentRequest>, cx: Cx<E::Store>| {
+        if has_effect {
+            E::effect(&cx, request.into_event().id);
+        }
+        if counted.fetch_add(1, Ordering::Relaxed) + 1 == count {
+            rings.notify_one();
+        }
+        ready(Ok::<_, Infallible>(()))
+    };
+    let began = Instant::now();
+    let runner = inbox.process(handler).concurrency(CONCURRENCY);
+    runner.run_until(enough.notified()).await.unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    E::close(inbox).await;
+    (seconds, handled.load(Ordering::Relaxed))
+}
+
+// ------------------------------------------------------------------------- engines
+
+mod sqlite {
+    use std::path::PathBuf;
+    use std::thread;
+
+    use tempfile::TempDir;
+    use tokio::sync::mpsc;
+    use tower_inqud::inbox::rusqlite::{Connection, Result, Statement, params};
+    use tower_inqud::inbox::{Cx, Inbox, Put, Record};
+    use tower_inqud::{PaymentRequest, inbox};
+
+    use super::{CONCURRENCY, Engine, GROUP, Rows, Waiting};
+
+    pub(super) struct Sqlite {
+        folder: TempDir,
+    }
+
+    const EFFECT: &str = "INSERT INTO effect (object) VALUES (?1)";
+
+    impl Engine for Sqlite {
+        type Store = inbox::Sqlite;
+        const NAME: &'static str = "SQLite";
+
+        async fn new() -> Self {
+            // On the disk that things are built on: a temporary folder may be in memory.
+            let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            let place = Self { folder };
+            let inbox = place.inbox().await;
+            let table = "CREATE TABLE effect (seq INTEGER PRIMARY KEY, object TEXT)";
+            inbox.write(|db| db.execute_batch(table)).await.unwrap();
+            Self::close(inbox).await;
+            place
+        }
+
+        async fn inbox(&self) -> Inbox<inbox::Sqlite> {
+            Inbox::sqlite(self.file()).unwrap()
+        }
+
+        async fn close(inbox: Inbox<inbox::Sqlite>) {
+            inbox.close().await;
+        }
+
+        fn effect(cx: &Cx<inbox::Sqlite>, object: String) {
+            cx.effect(move |db| db.execute(EFFECT, [&object]));
+        }
+
+        fn put_plainly(&self) -> mpsc::Sender<Waiting> {
+            let (sender, mut receiver) = mpsc::channel::<Waiting>(GROUP);
+            let connection = self.connect();
+            thread::spawn(move || {
+                let mut plain = Statements::new(&connection).unwrap();
+                let mut group = Vec::new();
+                while let Some(first) = receiver.blocking_recv() {
+                    group.push(first);
+                    while let (true, Ok(next)) = (group.len() < GROUP, receiver.try_recv()) {
+                        group.push(next);
+                    }
+                    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+                    let puts: Vec<_> = group.iter().map(|it| plain.put(&it.0).unwrap()).collect();
+                    connection.execute_batch("COMMIT").unwrap();
+                    for ((_, answer), put) in group.drain(..).zip(puts) {
+                        answer.send(put).unwrap();
+                    }
+                }
+            });
+            sender
+        }
+
+        async fn consume_plainly(&self, count: usize, has_effect: bool) {
+            let connection = self.connect();
+            let consume = move || {
+                let mut plain = Statements::new(&connection).unwrap();
+                let (mut claimed, mut settled) = (Vec::new(), 0);
+                while settled < count {
+                    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+                    for one in claimed.drain(..) {
+                        plain.settle(&one, has_effect).unwrap();
+                        settled += 1;
+                    }
+                    claimed = plain.claim((count - settled).min(CONCURRENCY)).unwrap();
+                    connection.execute_batch("COMMIT").unwrap();
+                }
+            };
+            thread::spawn(consume).join().unwrap();
+        }
+
+        async fn rows(&self) -> Rows {
+            let connection = Connection::open(self.file()).unwrap();
+            let count = |sql| {
+                let count: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+                usize::try_from(count).unwrap()
+            };
+            Rows {
+                open: count("SELECT count(*) FROM inqud_inbox_notification WHERE state = 0"),
+                done: count("SELECT count(*) FROM inqud_inbox_notification WHERE state = 1"),
+                effects: count("SELECT count(*) FROM effect"),
+            }
+        }
+    }
+
+    impl Sqlite {
+        fn file(&self) -> PathBuf {
+            self.folder.path().join("inbox.db")
+        }
+
+        fn connect(&self) -> Connection {
+            let connection = Connection::open(self.file()).unwrap();
+            let set = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL";
+            connection.execute_batch(set).unwrap();
+            connection
+        }
+    }
+
+    /// Those of the inbox (`src/inbox/sqlite/tables.rs`), and no more than them.
+    struct Statements<'c> {
+        connection: &'c Connection,
+        clock: i64,
+        insert: Statement<'c>,
+        arrive: Statement<'c>,
+        due: Statement<'c>,
+        oldest: Statement<'c>,
+        attempt: Statement<'c>,
+        lease: Statement<'c>,
+        claimed: Statement<'c>,
+        close: Statement<'c>,
+        process: Statement<'c>,
+        go_on: Statement<'c>,
+    }
+
+    struct Claimed {
+        seq: i64,
+        object: String,
+        claim: i64,
+    }
+
+    const KIND: &str = <PaymentRequest as inbox::Storable>::KIND;
+
+    impl<'c> Statements<'c> {
+        fn new(connection: &'c Connection) -> Result<Self> {
+            Ok(Self {
+                connection,
+                clock: 0,
+                insert: connection.prepare(
+                    "INSERT INTO inqud_inbox_notification (key, kind, object, version, body, received_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key) DO NOTHING",
+                )?,
+                arrive: connection.prepare(
+                    "INSERT INTO inqud_inbox_object (kind, object, due_at) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET due_at = coalesce(due_at, excluded.due_at)",
+                )?,
+                due: connection.prepare(
+                    "SELECT object, processed, claim FROM inqud_inbox_object
+                     WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
+                )?,
+                oldest: connection.prepare(
+                    "SELECT seq, key, version, body, attempts, received_at FROM inqud_inbox_notification
+                     WHERE kind = ?1 AND object = ?2 AND state = 0 ORDER BY version, seq LIMIT 1",
+                )?,
+                attempt: connection.prepare(
+                    "UPDATE inqud_inbox_notification SET attempts = attempts + 1 WHERE seq = ?1",
+                )?,
+                lease: connection.prepare(
+                    "UPDATE inqud_inbox_object SET due_at = ?3, leased = 1, claim = ?4
+                     WHERE kind = ?1 AND object = ?2",
+                )?,
+                claimed: connection.prepare(
+                    "SELECT version FROM inqud_inbox_notification JOIN inqud_inbox_object
+                     USING (kind, object) WHERE seq = ?1 AND state = 0 AND claim = ?2",
+                )?,
+                close: connection.prepare(
+                    "UPDATE inqud_inbox_notification SET state = 1, settled_at = ?2, error = NULL
+                     WHERE seq = ?1",
+                )?,
+                process: connection.prepare(
+                    "UPDATE inqud_inbox_object SET processed = max(coalesce(processed, ?3), ?3)
+                     WHERE kind = ?1 AND object = ?2",
+                )?,
+                go_on: connection.prepare(
+                    "UPDATE inqud_inbox_object SET leased = 0, due_at =
+                         (SELECT received_at FROM inqud_inbox_notification
+                          WHERE kind = ?1 AND object = ?2 AND state = 0 ORDER BY version, seq LIMIT 1)
+                     WHERE kind = ?1 AND object = ?2",
+                )?,
+            })
+        }
+
+        fn now(&mut self) -> i64 {
+            self.clock = jiff::Timestamp::now().as_microsecond().max(self.clock + 1);
+            self.clock
+        }
+
+        fn put(&mut self, record: &Record) -> Result<Put> {
+            let Record { key, kind, object, version, body } = record;
+            let now = self.now();
+            let row = params![key.as_bytes(), kind, object, version.as_bytes(), &body[..], now];
+            if self.insert.execute(row)? == 0 {
+                return Ok(Put::Duplicate);
+            }
+            self.arrive.execute(params![kind, object, now])?;
+            Ok(Put::New)
+        }
+
+        fn claim(&mut self, count: usize) -> Result<Vec<Claimed>> {
+            const LEASE: i64 = 120_000_000;
+            let now = self.now();
+            let count = i64::try_from(count).unwrap();
+            let due = self.due.query_map(params![KIND, now, count], |row| {
+                Ok((row.get(0)?, row.get::<_, Option<Vec<u8>>>(1)?, row.get(2)?))
+            })?;
+            let due: Vec<(String, _, i64)> = due.collect::<Result<_>>()?;
+            let mut all = Vec::new();
+            for (object, _, claim) in due {
+                let oldest = |row: &inbox::rusqlite::Row<'_>| {
+                    let seq: i64 = row.get(0)?;
+                    // As much as a handler needs.
+                    let body: Vec<u8> = row.get(3)?;
+                    let (key, version): ([u8; 16], Vec<u8>) = (row.get(1)?, row.get(2)?);
+                    std::hint::black_box((body, key, version, row.get::<_, i64>(4)?));
+                    Ok(seq)
+                };
+                let seq = self.oldest.query_row(params![KIND, object], oldest)?;
+                let claim = claim + 1;
+                self.attempt.execute([seq])?;
+                self.lease.execute(params![KIND, object, now + LEASE, claim])?;
+                all.push(Claimed { seq, object, claim });
+            }
+            Ok(all)
+        }
+
+        fn settle(&mut self, one: &Claimed, has_effect: bool) -> Result<()> {
+            let Claimed { seq, object, claim } = one;
+            let version = self.claimed.query_row([seq, claim], |row| row.get::<_, Vec<u8>>(0))?;
+            let now = self.now();
+            if has_effect {
+                // Prepared anew each time, as the handler of the other side has it.
+                self.connection.execute(EFFECT, [object])?;
+            }
+            self.process.execute(params![KIND, object, version])?;
+            self.close.execute(params![seq, now])?;
+            self.go_on.execute(params![KIND, object])?;
+            Ok(())
+        }
+    }
+}
