@@ -1,0 +1,46 @@
+//! Brokers as an inbox: a tower service behind [`WebhookLayer`](tower_inqud::WebhookLayer) hands the body
+//! to a broker, and answers 200 when that has acknowledged it. [`nats`] for NATS JetStream, [`kafka`]
+//! for Kafka. Copy the file that you need.
+//!
+//! What both do:
+//!
+//! 1. They publish the body byte for byte, with a [`Key`] that is equal for all deliveries of one
+//!    notification.
+//! 2. They answer 200 after the acknowledgement, and else 503 with `Retry-After`, within 8 s: Inqud
+//!    gives up after [10](tower_inqud::contract::PATIENCE).
+//!
+//! What remains, with any broker: *at least once*. A 503 does not prove that nothing was stored, for
+//! the acknowledgement may be what was lost; and Inqud may send again what it had a 200 for. So the
+//! consumer has to know a key that it has handled, in the same transaction as its effect. It also has
+//! to compare [`Version`](tower_inqud::inbox::Version)s: a broker keeps the order of arrival, and Inqud
+//! does not keep the order of events. The durable inbox of this crate does both.
+
+pub mod kafka;
+pub mod nats;
+
+use std::time::Duration;
+
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Request, Response};
+use tower_inqud::inbox::{Key, Storable};
+use tower_inqud::{Ack, Notification, PaymentRequest, Webhook};
+
+/// How long to wait for the broker.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+
+/// What the layer has put into the request, and its key.
+fn notification<B>(request: &Request<B>) -> Option<(Webhook<PaymentRequest>, String)> {
+    let webhook = request.extensions().get::<Webhook<PaymentRequest>>()?.clone();
+    let key = Key::new(PaymentRequest::KIND, &webhook.delivery_key()).to_string();
+    Some((webhook, key))
+}
+
+fn acknowledged() -> Response<String> {
+    Ack::Done.into()
+}
+
+fn refused() -> Response<String> {
+    let mut response: Response<String> = Ack::Retry.into();
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+    response
+}
