@@ -526,9 +526,9 @@ mod sqlite {
                     while let (true, Ok(next)) = (group.len() < GROUP, receiver.try_recv()) {
                         group.push(next);
                     }
-                    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+                    plain.begin().unwrap();
                     let puts: Vec<_> = group.iter().map(|it| plain.put(&it.0).unwrap()).collect();
-                    connection.execute_batch("COMMIT").unwrap();
+                    plain.commit().unwrap();
                     for ((_, answer), put) in group.drain(..).zip(puts) {
                         answer.send(put).unwrap();
                     }
@@ -543,13 +543,13 @@ mod sqlite {
                 let mut plain = Statements::new(&connection).unwrap();
                 let (mut claimed, mut settled) = (Vec::new(), 0);
                 while settled < count {
-                    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+                    plain.begin().unwrap();
                     for one in claimed.drain(..) {
                         plain.settle(&one, has_effect).unwrap();
                         settled += 1;
                     }
                     claimed = plain.claim((count - settled).min(CONCURRENCY)).unwrap();
-                    connection.execute_batch("COMMIT").unwrap();
+                    plain.commit().unwrap();
                 }
             };
             thread::spawn(consume).join().unwrap();
@@ -596,6 +596,7 @@ mod sqlite {
         close: Statement<'c>,
         process: Statement<'c>,
         go_on: Statement<'c>,
+        stamp: Statement<'c>,
     }
 
     struct Claimed {
@@ -612,8 +613,10 @@ mod sqlite {
                 connection,
                 clock: 0,
                 insert: connection.prepare(
-                    "INSERT INTO inqud_inbox_notification (key, kind, object, version, body, received_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key) DO NOTHING",
+                    "INSERT INTO inqud_inbox_notification
+                         (key, kind, object, version, body, received_at, state, settled_at, error)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?7 IS NULL, 0, 3), iif(?7 IS NULL, NULL, ?6), ?7)
+                     ON CONFLICT (key) DO NOTHING",
                 )?,
                 arrive: connection.prepare(
                     "INSERT INTO inqud_inbox_object (kind, object, due_at) VALUES (?1, ?2, ?3)
@@ -652,7 +655,17 @@ mod sqlite {
                           WHERE kind = ?1 AND object = ?2 AND state = 0 ORDER BY version, seq LIMIT 1)
                      WHERE kind = ?1 AND object = ?2",
                 )?,
+                stamp: connection.prepare("UPDATE inqud_inbox_clock SET at = ?1")?,
             })
+        }
+
+        fn begin(&self) -> Result<()> {
+            self.connection.execute_batch("BEGIN IMMEDIATE")
+        }
+
+        fn commit(&mut self) -> Result<()> {
+            self.stamp.execute([self.clock])?;
+            self.connection.execute_batch("COMMIT")
         }
 
         fn now(&mut self) -> i64 {
@@ -661,9 +674,10 @@ mod sqlite {
         }
 
         fn put(&mut self, record: &Record) -> Result<Put> {
-            let Record { key, kind, object, version, body } = record;
+            let Record { key, kind, object, version, body, dead } = record;
             let now = self.now();
-            let row = params![key.as_bytes(), kind, object, version.as_bytes(), &body[..], now];
+            let row =
+                params![key.as_bytes(), kind, object, version.as_bytes(), &body[..], now, dead];
             if self.insert.execute(row)? == 0 {
                 return Ok(Put::Duplicate);
             }
