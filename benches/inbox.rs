@@ -89,10 +89,10 @@ struct Size {
 }
 
 const FULL: Size = Size {
-    rounds: 7,
+    rounds: 5,
     backlog: 500_000,
-    puts: [(1, 2_000), (32, 12_000), (128, 24_000)],
-    consumed: 20_000,
+    puts: [(1, 1_000), (32, 6_000), (128, 12_000)],
+    consumed: 10_000,
 };
 const SMOKE: Size =
     Size { rounds: 1, backlog: 2_000, puts: [(1, 20), (32, 320), (128, 640)], consumed: 500 };
