@@ -576,7 +576,8 @@ mod sqlite {
 
         fn connect(&self) -> Connection {
             let connection = Connection::open(self.file()).unwrap();
-            let set = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL";
+            let set = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+                PRAGMA wal_autocheckpoint = 16000";
             connection.execute_batch(set).unwrap();
             connection
         }

@@ -153,7 +153,12 @@ struct Pump<S> {
 
 impl<S: Store> Pump<S> {
     async fn run(mut self) {
-        while self.take_batch() {
+        loop {
+            // Who was just answered, and who comes with them, are in the same commit.
+            yield_now().await;
+            if !self.take_batch() {
+                break;
+            }
             // A copy, for it is stored again if this pump is lost; the store knows its keys then.
             let records = self.batch.iter().map(|place| place.record.clone()).collect();
             let stored = put(&*self.queue.store, records).await;

@@ -27,6 +27,10 @@ use crate::rejection::BoxError;
 /// How long a connection waits for another that holds the database, such as one of the merchant's.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// How many pages of 4 KiB the log has before they are written into the file. Keys are random, so with
+/// many rows a commit touches a page for each of them: the more commits between, the fewer pages.
+const LOG_PAGES: i64 = 16_000;
+
 /// A store in a file of SQLite, whose library is built along.
 ///
 /// - One thread writes. What waits for it is committed together, in write-ahead mode and with
@@ -37,6 +41,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// - Its clock is the system's when the file is opened, and runs on from there: it never goes back, also
 ///   when the system's is set back, and also not from one run to the next.
 /// - Network file systems are refused where the system tells them (Linux).
+/// - Its log, a file beside it whose name ends in `-wal`, grows to about 64 MB.
 /// - The file is made for its owner only, mode 0600: the bodies hold personal data. One that exists
 ///   stays as it is.
 /// - Tables of your own may live in the same file, for [effects](Cx::effect) to write to; those of the
@@ -276,6 +281,7 @@ fn connect(path: &Path, how: OpenFlags) -> Result<Connection, InboxError> {
     let connection = Connection::open_with_flags(path, flags).map_err(engine)?;
     connection.busy_timeout(BUSY).map_err(engine)?;
     make_durable(&connection)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(engine)?;
     Ok(connection)
 }
 
