@@ -107,6 +107,7 @@
 //! - `tracing`: a span for each call, a warning for each refusal and for each handler that answers
 //!   after Inqud has given up. See [`WebhookLayer`](WebhookLayer#telemetry).
 //! - `metrics`: counters and histograms of the `metrics` crate, listed there too.
+//!   Both also tell of an inbox.
 //! - `inbox`, unfinished and not yet for money: a durable inbox: stored before the 200, processed afterwards, in order, and with its
 //!   effects exactly once. With `inbox-sqlite`, in a SQLite file.
 #![cfg_attr(feature = "inbox", doc = "  See the module [`inbox`].")]

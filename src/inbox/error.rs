@@ -67,6 +67,27 @@ impl InboxError {
     }
 }
 
+impl InboxErrorKind {
+    /// The name of this kind in logs and metrics, such as `not_durable`. Stays the same between
+    /// versions.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Slow => "slow",
+            Self::Store => "store",
+            Self::Closed => "closed",
+            Self::InUse => "in_use",
+            Self::Network => "network",
+            Self::NotDurable => "not_durable",
+            Self::OldSqlite => "old_sqlite",
+            Self::NoInbox => "no_inbox",
+            Self::FromLaterVersion => "from_later_version",
+            Self::NotMigrated => "not_migrated",
+        }
+    }
+}
+
 impl fmt::Display for InboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {

@@ -73,6 +73,45 @@
 //!    letter, and its object goes on.
 //! 5. When the process dies, what it had begun is begun again.
 //!
+//! # Telemetry
+//!
+//! With feature `tracing` each notification that is claimed has a span `inqud_inbox` at INFO, in which
+//! its handler is called too, with the fields `kind` ([`Storable::KIND`]), `key`, `attempt`, `freshness`,
+//! `outcome` and, if there was a handler, `elapsed_us`. With the target `tower_inqud` there are:
+//!
+//! | level | message | when |
+//! | --- | --- | --- |
+//! | ERROR | given up: a dead letter | with the `error` |
+//! | WARN | failed; to be tried again | with the `error`, and `after` how long |
+//! | WARN | the lease has passed, and another claimed it; nothing of it was kept | |
+//! | INFO | can be decoded by now; stored as what it is | a redriven dead letter |
+//! | DEBUG | skipped: older than what was processed | |
+//! | WARN | a runner goes on after a failure | of the store, with `reason`; see [`Runner::on_error`] |
+//! | WARN | not stored; Inqud will send it again | a receiver answered 503, with `kind` and `reason` |
+//!
+//! With feature `metrics` there are, beside [those of the layer](crate::WebhookLayer#telemetry):
+//!
+//! | metric | kind | labels |
+//! | --- | --- | --- |
+//! | `inqud_inbox_received_total` | counter of calls of a receiver | `kind`, `result` |
+//! | `inqud_inbox_commit_duration_seconds` | histogram, from the call to the commit | `kind` |
+//! | `inqud_inbox_processed_total` | counter of claims | `kind`, `outcome` |
+//! | `inqud_inbox_handler_duration_seconds` | histogram | `kind` |
+//! | `inqud_inbox_age_seconds` | histogram, from being stored to being done | `kind` |
+//! | `inqud_inbox_open` | gauge, set by [`Inbox::stats`] | |
+//! | `inqud_inbox_oldest_age_seconds` | gauge, set by it too; 0 if nothing is open | |
+//! | `inqud_inbox_dead` | gauge, set by it too | |
+//!
+//! - `result` is `new`, `duplicate`, `undecodable` (kept as a dead letter), the
+//!   [name of the kind](InboxErrorKind::name) of what was answered 503, or `left`, if the sender did not
+//!   wait for the answer.
+//! - `outcome` is `done`, `skipped` (older), `anew` (stored as what it is), `retry`, `dead`, `lapsed`,
+//!   `unsettled` (the store failed; it is handled again when its lease has passed) or `dropped` (the
+//!   runner was).
+//!
+//! Neither shows anything of a body, but for what a handler writes into its errors, which are told as
+//! they are. The gauges are as old as the last look: call `stats` every 15 s, say.
+//!
 //! # Keys and bodies
 //!
 //! Rows stay for ever, about 200 bytes each without the body, for they are what a duplicate is known
@@ -120,6 +159,7 @@ pub use self::store::{
 
 use self::queue::Queue;
 use crate::rejection::BoxError;
+use crate::telemetry;
 
 /// A durable inbox over a store. A clone is cheap, and the same inbox. See the [module](self).
 pub struct Inbox<S> {
@@ -142,6 +182,7 @@ impl<S: Store> Inbox<S> {
     }
 
     fn over(store: Arc<S>, capacity: usize) -> Self {
+        telemetry::inbox::describe();
         Self { queue: Arc::new(Queue::new(store, capacity)) }
     }
 
@@ -187,13 +228,15 @@ impl<S: Store> Inbox<S> {
         Runner::new(Arc::clone(&self.queue), handler)
     }
 
-    /// How much there is to do.
+    /// How much there is to do. With feature `metrics`, this sets [the gauges](self#telemetry).
     ///
     /// # Errors
     ///
     /// If the store fails.
     pub async fn stats(&self) -> Result<Stats, InboxError> {
-        self.store().stats().await
+        let stats = self.store().stats().await?;
+        telemetry::inbox::looked(&stats);
+        Ok(stats)
     }
 
     /// Up to `count` notifications that were given up, the oldest first.

@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::queue::{Answer, Queue};
 use super::{InboxError, InboxErrorKind, Put, Record, Storable, Store};
+use crate::telemetry::inbox::Receipt;
 use crate::{Ack, Undecodable, Webhook};
 
 /// Less than the 10 s after which Inqud gives up, so that the answer is still heard.
@@ -45,7 +46,11 @@ impl<S: Store, T: Storable> Receiver<S, T> {
     }
 
     /// `None` if no web hook came with the request.
-    fn push<B>(&self, request: &Request<B>) -> Option<Result<Answered, InboxError>> {
+    fn push<B>(
+        &self,
+        request: &Request<B>,
+        telemetry: &mut Receipt,
+    ) -> Option<Result<Answered, InboxError>> {
         let extensions = request.extensions();
         let answered = match extensions.get::<Webhook<T>>() {
             Some(webhook) => {
@@ -53,6 +58,7 @@ impl<S: Store, T: Storable> Receiver<S, T> {
             }
             None => {
                 let undecodable = extensions.get::<Undecodable<T>>()?;
+                telemetry.undecodable();
                 self.queue.push(|| Record::undecodable(undecodable))
             }
         };
@@ -85,18 +91,30 @@ impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
     /// Hands the notification over here and now: to drop the future changes nothing of it.
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let patience = self.patience.saturating_sub(std::mem::take(&mut self.waited));
-        let answered = self.push(&request);
+        let mut telemetry = Receipt::begin(T::KIND);
+        let answered = self.push(&request, &mut telemetry);
         let queue = Arc::clone(&self.queue);
         Box::pin(async move {
-            let answered = match answered {
-                None => return Ok(missing_layer::<T>()),
-                Some(Err(error)) => return Ok(refuse(error)),
-                Some(Ok(answered)) => answered,
+            let stored = match answered {
+                None => {
+                    telemetry.without_notification();
+                    return Ok(missing_layer::<T>());
+                }
+                Some(Err(error)) => Err(error),
+                Some(Ok(answered)) => match timeout(patience, queue.answer(answered)).await {
+                    Ok(stored) => stored,
+                    Err(_) => Err(InboxError::new(InboxErrorKind::Slow)),
+                },
             };
-            Ok(match timeout(patience, queue.answer(answered)).await {
-                Ok(Ok(Put::New | Put::Duplicate)) => Ack::Done.into(),
-                Ok(Err(error)) => refuse(error),
-                Err(_) => refuse(InboxError::new(InboxErrorKind::Slow)),
+            Ok(match stored {
+                Ok(put @ (Put::New | Put::Duplicate)) => {
+                    telemetry.stored(put);
+                    Ack::Done.into()
+                }
+                Err(error) => {
+                    telemetry.refused(&error);
+                    refuse(error)
+                }
             })
         })
     }

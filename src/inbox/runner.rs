@@ -19,8 +19,8 @@ use super::{
     Claimed, Cx, Freshness, InboxError, InboxErrorKind, Notified, Outcome, Record, Settled,
     Settlement, Storable, Store, Ticket,
 };
-use crate::decode;
 use crate::rejection::BoxError;
+use crate::{decode, telemetry};
 
 /// How often to look for what is due, whatever the hints say.
 const POLL: Duration = Duration::from_secs(1);
@@ -101,7 +101,8 @@ where
     }
 
     /// Called with each failure of the store. The runner goes on; what it could not settle it handles
-    /// again when the lease has passed. Nothing unless set.
+    /// again when the lease has passed. Nothing unless set; features `tracing` and `metrics`
+    /// [tell more](super#telemetry).
     pub fn on_error(mut self, callback: impl Fn(&InboxError) + Send + Sync + 'static) -> Self {
         self.on_error = Box::new(callback);
         self
@@ -202,32 +203,43 @@ where
     /// Gives those whose effects failed, to be settled anew.
     async fn settle(
         &self,
-        settlements: Vec<(Settlement<S::Effect>, u32)>,
-    ) -> Result<Vec<(Settlement<S::Effect>, u32)>, InboxError> {
+        settlements: Vec<Unsettled<S::Effect>>,
+    ) -> Result<Vec<Unsettled<S::Effect>>, InboxError> {
         if settlements.is_empty() {
             return Ok(Vec::new());
         }
-        let tickets: Vec<_> =
-            settlements.iter().map(|(it, attempt)| (it.ticket.clone(), *attempt)).collect();
-        let settlements = settlements.into_iter().map(|(settlement, _)| settlement).collect();
+        let (settlements, mut attempts): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
+        let mut tickets = Vec::with_capacity(settlements.len());
+        for (settlement, attempt) in settlements.iter().zip(&mut attempts) {
+            tickets.push(settlement.ticket.clone());
+            attempt.telemetry.decide(&settlement.outcome);
+        }
         let settled = match self.queue.store.settle(settlements).await {
             Ok(settled) => settled,
-            Err(error) => return self.go_on_after(error).map(|()| Vec::new()),
-        };
-        let all = tickets.into_iter().zip(settled);
-        let failed = all.filter_map(|((ticket, attempt), settled)| match settled {
-            Settled::Done | Settled::Lapsed => None,
-            Settled::EffectFailed(error) => {
-                Some((Settlement { ticket, outcome: self.failure(attempt, &error) }, attempt))
+            Err(error) => {
+                attempts.into_iter().for_each(|attempt| attempt.telemetry.unsettled());
+                return self.go_on_after(error).map(|()| Vec::new());
             }
-        });
-        Ok(failed.collect())
+        };
+        let mut failed = Vec::new();
+        for ((ticket, attempt), settled) in tickets.into_iter().zip(attempts).zip(settled) {
+            match settled {
+                Settled::Done => attempt.telemetry.settled(),
+                Settled::Lapsed => attempt.telemetry.lapsed(),
+                Settled::EffectFailed(error) => {
+                    let outcome = self.failure(attempt.number, &error);
+                    failed.push((Settlement { ticket, outcome }, attempt));
+                }
+            }
+        }
+        Ok(failed)
     }
 
     fn go_on_after(&self, error: InboxError) -> Result<(), InboxError> {
         if error.kind() == InboxErrorKind::Closed {
             return Err(error);
         }
+        telemetry::inbox::failed(&error);
         (self.on_error)(&error);
         Ok(())
     }
@@ -238,23 +250,27 @@ where
         claimed: Claimed,
         handler: Result<H, BoxError>,
         running: &mut Running<S::Effect>,
-        settlements: &mut Vec<(Settlement<S::Effect>, u32)>,
+        settlements: &mut Vec<Unsettled<S::Effect>>,
     ) {
         let cx = Cx::new(&claimed, Arc::clone(&self.queue.store));
-        let Claimed { ticket, key, body, freshness, attempt, .. } = claimed;
+        let telemetry = telemetry::inbox::Attempt::begin(T::KIND, &claimed);
+        let Claimed { ticket, key, body, freshness, attempt: number, .. } = claimed;
+        let mut attempt = Attempt { number, telemetry };
         let outcome = if freshness == Freshness::Older && !self.handles_older {
             Outcome::Skipped
-        } else if attempt > self.attempts {
+        } else if number > self.attempts {
             Outcome::Dead { error: "each attempt ended without a result".to_owned() }
         } else {
             match decode::from_json(&body, |event: T| event) {
                 Ok(event) if Record::is_undecodable(key, &ticket.object) => {
                     let work = put_anew(Arc::clone(&self.queue), Record::new(&event, body));
+                    attempt.telemetry.put_anew();
                     running.spawn((ticket, attempt), self.deadline, work);
                     return;
                 }
                 Ok(event) => {
                     let work = handle(handler, Notified::new(event, body), cx);
+                    let work = attempt.telemetry.handling(work);
                     running.spawn((ticket, attempt), self.deadline, work);
                     return;
                 }
@@ -268,15 +284,16 @@ where
         &self,
         ended: Result<(Id, Handled<S::Effect>), JoinError>,
         running: &mut Running<S::Effect>,
-    ) -> Option<(Settlement<S::Effect>, u32)> {
+    ) -> Option<Unsettled<S::Effect>> {
         let (id, handled) = match ended {
             Ok((id, handled)) => (id, handled),
             Err(error) => (error.id(), Err("the handler panicked".into())),
         };
-        let (ticket, attempt) = running.tickets.remove(&id)?;
+        let (ticket, mut attempt) = running.tickets.remove(&id)?;
+        attempt.telemetry.handled();
         let outcome = match handled {
             Ok(outcome) => outcome,
-            Err(error) => self.failure(attempt, &described(&*error)),
+            Err(error) => self.failure(attempt.number, &described(&*error)),
         };
         Some((Settlement { ticket, outcome }, attempt))
     }
@@ -292,15 +309,22 @@ where
 
 struct Running<E> {
     tasks: JoinSet<Handled<E>>,
-    tickets: HashMap<Id, (Ticket, u32)>,
+    tickets: HashMap<Id, (Ticket, Attempt)>,
 }
+
+struct Attempt {
+    number: u32,
+    telemetry: telemetry::inbox::Attempt,
+}
+
+type Unsettled<E> = (Settlement<E>, Attempt);
 
 type Handled<E> = Result<Outcome<E>, BoxError>;
 
 impl<E: Send + 'static> Running<E> {
     fn spawn(
         &mut self,
-        ticket: (Ticket, u32),
+        ticket: (Ticket, Attempt),
         deadline: Duration,
         work: impl Future<Output = Handled<E>> + Send + 'static,
     ) {
