@@ -73,6 +73,13 @@
 //!    letter, and its object goes on.
 //! 5. When the process dies, what it had begun is begun again.
 //!
+//! # Operations
+//!
+//! [`Inbox::stats`] tells how much there is to do, [`Inbox::dead`] lists what was given up,
+//! [`Inbox::redrive`] has it tried again, and [`Inbox::prune`] deletes old bodies. So does, beside the
+//! process that has the inbox open, the command `inqud-webhook inbox` (features `cli` and
+//! `inbox-sqlite`). It shows no body unless it is asked for, but it does show the errors of handlers.
+//!
 //! # Telemetry
 //!
 //! With feature `tracing` each notification that is claimed has a span `inqud_inbox` at INFO, in which

@@ -1,5 +1,8 @@
-//! `inqud-webhook`: Inqud's web hooks at the command line. It signs, verifies, sends and receives them.
+//! `inqud-webhook`: Inqud's web hooks at the command line. It signs, verifies, sends and receives them,
+//! and tends an inbox.
 
+#[cfg(feature = "inbox-sqlite")]
+mod inbox;
 mod kinds;
 mod listen;
 mod out;
@@ -32,9 +35,9 @@ an argument, for everyone on a machine can read those.
 
 Exit codes:
   0  all is well: the digest is right, every delivery ended as it should
-  1  it is not: the digest is wrong, a delivery did not end as it should
-  2  it could not be tried: wrong usage, no secret, a file or an address that cannot be used, an output
-     that cannot be written
+  1  it is not: the digest is wrong, a delivery did not end as it should, a key is of no dead letter
+  2  it could not be tried: wrong usage, no secret, a file, an inbox or an address that cannot be used,
+     an output that cannot be written
 Whoever closes the output early, as `head` does, changes none of them."
 )]
 struct Cli {
@@ -52,6 +55,8 @@ enum Command {
     Verify(verify::Verify),
     Send(send::Send),
     Listen(listen::Listen),
+    #[cfg(feature = "inbox-sqlite")]
+    Inbox(inbox::InboxCommand),
     /// Tells what is known of each kind of web hook, and how well.
     Kinds,
     /// Prints the completions for a shell.
@@ -68,6 +73,8 @@ fn main() -> ExitCode {
         Command::Verify(verify) => verify.run(&out),
         Command::Send(send) => on_runtime(send.run(&out)),
         Command::Listen(listen) => on_runtime(listen.run(out)),
+        #[cfg(feature = "inbox-sqlite")]
+        Command::Inbox(inbox) => on_runtime(inbox.run(&out)),
         Command::Kinds => kinds::run(&out),
         Command::Completions { .. } if cli.json => {
             Err("completions are a script: no --json".into())

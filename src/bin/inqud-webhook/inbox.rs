@@ -1,0 +1,297 @@
+use std::collections::HashSet;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use serde_json::{Map, Value, json};
+use tower_inqud::inbox::{Attached, DeadLetter, Inbox, InboxError, Key, Stats};
+
+use crate::Outcome;
+use crate::out::{BAD, FAINT, Out, STRONG, styled};
+use crate::pretty::{self, printable};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// How many dead letters are read at once, and how many bodies deleted.
+const BATCH: usize = 1000;
+
+/// Looks into an inbox and tends it, also while a server has it open.
+#[derive(Args)]
+pub(crate) struct InboxCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Tells how much there is to do.
+    Stats(StatsArgs),
+    /// Lists dead letters, the oldest first.
+    Dead(DeadArgs),
+    /// Has dead letters tried again.
+    ///
+    /// It ends well if each key that was named was that of a dead letter.
+    Redrive(RedriveArgs),
+    /// Deletes old bodies of what was processed or skipped. Their keys stay, so that a duplicate is
+    /// still known as one.
+    Prune(PruneArgs),
+}
+
+#[derive(Args)]
+struct StatsArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+#[derive(Args)]
+struct DeadArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// How many at most.
+    #[arg(long, value_name = "N", default_value = "20")]
+    count: usize,
+    /// Shows their bodies too, which hold personal data.
+    #[arg(long)]
+    bodies: bool,
+}
+
+#[derive(Args)]
+struct RedriveArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Their keys, as `dead` lists them.
+    #[arg(value_name = "KEY", value_parser = key, required_unless_present = "all")]
+    keys: Vec<Key>,
+    /// All that are dead now. What dies again meanwhile is not tried once more.
+    #[arg(long, conflicts_with = "keys")]
+    all: bool,
+}
+
+#[derive(Args)]
+struct PruneArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// How long ago they were processed or skipped, such as 30d, 2w or 36h. A day has 24 hours here.
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    older_than: Duration,
+}
+
+/// Where the inbox is.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct StoreArgs {
+    /// The file of an inbox in SQLite.
+    #[arg(long, value_name = "FILE")]
+    sqlite: Option<PathBuf>,
+}
+
+impl InboxCommand {
+    pub(crate) async fn run(&self, out: &Out) -> Outcome {
+        match &self.action {
+            Action::Stats(args) => {
+                let stats = args.store.open()?.stats().await?;
+                Ok(out.conclude(true, || stats_for_people(&stats), || stats_as_json(&stats))?)
+            }
+            Action::Dead(args) => args.run(out).await,
+            Action::Redrive(args) => args.run(out).await,
+            Action::Prune(args) => args.run(out).await,
+        }
+    }
+}
+
+impl DeadArgs {
+    async fn run(&self, out: &Out) -> Outcome {
+        let store = self.store.open()?;
+        let all = store.stats().await?.dead;
+        let letters = store.dead(self.count).await?;
+        let for_people = || {
+            let mut text: String = letters.iter().map(|it| letter(it, self.bodies)).collect();
+            let shown = u64::try_from(letters.len()).unwrap_or(u64::MAX);
+            let rest = all.saturating_sub(shown);
+            _ = match rest {
+                0 => writeln!(text, "{all} dead letters"),
+                _ => writeln!(text, "{all} dead letters, {rest} of them not shown: --count"),
+            };
+            text
+        };
+        let as_json = || {
+            let letters: Vec<_> = letters.iter().map(|it| letter_json(it, self.bodies)).collect();
+            json!({ "dead": all, "letters": letters })
+        };
+        Ok(out.conclude(true, for_people, as_json)?)
+    }
+}
+
+impl RedriveArgs {
+    async fn run(&self, out: &Out) -> Outcome {
+        let store = self.store.open()?;
+        let keys: HashSet<_> = self.keys.iter().copied().collect();
+        let (redriven, rest) = if self.all {
+            (redrive_all(&store).await?, 0)
+        } else {
+            let redriven = store.redrive(keys.iter().copied().collect()).await?;
+            (redriven, keys.len().saturating_sub(redriven))
+        };
+        let for_people = || {
+            let mut text = format!("{redriven} to be tried again\n");
+            if rest > 0 {
+                let missing = format!("{rest} of the keys are of no dead letter");
+                text += &(styled(BAD, missing) + "\n");
+            }
+            text
+        };
+        let as_json = || json!({ "redriven": redriven, "not_dead": rest });
+        Ok(out.conclude(rest == 0, for_people, as_json)?)
+    }
+}
+
+/// Each that is dead at the beginning, once: one that dies again meanwhile would be redriven for ever.
+async fn redrive_all(store: &Store) -> Result<usize, BoxError> {
+    let all = usize::try_from(store.stats().await?.dead).unwrap_or(usize::MAX);
+    let mut seen = HashSet::new();
+    let (mut redriven, mut again) = (0_usize, 0_usize);
+    while seen.len() < all {
+        // Those that died again are the first of the list, for they are the oldest.
+        let asked = BATCH.saturating_add(again);
+        let letters = store.dead(asked).await?;
+        let count = letters.len();
+        let keys = letters.into_iter().map(|letter| letter.key).filter(|key| seen.insert(*key));
+        let keys: Vec<_> = keys.collect();
+        again = count.saturating_sub(keys.len());
+        if keys.is_empty() && count < asked {
+            break;
+        }
+        redriven = redriven.saturating_add(store.redrive(keys).await?);
+    }
+    Ok(redriven)
+}
+
+impl PruneArgs {
+    async fn run(&self, out: &Out) -> Outcome {
+        let store = self.store.open()?;
+        let mut pruned = 0_usize;
+        loop {
+            let some = store.prune(self.older_than, BATCH).await?;
+            pruned = pruned.saturating_add(some);
+            if some < BATCH {
+                break;
+            }
+        }
+        let for_people = || format!("{pruned} bodies deleted\n");
+        Ok(out.conclude(true, for_people, || json!({ "pruned": pruned }))?)
+    }
+}
+
+impl StoreArgs {
+    fn open(&self) -> Result<Store, BoxError> {
+        let path = self.sqlite.as_ref().ok_or("no inbox: name it with --sqlite")?;
+        let attached = Inbox::attach(path)
+            .map_err(|error| format!("{}: {}", path.display(), described(&error)))?;
+        Ok(Store::Sqlite(attached))
+    }
+}
+
+/// One variant an option of [`StoreArgs`].
+enum Store {
+    Sqlite(Attached),
+}
+
+impl Store {
+    async fn stats(&self) -> Result<Stats, BoxError> {
+        let stats = match self {
+            Self::Sqlite(attached) => attached.stats().await,
+        };
+        stats.map_err(|error| described(&error).into())
+    }
+
+    async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, BoxError> {
+        let dead = match self {
+            Self::Sqlite(attached) => attached.dead(count).await,
+        };
+        dead.map_err(|error| described(&error).into())
+    }
+
+    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
+        let redriven = match self {
+            Self::Sqlite(attached) => attached.redrive(keys).await,
+        };
+        redriven.map_err(|error| described(&error).into())
+    }
+
+    async fn prune(&self, age: Duration, count: usize) -> Result<usize, BoxError> {
+        let pruned = match self {
+            Self::Sqlite(attached) => attached.prune(age, count).await,
+        };
+        pruned.map_err(|error| described(&error).into())
+    }
+}
+
+fn stats_for_people(stats: &Stats) -> String {
+    let oldest = match stats.oldest {
+        Some(oldest) => {
+            let age = Timestamp::now().duration_since(oldest).as_secs();
+            let age = SignedDuration::from_secs(age.max(0));
+            format!(", the oldest since {oldest:.0} ({age:#})")
+        }
+        None => String::new(),
+    };
+    format!("open {}{}\ndead {}\n", stats.open, styled(FAINT, oldest), stats.dead)
+}
+
+fn stats_as_json(stats: &Stats) -> Value {
+    let oldest = stats.oldest.map(|oldest| oldest.to_string());
+    json!({ "open": stats.open, "oldest": oldest, "dead": stats.dead })
+}
+
+fn letter(letter: &DeadLetter, with_body: bool) -> String {
+    let DeadLetter { key, kind, object, body, attempts, error, received_at, .. } = letter;
+    let head = format!("{kind} {object}", kind = printable(kind), object = printable(object));
+    let mut text = format!("{} {}\n", styled(STRONG, key), styled(STRONG, head));
+    let bytes = body.len();
+    _ = writeln!(text, "  stored {received_at:.0}, {attempts} attempts, {bytes} bytes");
+    _ = writeln!(text, "  {}", styled(BAD, printable(error)));
+    if with_body {
+        text += &pretty::json(&String::from_utf8_lossy(body));
+    }
+    text
+}
+
+fn letter_json(letter: &DeadLetter, with_body: bool) -> Value {
+    let mut json = Map::new();
+    json.insert("key".into(), letter.key.to_string().into());
+    json.insert("kind".into(), letter.kind.as_str().into());
+    json.insert("object".into(), letter.object.as_str().into());
+    json.insert("attempts".into(), letter.attempts.into());
+    json.insert("error".into(), letter.error.as_str().into());
+    json.insert("received_at".into(), letter.received_at.to_string().into());
+    json.insert("bytes".into(), letter.body.len().into());
+    if with_body {
+        json.insert("body".into(), String::from_utf8_lossy(&letter.body).into());
+    }
+    json.into()
+}
+
+/// 32 hexadecimal digits.
+fn key(text: &str) -> Result<Key, String> {
+    let wrong = || "a key is 32 hexadecimal digits, as `inbox dead` lists them".to_owned();
+    let is_hex = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let key = u128::from_str_radix(text, 16).ok().filter(|_| is_hex).ok_or_else(wrong)?;
+    Ok(Key::from_bytes(key.to_be_bytes()))
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = |error: jiff::Error| format!("{error}; a time is 30d, 2w or 36h, say");
+    let span: Span = text.parse().map_err(wrong)?;
+    let age = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
+    Duration::try_from(age).map_err(|_| "a time ago is not negative".to_owned())
+}
+
+/// With what caused it.
+fn described(error: &InboxError) -> String {
+    let first: &dyn Error = error;
+    let causes = std::iter::successors(Some(first), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

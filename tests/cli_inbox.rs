@@ -1,0 +1,242 @@
+//! `inqud-webhook inbox`: a process of its own, on a file that this one holds open as a server does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+use tower_inqud::PaymentRequest;
+use tower_inqud::inbox::{
+    Claimed, Cx, Freshness, Inbox, Key, Notified, Outcome, Put, Record, Settlement, Sqlite, Store,
+};
+
+/// No step of a test takes so long: what would wait for ever fails instead.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// In each body, and nowhere else.
+const HIDDEN: &str = "gherkin";
+
+fn record(id: u32) -> Record {
+    let body = format!(
+        r#"{{"id":"CAPD-{id}","status":"SUCCESS","cryptoAcquiringProjectName":"{HIDDEN}"}}"#
+    );
+    let request: PaymentRequest = serde_json::from_str(&body).unwrap();
+    Record::new(&request, Bytes::from(body))
+}
+
+/// The inbox of a server that runs, and its file.
+fn held() -> (Inbox<Sqlite>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
+}
+
+async fn settle_all(inbox: &Inbox<Sqlite>, outcome: impl Fn(&Claimed) -> Outcome<Effect>) {
+    let claimed = inbox.store().claim("request", 10_000, PATIENCE).await.unwrap();
+    let settle = |it: &Claimed| Settlement { ticket: it.ticket.clone(), outcome: outcome(it) };
+    inbox.store().settle(claimed.iter().map(settle).collect()).await.unwrap();
+}
+
+type Effect = <Sqlite as Store>::Effect;
+
+fn dead(_: &Claimed) -> Outcome<Effect> {
+    Outcome::Dead { error: "the shop\u{1b}[31m is closed".to_owned() }
+}
+
+async fn run(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inqud-webhook"));
+    command.arg("inbox").args(args).arg("--sqlite").arg(folder.join("inbox.db"));
+    command.env_remove("CLICOLOR_FORCE").kill_on_drop(true);
+    timeout(PATIENCE, command.output()).await.unwrap().unwrap()
+}
+
+/// What it printed, if it ended with this code.
+#[track_caller]
+fn printed(output: &Output, code: i32) -> String {
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stdout}{stderr}");
+    assert!(!stderr.contains(HIDDEN), "{stderr}");
+    stdout
+}
+
+#[track_caller]
+fn json(output: &Output, code: i32) -> Value {
+    serde_json::from_str(&printed(output, code)).unwrap()
+}
+
+#[tokio::test]
+async fn stats_of_an_inbox_that_a_server_holds() {
+    let (inbox, folder) = held();
+    let text = printed(&run(folder.path(), &["stats"]).await, 0);
+    assert_eq!(text, "open 0\ndead 0\n");
+    inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
+    let stats = inbox.stats().await.unwrap();
+    let shown = json(&run(folder.path(), &["stats", "--json"]).await, 0);
+    let oldest = stats.oldest.unwrap().to_string();
+    assert_eq!(shown, serde_json::json!({ "open": 3, "oldest": oldest, "dead": 0 }));
+    let text = printed(&run(folder.path(), &["stats"]).await, 0);
+    assert!(text.starts_with("open 3, the oldest since 2"), "{text}");
+
+    settle_all(&inbox, dead).await;
+    let text = printed(&run(folder.path(), &["stats"]).await, 0);
+    assert_eq!(text, "open 0\ndead 3\n");
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_without_their_bodies_unless_asked_for() {
+    let (inbox, folder) = held();
+    inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
+    settle_all(&inbox, dead).await;
+    let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key.to_string()).collect();
+
+    let text = printed(&run(folder.path(), &["dead"]).await, 0);
+    for part in [&*keys[0], "request CAPD-1", "1 attempts", "is closed", "3 dead letters\n"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    assert!(!text.contains(HIDDEN) && !text.contains('\u{1b}'), "{text}");
+    let shown = json(&run(folder.path(), &["dead", "--json"]).await, 0);
+    assert!(!shown.to_string().contains(HIDDEN), "{shown}");
+    assert_eq!(shown["dead"], 3);
+    let letters = shown["letters"].as_array().unwrap();
+    let shown_keys: Vec<_> = letters.iter().map(|it| it["key"].as_str().unwrap()).collect();
+    assert_eq!(shown_keys, keys);
+    assert_eq!(letters[1]["object"], "CAPD-2");
+    assert!(letters[1].get("body").is_none());
+
+    let text = printed(&run(folder.path(), &["dead", "--count", "1", "--bodies"]).await, 0);
+    assert!(text.contains(HIDDEN) && text.contains("2 of them not shown"), "{text}");
+    let shown = json(&run(folder.path(), &["dead", "--bodies", "--json"]).await, 0);
+    assert_eq!(shown["letters"][2]["body"], str::from_utf8(&record(3).body).unwrap());
+}
+
+#[tokio::test]
+async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
+    let (inbox, folder) = held();
+    inbox.store().put(vec![record(1), record(2)]).await.unwrap();
+    settle_all(&inbox, dead).await;
+    let key = inbox.dead(1).await.unwrap()[0].key.to_string();
+    let shown = json(&run(folder.path(), &["redrive", &key, &key, "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "redriven": 1, "not_dead": 0 }));
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!((stats.open, stats.dead), (1, 1));
+
+    let text = printed(&run(folder.path(), &["redrive", &key]).await, 1);
+    assert_eq!(text, "0 to be tried again\n1 of the keys are of no dead letter\n");
+    for wrong in [&key[1..], "+0000000000000000000000000000000", "no key"] {
+        printed(&run(folder.path(), &["redrive", wrong]).await, 2);
+    }
+    printed(&run(folder.path(), &["redrive"]).await, 2);
+    printed(&run(folder.path(), &["redrive", "--all", &key]).await, 2);
+}
+
+/// More than a batch, while the server gives each of them up again at once.
+#[tokio::test]
+async fn redriving_all_tries_each_once_and_ends() {
+    const ALL: u32 = 1300;
+    let (inbox, folder) = held();
+    let records: Vec<_> = (1..=ALL).map(record).collect();
+    assert_eq!(inbox.store().put(records).await.unwrap(), vec![Put::New; 1300]);
+    settle_all(&inbox, dead).await;
+    let command = run(folder.path(), &["redrive", "--all", "--json"]);
+    let server = async {
+        loop {
+            settle_all(&inbox, |_| Outcome::Dead { error: "still closed".to_owned() }).await;
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let output = tokio::select! {
+        output = command => output,
+        () = server => unreachable!("it goes on for ever"),
+    };
+    assert_eq!(json(&output, 0), serde_json::json!({ "redriven": ALL, "not_dead": 0 }));
+    settle_all(&inbox, |_| Outcome::Dead { error: "still closed".to_owned() }).await;
+    let letters = inbox.dead(10_000).await.unwrap();
+    assert_eq!(letters.len(), 1300);
+    assert!(letters.iter().all(|it| it.attempts == 1 && it.error == "still closed"));
+}
+
+#[tokio::test]
+async fn what_is_redriven_is_processed_by_the_server() {
+    let (inbox, folder) = held();
+    inbox.store().put(vec![record(1)]).await.unwrap();
+    settle_all(&inbox, dead).await;
+    let (done, was_done) = tokio::sync::oneshot::channel();
+    let done = std::sync::Arc::new(std::sync::Mutex::new(Some(done)));
+    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+        assert_eq!(cx.freshness(), Freshness::Newer);
+        done.lock().unwrap().take().unwrap().send(request.id.clone()).unwrap();
+        std::future::ready(Ok::<_, Infallible>(()))
+    };
+    let server = tokio::spawn(inbox.process(handler).run_until(std::future::pending()));
+    printed(&run(folder.path(), &["redrive", "--all"]).await, 0);
+    assert_eq!(timeout(PATIENCE, was_done).await.unwrap().unwrap(), "CAPD-1");
+    server.abort();
+}
+
+#[tokio::test]
+async fn pruning_deletes_old_bodies_in_batches_and_leaves_keys() {
+    const ALL: u32 = 2100;
+    let (inbox, folder) = held();
+    inbox.store().put((1..=ALL).map(record).collect()).await.unwrap();
+    settle_all(&inbox, |_| Outcome::Skipped).await;
+    inbox.store().put(vec![record(ALL + 1)]).await.unwrap();
+    let text = printed(&run(folder.path(), &["prune", "--older-than", "30d"]).await, 0);
+    assert_eq!(text, "0 bodies deleted\n", "none is so old");
+    let shown = json(&run(folder.path(), &["prune", "--older-than", "0s", "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "pruned": ALL }));
+    assert_eq!(inbox.store().put(vec![record(7)]).await.unwrap(), [Put::Duplicate]);
+    assert_eq!(inbox.stats().await.unwrap().open, 1);
+    for wrong in ["-1d", "30", "1 month", "soon", ""] {
+        printed(&run(folder.path(), &["prune", "--older-than", wrong]).await, 2);
+    }
+    printed(&run(folder.path(), &["prune"]).await, 2);
+    for right in ["2w", "36h", "1 day 12h", "P1D"] {
+        printed(&run(folder.path(), &["prune", "--older-than", right]).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_inbox_is_an_error_that_says_so_and_nothing_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["stats"]).await;
+    printed(&output, 2);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.starts_with("error: ") && stderr.contains("inbox.db: no inbox"), "{stderr}");
+    assert!(!folder.path().join("inbox.db").exists());
+
+    std::fs::write(folder.path().join("inbox.db"), "no database").unwrap();
+    let output = run(folder.path(), &["dead"]).await;
+    printed(&output, 2);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("not a database"), "{stderr}");
+
+    // Without the name of a store.
+    let command =
+        Command::new(env!("CARGO_BIN_EXE_inqud-webhook")).args(["inbox", "stats"]).output();
+    let output = timeout(PATIENCE, command).await.unwrap().unwrap();
+    printed(&output, 2);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--sqlite"));
+}
+
+#[tokio::test]
+async fn a_key_is_printed_as_it_is_read() {
+    let (inbox, folder) = held();
+    let key = Key::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
+    let record = Record { key, dead: Some("never".to_owned()), ..record(1) };
+    inbox.store().put(vec![record]).await.unwrap();
+    let text = printed(&run(folder.path(), &["dead"]).await, 0);
+    assert!(text.starts_with("000102030405060708090a0b0c0d0eff request CAPD-1"), "{text}");
+    printed(&run(folder.path(), &["redrive", "000102030405060708090A0B0C0D0EFF"]).await, 0);
+    assert_eq!(inbox.stats().await.unwrap().open, 1);
+}
