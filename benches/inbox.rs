@@ -1,7 +1,7 @@
 //! What the inbox costs beside its floor: the same statements on the same tables, committed in groups
 //! by a plain thread with nothing around it.
 //!
-//! `cargo bench --bench inbox --features inbox-sqlite`, with `-- report` to write `INBOX.md`, or with
+//! `cargo bench --bench inbox --features inbox-sqlite,inbox-postgres`, with `-- report` to write `INBOX.md`, or with
 //! `-- --smoke` for a run that only checks that all is stored and processed.
 //!
 //! *Puts* are calls of the receiver, in process, with web hooks that were verified before. *Consumption*
@@ -37,6 +37,10 @@ use tower::{Layer, Service, service_fn};
 use tower_inqud::inbox::{Cx, Inbox, Notified, Put, Receiver, Record, Store};
 use tower_inqud::{PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, contract, sign};
 
+#[cfg(feature = "inbox-postgres")]
+#[path = "../tests/support/postgres.rs"]
+mod postgres;
+
 const SECRET: &str = "whsec-kiln-and-clay";
 const REQUEST: &str = include_str!("../tests/fixtures/request-waiting_payment.json");
 /// How many a runner handles at once, and the floor claims and settles in one commit.
@@ -49,6 +53,9 @@ trait Engine: Sized {
     type Store: Store;
     const NAME: &'static str;
 
+    /// Whether it can be had on this machine.
+    fn is_there() -> bool;
+
     /// A place without rows, with the tables of the inbox and a table `effect (object TEXT)`.
     async fn new() -> Self;
 
@@ -57,10 +64,10 @@ trait Engine: Sized {
     async fn close(inbox: Inbox<Self::Store>);
 
     /// Has a row inserted into `effect`.
-    fn effect(cx: &Cx<Self::Store>, object: String);
+    fn effect(cx: &Cx<Self::Store>, object: String) -> impl Future<Output = ()> + Send;
 
     /// The floor of puts: commits what has come together, and answers then. Ends with its senders.
-    fn put_plainly(&self) -> mpsc::Sender<Waiting>;
+    async fn put_plainly(&self) -> mpsc::Sender<Waiting>;
 
     /// The floor of consumption: claims and settles so many in each commit until `count` are settled.
     async fn consume_plainly(&self, count: usize, has_effect: bool);
@@ -102,7 +109,10 @@ async fn main() {
     let has = |word: &str| std::env::args().any(|it| it == word);
     let size = if has("--smoke") { SMOKE } else { FULL };
     let mut report = head(size);
+    #[cfg(feature = "inbox-sqlite")]
     compare::<sqlite::Sqlite>(size, &mut report).await;
+    #[cfg(feature = "inbox-postgres")]
+    compare::<in_postgres::Postgres>(size, &mut report).await;
     if has("report") {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/INBOX.md");
         fs::write(path, report).unwrap();
@@ -117,8 +127,8 @@ fn say(report: &mut String, line: &str) {
 fn head(size: Size) -> String {
     let mut report = String::new();
     let text = "# The inbox beside its floor\n\n\
-        Written by `cargo bench --bench inbox --features inbox-sqlite -- report`. The floor is the same \
-        statements on the\nsame tables in a plain thread, with nothing around them.";
+        Written by `cargo bench --bench inbox --features inbox-sqlite,inbox-postgres -- report`. The floor is \
+        the same\nstatements on the same tables in a plain thread or task, with nothing around them.";
     say(&mut report, text);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let (rounds, syncs) = (size.rounds, syncs(if size.rounds > 1 { 300 } else { 10 }));
@@ -146,6 +156,9 @@ fn syncs(count: usize) -> f64 {
 }
 
 async fn compare<E: Engine>(size: Size, report: &mut String) {
+    if !E::is_there() {
+        return;
+    }
     let mut ids = Ids(0);
     let mut both = [Sides::<E>::new(0, &mut ids).await, Sides::new(size.backlog, &mut ids).await];
 
@@ -333,7 +346,7 @@ async fn put_round<E: Engine>(
         E::close(inbox).await;
         speed
     };
-    let of_floor = async { clients_put(clients, records, floor_place.put_plainly()).await };
+    let of_floor = async { clients_put(clients, records, floor_place.put_plainly().await).await };
     let speeds = in_turn(round, of_inbox, of_floor).await;
     for (place, before) in sides {
         let after = Rows { open: before.open + count, ..before };
@@ -452,13 +465,16 @@ async fn consume<E: Engine>(place: &E, count: usize, has_effect: bool) -> (f64, 
     let (handled, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (counted, rings) = (Arc::clone(&handled), Arc::clone(&enough));
     let handler = move |request: Notified<PaymentRequest>, cx: Cx<E::Store>| {
-        if has_effect {
-            E::effect(&cx, request.into_event().id);
+        let (counted, rings) = (Arc::clone(&counted), Arc::clone(&rings));
+        async move {
+            if has_effect {
+                E::effect(&cx, request.into_event().id).await;
+            }
+            if counted.fetch_add(1, Ordering::Relaxed) + 1 == count {
+                rings.notify_one();
+            }
+            Ok::<_, Infallible>(())
         }
-        if counted.fetch_add(1, Ordering::Relaxed) + 1 == count {
-            rings.notify_one();
-        }
-        ready(Ok::<_, Infallible>(()))
     };
     let began = Instant::now();
     let runner = inbox.process(handler).concurrency(CONCURRENCY);
@@ -470,6 +486,7 @@ async fn consume<E: Engine>(place: &E, count: usize, has_effect: bool) -> (f64, 
 
 // ------------------------------------------------------------------------- engines
 
+#[cfg(feature = "inbox-sqlite")]
 mod sqlite {
     use std::path::PathBuf;
     use std::thread;
@@ -492,6 +509,10 @@ mod sqlite {
         type Store = inbox::Sqlite;
         const NAME: &'static str = "SQLite";
 
+        fn is_there() -> bool {
+            true
+        }
+
         async fn new() -> Self {
             // On the disk that things are built on: a temporary folder may be in memory.
             let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -511,11 +532,11 @@ mod sqlite {
             inbox.close().await;
         }
 
-        fn effect(cx: &Cx<inbox::Sqlite>, object: String) {
+        async fn effect(cx: &Cx<inbox::Sqlite>, object: String) {
             cx.effect(move |db| db.execute(EFFECT, [&object]));
         }
 
-        fn put_plainly(&self) -> mpsc::Sender<Waiting> {
+        async fn put_plainly(&self) -> mpsc::Sender<Waiting> {
             let (sender, mut receiver) = mpsc::channel::<Waiting>(GROUP);
             let connection = self.connect();
             thread::spawn(move || {
@@ -725,6 +746,212 @@ mod sqlite {
             self.close.execute(params![seq, now])?;
             self.go_on.execute(params![KIND, object])?;
             Ok(())
+        }
+    }
+}
+
+#[cfg(feature = "inbox-postgres")]
+mod in_postgres {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::mpsc;
+    use tokio::task::JoinSet;
+    use tower_inqud::inbox::tokio_postgres::types::ToSql;
+    use tower_inqud::inbox::tokio_postgres::{Client, Config, Statement};
+    use tower_inqud::inbox::{Cx, Inbox, Key, Put, Storable};
+    use tower_inqud::{PaymentRequest, inbox};
+
+    use super::postgres::{connect, shared};
+    use super::{CONCURRENCY, Engine, GROUP, Rows, Waiting};
+
+    pub(super) struct Postgres {
+        config: Config,
+        name: String,
+    }
+
+    const KIND: &str = <PaymentRequest as Storable>::KIND;
+    const EFFECT: &str = "INSERT INTO effect (object) VALUES ($1)";
+    const LEASE: i64 = 120_000_000;
+
+    impl Engine for Postgres {
+        type Store = inbox::Postgres;
+        const NAME: &'static str = "Postgres";
+
+        fn is_there() -> bool {
+            shared().is_some()
+        }
+
+        async fn new() -> Self {
+            static COUNT: AtomicUsize = AtomicUsize::new(0);
+            let name = format!("place {}", COUNT.fetch_add(1, Ordering::Relaxed));
+            let server = shared().unwrap();
+            server.inbox(&name).await.close();
+            let config = server.config(&name);
+            let table = "CREATE TABLE effect (seq bigserial PRIMARY KEY, object text)";
+            connect(&config).await.batch_execute(table).await.unwrap();
+            Self { config, name }
+        }
+
+        async fn inbox(&self) -> Inbox<inbox::Postgres> {
+            let no_tls = inbox::tokio_postgres::NoTls;
+            Inbox::postgres(self.config.clone(), no_tls).await.unwrap()
+        }
+
+        async fn close(inbox: Inbox<inbox::Postgres>) {
+            inbox.close();
+        }
+
+        async fn effect(cx: &Cx<inbox::Postgres>, object: String) {
+            let transaction = cx.transaction().await.unwrap();
+            transaction.execute(EFFECT, &[&object]).await.unwrap();
+        }
+
+        async fn put_plainly(&self) -> mpsc::Sender<Waiting> {
+            let (sender, mut receiver) = mpsc::channel::<Waiting>(GROUP);
+            let client = connect(&self.config).await;
+            let put = client.prepare(include_str!("../src/inbox/postgres/put.sql")).await.unwrap();
+            tokio::spawn(async move {
+                let mut group = Vec::new();
+                while receiver.recv_many(&mut group, GROUP).await > 0 {
+                    put_group(&client, &put, &group).await;
+                    for (_, answer) in group.drain(..) {
+                        answer.send(Put::New).unwrap();
+                    }
+                }
+            });
+            sender
+        }
+
+        async fn consume_plainly(&self, count: usize, has_effect: bool) {
+            let plain = Statements::new(&self.config).await;
+            let mut handlers = Vec::new();
+            for _ in 0..if has_effect { CONCURRENCY } else { 0 } {
+                handlers.push(Arc::new(Statements::new(&self.config).await));
+            }
+            let (mut claimed, mut settled) = (Vec::new(), 0);
+            while settled < count {
+                settled += claimed.len();
+                if has_effect {
+                    // A transaction each, as handlers have.
+                    let mut running = JoinSet::new();
+                    for (one, handler) in claimed.drain(..).zip(&handlers) {
+                        let handler = Arc::clone(handler);
+                        running.spawn(async move { handler.settle_with_effect(one).await });
+                    }
+                    running.join_all().await;
+                }
+                plain.client.batch_execute("BEGIN").await.unwrap();
+                if !claimed.is_empty() {
+                    plain.settle(&claimed).await;
+                }
+                claimed = plain.claim((count - settled).min(CONCURRENCY)).await;
+                plain.client.batch_execute("COMMIT").await.unwrap();
+            }
+        }
+
+        async fn rows(&self) -> Rows {
+            let client = connect(&self.config).await;
+            let count = async |sql| {
+                let count: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+                usize::try_from(count).unwrap()
+            };
+            Rows {
+                open: count("SELECT count(*) FROM inqud_inbox.notification WHERE state = 0").await,
+                done: count("SELECT count(*) FROM inqud_inbox.notification WHERE state = 1").await,
+                effects: count("SELECT count(*) FROM effect").await,
+            }
+        }
+    }
+
+    async fn put_group(client: &Client, put: &Statement, group: &[Waiting]) {
+        let keys: Vec<&[u8]> = group.iter().map(|it| &it.0.key.as_bytes()[..]).collect();
+        let kinds: Vec<&str> = group.iter().map(|it| it.0.kind).collect();
+        let objects: Vec<&str> = group.iter().map(|it| &*it.0.object).collect();
+        let versions: Vec<&[u8]> = group.iter().map(|it| it.0.version.as_bytes()).collect();
+        let bodies: Vec<&[u8]> = group.iter().map(|it| &it.0.body[..]).collect();
+        let dead: Vec<Option<&str>> = vec![None; group.len()];
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&keys, &kinds, &objects, &versions, &bodies, &dead];
+        assert_eq!(client.query(put, &parameters).await.unwrap().len(), group.len());
+    }
+
+    struct Claimed {
+        seq: i64,
+        object: String,
+        claim: i64,
+    }
+
+    /// Those of the inbox, and no more than them.
+    struct Statements {
+        client: Client,
+        lease: Statement,
+        attempt: Statement,
+        lock: Statement,
+        settle: Statement,
+    }
+
+    impl Statements {
+        async fn new(config: &Config) -> Self {
+            let client = connect(config).await;
+            let prepare = async |sql| client.prepare(sql).await.unwrap();
+            Self {
+                lease: prepare(include_str!("../src/inbox/postgres/lease.sql")).await,
+                attempt: prepare(include_str!("../src/inbox/postgres/attempt.sql")).await,
+                lock: prepare(include_str!("../src/inbox/postgres/lock.sql")).await,
+                settle: prepare(include_str!("../src/inbox/postgres/settle.sql")).await,
+                client,
+            }
+        }
+
+        async fn claim(&self, count: usize) -> Vec<Claimed> {
+            let count = i64::try_from(count).unwrap();
+            let leased = self.client.query(&self.lease, &[&KIND, &count, &LEASE]).await.unwrap();
+            let objects: Vec<&str> = leased.iter().map(|row| row.get(0)).collect();
+            let rows = self.client.query(&self.attempt, &[&KIND, &objects]).await.unwrap();
+            let claims: std::collections::HashMap<&str, i64> =
+                leased.iter().map(|row| (row.get(0), row.get(1))).collect();
+            let claimed = rows.iter().map(|row| {
+                // As much as a handler needs.
+                let body: Vec<u8> = row.get(4);
+                let key = Key::from_bytes(row.get::<_, &[u8]>(2).try_into().unwrap());
+                std::hint::black_box((body, key, row.get::<_, Vec<u8>>(3)));
+                let object: String = row.get(0);
+                Claimed { seq: row.get(1), claim: claims[&*object], object }
+            });
+            claimed.collect()
+        }
+
+        async fn settle(&self, all: &[Claimed]) {
+            let kinds = vec![KIND; all.len()];
+            let objects: Vec<&str> = all.iter().map(|it| &*it.object).collect();
+            let claims: Vec<i64> = all.iter().map(|it| it.claim).collect();
+            let lock: [&(dyn ToSql + Sync); 3] = [&kinds, &objects, &claims];
+            assert_eq!(self.client.query(&self.lock, &lock).await.unwrap().len(), all.len());
+            let seqs: Vec<i64> = all.iter().map(|it| it.seq).collect();
+            let (states, waits) = (vec![1_i16; all.len()], vec![None::<i64>; all.len()]);
+            let errors = vec![None::<String>; all.len()];
+            let settle: [&(dyn ToSql + Sync); 4] = [&seqs, &states, &waits, &errors];
+            assert_eq!(self.client.query(&self.settle, &settle).await.unwrap().len(), all.len());
+        }
+
+        async fn settle_with_effect(&self, one: Claimed) {
+            self.client.batch_execute("BEGIN").await.unwrap();
+            // Prepared anew each time, as the handler of the other side has it.
+            self.client.execute(EFFECT, &[&one.object]).await.unwrap();
+            self.settle(&[one]).await;
+            self.client.batch_execute("COMMIT").await.unwrap();
+        }
+    }
+
+    impl Drop for Postgres {
+        /// So that what no round needs any more takes no room; the server does it when it can.
+        fn drop(&mut self) {
+            let (config, name) = (shared().unwrap().config("postgres"), self.name.clone());
+            tokio::spawn(async move {
+                let drop = format!("DROP DATABASE \"{name}\" WITH (FORCE)");
+                let _ = connect(&config).await.batch_execute(&drop).await;
+            });
         }
     }
 }

@@ -35,32 +35,7 @@ pub(super) async fn begin(client: &Client) -> Result<i64, Error> {
 
 /// Of all who commit at once each waits for the disk: `synchronous_commit` is raised where it is off,
 /// for this statement, and read back.
-const PUT: &str = "
-WITH durable AS MATERIALIZED (
-    SELECT CASE current_setting('synchronous_commit')
-        WHEN 'off' THEN set_config('synchronous_commit', 'on', true)
-        ELSE current_setting('synchronous_commit')
-    END AS level
-), arrived AS (
-    SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[])
-        WITH ORDINALITY AS it (key, kind, object, version, body, dead, nth)
-), stored AS (
-    INSERT INTO inqud_inbox.notification
-        (key, kind, object, version, body, received_at, state, settled_at, error)
-    SELECT key, kind, object, version, body,
-        statement_timestamp() + (nth - cardinality($1)) * interval '1 microsecond',
-        CASE WHEN dead IS NULL THEN 0 ELSE 3 END,
-        CASE WHEN dead IS NOT NULL THEN statement_timestamp() END, dead
-    FROM arrived ORDER BY key
-    ON CONFLICT (key) DO NOTHING
-    RETURNING key, kind, object, received_at, state
-), due AS (
-    INSERT INTO inqud_inbox.object AS mine (kind, object, due_at)
-    SELECT kind, object, min(received_at) FROM stored WHERE state = 0
-    GROUP BY kind, object ORDER BY kind, object
-    ON CONFLICT (kind, object) DO UPDATE SET due_at = excluded.due_at WHERE mine.due_at IS NULL
-)
-SELECT durable.level, stored.key FROM durable LEFT JOIN stored ON true";
+const PUT: &str = include_str!("put.sql");
 
 /// `None` if the database does not wait for the disk even when it is told to.
 pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Option<Vec<Put>>, Error> {
@@ -88,28 +63,9 @@ pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Option<Ve
     Ok(Some(records.iter().map(put).collect()))
 }
 
-const LEASE: &str = "
-WITH due AS MATERIALIZED (
-    SELECT object, due_at FROM inqud_inbox.object
-    WHERE kind = $1 AND due_at <= statement_timestamp()
-    ORDER BY due_at LIMIT $2
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE inqud_inbox.object AS mine
-SET due_at = statement_timestamp() + $3::bigint * interval '1 microsecond', claim = claim + 1
-WHERE kind = $1 AND object = ANY (ARRAY(SELECT object FROM due))
-RETURNING object, claim, processed, (SELECT due_at FROM due WHERE due.object = mine.object) AS since";
+const LEASE: &str = include_str!("lease.sql");
 
-const ATTEMPT: &str = "
-UPDATE inqud_inbox.notification SET attempts = attempts + 1
-WHERE seq = ANY (ARRAY(
-    SELECT oldest.seq FROM unnest($2::text[]) AS due (object) CROSS JOIN LATERAL (
-        SELECT seq FROM inqud_inbox.notification AS it
-        WHERE it.kind = $1 AND it.object = due.object AND it.state = 0
-        ORDER BY it.version, it.received_at, it.seq LIMIT 1
-    ) AS oldest
-))
-RETURNING object, seq, key, version, body, attempts, (extract(epoch FROM received_at) * 1000000)::bigint";
+const ATTEMPT: &str = include_str!("attempt.sql");
 
 /// Those that had nothing open: nobody should have made them due.
 const REST: &str = "
@@ -180,37 +136,10 @@ fn claimed_of(kind: &'static str, leased: &Row, attempted: &Row) -> Result<Claim
 }
 
 /// Which of the claims stand, with a lock on their objects.
-const LOCK: &str = "
-SELECT it.nth FROM unnest($1::text[], $2::text[], $3::bigint[])
-    WITH ORDINALITY AS it (kind, object, claim, nth)
-JOIN inqud_inbox.object AS mine USING (kind, object)
-WHERE mine.claim = it.claim
-ORDER BY mine.kind, mine.object
-FOR UPDATE OF mine";
+const LOCK: &str = include_str!("lock.sql");
 
 /// Of one that is settled, its object waits for what it was told to wait, or goes on with the next.
-const SETTLE: &str = "
-WITH closed AS (
-    UPDATE inqud_inbox.notification AS mine
-    SET state = it.state, error = coalesce(it.error, mine.error),
-        settled_at = CASE WHEN it.state > 0 THEN statement_timestamp() END
-    FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::text[])
-        AS it (seq, state, wait, error)
-    WHERE mine.seq = it.seq AND mine.state = 0
-    RETURNING mine.seq, mine.kind, mine.object, mine.version, it.state, it.wait
-)
-UPDATE inqud_inbox.object AS mine SET
-    processed = CASE closed.state WHEN 1 THEN greatest(mine.processed, closed.version)
-        ELSE mine.processed END,
-    due_at = CASE closed.state
-        WHEN 0 THEN statement_timestamp() + closed.wait * interval '1 microsecond'
-        ELSE (SELECT next.received_at FROM inqud_inbox.notification AS next
-            WHERE next.kind = closed.kind AND next.object = closed.object AND next.state = 0
-                AND next.seq <> closed.seq
-            ORDER BY next.version, next.received_at, next.seq LIMIT 1)
-        END
-FROM closed WHERE mine.kind = closed.kind AND mine.object = closed.object
-RETURNING closed.seq";
+const SETTLE: &str = include_str!("settle.sql");
 
 /// Without effects, all in one transaction.
 pub(super) async fn settle(
