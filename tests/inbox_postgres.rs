@@ -180,11 +180,10 @@ async fn what_a_handler_writes_is_kept_with_done_or_not_at_all() {
     };
     let runner = inbox.process(handler).attempts(2).backoff(NO_WAIT, NO_WAIT);
     let forgotten = async {
-        // It holds the row, so that the second attempt has to wait for it.
         while kept.lock().await.is_empty() {
             sleep(Duration::from_millis(10)).await;
         }
-        sleep(Duration::from_millis(100)).await;
+        // Until then it holds its row, and the second attempt waits for it.
         kept.lock().await.clear();
         drained(inbox.clone()).await;
     };
@@ -226,8 +225,12 @@ async fn a_handler_whose_lease_passed_commits_nothing() {
     };
     let takes_over = async {
         let claimed = takes_over.await;
-        // Its end is told by nothing but the pool: it has its connection back.
-        sleep(Duration::from_millis(200)).await;
+        // Its own end is seen in the database only.
+        let open = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+        while client.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
         let outcome = Outcome::Done(vec![]);
         let settlement = Settlement { ticket: claimed[0].ticket.clone(), outcome };
         assert_eq!(other.store().settle(vec![settlement]).await.unwrap(), [Settled::Done]);
@@ -380,6 +383,193 @@ async fn a_server_that_is_gone_is_a_503_and_is_used_again_when_it_is_back() {
     assert!(!runner.is_finished());
     assert!(errors.load(Ordering::SeqCst) > 0, "the runner was told");
     runner.abort();
+}
+
+/// Whatever the database's default is, where each transaction sees what there was when it began.
+#[tokio::test]
+async fn the_default_isolation_of_a_database_changes_nothing() {
+    let Some(server) = postgres::shared() else { return };
+    let config = server.database("isolation").await;
+    let set = "ALTER DATABASE isolation SET default_transaction_isolation = 'serializable'";
+    postgres::connect(&config).await.batch_execute(set).await.unwrap();
+    let all = (0..8).map(|_| {
+        let config = config.clone();
+        tokio::spawn(async move { Inbox::migrate(&config, NoTls).await })
+    });
+    for migrated in all.collect::<Vec<_>>() {
+        migrated.await.unwrap().unwrap();
+    }
+
+    let inbox = Inbox::postgres(config.clone(), NoTls).await.unwrap();
+    let other = Inbox::postgres(config, NoTls).await.unwrap();
+    let puts = [inbox.clone(), other].map(|inbox| {
+        tokio::spawn(async move {
+            for nth in 0..60 {
+                let records = (0..8).map(|id| record(&format!("{id} of {}", nth % 20), nth / 20));
+                inbox.store().put(records.collect()).await.unwrap();
+            }
+        })
+    });
+    let is_put = async {
+        for put in puts {
+            put.await.unwrap();
+        }
+        drained(inbox.clone()).await;
+    };
+    let handler = |_: Notified<PaymentRequest>, _: Cx<Postgres>| ready(Ok::<_, Infallible>(()));
+    let failed = |error: &InboxError| assert_eq!(error.kind(), InboxErrorKind::Full, "{error:?}");
+    let runner = inbox.process(handler).handle_older().on_error(failed);
+    timeout(LONG, runner.run_until(is_put)).await.unwrap().unwrap();
+}
+
+/// A connection that is left amid a transaction would take what is put next along, and lose it.
+#[test]
+fn a_runtime_that_ends_amid_a_statement_leaves_no_connection_behind() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (stays, ends) = (runtime(), runtime());
+    let Some((inbox, client, config)) = stays.block_on(shop("runtimes")) else { return };
+    stays.block_on(async {
+        inbox.store().put(vec![record("first", 0)]).await.unwrap();
+        let hold = "BEGIN; SELECT * FROM inqud_inbox.notification FOR UPDATE";
+        client.batch_execute(hold).await.unwrap();
+    });
+    let claiming = inbox.clone();
+    ends.spawn(async move { claiming.store().claim(PaymentRequest::KIND, 1, LEASE).await });
+    let watch = stays.block_on(postgres::connect(&config));
+    let waits = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    stays.block_on(async {
+        while watch.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    ends.shutdown_timeout(Duration::from_secs(5));
+    stays.block_on(async {
+        client.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(inbox.store().put(vec![record("paid", 0)]).await.unwrap(), [Put::New]);
+        let seen = "SELECT count(*) FROM inqud_inbox.notification WHERE object = 'paid'";
+        let seen: i64 = client.query_one(seen, &[]).await.unwrap().get(0);
+        assert_eq!(seen, 1, "acknowledged, and nobody else sees it");
+    });
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_all_texts_is_refused() {
+    let Some(server) = postgres::shared() else { return };
+    let latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    let config = server.database_with("latin", latin).await;
+    Inbox::migrate(&config, NoTls).await.unwrap();
+    let error = Inbox::postgres(config, NoTls).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("LATIN1"), "{source}");
+}
+
+#[tokio::test]
+async fn one_whose_object_is_locked_holds_up_no_neighbour() {
+    let Some((inbox, client, _)) = shop("locked").await else { return };
+    let ids: Vec<_> = (0..10).map(|id| format!("CAPD-{id}")).collect();
+    inbox.store().put(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    let claimed = inbox.store().claim(PaymentRequest::KIND, 10, LEASE).await.unwrap();
+    let hold = "BEGIN; SELECT * FROM inqud_inbox.object WHERE object = 'CAPD-3' FOR UPDATE";
+    client.batch_execute(hold).await.unwrap();
+    let settlements = || {
+        let all = claimed.iter().map(|it| it.ticket.clone());
+        all.map(|ticket| Settlement { ticket, outcome: Outcome::Done(vec![]) }).collect()
+    };
+    let began = Instant::now();
+    let settled = inbox.store().settle(settlements()).await.unwrap();
+    for (claimed, settled) in claimed.iter().zip(settled) {
+        let is_locked = &*claimed.ticket.object == "CAPD-3";
+        assert_eq!(settled, if is_locked { Settled::Lapsed } else { Settled::Done });
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let again = inbox.store().settle(settlements()).await.unwrap();
+    assert_eq!(again.iter().filter(|it| **it == Settled::Done).count(), 1);
+}
+
+/// A statement that went on would hold the row against all attempts that come.
+#[tokio::test]
+async fn what_is_dropped_amid_a_statement_holds_nothing_for_long() {
+    let Some((inbox, client, _)) = shop("amid").await else { return };
+    client
+        .batch_execute("CREATE TABLE balance (n int); INSERT INTO balance VALUES (0)")
+        .await
+        .unwrap();
+    inbox.store().put(vec![record("CAPD-1", 0)]).await.unwrap();
+    let handler = async |_: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+        let transaction = cx.transaction().await?;
+        transaction.execute("UPDATE balance SET n = n + 1", &[]).await?;
+        if cx.attempt() == 1 {
+            transaction.execute("SELECT pg_sleep(600)", &[]).await?;
+        }
+        Ok::<_, BoxError>(())
+    };
+    let runner = inbox.process(handler).deadline(Duration::from_secs(2)).backoff(NO_WAIT, NO_WAIT);
+    timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
+    let balance = client.query_one("SELECT n FROM balance", &[]).await.unwrap();
+    assert_eq!(balance.get::<_, i32>(0), 1);
+    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+}
+
+#[tokio::test]
+async fn what_a_handler_set_for_its_session_is_no_others() {
+    let Some((inbox, client, _)) = shop("session").await else { return };
+    client.batch_execute("CREATE TABLE seen (word text)").await.unwrap();
+    for id in ["sets", "reads"] {
+        inbox.store().put(vec![record(id, 0)]).await.unwrap();
+        let handler = async |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+            let transaction = cx.transaction().await?;
+            let work = match &*request.id {
+                "sets" => "SET application_name = 'of another'",
+                _ => "INSERT INTO seen VALUES (current_setting('application_name'))",
+            };
+            transaction.batch_execute(work).await?;
+            Ok::<_, BoxError>(())
+        };
+        let runner = inbox.process(handler);
+        timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
+    }
+    let seen = client.query_one("SELECT word FROM seen", &[]).await.unwrap();
+    assert_eq!(seen.get::<_, &str>(0), "");
+}
+
+/// As if a sale began after a quiet night: the statistics say that nothing is open.
+#[tokio::test]
+async fn a_backlog_that_the_statistics_do_not_know_of_is_found_by_its_index() {
+    const FILL: &str = "
+        ALTER TABLE inqud_inbox.notification SET (autovacuum_enabled = false);
+        ALTER TABLE inqud_inbox.object SET (autovacuum_enabled = false);
+        INSERT INTO inqud_inbox.notification (key, kind, object, version, received_at, state)
+            SELECT decode(md5(n::text), 'hex'), 'request', n::text, '', now(), 1
+            FROM generate_series(1, 30000) AS n;
+        ANALYZE inqud_inbox.notification;
+        INSERT INTO inqud_inbox.notification (key, kind, object, version, received_at)
+            SELECT decode(md5(n::text), 'hex'), 'request', n::text, '', now()
+            FROM generate_series(30001, 60000) AS n";
+    let Some((_inbox, client, _)) = shop("statistics").await else { return };
+    client.batch_execute(FILL).await.unwrap();
+    let attempt = include_str!("../src/inbox/postgres/attempt.sql");
+    let settle = include_str!("../src/inbox/postgres/settle.sql");
+    for (name, sql, arguments, indexes) in [
+        ("attempt", attempt, "'request', '{40000, 40001, 40002}'", ["notification_open", ""]),
+        (
+            "settle",
+            settle,
+            "'{40000, 40001}', '{1, 1}', '{null, null}', '{null, null}'",
+            ["notification_pkey", "notification_open"],
+        ),
+    ] {
+        client.batch_execute(&format!("PREPARE {name} AS {sql}")).await.unwrap();
+        for mode in ["force_custom_plan", "force_generic_plan"] {
+            client.batch_execute(&format!("SET plan_cache_mode = {mode}")).await.unwrap();
+            let explain = format!("EXPLAIN EXECUTE {name} ({arguments})");
+            let plan = client.simple_query(&explain).await.unwrap();
+            let plan = format!("{plan:#?}");
+            let used = indexes.iter().all(|index| plan.contains(index));
+            assert!(used && !plan.contains("Seq Scan on notification"), "{name}, {mode}: {plan}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -54,6 +55,11 @@ struct Shared<S: Store> {
         expect(dead_code, reason = "for its transactions")
     )]
     store: Arc<S>,
+    #[cfg_attr(
+        not(feature = "inbox-postgres"),
+        expect(dead_code, reason = "for its transactions")
+    )]
+    deadline: Duration,
     key: Key,
     freshness: Freshness,
     attempt: u32,
@@ -62,10 +68,11 @@ struct Shared<S: Store> {
 }
 
 impl<S: Store> Cx<S> {
-    pub(super) fn new(claimed: &Claimed, store: Arc<S>) -> Self {
+    pub(super) fn new(claimed: &Claimed, store: Arc<S>, deadline: Duration) -> Self {
         let Claimed { key, freshness, attempt, received_at, .. } = *claimed;
         let effects = Mutex::default();
-        Self { shared: Arc::new(Shared { store, key, freshness, attempt, received_at, effects }) }
+        let shared = Shared { store, deadline, key, freshness, attempt, received_at, effects };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The same for each attempt at a notification, and for no other: what to call other systems with,
@@ -96,6 +103,11 @@ impl<S: Store> Cx<S> {
     #[cfg(feature = "inbox-postgres")]
     pub(super) fn store(&self) -> &S {
         &self.shared.store
+    }
+
+    #[cfg(feature = "inbox-postgres")]
+    pub(super) fn deadline(&self) -> Duration {
+        self.shared.deadline
     }
 
     pub(super) fn push(&self, effect: S::Effect) {

@@ -252,7 +252,7 @@ where
         running: &mut Running<S::Effect>,
         settlements: &mut Vec<Unsettled<S::Effect>>,
     ) {
-        let cx = Cx::new(&claimed, Arc::clone(&self.queue.store));
+        let cx = Cx::new(&claimed, Arc::clone(&self.queue.store), self.deadline);
         let telemetry = telemetry::inbox::Attempt::begin(T::KIND, &claimed);
         let Claimed { ticket, key, body, freshness, attempt: number, .. } = claimed;
         let mut attempt = Attempt { number, telemetry };

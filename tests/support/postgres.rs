@@ -123,8 +123,12 @@ impl Server {
 
     /// A new and empty database.
     pub async fn database(&self, name: &str) -> Config {
+        self.database_with(name, "").await
+    }
+
+    pub async fn database_with(&self, name: &str, options: &str) -> Config {
         let client = connect(&self.config("postgres")).await;
-        client.batch_execute(&format!("CREATE DATABASE \"{name}\"")).await.unwrap();
+        client.batch_execute(&format!("CREATE DATABASE \"{name}\" {options}")).await.unwrap();
         self.config(name)
     }
 

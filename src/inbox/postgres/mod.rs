@@ -11,7 +11,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, Error, Socket};
@@ -62,13 +62,17 @@ impl Inbox<Postgres> {
     /// - [`FromLaterVersion`](InboxErrorKind::FromLaterVersion): a later version made the tables.
     /// - [`NotDurable`](InboxErrorKind::NotDurable): the server runs with `fsync` off.
     /// - [`Store`](InboxErrorKind::Store): there is no connection.
-    pub async fn postgres<T>(config: Config, tls: T) -> Result<Self, InboxError>
+    pub async fn postgres<T>(mut config: Config, tls: T) -> Result<Self, InboxError>
     where
         T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
         T::Stream: Send + Sync,
         T::TlsConnect: Send + Sync,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
+        if config.get_tcp_user_timeout().is_none() {
+            // Or a connection whose other end is gone hangs for a quarter of an hour.
+            config.tcp_user_timeout(ANSWER);
+        }
         let pool = |method, size| {
             let method = ManagerConfig { recycling_method: method };
             let manager = Manager::from_config(config.clone(), tls.clone(), method);
@@ -78,13 +82,18 @@ impl Inbox<Postgres> {
         };
         let store = Postgres {
             own: pool(RecyclingMethod::Fast, OWN)?,
-            // A handler may leave a connection that hangs.
-            handlers: pool(RecyclingMethod::Verified, HANDLERS)?,
+            // What a handler set for its session is no other's, and a connection that hangs is found out.
+            handlers: pool(RecyclingMethod::Clean, HANDLERS)?,
         };
-        let client = store.own.get().await.map_err(no_connection)?;
+        let client = connection(&store.own).await?;
         within(ANSWER, schema::check(&client)).await?;
-        if !within(ANSWER, async { tables::fsync(&client).await.map_err(engine) }).await? {
+        let settings = within(ANSWER, async { tables::settings(&client).await.map_err(engine) });
+        let (fsync, encoding) = settings.await?;
+        if !fsync {
             return Err(InboxError::caused_by(InboxErrorKind::NotDurable, "fsync is off"));
+        }
+        if encoding != "UTF8" {
+            return Err(failed(format!("the encoding of the database is {encoding}, not UTF8")));
         }
         drop(client);
         Ok(Self::new(store))
@@ -125,27 +134,90 @@ impl Postgres {
     /// your own, apply each once.
     pub const MIGRATIONS: &[&str] = schema::STEPS;
 
-    async fn begin(&self) -> Result<Open, InboxError> {
-        let connection = self.handlers.get().await.map_err(no_connection)?;
-        within(ANSWER, async { Open::begin(connection).await.map_err(engine) }).await
+    async fn begin(&self, deadline: Duration) -> Result<Open, InboxError> {
+        let connection = connection(&self.handlers).await?;
+        within(ANSWER, async { Open::begin(connection, deadline).await.map_err(engine) }).await
     }
 
-    /// In a task of its own, so that nothing is left half-way on a connection if the caller is dropped.
     async fn run<R: Send + 'static>(
         &self,
         work: impl for<'c> FnOnce(&'c ClientWrapper) -> Work<'c, R> + Send + 'static,
     ) -> Result<R, InboxError> {
+        self.spawn(work).await.map_err(failed)?
+    }
+
+    /// In a task of its own, which goes on if the caller is dropped.
+    fn spawn<R: Send + 'static>(
+        &self,
+        work: impl for<'c> FnOnce(&'c ClientWrapper) -> Work<'c, R> + Send + 'static,
+    ) -> JoinHandle<Result<R, InboxError>> {
         let pool = self.own.clone();
-        let task = tokio::spawn(async move {
-            let client = pool.get().await.map_err(no_connection)?;
-            let done = within(ANSWER, async { work(&client).await.map_err(engine) }).await;
-            if done.is_err() {
-                // Amid a transaction, perhaps, or it hangs: not to be used again.
-                drop(Object::take(client));
-            }
-            done
+        tokio::spawn(async move {
+            let loan = Loan(Some(connection(&pool).await?));
+            let work = async { work(loan.client()?).await.map_err(engine) };
+            let Ok(done) = timeout(ANSWER, work).await else {
+                // Who knows how many more of them hang.
+                pool.retain(|_, _| false);
+                return Err(failed("the database did not answer in time"));
+            };
+            done.map(|done| loan.give_back(done))
+        })
+    }
+}
+
+/// A connection that goes back to the pool only after all went well: else it may be amid a transaction,
+/// in which what comes next would be lost.
+struct Loan(Option<Object>);
+
+impl Loan {
+    fn client(&self) -> Result<&ClientWrapper, InboxError> {
+        self.0.as_deref().ok_or_else(|| InboxError::new(InboxErrorKind::Closed))
+    }
+
+    fn give_back<R>(mut self, done: R) -> R {
+        drop(self.0.take());
+        done
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        drop(self.0.take().map(Object::take));
+    }
+}
+
+impl Postgres {
+    async fn settle_together(
+        &self,
+        settlements: Vec<Settlement<PostgresEffect>>,
+    ) -> Result<Vec<Settled>, InboxError> {
+        if settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let settle = self.run(move |client| {
+            Box::pin(async move {
+                let settled = tables::settle(client, &settlements).await?;
+                Ok(settled.into_iter().zip(settlements).collect::<Vec<_>>())
+            })
         });
-        task.await.map_err(failed)?
+        let mut settled = Vec::new();
+        let mut waiting = Vec::new();
+        for (at, (answer, settlement)) in settle.await?.into_iter().enumerate() {
+            if answer.is_none() {
+                let one = self.spawn(move |client| {
+                    Box::pin(async move { tables::settle_one(client, &settlement).await })
+                });
+                waiting.push((at, one));
+            }
+            // Until it is known better: what keeps its lock is settled by the lease.
+            settled.push(answer.unwrap_or(Settled::Lapsed));
+        }
+        for (at, one) in waiting {
+            if let Ok(Ok(answer)) = one.await {
+                settled.get_mut(at).into_iter().for_each(|it| *it = answer.clone());
+            }
+        }
+        Ok(settled)
     }
 }
 
@@ -155,11 +227,7 @@ impl Store for Postgres {
     type Effect = PostgresEffect;
 
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
-        let put =
-            self.run(move |client| Box::pin(async move { tables::put(client, &records).await }));
-        put.await?.ok_or_else(|| {
-            InboxError::caused_by(InboxErrorKind::NotDurable, "synchronous_commit is off")
-        })
+        self.run(move |client| Box::pin(async move { tables::put(client, &records).await })).await
     }
 
     async fn claim(
@@ -189,26 +257,17 @@ impl Store for Postgres {
                 }
             }
         }
-        let mut all = vec![None; count];
-        let mut set = |at: usize, settled| {
-            if let Some(place) = all.get_mut(at) {
-                *place = Some(settled);
-            }
-        };
-        let settled = if together.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.run(move |client| Box::pin(async move { tables::settle(client, &together).await }))
-                .await
-        };
+        // What a task does not tell, because it panicked, is settled by the lease.
+        let mut all = vec![Settled::Lapsed; count];
+        let together = self.settle_together(together).await;
         while let Some(committed) = commits.join_next().await {
-            let (at, settled) = committed.map_err(failed)?;
-            set(at, settled);
+            let Ok((at, settled)) = committed else { continue };
+            all.get_mut(at).into_iter().for_each(|it| *it = settled.clone());
         }
-        for (at, settled) in places.into_iter().zip(settled?) {
-            set(at, settled);
+        for (at, settled) in places.into_iter().zip(together?) {
+            all.get_mut(at).into_iter().for_each(|it| *it = settled.clone());
         }
-        Ok(all.into_iter().flatten().collect())
+        Ok(all)
     }
 
     async fn stats(&self) -> Result<Stats, InboxError> {
@@ -239,6 +298,10 @@ async fn within<R>(
     work: impl Future<Output = Result<R, InboxError>>,
 ) -> Result<R, InboxError> {
     timeout(patience, work).await.unwrap_or_else(|elapsed| Err(failed(elapsed)))
+}
+
+async fn connection(pool: &Pool) -> Result<Object, InboxError> {
+    within(CONNECT, async { pool.get().await.map_err(no_connection) }).await
 }
 
 fn no_connection(error: PoolError) -> InboxError {

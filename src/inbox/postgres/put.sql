@@ -1,9 +1,4 @@
-WITH durable AS MATERIALIZED (
-    SELECT CASE current_setting('synchronous_commit')
-        WHEN 'off' THEN set_config('synchronous_commit', 'on', true)
-        ELSE current_setting('synchronous_commit')
-    END AS level
-), arrived AS (
+WITH arrived AS (
     SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[])
         WITH ORDINALITY AS it (key, kind, object, version, body, dead, nth)
 ), stored AS (
@@ -22,4 +17,4 @@ WITH durable AS MATERIALIZED (
     GROUP BY kind, object ORDER BY kind, object
     ON CONFLICT (kind, object) DO UPDATE SET due_at = excluded.due_at WHERE mine.due_at IS NULL
 )
-SELECT durable.level, stored.key FROM durable LEFT JOIN stored ON true
+SELECT key FROM stored

@@ -1,6 +1,6 @@
 //! The tables, and how a database of an earlier version gets them.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, IsolationLevel};
 
 use super::engine;
 use crate::inbox::{InboxError, InboxErrorKind};
@@ -10,11 +10,13 @@ use crate::inbox::{InboxError, InboxErrorKind};
 pub(super) const STEPS: &[&str] = &[include_str!("1.sql")];
 
 /// The number is arbitrary: the lock that whoever migrates holds.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(5432704301)";
+const LOCK: &str = "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(5432704301)";
 
 /// Brings the tables to the version of `steps`, in one transaction, and one process at a time.
 pub(super) async fn migrate(client: &mut Client, steps: &[&str]) -> Result<(), InboxError> {
-    let transaction = client.transaction().await.map_err(engine)?;
+    // So that what it sees after it waited for the lock is what the one before has left.
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+    let transaction = transaction.read_only(false).start().await.map_err(engine)?;
     transaction.batch_execute(LOCK).await.map_err(engine)?;
     let version = version(transaction.client()).await?;
     let missing = steps.get(version..).ok_or_else(from_later_version)?;

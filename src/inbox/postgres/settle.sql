@@ -4,7 +4,7 @@ WITH closed AS (
         settled_at = CASE WHEN it.state > 0 THEN statement_timestamp() END
     FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::text[])
         AS it (seq, state, wait, error)
-    WHERE mine.seq = it.seq AND mine.state = 0
+    WHERE mine.seq = it.seq AND mine.state < 1 -- not = 0: by seq, and by no index of what is open
     RETURNING mine.seq, mine.kind, mine.object, mine.version, it.state, it.wait
 )
 UPDATE inqud_inbox.object AS mine SET

@@ -2,7 +2,8 @@
 //! by a statement of its own: the next one then sees all that was committed until the lock was had.
 //! Everyone locks in the same order, so that nobody waits in a circle.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,26 +20,57 @@ use crate::inbox::{
 };
 
 /// Read committed is what the order of lock and look relies on, whatever the database's default is.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// Longer ids are cut: an index takes no more than 2,700 bytes a row.
 const OBJECT_LEN: usize = 1000;
 const VERSION_LEN: usize = 200;
 
-/// What the transaction began as, to know it by.
-pub(super) async fn begin(client: &Client) -> Result<i64, Error> {
-    let id = client.prepare_cached("SELECT txid_current()").await?;
-    let (begun, id) = tokio::join!(client.batch_execute(BEGIN), client.query_one(&id, &[]));
+/// Gives the database's name for the transaction. A statement that goes on when the handler was dropped
+/// would hold its locks against the next attempt: it ends by itself, unless the role has a limit anyway.
+const ENTER: &str = "
+SELECT txid_current(), CASE current_setting('statement_timeout')
+    WHEN '0' THEN set_config('statement_timeout', $1, true) END";
+
+/// For a handler that has so long.
+pub(super) async fn begin(client: &Client, deadline: Duration) -> Result<i64, Error> {
+    let enter = client.prepare_cached(ENTER).await?;
+    // In milliseconds; 0 would be no limit, and more than 31 bits is an error.
+    let limit = deadline.as_millis().clamp(1, 1 << 30).to_string();
+    let parameters: [&(dyn ToSql + Sync); 1] = [&limit];
+    let (begun, entered) =
+        tokio::join!(client.batch_execute(BEGIN), client.query_one(&enter, &parameters));
     begun?;
-    id?.try_get(0)
+    entered?.try_get(0)
 }
 
-/// Of all who commit at once each waits for the disk: `synchronous_commit` is raised where it is off,
-/// for this statement, and read back.
+/// One statement in a transaction, sent together.
+async fn transact(
+    client: &Client,
+    statement: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, Error> {
+    let statement = client.prepare_cached(statement).await?;
+    let (begun, rows, committed) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.query(&statement, parameters),
+        client.batch_execute("COMMIT"),
+    );
+    // After a statement that failed, `COMMIT` is no error: it rolls back.
+    begun?;
+    let rows = rows?;
+    committed?;
+    Ok(rows)
+}
+
 const PUT: &str = include_str!("put.sql");
 
-/// `None` if the database does not wait for the disk even when it is told to.
-pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Option<Vec<Put>>, Error> {
+/// Of all who commit at once each waits for the disk, also where the role or the database does not.
+const DURABLE: &str = "
+SELECT CASE current_setting('synchronous_commit')
+    WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END";
+
+pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Vec<Put>, Error> {
     let mut seen = HashSet::new();
     let firsts: Vec<_> = records.iter().filter(|it| seen.insert(it.key)).collect();
     let keys: Vec<&[u8]> = firsts.iter().map(|it| &it.key.as_bytes()[..]).collect();
@@ -49,18 +81,28 @@ pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Option<Ve
 
     let dead: Vec<_> = firsts.iter().map(|it| it.dead.as_deref().map(text)).collect();
 
-    let put = client.prepare_cached(PUT).await?;
-    let rows = client.query(&put, &[&keys, &kinds, &objects, &versions, &bodies, &dead]).await?;
+    let (durable, put) =
+        tokio::try_join!(client.prepare_cached(DURABLE), client.prepare_cached(PUT))?;
+    let parameters: [&(dyn ToSql + Sync); 6] = [&keys, &kinds, &objects, &versions, &bodies, &dead];
+    // Sent together.
+    let (begun, made_durable, rows, committed) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.query_one(&durable, &[]),
+        client.query(&put, &parameters),
+        client.batch_execute("COMMIT"),
+    );
+    // After a statement that failed, `COMMIT` is no error: it rolls back.
+    begun?;
+    made_durable?;
+    let rows = rows?;
+    committed?;
     let mut new = HashSet::new();
     for row in rows {
-        if row.try_get::<_, &str>(0)? == "off" {
-            return Ok(None);
-        }
-        new.extend(row.try_get::<_, Option<&[u8]>>(1)?.map(key));
+        new.insert(key(row.try_get(0)?));
     }
     // The first of equal ones is new.
     let put = |it: &Record| if new.remove(&it.key) { Put::New } else { Put::Duplicate };
-    Ok(Some(records.iter().map(put).collect()))
+    Ok(records.iter().map(put).collect())
 }
 
 const LEASE: &str = include_str!("lease.sql");
@@ -137,50 +179,126 @@ fn claimed_of(kind: &'static str, leased: &Row, attempted: &Row) -> Result<Claim
 
 /// Which of the claims stand, with a lock on their objects.
 const LOCK: &str = include_str!("lock.sql");
+const LOCK_FREE: &str = concat!(include_str!("lock.sql"), "SKIP LOCKED");
+
+/// Which of them stand, whoever has a lock.
+const STANDING: &str = "
+SELECT it.nth FROM unnest($1::text[], $2::text[], $3::bigint[])
+    WITH ORDINALITY AS it (kind, object, claim, nth)
+JOIN inqud_inbox.object AS mine USING (kind, object)
+WHERE mine.claim = it.claim";
+
+/// For how long a lock is waited for.
+const WAIT: &str = "SET LOCAL lock_timeout = '1s'";
 
 /// Of one that is settled, its object waits for what it was told to wait, or goes on with the next.
 const SETTLE: &str = include_str!("settle.sql");
 
-/// Without effects, all in one transaction.
+/// Without effects, all in one transaction. `None` for those whose object somebody else has locked:
+/// they are to be settled one by one, so that nobody waits for them.
 pub(super) async fn settle(
     client: &Client,
     settlements: &[Settlement<PostgresEffect>],
-) -> Result<Vec<Settled>, Error> {
-    let (lock, close) =
-        tokio::try_join!(client.prepare_cached(LOCK), client.prepare_cached(SETTLE))?;
-    let kinds: Vec<&str> = settlements.iter().map(|it| it.ticket.kind).collect();
-    let objects: Vec<&str> = settlements.iter().map(|it| &*it.ticket.object).collect();
-    let claims: Vec<i64> = settlements.iter().map(|it| it.ticket.claim).collect();
-    let parameters: [&(dyn ToSql + Sync); 3] = [&kinds, &objects, &claims];
-    let (begun, locked) =
-        tokio::join!(client.batch_execute(BEGIN), client.query(&lock, &parameters));
+) -> Result<Vec<Option<Settled>>, Error> {
+    let (lock, standing) =
+        tokio::try_join!(client.prepare_cached(LOCK_FREE), client.prepare_cached(STANDING))?;
+    let claims = Claims::of(settlements);
+    let parameters = claims.parameters();
+    let (begun, locked, standing) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.query(&lock, &parameters),
+        client.query(&standing, &parameters),
+    );
     begun?;
+    let (locked, standing) = (places(&locked?)?, places(&standing?)?);
+    let done = close(client, settlements, &locked).await?;
+    let settled = |at: usize| match (done.contains(&at), locked.contains(&at)) {
+        (true, _) => Some(Settled::Done),
+        (false, false) if standing.contains(&at) => None,
+        (false, _) => Some(Settled::Lapsed),
+    };
+    Ok((0..settlements.len()).map(settled).collect())
+}
 
+/// One whose object was locked. Waits for it, but not for long.
+pub(super) async fn settle_one(
+    client: &Client,
+    settlement: &Settlement<PostgresEffect>,
+) -> Result<Settled, Error> {
+    let lock = client.prepare_cached(LOCK).await?;
+    let one = std::slice::from_ref(settlement);
+    let claims = Claims::of(one);
+    let parameters = claims.parameters();
+    let (begun, waits, locked) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.batch_execute(WAIT),
+        client.query(&lock, &parameters),
+    );
+    begun?;
+    waits?;
+    let done = close(client, one, &places(&locked?)?).await?;
+    Ok(if done.is_empty() { Settled::Lapsed } else { Settled::Done })
+}
+
+/// Settles those at the places, whose objects are locked, and commits. Gives the places of those that
+/// were open until now.
+async fn close(
+    client: &Client,
+    settlements: &[Settlement<PostgresEffect>],
+    places: &BTreeSet<usize>,
+) -> Result<HashSet<usize>, Error> {
+    let statement = client.prepare_cached(SETTLE).await?;
     // Of equal ones the first counts.
-    let mut standing = BTreeMap::new();
-    for row in locked?.iter().rev() {
-        let nth: i64 = row.try_get(0)?;
-        let at = usize::try_from(nth).unwrap_or(usize::MAX).saturating_sub(1);
-        let Some(settlement) = settlements.get(at) else { continue };
-        let first = standing.entry(settlement.ticket.seq).or_insert(at);
-        *first = at.min(*first);
-    }
+    let mut firsts = HashMap::new();
     let mut columns = Columns::default();
-    for at in standing.values() {
-        columns.extend(settlements.get(*at));
+    for at in places {
+        let Some(settlement) = settlements.get(*at) else { continue };
+        if let Entry::Vacant(vacant) = firsts.entry(settlement.ticket.seq) {
+            vacant.insert(*at);
+            columns.push(settlement);
+        }
     }
     let Columns { seqs, states, waits, errors } = columns;
     let parameters: [&(dyn ToSql + Sync); 4] = [&seqs, &states, &waits, &errors];
     let (closed, committed) =
-        tokio::join!(client.query(&close, &parameters), client.batch_execute("COMMIT"));
+        tokio::join!(client.query(&statement, &parameters), client.batch_execute("COMMIT"));
     let closed = closed?;
     committed?;
     let mut done = HashSet::new();
     for row in &closed {
-        done.extend(standing.get(&row.try_get::<_, i64>(0)?).copied());
+        done.extend(firsts.get(&row.try_get::<_, i64>(0)?).copied());
     }
-    let settled = |at: usize| if done.contains(&at) { Settled::Done } else { Settled::Lapsed };
-    Ok((0..settlements.len()).map(settled).collect())
+    Ok(done)
+}
+
+/// Counted from 1 in the database.
+fn places(rows: &[Row]) -> Result<BTreeSet<usize>, Error> {
+    let place = |row: &Row| {
+        let nth: i64 = row.try_get(0)?;
+        Ok(usize::try_from(nth).unwrap_or_default().wrapping_sub(1))
+    };
+    rows.iter().map(place).collect()
+}
+
+struct Claims<'s> {
+    kinds: Vec<&'s str>,
+    objects: Vec<&'s str>,
+    claims: Vec<i64>,
+}
+
+impl<'s> Claims<'s> {
+    fn of(settlements: &'s [Settlement<PostgresEffect>]) -> Self {
+        let tickets = || settlements.iter().map(|it| &it.ticket);
+        Self {
+            kinds: tickets().map(|it| it.kind).collect(),
+            objects: tickets().map(|it| &*it.object).collect(),
+            claims: tickets().map(|it| it.claim).collect(),
+        }
+    }
+
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 3] {
+        [&self.kinds, &self.objects, &self.claims]
+    }
 }
 
 #[derive(Default)]
@@ -191,56 +309,59 @@ struct Columns {
     errors: Vec<Option<String>>,
 }
 
-impl<'s> Extend<&'s Settlement<PostgresEffect>> for Columns {
-    fn extend<I: IntoIterator<Item = &'s Settlement<PostgresEffect>>>(&mut self, all: I) {
-        for Settlement { ticket, outcome } in all {
-            let (state, wait, error) = match outcome {
-                Outcome::Done(_) => (1, None, None),
-                Outcome::Skipped => (2, None, None),
-                Outcome::Dead { error } => (3, None, Some(error)),
-                Outcome::Retry { after, error } => (0, Some(micros(*after)), Some(error)),
-            };
-            self.seqs.push(ticket.seq);
-            self.states.push(state);
-            self.waits.push(wait);
-            self.errors.push(error.map(|error| text(error)));
-        }
+impl Columns {
+    fn push(&mut self, Settlement { ticket, outcome }: &Settlement<PostgresEffect>) {
+        let (state, wait, error) = match outcome {
+            Outcome::Done(_) => (1, None, None),
+            Outcome::Skipped => (2, None, None),
+            Outcome::Dead { error } => (3, None, Some(error)),
+            Outcome::Retry { after, error } => (0, Some(micros(*after)), Some(error)),
+        };
+        self.seqs.push(ticket.seq);
+        self.states.push(state);
+        self.waits.push(wait);
+        self.errors.push(error.map(|error| text(error)));
     }
 }
 
 /// As done, in the transaction of a handler, which is known by `id`: after a `COMMIT` or `ROLLBACK` of
 /// the handler's own it would be another. It is committed if the answer is [`Settled::Done`].
 pub(super) async fn settle_in(client: &Client, ticket: &Ticket, id: i64) -> Result<Settled, Error> {
-    let (lock, close, current) = tokio::try_join!(
+    let (lock, current) = tokio::try_join!(
         client.prepare_cached(LOCK),
-        client.prepare_cached(SETTLE),
         client.prepare_cached("SELECT txid_current_if_assigned()"),
     )?;
-    let (kinds, objects, claims) = ([ticket.kind], [&*ticket.object], [ticket.claim]);
-    let parameters: [&(dyn ToSql + Sync); 3] =
-        [&kinds.as_slice(), &objects.as_slice(), &claims.as_slice()];
-    let (current, locked) =
-        tokio::join!(client.query_one(&current, &[]), client.query(&lock, &parameters));
+    let done = [Settlement { ticket: ticket.clone(), outcome: Outcome::Done(Vec::new()) }];
+    let claims = Claims::of(&done);
+    let parameters = claims.parameters();
+    let (waits, current, locked) = tokio::join!(
+        client.batch_execute(WAIT),
+        client.query_one(&current, &[]),
+        client.query(&lock, &parameters),
+    );
+    waits?;
     if current?.try_get::<_, Option<i64>>(0)? != Some(id) {
         return Ok(Settled::EffectFailed("the handler ended the transaction itself".to_owned()));
     }
     if locked?.is_empty() {
         return Ok(Settled::Lapsed);
     }
-    let done =
-        Columns { seqs: vec![ticket.seq], states: vec![1], waits: vec![None], errors: vec![None] };
-    let parameters: [&(dyn ToSql + Sync); 4] =
-        [&done.seqs, &done.states, &done.waits, &done.errors];
-    if client.query(&close, &parameters).await?.is_empty() {
+    let statement = client.prepare_cached(SETTLE).await?;
+    let mut columns = Columns::default();
+    done.iter().for_each(|it| columns.push(it));
+    let Columns { seqs, states, waits, errors } = columns;
+    if client.query(&statement, &[&seqs, &states, &waits, &errors]).await?.is_empty() {
         return Ok(Settled::Lapsed);
     }
     client.batch_execute("COMMIT").await?;
     Ok(Settled::Done)
 }
 
-/// Whether the server asks the disk to keep what it writes.
-pub(super) async fn fsync(client: &Client) -> Result<bool, Error> {
-    client.query_one("SELECT current_setting('fsync') = 'on'", &[]).await?.try_get(0)
+/// Whether the server asks the disk to keep what it writes, and the encoding of the database.
+pub(super) async fn settings(client: &Client) -> Result<(bool, String), Error> {
+    let settings = "SELECT current_setting('fsync') = 'on', current_setting('server_encoding')";
+    let row = client.query_one(settings, &[]).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 pub(super) async fn stats(client: &Client) -> Result<Stats, Error> {
@@ -278,11 +399,13 @@ pub(super) async fn dead(client: &Client, count: usize) -> Result<Vec<DeadLetter
     rows.iter().map(letter).collect()
 }
 
-/// Nobody else who waits for an object holds a dead letter.
+/// In the order of their keys, so that of two neither waits for the other.
 const REDRIVE: &str = "
 WITH opened AS (
     UPDATE inqud_inbox.notification SET state = 0, attempts = 0, settled_at = NULL
-    WHERE key = ANY ($1::bytea[]) AND state = 3
+    WHERE seq = ANY (ARRAY(
+        SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state = 3
+        ORDER BY key FOR UPDATE))
     RETURNING kind, object, seq
 ), due AS (
     INSERT INTO inqud_inbox.object AS mine (kind, object, due_at)
@@ -294,7 +417,8 @@ SELECT count(*) FROM opened";
 
 pub(super) async fn redrive(client: &Client, keys: &[Key]) -> Result<usize, Error> {
     let keys: Vec<&[u8]> = keys.iter().map(|key| &key.as_bytes()[..]).collect();
-    let count: i64 = client.query_one(REDRIVE, &[&keys]).await?.try_get(0)?;
+    let rows = transact(client, REDRIVE, &[&keys]).await?;
+    let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
@@ -305,10 +429,10 @@ pub(super) async fn prune(client: &Client, age: Duration, count: usize) -> Resul
             WHERE state IN (1, 2) AND body IS NOT NULL
                 AND settled_at <= statement_timestamp() - $1::bigint * interval '1 microsecond'
             ORDER BY settled_at LIMIT $2
-            FOR UPDATE SKIP LOCKED))";
+            FOR UPDATE SKIP LOCKED))
+        RETURNING seq";
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let pruned = client.execute(prune, &[&micros(age), &count]).await?;
-    Ok(usize::try_from(pruned).unwrap_or(usize::MAX))
+    Ok(transact(client, prune, &[&micros(age), &count]).await?.len())
 }
 
 /// Postgres holds no NUL in a text.
@@ -324,7 +448,7 @@ fn object(id: &str) -> String {
     // No two are mixed up: the hash is of all of it.
     let hash = Key::hash([id.as_bytes()]);
     let start: String = id.chars().take(OBJECT_LEN / 4).collect();
-    format!("{start}…{hash}")
+    format!("{start}...{hash}")
 }
 
 fn version(version: &Version) -> &[u8] {

@@ -3,6 +3,7 @@ use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio_postgres::{Client, Error};
@@ -17,11 +18,14 @@ impl Cx<Postgres> {
     /// not give it back: let go of it before you return.
     ///
     /// It is committed only if the handler returns `Ok`. If that fails, nothing is kept, and the
-    /// notification is tried again. So it is if a statement had failed, or if the transaction was ended
-    /// by hand, or is still held by a task of yours when the handler returns.
+    /// notification is tried again; so too if a statement had failed, or if a task of yours still holds it
+    /// when the handler returns. Do not end it yourself: a `COMMIT` of yours keeps what was written, and
+    /// the handler is called again.
     ///
     /// The isolation is `READ COMMITTED`. Do slow things before you begin: it holds a connection, and
-    /// the locks of what it wrote.
+    /// the locks of what it wrote. A statement ends after the runner's
+    /// [deadline](super::super::Runner::deadline), unless the role has a `statement_timeout` anyway. A role
+    /// that was set in it has to be reset before the handler returns.
     ///
     /// # Errors
     ///
@@ -31,7 +35,7 @@ impl Cx<Postgres> {
         if let Some(begun) = begun {
             return Ok(PostgresTransaction(begun));
         }
-        let new = Arc::new(self.store().begin().await?);
+        let new = Arc::new(self.store().begin(self.deadline()).await?);
         // Of two calls at the same time the first to get here wins; the other's is rolled back.
         let mut effects = self.effects();
         if effects.is_empty() {
@@ -97,9 +101,9 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) async fn begin(connection: Object) -> Result<Self, Error> {
+    pub(super) async fn begin(connection: Object, deadline: Duration) -> Result<Self, Error> {
         let mut open = Self { connection, id: 0, is_ended: false };
-        open.id = tables::begin(&open.connection).await?;
+        open.id = tables::begin(&open.connection, deadline).await?;
         Ok(open)
     }
 }
