@@ -67,6 +67,10 @@ fn a_mistaken_secret_is_named() {
         assert_eq!(rejection.kind(), RejectionKind::DigestMismatch, "{expected:?}");
         assert_eq!(rejection.diagnosis(), Some(expected), "signed with {used:?}");
     }
+    // A digit too many stands for no byte, so it is no base64.
+    let configured = verbatim("c2VjcmV0IHZhbHVlA");
+    let rejection = refusal(configured, b"secret value", REQUEST.as_bytes(), REQUEST.as_bytes());
+    assert_eq!(rejection.diagnosis(), Some(Diagnosis::Unexplained));
     // An unknown secret, and what anyone can sign, tell nothing.
     for (configured, used) in [("whsec", "another"), (" \n", "x"), ("\"\"", "x")] {
         let rejection = refusal(verbatim(configured), used.as_bytes(), b"{}", b"{}");

@@ -121,8 +121,8 @@
 //!
 //! # Keys and bodies
 //!
-//! Rows stay for ever, about 200 bytes each without the body, for they are what a duplicate is known
-//! by. [`Inbox::prune`] deletes old bodies.
+//! Rows stay for ever, about 200 bytes each without the body, in Postgres 300, for they are what a
+//! duplicate is known by. [`Inbox::prune`] deletes old bodies.
 
 mod backoff;
 mod error;

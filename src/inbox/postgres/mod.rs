@@ -35,18 +35,20 @@ const ANSWER: Duration = Duration::from_secs(10);
 const OWN: usize = 4;
 const HANDLERS: usize = 64;
 
-/// A store in a Postgres database, 13 or later: for several receivers and several runners, on as many
-/// machines.
+/// A store in a Postgres database, 13 or later and of encoding UTF8: for several receivers and several
+/// runners, on as many machines.
 ///
 /// - Its tables are in a schema of their own, `inqud_inbox`, which [`Inbox::migrate`] makes; yours are
 ///   in the same database, so that [the transaction of a handler](super::Cx::transaction) reaches them.
 /// - A put waits for the disk also where `synchronous_commit` is off. A server with `fsync` off is
 ///   refused.
-/// - Leases and waits go by the database's clock.
 /// - It holds up to 4 connections of its own, and one for each transaction of a handler, up to 64.
 ///   Each waits 5 s for a connection and 10 s for an answer; then it fails, and with it the call.
-/// - Runners of other processes are found out by looking, once a second: what one process stores, a
-///   runner of another begins within that time.
+/// - Leases and waits go by the database's clock. If that is set back, they are longer by as much.
+/// - What one process stores, a runner of another finds within a second, when it looks.
+///
+/// A role that only receives and processes needs `USAGE` on the schema, `SELECT` on its table `version`,
+/// and `SELECT`, `INSERT` and `UPDATE` on `notification` and `object`.
 pub struct Postgres {
     own: Pool,
     handlers: Pool,
