@@ -109,8 +109,8 @@
 //!   after Inqud has given up. See [`WebhookLayer`](WebhookLayer#telemetry).
 //! - `metrics`: counters and histograms of the `metrics` crate, listed there too.
 //!   Both also tell of an inbox.
-//! - `inbox`, unfinished and not yet for money: a durable inbox: stored before the 200, processed afterwards, in order, and with its
-//!   effects exactly once. With `inbox-sqlite`, in a SQLite file.
+//! - `inbox`: a durable inbox: stored before the 200, processed afterwards, in order, and with its effects
+//!   exactly once. With `inbox-sqlite`, in a SQLite file; with `inbox-postgres`, in a Postgres database.
 #![cfg_attr(feature = "inbox", doc = "  See the module [`inbox`].")]
 //!
 //! # Runtime
@@ -169,6 +169,6 @@ pub use self::signature::{
 pub use self::undecodable::Undecodable;
 pub use self::webhook::Webhook;
 
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "inbox-sqlite"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
