@@ -119,6 +119,10 @@
 //! without one the first call whose head is admitted panics.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+// The helpers of tests name the crate as those in `tests` do.
+#[cfg(all(test, feature = "inbox-postgres"))]
+extern crate self as tower_inqud;
+
 mod ack;
 mod admit;
 #[cfg(feature = "axum")]

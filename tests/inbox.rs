@@ -706,6 +706,19 @@ async fn a_sender_that_leaves_does_not_unwrite_what_was_taken() {
     assert!(inbox.store().gate.available_permits() >= 98, "what waited was stored together");
 }
 
+/// `block_on` returns with the answer: what is left in that runtime then goes on no more.
+#[test]
+fn a_runtime_that_rests_after_its_answer_keeps_nobody_waiting() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let (inbox, _folder) = file();
+    for (id, runtime) in [(1, &first), (2, &second), (3, &second), (4, &first), (5, &second)] {
+        let response =
+            runtime.block_on(support::call(received(&inbox), support::signed(body(id, 0))));
+        assert_eq!(response.status(), StatusCode::OK, "{:?}", why(&response));
+    }
+}
+
 #[tokio::test]
 async fn a_commit_covers_many_but_not_without_end() {
     const MOST: usize = 8 * 1024 * 1024 + 256 * 1024;
@@ -1050,6 +1063,27 @@ async fn a_shutdown_waits_for_what_runs_and_begins_nothing() {
     runner.run_until(async { drop(shutdown.await) }).await.unwrap();
     assert_eq!(inbox.stats().await.unwrap().open, 2, "one of three is done");
     assert_eq!(shown(&claim(inbox.store()).await).len(), 2, "and no lease is left");
+}
+
+/// There is no end of what is settled without its handler: letters that still cannot be decoded.
+#[tokio::test]
+async fn what_needs_no_handler_keeps_a_runner_from_nothing_else() {
+    let (inbox, _folder) = file();
+    let count = 4000;
+    put(&inbox, &[(1, 0)]).await;
+    let records: Vec<_> = (0..count)
+        .map(|id| Record { body: r#"{"id":17}"#.into(), ..record(100 + id, 0) })
+        .collect();
+    inbox.store().put(records).await.unwrap();
+    let handled = Arc::new(Notify::new());
+    let says = Arc::clone(&handled);
+    let handler = move |_: Notified<PaymentRequest>, _: Cx<Sqlite>| {
+        says.notify_one();
+        ready(Ok::<_, Infallible>(()))
+    };
+    inbox.process(handler).run_until(handled.notified()).await.unwrap();
+    let Stats { open, .. } = inbox.stats().await.unwrap();
+    assert!(open > u64::from(count) / 2, "it ends when it is told to, and not after all: {open}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -1585,6 +1619,27 @@ async fn a_commit_that_keeps_a_time_keeps_the_latest() {
     let latest = clock(&inbox).await;
     assert!(claim(inbox.store()).await.is_empty());
     assert_eq!(clock(&inbox).await, latest, "a look writes nothing");
+}
+
+/// The wall's clock was set forwards since the holder opened the file.
+#[tokio::test]
+async fn what_is_fresh_by_the_clock_of_the_holder_is_not_pruned_by_the_walls() {
+    const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+    let (inbox, folder) = file();
+    put(&inbox, &[(1, 0)]).await;
+    let claimed = claim(inbox.store()).await;
+    settle(inbox.store(), &claimed[0], Outcome::Done(vec![])).await;
+    inbox.close().await;
+    let path = folder.path().join("inbox.db");
+    let back = 40 * 24 * 3600 * 1_000_000_i64;
+    let set_back = format!(
+        "UPDATE inqud_inbox_notification SET settled_at = settled_at - {back};
+         UPDATE inqud_inbox_clock SET at = at - {back}"
+    );
+    rusqlite::Connection::open(&path).unwrap().execute_batch(&set_back).unwrap();
+    let attached = Inbox::attach(&path).unwrap();
+    assert_eq!(attached.prune(MONTH, 9).await.unwrap(), 0);
+    assert_eq!(attached.prune(NO_WAIT, 9).await.unwrap(), 1);
 }
 
 #[tokio::test]

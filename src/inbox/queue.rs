@@ -22,8 +22,8 @@ pub(super) struct Queue<S> {
     pub(super) stored: Notify,
     /// A permit for each record from its arrival until it is answered.
     room: Arc<Semaphore>,
-    /// Rings when a permit is back, and when a pump was lost.
-    freed: Arc<Notify>,
+    /// Rings when permits are back, and when a pump was lost.
+    freed: Notify,
     /// Rings when a pump was lost with its runtime.
     lost: Notify,
     waiting: Mutex<Waiting>,
@@ -40,20 +40,7 @@ struct Waiting {
 struct Place {
     record: Record,
     answer: oneshot::Sender<Answer>,
-    _permit: Permit,
-}
-
-struct Permit {
-    permit: Option<OwnedSemaphorePermit>,
-    freed: Arc<Notify>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        drop(self.permit.take());
-        // All, for whoever is told may make no use of it.
-        self.freed.notify_waiters();
-    }
+    _permit: OwnedSemaphorePermit,
 }
 
 impl<S: Store> Queue<S> {
@@ -62,7 +49,7 @@ impl<S: Store> Queue<S> {
             store,
             stored: Notify::new(),
             room: Arc::new(Semaphore::new(capacity.clamp(1, Semaphore::MAX_PERMITS))),
-            freed: Arc::new(Notify::new()),
+            freed: Notify::new(),
             lost: Notify::new(),
             waiting: Mutex::default(),
         }
@@ -99,7 +86,6 @@ impl<S: Store> Queue<S> {
             self.pump();
             return None;
         };
-        let permit = Permit { permit: Some(permit), freed: Arc::clone(&self.freed) };
         let (answer, answered) = oneshot::channel();
         let place = Place { record: record(), answer, _permit: permit };
         self.waiting().places.push_back(place);
@@ -153,16 +139,19 @@ struct Pump<S> {
 
 impl<S: Store> Pump<S> {
     async fn run(mut self) {
-        loop {
+        while !self.is_done {
             // Who was just answered, and who comes with them, are in the same commit.
             yield_now().await;
             if !self.take_batch() {
+                self.is_done = true;
                 break;
             }
             // A copy, for it is stored again if this pump is lost; the store knows its keys then.
             let records = self.batch.iter().map(|place| place.record.clone()).collect();
             let stored = put(&*self.queue.store, records).await;
             self.queue.stored.notify_waiters();
+            // Before anybody is answered: this runtime may rest as soon as its own caller is.
+            self.is_done = self.end_if_nothing_waits();
             for (at, place) in self.batch.drain(..).enumerate() {
                 // A store that gives no answer has not said that it is stored.
                 let missing = || Err(InboxError::new(InboxErrorKind::Store));
@@ -171,8 +160,16 @@ impl<S: Store> Pump<S> {
                 // Nobody waits any more, perhaps; it is stored none the less.
                 let _ = place.answer.send(one);
             }
+            // All, for whoever is told may make no use of it.
+            self.queue.freed.notify_waiters();
         }
-        self.is_done = true;
+    }
+
+    /// Then the next to come starts another pump.
+    fn end_if_nothing_waits(&self) -> bool {
+        let mut waiting = self.queue.waiting();
+        waiting.is_pumped = !waiting.places.is_empty();
+        !waiting.is_pumped
     }
 
     /// Whether anything waits; if not, the next to come starts another pump.

@@ -127,7 +127,8 @@ fn object_of_undecodable(key: Key) -> String {
 /// What was wrong, and where. No value of the body: dead letters are listed without their bodies.
 pub(super) fn why(rejection: &Rejection) -> String {
     match rejection.field_path() {
-        Some(path) => format!("{rejection}: at {path}"),
+        // In a map a field has the name that the sender gave it.
+        Some(path) => format!("{rejection}: at {}", path.chars().take(100).collect::<String>()),
         None => rejection.to_string(),
     }
 }

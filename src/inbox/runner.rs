@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{self, poll_fn};
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
@@ -146,10 +146,7 @@ where
                 ready.clear();
                 unready = None;
             }
-            if !settlements.is_empty() {
-                continue;
-            }
-            if is_ending && running.tasks.is_empty() {
+            if is_ending && running.tasks.is_empty() && settlements.is_empty() {
                 return Ok(());
             }
             tokio::select! {
@@ -160,6 +157,8 @@ where
                         settlements.extend(self.end(ended, &mut running));
                     }
                 }
+                // What is settled without a handler must not keep it from the others.
+                () = future::ready(()), if !settlements.is_empty() => {}
                 _ = poll_fn(|task| poll_ready(unready.as_mut(), task)) => {}
                 () = stored, if free > 0 => {}
                 () = sleep(POLL), if !is_ending => {}

@@ -48,3 +48,34 @@ async fn version(client: &Client) -> Result<usize, InboxError> {
 fn from_later_version() -> InboxError {
     InboxError::new(InboxErrorKind::FromLaterVersion)
 }
+
+#[cfg(test)]
+#[path = "../../../tests/support/postgres.rs"]
+mod postgres;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_of_an_earlier_version_gets_what_it_lacks_and_keeps_its_rows() {
+        const NEXT: &str = "ALTER TABLE inqud_inbox.object ADD COLUMN remark text;
+            INSERT INTO inqud_inbox.version VALUES (2)";
+        const ROW: &str =
+            "INSERT INTO inqud_inbox.object (kind, object) VALUES ('request', 'CAPD-1')";
+        let Some(server) = postgres::Server::start() else { return };
+        let mut client = postgres::connect(&server.config("postgres")).await;
+        migrate(&mut client, STEPS).await.unwrap();
+        client.batch_execute(ROW).await.unwrap();
+        let next = [STEPS, &[NEXT]].concat();
+        for _ in 0..2 {
+            migrate(&mut client, &next).await.unwrap();
+        }
+        let row = "SELECT object, remark FROM inqud_inbox.object";
+        let row = client.query_one(row, &[]).await.unwrap();
+        assert_eq!((row.get(0), row.get(1)), ("CAPD-1", None::<&str>));
+        assert_eq!(check(&client).await.unwrap_err().kind(), InboxErrorKind::FromLaterVersion);
+        let error = migrate(&mut client, STEPS).await.unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::FromLaterVersion);
+    }
+}

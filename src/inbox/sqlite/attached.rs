@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{Sqlite, check_version, connect, engine, failed, is_on_network, schema, tables};
@@ -106,8 +105,8 @@ impl Attached {
             loop {
                 let group = count.saturating_sub(pruned).min(GROUP);
                 let some = commit(connection, |it| {
-                    let now = tables::last(it)?.max(Timestamp::now().as_microsecond());
-                    tables::prune(it, now, age, group)
+                    // As above: what is fresh by that clock is not to be old by the wall's.
+                    tables::prune(it, tables::last(it)?, age, group)
                 })?;
                 pruned = pruned.saturating_add(some);
                 if some < group || pruned >= count {

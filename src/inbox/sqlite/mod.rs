@@ -41,7 +41,8 @@ const LOG_PAGES: i64 = 16_000;
 /// - Its clock is the system's when the file is opened, and runs on from there: it never goes back, also
 ///   when the system's is set back, and also not from one run to the next.
 /// - Network file systems are refused where the system tells them (Linux).
-/// - Its log, a file beside it whose name ends in `-wal`, grows to about 64 MB.
+/// - Its log, a file beside it whose name ends in `-wal`, grows to about 64 MB, and further while a
+///   connection of yours reads for long.
 /// - The file is made for its owner only, mode 0600: the bodies hold personal data. One that exists
 ///   stays as it is.
 /// - Tables of your own may live in the same file, for [effects](Cx::effect) to write to; those of the
@@ -139,7 +140,7 @@ impl Sqlite {
         }
         let lock = lock(&path)?;
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        schema::migrate(&mut connection)?;
+        schema::migrate(&mut connection, schema::STEPS)?;
         let again = path.clone();
         let reopen = move || connect(&again, OpenFlags::SQLITE_OPEN_READ_WRITE);
         Ok(Self { writer: Writer::start(connection, reopen, lock)?, path })
@@ -193,7 +194,12 @@ impl Store for Sqlite {
                 _ => Err(error),
             })
         });
-        settled.collect()
+        let settled: Vec<_> = settled.collect();
+        if settled.iter().any(Result::is_ok) {
+            // The answers of the others are not lost with one, which is settled by its lease.
+            return Ok(settled.into_iter().map(|it| it.unwrap_or(Settled::Lapsed)).collect());
+        }
+        settled.into_iter().collect()
     }
 
     async fn stats(&self) -> Result<Stats, InboxError> {

@@ -8,7 +8,7 @@ use super::engine;
 use crate::inbox::{InboxError, InboxErrorKind};
 
 /// One a version, in order; what was released is never changed.
-const STEPS: &[&str] = &[include_str!("1.sql")];
+pub(super) const STEPS: &[&str] = &[include_str!("1.sql")];
 
 /// Refuses what is not an inbox of this version.
 pub(super) fn check(connection: &Connection) -> Result<(), InboxError> {
@@ -22,7 +22,7 @@ pub(super) fn check(connection: &Connection) -> Result<(), InboxError> {
         })
         .map_err(engine)?;
     match usize::try_from(version).unwrap_or(usize::MAX).cmp(&STEPS.len()) {
-        Ordering::Less => Err(InboxError::new(InboxErrorKind::NoInbox)),
+        Ordering::Less => Err(InboxError::new(InboxErrorKind::NotMigrated)),
         Ordering::Equal => Ok(()),
         Ordering::Greater => Err(InboxError::new(InboxErrorKind::FromLaterVersion)),
     }
@@ -33,7 +33,7 @@ pub(super) fn check(connection: &Connection) -> Result<(), InboxError> {
 ///
 /// The version has a table of its own. SQLite's `user_version` belongs to the merchant, whose tables
 /// are in the same file so that effects can reach them.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), InboxError> {
+pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), InboxError> {
     let transaction = connection
         .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
         .map_err(engine)?;
@@ -48,9 +48,9 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), InboxError> {
         })
         .map_err(engine)?;
     let version = usize::try_from(version).unwrap_or(usize::MAX);
-    let steps =
-        STEPS.get(version..).ok_or_else(|| InboxError::new(InboxErrorKind::FromLaterVersion))?;
-    for (step, sql) in (version..).zip(steps) {
+    let missing =
+        steps.get(version..).ok_or_else(|| InboxError::new(InboxErrorKind::FromLaterVersion))?;
+    for (step, sql) in (version..).zip(missing) {
         transaction.execute_batch(sql).map_err(engine)?;
         let version = i64::try_from(step).unwrap_or(i64::MAX).saturating_add(1);
         transaction
@@ -58,4 +58,31 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), InboxError> {
             .map_err(engine)?;
     }
     transaction.commit().map_err(engine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_an_earlier_version_gets_what_it_lacks_and_keeps_its_rows() {
+        const NEXT: &str = "ALTER TABLE inqud_inbox_object ADD COLUMN remark TEXT";
+        const ROW: &str =
+            "INSERT INTO inqud_inbox_object (kind, object) VALUES ('request', 'CAPD-1')";
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, STEPS).unwrap();
+        connection.execute_batch(ROW).unwrap();
+        let next = [STEPS, &[NEXT]].concat();
+        for _ in 0..2 {
+            migrate(&mut connection, &next).unwrap();
+        }
+        let row =
+            connection.query_row("SELECT object, remark FROM inqud_inbox_object", [], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
+            });
+        assert_eq!(row.unwrap(), ("CAPD-1".to_owned(), None));
+        assert_eq!(check(&connection).unwrap_err().kind(), InboxErrorKind::FromLaterVersion);
+        let error = migrate(&mut connection, STEPS).unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::FromLaterVersion);
+    }
 }

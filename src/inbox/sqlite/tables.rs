@@ -17,7 +17,7 @@ use crate::rejection::BoxError;
 
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
-    clock: Clock,
+    pub(super) clock: Clock,
     insert: Statement<'c>,
     arrive: Statement<'c>,
     due: Statement<'c>,
@@ -37,10 +37,12 @@ const ARRIVE: &str = "INSERT INTO inqud_inbox_object (kind, object, due_at) VALU
     ON CONFLICT DO UPDATE SET due_at = coalesce(due_at, excluded.due_at)";
 
 impl<'c> Tables<'c> {
-    pub(super) fn new(connection: &'c Connection) -> Result<Self> {
+    /// With the clock of the connection before, if there was one: what is leased stays so.
+    pub(super) fn new(connection: &'c Connection, clock: Option<Clock>) -> Result<Self> {
+        let last = last(connection)?;
         Ok(Self {
             connection,
-            clock: Clock::new(Timestamp::now(), last(connection)?),
+            clock: clock.unwrap_or_else(|| Clock::new(Timestamp::now(), last)),
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification
                      (key, kind, object, version, body, received_at, state, settled_at, error)
@@ -232,7 +234,8 @@ impl<'c> Tables<'c> {
 /// ago, so that nobody sets it back. No two are equal, and none is earlier than the last of the file:
 /// so whatever waits waits no longer than it was asked to, whichever way the wall's clock was wrong, now
 /// or in a run before. A file that was used in a wrong future stays ahead; only what it shows is wrong.
-struct Clock {
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
     base: i64,
     opened: Instant,
     last: i64,

@@ -205,18 +205,22 @@ fn write(
     mut messages: Messages,
     opened: &SyncSender<Result<(), InboxError>>,
 ) -> Result<(), InboxError> {
-    {
-        let mut tables = Tables::new(&first).map_err(engine)?;
+    let mut clock = {
+        let mut tables = Tables::new(&first, None).map_err(engine)?;
         tables.recover().map_err(engine)?;
         // Who opens waits for it.
         let _ = opened.send(Ok(()));
         commit_all(&mut tables, Vec::new(), &mut messages);
-    }
+        tables.clock
+    };
     drop(first);
     while let Some(group) = messages.next_group() {
         match reopen() {
-            Ok(connection) => match Tables::new(&connection) {
-                Ok(mut tables) => commit_all(&mut tables, group, &mut messages),
+            Ok(connection) => match Tables::new(&connection, Some(clock)) {
+                Ok(mut tables) => {
+                    commit_all(&mut tables, group, &mut messages);
+                    clock = tables.clock;
+                }
                 Err(error) => refuse(group, &engine(error)),
             },
             Err(error) => refuse(group, &error),
@@ -278,6 +282,8 @@ pub(super) fn is_of_work(error: &rusqlite::Error) -> bool {
             ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
                 | ErrorCode::OutOfMemory
+                | ErrorCode::OperationInterrupted
+                | ErrorCode::FileLockingProtocolFailed
                 | ErrorCode::ReadOnly
                 | ErrorCode::SystemIoFailure
                 | ErrorCode::DatabaseCorrupt
