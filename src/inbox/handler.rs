@@ -11,7 +11,8 @@ use tower_service::Service;
 use super::{Claimed, Freshness, Key, Store};
 
 /// An event from the inbox. It was authentic when it was stored.
-#[derive(Clone, Debug)]
+/// `Debug` shows the event, as that of a [`Webhook`](crate::Webhook) does, and not the body.
+#[derive(Clone)]
 pub struct Notified<T> {
     event: T,
     body: Bytes,
@@ -40,6 +41,12 @@ impl<T> Deref for Notified<T> {
 
     fn deref(&self) -> &T {
         &self.event
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Notified<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notified").field("event", &self.event).finish_non_exhaustive()
     }
 }
 

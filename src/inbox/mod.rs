@@ -48,7 +48,8 @@
 //! 3. While the queue is full it is not ready, for 8 s at most. It takes no place in it before it is
 //!    called, so that layers that shed load, buffer or limit may be put around it.
 //! 4. Once it was called, the notification is stored even if the sender leaves. If the runtime that it
-//!    was called in ends meanwhile, the next to call in another has it stored.
+//!    was called in ends meanwhile, the next to call in another has it stored. A runtime that lives on has to be driven: while one
+//!    stands still amid a commit, all wait for it.
 //! 5. It takes a [`Webhook<T>`](crate::Webhook) only: what came without
 //!    [proof](crate::danger::unsigned) it does not store.
 //! 6. An authentic body that cannot be decoded is refused by the layer in front. With

@@ -1,4 +1,5 @@
 use std::cmp::Ordering;
+use std::fmt;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -66,7 +67,7 @@ storable! {
 }
 
 /// One notification as it is stored.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Record {
     /// Different for different notifications.
     pub key: Key,
@@ -81,6 +82,20 @@ pub struct Record {
     pub body: Bytes,
     /// Why it cannot be processed. Such a record is a dead letter from the start, and makes nothing due.
     pub dead: Option<String>,
+}
+
+/// Without the body, which holds personal data.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("key", &self.key)
+            .field("kind", &self.kind)
+            .field("object", &self.object)
+            .field("version", &self.version)
+            .field("body_len", &self.body.len())
+            .field("dead", &self.dead)
+            .finish()
+    }
 }
 
 impl Record {

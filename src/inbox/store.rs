@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ pub enum Put {
 }
 
 /// A notification to process, and the lease of its object.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Claimed {
     /// What to settle it with.
     pub ticket: Ticket,
@@ -87,6 +88,20 @@ pub struct Claimed {
     pub attempt: u32,
     /// When it was stored, by the store's clock.
     pub received_at: Timestamp,
+}
+
+/// Without the body, which holds personal data.
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claimed")
+            .field("ticket", &self.ticket)
+            .field("key", &self.key)
+            .field("body_len", &self.body.len())
+            .field("freshness", &self.freshness)
+            .field("attempt", &self.attempt)
+            .field("received_at", &self.received_at)
+            .finish()
+    }
 }
 
 /// Names one claim. Worthless once the object has been claimed again.
@@ -156,7 +171,7 @@ pub struct Stats {
 }
 
 /// A notification that was given up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct DeadLetter {
     /// Its key, to redrive it with.
@@ -173,4 +188,19 @@ pub struct DeadLetter {
     pub error: String,
     /// When it was stored.
     pub received_at: Timestamp,
+}
+
+/// Without the body, which holds personal data.
+impl fmt::Debug for DeadLetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetter")
+            .field("key", &self.key)
+            .field("kind", &self.kind)
+            .field("object", &self.object)
+            .field("body_len", &self.body.len())
+            .field("attempts", &self.attempts)
+            .field("error", &self.error)
+            .field("received_at", &self.received_at)
+            .finish()
+    }
 }
