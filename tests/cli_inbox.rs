@@ -1,4 +1,5 @@
-//! `inqud-webhook inbox`: a process of its own, on a file that this one holds open as a server does.
+//! `inqud-webhook inbox`: a process of its own, on a file that this one holds open as a server does, or
+//! on a database of a server.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -7,6 +8,8 @@
 )]
 
 use std::convert::Infallible;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
@@ -17,9 +20,14 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tower_inqud::PaymentRequest;
+use tower_inqud::inbox::tokio_postgres::NoTls;
 use tower_inqud::inbox::{
-    Claimed, Cx, Freshness, Inbox, Key, Notified, Outcome, Put, Record, Settlement, Sqlite, Store,
+    Claimed, Cx, Freshness, Inbox, Key, Notified, Outcome, Postgres, Put, Record, Settlement,
+    Sqlite, Store,
 };
+
+#[path = "support/postgres.rs"]
+mod postgres;
 
 /// No step of a test takes so long: what would wait for ever fails instead.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,15 +49,13 @@ fn held() -> (Inbox<Sqlite>, TempDir) {
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
 }
 
-async fn settle_all(inbox: &Inbox<Sqlite>, outcome: impl Fn(&Claimed) -> Outcome<Effect>) {
+async fn settle_all<S: Store>(inbox: &Inbox<S>, outcome: impl Fn(&Claimed) -> Outcome<S::Effect>) {
     let claimed = inbox.store().claim("request", 10_000, PATIENCE).await.unwrap();
     let settle = |it: &Claimed| Settlement { ticket: it.ticket.clone(), outcome: outcome(it) };
     inbox.store().settle(claimed.iter().map(settle).collect()).await.unwrap();
 }
 
-type Effect = <Sqlite as Store>::Effect;
-
-fn dead(_: &Claimed) -> Outcome<Effect> {
+fn dead<E>(_: &Claimed) -> Outcome<E> {
     Outcome::Dead { error: "the shop\u{1b}[31m is closed".to_owned() }
 }
 
@@ -57,6 +63,17 @@ async fn run(folder: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inqud-webhook"));
     command.arg("inbox").args(args).arg("--sqlite").arg(folder.join("inbox.db"));
     command.env_remove("CLICOLOR_FORCE").kill_on_drop(true);
+    timeout(PATIENCE, command.output()).await.unwrap().unwrap()
+}
+
+/// With this in `DATABASE_URL`.
+async fn run_in(url: impl Into<Option<OsString>>, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inqud-webhook"));
+    command.arg("inbox").args(args).env_remove("CLICOLOR_FORCE").kill_on_drop(true);
+    match url.into() {
+        Some(url) => command.env("DATABASE_URL", url),
+        None => command.env_remove("DATABASE_URL"),
+    };
     timeout(PATIENCE, command.output()).await.unwrap().unwrap()
 }
 
@@ -239,4 +256,157 @@ async fn a_key_is_printed_as_it_is_read() {
     assert!(text.starts_with("000102030405060708090a0b0c0d0eff request CAPD-1"), "{text}");
     printed(&run(folder.path(), &["redrive", "000102030405060708090A0B0C0D0EFF"]).await, 0);
     assert_eq!(inbox.stats().await.unwrap().open, 1);
+}
+
+#[tokio::test]
+async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
+    let Some(server) = postgres::shared() else { return };
+    let config = server.database("tended").await;
+    let url = OsString::from(server.url("tended"));
+    let run = async |args: &[&str]| run_in(url.clone(), &[args, &["--postgres"]].concat()).await;
+
+    let output = run(&["stats"]).await;
+    printed(&output, 2);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.starts_with("error: ") && stderr.contains("migrate"), "{stderr}");
+    assert_eq!(json(&run(&["migrate", "--json"]).await, 0), serde_json::json!({ "version": 1 }));
+    assert_eq!(printed(&run(&["migrate"]).await, 0), "the tables are of version 1\n");
+    assert_eq!(printed(&run(&["stats"]).await, 0), "open 0\ndead 0\n");
+
+    let inbox = Inbox::postgres(config, NoTls).await.unwrap();
+    inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
+    let stats = json(&run(&["stats", "--json"]).await, 0);
+    assert_eq!((&stats["open"], &stats["dead"]), (&3.into(), &0.into()));
+    assert!(stats["oldest"].is_string(), "{stats}");
+    settle_all(&inbox, dead).await;
+    let text = printed(&run(&["dead"]).await, 0);
+    assert!(text.contains("request CAPD-1") && text.contains("3 dead letters\n"), "{text}");
+    assert!(!text.contains(HIDDEN) && !text.contains('\u{1b}'), "{text}");
+    let text = printed(&run(&["dead", "--bodies", "--count", "1"]).await, 0);
+    assert!(text.contains(HIDDEN) && text.contains("2 of them not shown"), "{text}");
+
+    let key = inbox.dead(1).await.unwrap()[0].key.to_string();
+    let shown = json(&run(&["redrive", &key, "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "redriven": 1, "not_dead": 0 }));
+    printed(&run(&["redrive", &key]).await, 1);
+    assert_eq!(printed(&run(&["redrive", "--all"]).await, 0), "2 to be tried again\n");
+    assert_eq!(inbox.stats().await.unwrap().open, 3);
+    settle_all(&inbox, |_| Outcome::Skipped).await;
+    assert_eq!(printed(&run(&["prune", "--older-than", "1h"]).await, 0), "0 bodies deleted\n");
+    let shown = json(&run(&["prune", "--older-than", "0s", "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "pruned": 3 }));
+}
+
+#[tokio::test]
+async fn the_sql_that_is_printed_is_what_migrates() {
+    let sql = printed(&run_in(None, &["sql"]).await, 0);
+    let shown = json(&run_in(None, &["sql", "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "migrations": Postgres::MIGRATIONS }));
+    let Some(server) = postgres::shared() else { return };
+    let config = server.database("by_hand").await;
+    postgres::connect(&config).await.batch_execute(&sql).await.unwrap();
+    let url = OsString::from(server.url("by_hand"));
+    let text = printed(&run_in(url.clone(), &["stats", "--postgres"]).await, 0);
+    assert_eq!(text, "open 0\ndead 0\n");
+    printed(&run_in(url, &["migrate", "--postgres"]).await, 0);
+}
+
+#[tokio::test]
+async fn no_output_shows_the_password_of_a_database_and_none_is_an_argument() {
+    let Some(server) = postgres::shared() else { return };
+    server.inbox("hidden").await;
+    let port = server.config("hidden").get_ports()[0];
+    let at = format!("127.0.0.1:{port}/hidden");
+
+    let in_arguments = [
+        format!("--postgres=postgres://inqud:{HIDDEN}@{at}"),
+        format!("--postgres=host=127.0.0.1 port={port} user=inqud password={HIDDEN}"),
+        format!("--postgres=postgres://inqud@{at}?password={HIDDEN}"),
+    ];
+    for argument in &in_arguments {
+        for command in [&["stats"][..], &["redrive", "--all"], &["migrate"]] {
+            let told = refused(None, &[command, &[argument]].concat()).await;
+            assert!(told.starts_with("error: --postgres: a password, which"), "{told}");
+        }
+    }
+    let wrong: [(String, &str); 8] = [
+        // Another password than the server's.
+        (format!("postgres://inqud:{HIDDEN}@{at}"), "authentication failed"),
+        (format!("postgres://inqud:{HIDDEN}@127.0.0.1:{HIDDEN}/hidden"), "no URL"),
+        (format!("postgres://inqud:a@{HIDDEN}@{at}"), "another machine"),
+        (format!("postgres://inqud:a@{HIDDEN}/hidden"), "another machine"),
+        (format!("postgres://inqud:a@{HIDDEN}.invalid/hidden?sslmode=disable"), "connecting"),
+        (format!("postgres://inqud@{at}?{HIDDEN}=1"), "no URL"),
+        (format!("postgres://inqud@{at}?sslmode={HIDDEN}"), "no URL"),
+        (HIDDEN.to_owned(), "no URL"),
+    ];
+    for (url, reason) in wrong {
+        for command in ["stats", "migrate"] {
+            let told = refused(Some(url.clone().into()), &[command, "--postgres"]).await;
+            assert!(told.contains(reason), "{url}: {told}");
+        }
+    }
+    let no_text = OsString::from_vec([HIDDEN.as_bytes(), b"\xff"].concat());
+    for url in [None, Some(no_text)] {
+        let told = refused(url, &["stats", "--postgres"]).await;
+        assert!(told.contains("set DATABASE_URL"), "{told}");
+    }
+    // Without a password an argument goes to the server, which wants one.
+    let argument = format!("--postgres=postgres://inqud@{at}");
+    let told = refused(Some(server.url("hidden").into()), &["stats", &argument]).await;
+    assert!(told.contains("password missing"), "{told}");
+    printed(&run_in(OsString::from(server.url("hidden")), &["stats", "--postgres"]).await, 0);
+    let help = printed(&run_in(OsString::from(HIDDEN), &["stats", "--help"]).await, 0);
+    assert!(help.contains("not encrypted") && !help.contains(HIDDEN), "{help}");
+}
+
+#[tokio::test]
+async fn an_unencrypted_connection_does_not_leave_the_machine_unless_asked_for() {
+    let Some(server) = postgres::shared() else { return };
+    server.inbox("near").await;
+    let near = server.url("near");
+    for host in ["10.0.0.1", "db.example.com", "127.0.0.1,db.example.com", "[2001:db8::1]"] {
+        let url = format!("postgres://inqud:{HIDDEN}@{host}/near");
+        for mode in ["", "?sslmode=prefer", "?sslmode=require"] {
+            let told = refused(Some((url.clone() + mode).into()), &["stats", "--postgres"]).await;
+            assert!(told.contains("not encrypted"), "{url}: {told}");
+        }
+    }
+    let url = near.clone() + "?hostaddr=10.0.0.1";
+    let told = refused(Some(url.into()), &["stats", "--postgres"]).await;
+    assert!(told.contains("not encrypted"), "{told}");
+    // What is not loopback, and leads to this machine all the same.
+    let elsewhere = near.replace("127.0.0.1", "0.0.0.0");
+    let told = refused(Some(elsewhere.clone().into()), &["stats", "--postgres"]).await;
+    assert!(told.contains("add sslmode=disable"), "{told}");
+    for url in [elsewhere + "?sslmode=disable", near.replace("127.0.0.1", "localhost")] {
+        printed(&run_in(OsString::from(url), &["stats", "--postgres"]).await, 0);
+    }
+    // Whoever asks for encryption does not get a connection without.
+    let told = refused(Some((near + "?sslmode=require").into()), &["stats", "--postgres"]).await;
+    assert!(told.contains("TLS"), "{told}");
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("host={} user=inqud", folder.path().display());
+    let told = refused(Some(url.into()), &["stats", "--postgres"]).await;
+    assert!(told.contains("No such file"), "{told}");
+}
+
+#[tokio::test]
+async fn one_store_is_named_and_no_more() {
+    for args in [
+        &["stats"][..],
+        &["migrate"],
+        &["stats", "--postgres", "--sqlite", "inbox.db"],
+        &["migrate", "--sqlite", "inbox.db"],
+    ] {
+        let told = refused(None, args).await;
+        assert!(told.contains("--postgres") || told.contains("--sqlite"), "{told}");
+    }
+}
+
+/// What it said, and nothing of what is hidden.
+async fn refused(url: Option<OsString>, args: &[&str]) -> String {
+    let output = run_in(url, args).await;
+    assert_eq!(printed(&output, 2), "");
+    String::from_utf8(output.stderr).unwrap()
 }

@@ -1,15 +1,22 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::Write as _;
+#[cfg(feature = "inbox-sqlite")]
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde_json::{Map, Value, json};
-use tower_inqud::inbox::{Attached, DeadLetter, Inbox, InboxError, Key, Stats};
+#[cfg(feature = "inbox-sqlite")]
+use tower_inqud::inbox::Attached;
+use tower_inqud::inbox::{DeadLetter, Inbox, InboxError, Key, Stats};
+#[cfg(feature = "inbox-postgres")]
+use tower_inqud::inbox::{Postgres, tokio_postgres::NoTls};
 
 use crate::Outcome;
+#[cfg(feature = "inbox-postgres")]
+use crate::database;
 use crate::out::{BAD, FAINT, Out, STRONG, styled};
 use crate::pretty::{self, printable};
 
@@ -38,6 +45,12 @@ enum Action {
     /// Deletes old bodies of what was processed or skipped. Their keys stay, so that a duplicate is
     /// still known as one.
     Prune(PruneArgs),
+    /// Makes the tables of an inbox in Postgres, or brings them to this version.
+    #[cfg(feature = "inbox-postgres")]
+    Migrate(MigrateArgs),
+    /// Prints the SQL of `migrate`, for a tool of your own. Apply it in one transaction, and once.
+    #[cfg(feature = "inbox-postgres")]
+    Sql,
 }
 
 #[derive(Args)]
@@ -79,32 +92,52 @@ struct PruneArgs {
     older_than: Duration,
 }
 
+#[cfg(feature = "inbox-postgres")]
+#[derive(Args)]
+#[group(required = true)]
+struct MigrateArgs {
+    #[arg(long, value_name = "URL", help = database::HELP, long_help = database::LONG_HELP)]
+    postgres: Option<Option<String>>,
+}
+
 /// Where the inbox is.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct StoreArgs {
     /// The file of an inbox in SQLite.
+    #[cfg(feature = "inbox-sqlite")]
     #[arg(long, value_name = "FILE")]
     sqlite: Option<PathBuf>,
+    #[cfg(feature = "inbox-postgres")]
+    #[arg(long, value_name = "URL", help = database::HELP, long_help = database::LONG_HELP)]
+    postgres: Option<Option<String>>,
 }
 
 impl InboxCommand {
     pub(crate) async fn run(&self, out: &Out) -> Outcome {
         match &self.action {
             Action::Stats(args) => {
-                let stats = args.store.open()?.stats().await?;
+                let stats = args.store.open().await?.stats().await?;
                 Ok(out.conclude(true, || stats_for_people(&stats), || stats_as_json(&stats))?)
             }
             Action::Dead(args) => args.run(out).await,
             Action::Redrive(args) => args.run(out).await,
             Action::Prune(args) => args.run(out).await,
+            #[cfg(feature = "inbox-postgres")]
+            Action::Migrate(args) => args.run(out).await,
+            #[cfg(feature = "inbox-postgres")]
+            Action::Sql => {
+                let for_people = || Postgres::MIGRATIONS.join("\n");
+                let as_json = || json!({ "migrations": Postgres::MIGRATIONS });
+                Ok(out.conclude(true, for_people, as_json)?)
+            }
         }
     }
 }
 
 impl DeadArgs {
     async fn run(&self, out: &Out) -> Outcome {
-        let store = self.store.open()?;
+        let store = self.store.open().await?;
         let all = store.stats().await?.dead;
         let letters = store.dead(self.count).await?;
         let for_people = || {
@@ -127,7 +160,7 @@ impl DeadArgs {
 
 impl RedriveArgs {
     async fn run(&self, out: &Out) -> Outcome {
-        let store = self.store.open()?;
+        let store = self.store.open().await?;
         let keys: HashSet<_> = self.keys.iter().copied().collect();
         let (redriven, rest) = if self.all {
             (redrive_all(&store).await?, 0)
@@ -171,7 +204,7 @@ async fn redrive_all(store: &Store) -> Result<usize, BoxError> {
 
 impl PruneArgs {
     async fn run(&self, out: &Out) -> Outcome {
-        let store = self.store.open()?;
+        let store = self.store.open().await?;
         let mut pruned = 0_usize;
         loop {
             let some = store.prune(self.older_than, BATCH).await?;
@@ -185,23 +218,48 @@ impl PruneArgs {
     }
 }
 
+#[cfg(feature = "inbox-postgres")]
+impl MigrateArgs {
+    async fn run(&self, out: &Out) -> Outcome {
+        let config = database::config(self.postgres.as_ref().and_then(Option::as_deref))?;
+        Inbox::migrate(&config, NoTls).await.map_err(|error| described(&error))?;
+        let version = Postgres::MIGRATIONS.len();
+        let for_people = || format!("the tables are of version {version}\n");
+        Ok(out.conclude(true, for_people, || json!({ "version": version }))?)
+    }
+}
+
 impl StoreArgs {
-    fn open(&self) -> Result<Store, BoxError> {
-        let path = self.sqlite.as_ref().ok_or("no inbox: name it with --sqlite")?;
-        let attached = Inbox::attach(path)
-            .map_err(|error| format!("{}: {}", path.display(), described(&error)))?;
-        Ok(Store::Sqlite(attached))
+    async fn open(&self) -> Result<Store, BoxError> {
+        #[cfg(feature = "inbox-postgres")]
+        if let Some(url) = &self.postgres {
+            let opened = Inbox::postgres(database::config(url.as_deref())?, NoTls).await;
+            return Ok(Store::Postgres(opened.map_err(|error| described(&error))?));
+        }
+        #[cfg(feature = "inbox-sqlite")]
+        if let Some(path) = &self.sqlite {
+            let attached = Inbox::attach(path)
+                .map_err(|error| format!("{}: {}", path.display(), described(&error)))?;
+            return Ok(Store::Sqlite(attached));
+        }
+        Err("no inbox is named".into())
     }
 }
 
 /// One variant an option of [`StoreArgs`].
 enum Store {
+    #[cfg(feature = "inbox-postgres")]
+    Postgres(Inbox<Postgres>),
+    #[cfg(feature = "inbox-sqlite")]
     Sqlite(Attached),
 }
 
 impl Store {
     async fn stats(&self) -> Result<Stats, BoxError> {
         let stats = match self {
+            #[cfg(feature = "inbox-postgres")]
+            Self::Postgres(inbox) => inbox.stats().await,
+            #[cfg(feature = "inbox-sqlite")]
             Self::Sqlite(attached) => attached.stats().await,
         };
         stats.map_err(|error| described(&error).into())
@@ -209,6 +267,9 @@ impl Store {
 
     async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, BoxError> {
         let dead = match self {
+            #[cfg(feature = "inbox-postgres")]
+            Self::Postgres(inbox) => inbox.dead(count).await,
+            #[cfg(feature = "inbox-sqlite")]
             Self::Sqlite(attached) => attached.dead(count).await,
         };
         dead.map_err(|error| described(&error).into())
@@ -216,6 +277,9 @@ impl Store {
 
     async fn redrive(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
         let redriven = match self {
+            #[cfg(feature = "inbox-postgres")]
+            Self::Postgres(inbox) => inbox.redrive(keys).await,
+            #[cfg(feature = "inbox-sqlite")]
             Self::Sqlite(attached) => attached.redrive(keys).await,
         };
         redriven.map_err(|error| described(&error).into())
@@ -223,6 +287,9 @@ impl Store {
 
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, BoxError> {
         let pruned = match self {
+            #[cfg(feature = "inbox-postgres")]
+            Self::Postgres(inbox) => inbox.prune(age, count).await,
+            #[cfg(feature = "inbox-sqlite")]
             Self::Sqlite(attached) => attached.prune(age, count).await,
         };
         pruned.map_err(|error| described(&error).into())

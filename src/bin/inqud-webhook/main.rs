@@ -1,7 +1,9 @@
 //! `inqud-webhook`: Inqud's web hooks at the command line. It signs, verifies, sends and receives them,
 //! and tends an inbox.
 
-#[cfg(feature = "inbox-sqlite")]
+#[cfg(feature = "inbox-postgres")]
+mod database;
+#[cfg(any(feature = "inbox-postgres", feature = "inbox-sqlite"))]
 mod inbox;
 mod kinds;
 mod listen;
@@ -55,7 +57,7 @@ enum Command {
     Verify(verify::Verify),
     Send(send::Send),
     Listen(listen::Listen),
-    #[cfg(feature = "inbox-sqlite")]
+    #[cfg(any(feature = "inbox-postgres", feature = "inbox-sqlite"))]
     Inbox(inbox::InboxCommand),
     /// Tells what is known of each kind of web hook, and how well.
     Kinds,
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
         Command::Verify(verify) => verify.run(&out),
         Command::Send(send) => on_runtime(send.run(&out)),
         Command::Listen(listen) => on_runtime(listen.run(out)),
-        #[cfg(feature = "inbox-sqlite")]
+        #[cfg(any(feature = "inbox-postgres", feature = "inbox-sqlite"))]
         Command::Inbox(inbox) => on_runtime(inbox.run(&out)),
         Command::Kinds => kinds::run(&out),
         Command::Completions { .. } if cli.json => {
