@@ -102,8 +102,8 @@
 //! - `axum`: [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) are extractors (also
 //!   as an `Option`), and [`Ack`] is a response. Depends on `axum-core` only.
 //! - `sender`: a module that plays Inqud, to test your handler with. Depends on `fastrand` only.
-//! - `cli`: the command `inqud-webhook`, and nothing of the library. With `inbox-sqlite` it tends an inbox
-//!   too.
+//! - `cli`: the command `inqud-webhook`, and nothing of the library. With `inbox-sqlite` or
+//!   `inbox-postgres` it tends an inbox too.
 //!
 //! - `tracing`: a span for each call, a warning for each refusal and for each handler that answers
 //!   after Inqud has given up. See [`WebhookLayer`](WebhookLayer#telemetry).

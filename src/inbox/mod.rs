@@ -78,8 +78,8 @@
 //!
 //! [`Inbox::stats`] tells how much there is to do, [`Inbox::dead`] lists what was given up,
 //! [`Inbox::redrive`] has it tried again, and [`Inbox::prune`] deletes old bodies. So does, beside the
-//! process that has the inbox open, the command `inqud-webhook inbox` (features `cli` and
-//! `inbox-sqlite`). It shows no body unless it is asked for, but it does show the errors of handlers.
+//! process that has the inbox open, the command `inqud-webhook inbox` (feature `cli`, and
+//! `inbox-sqlite` or `inbox-postgres`). It shows no body unless it is asked for, but it does show the errors of handlers.
 //!
 //! # Telemetry
 //!

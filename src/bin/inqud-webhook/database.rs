@@ -31,12 +31,12 @@ pub(crate) fn config(argument: Option<&str>) -> Result<Config, Box<dyn Error + S
     let config: Config = url.parse().map_err(|_| wrong(no_url))?;
     if argument.is_some() && config.get_password().is_some() {
         let shown = "a password, which everyone on this machine can read in an argument: put the URL \
-                         in DATABASE_URL";
+                     in DATABASE_URL";
         return Err(wrong(shown).into());
     }
     if !is_of_this_machine(&config) && config.get_ssl_mode() != SslMode::Disable {
         let exposed = "the database may be on another machine, and the connection is not \
-                           encrypted: if nobody listens there, add sslmode=disable to the URL";
+                       encrypted: if nobody listens there, add sslmode=disable to the URL";
         return Err(wrong(exposed).into());
     }
     Ok(config)
