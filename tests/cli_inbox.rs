@@ -263,7 +263,9 @@ async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
     let Some(server) = postgres::shared() else { return };
     let config = server.database("tended").await;
     let url = OsString::from(server.url("tended"));
-    let run = async |args: &[&str]| run_in(url.clone(), &[args, &["--postgres"]].concat()).await;
+    let run = async |args: &[&str]| {
+        run_in(url.clone(), &[&args[..1], &["--postgres"], &args[1..]].concat()).await
+    };
 
     let output = run(&["stats"]).await;
     printed(&output, 2);

@@ -1492,13 +1492,13 @@ async fn nothing_of_the_merchants_ends_the_writer() {
     timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
     assert_eq!(inbox.stats().await.unwrap().dead, 3);
 
-    // Nor what nobody waits for any more.
-    let mut left = Box::pin(inbox.write(|_| Ok::<_, Infallible>(Mine)));
-    assert!(poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx).is_pending())).await);
-    drop(left);
+    // Nor what nobody waits for any more, behind a work that takes its time.
     let (begun, begin) = std::sync::mpsc::channel::<()>();
     let mut slow = Box::pin(inbox.write(move |_| begin.recv().map_err(|_| "left")));
     assert!(poll_fn(|cx| Poll::Ready(slow.as_mut().poll(cx).is_pending())).await);
+    let mut left = Box::pin(inbox.write(|_| Ok::<_, Infallible>(Mine)));
+    assert!(poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx).is_pending())).await);
+    drop(left);
     let mine = Mine;
     let mut left = Box::pin(inbox.write(move |_| {
         let _ = &mine;

@@ -96,7 +96,9 @@ struct PruneArgs {
 #[derive(Args)]
 #[group(required = true)]
 struct MigrateArgs {
-    #[arg(long, value_name = "URL", help = database::HELP, long_help = database::LONG_HELP)]
+    // With an `=`, or the keys of `redrive` would be taken for it.
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
+    #[arg(help = database::HELP, long_help = database::LONG_HELP)]
     postgres: Option<Option<String>>,
 }
 
@@ -109,7 +111,9 @@ struct StoreArgs {
     #[arg(long, value_name = "FILE")]
     sqlite: Option<PathBuf>,
     #[cfg(feature = "inbox-postgres")]
-    #[arg(long, value_name = "URL", help = database::HELP, long_help = database::LONG_HELP)]
+    // With an `=`, or the keys of `redrive` would be taken for it.
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
+    #[arg(help = database::HELP, long_help = database::LONG_HELP)]
     postgres: Option<Option<String>>,
 }
 
