@@ -52,7 +52,7 @@ async fn observe<W: Future>(work: impl FnOnce() -> W) -> (String, String) {
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = recorder.handle();
     {
-        let _subscriber = tracing::subscriber::set_default(log.subscriber());
+        let _subscriber = tracing::subscriber::set_default(log.subscriber_of_a_thread());
         let _recorder = metrics::set_default_local_recorder(&recorder);
         work().await;
     }

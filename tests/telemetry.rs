@@ -49,7 +49,7 @@ where
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = recorder.handle();
     {
-        let _subscriber = tracing::subscriber::set_default(log.subscriber());
+        let _subscriber = tracing::subscriber::set_default(log.subscriber_of_a_thread());
         let _recorder = metrics::set_default_local_recorder(&recorder);
         work().await;
     }
@@ -324,7 +324,7 @@ async fn a_panic_is_told_as_one() {
 async fn a_warning_belongs_to_the_span_outside() {
     let log = Log::default();
     {
-        let subscriber = log.subscriber().with(filter_fn(|it| {
+        let subscriber = log.subscriber_of_a_thread().with(filter_fn(|it| {
             it.name() != "inqud_webhook" && (it.is_span() || *it.level() <= Level::WARN)
         }));
         let _subscriber = tracing::subscriber::set_default(subscriber);

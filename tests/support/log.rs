@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
@@ -20,6 +20,18 @@ impl Log {
             .with_ansi(false)
             .with_writer(self.clone())
             .finish()
+    }
+
+    /// The same for this thread alone, while others have theirs.
+    pub fn subscriber_of_a_thread(&self) -> impl Subscriber + Send + Sync + use<> {
+        // What nobody wants `tracing` remembers, and a subscriber of one thread that comes while that of
+        // another goes may find it so. One that stays wants all.
+        static STAYS: Once = Once::new();
+        STAYS.call_once(|| {
+            let all = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+            let _ = tracing::subscriber::set_global_default(all.with_writer(io::sink).finish());
+        });
+        self.subscriber()
     }
 
     pub fn text(&self) -> String {
