@@ -157,6 +157,25 @@ async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
     printed(&run(folder.path(), &["redrive", "--all", &key]).await, 2);
 }
 
+#[tokio::test]
+async fn discarded_ones_are_no_longer_dead_and_prune_takes_their_bodies() {
+    let (inbox, folder) = held();
+    inbox.store().put((1..=1300).map(record).collect()).await.unwrap();
+    settle_all(&inbox, dead).await;
+    let key = inbox.dead(1).await.unwrap()[0].key.to_string();
+    assert_eq!(printed(&run(folder.path(), &["discard", &key]).await, 0), "1 put away\n");
+    let text = printed(&run(folder.path(), &["discard", &key]).await, 1);
+    assert_eq!(text, "0 put away\n1 of the keys are of no dead letter\n");
+    printed(&run(folder.path(), &["discard"]).await, 2);
+    assert_eq!(inbox.stats().await.unwrap().dead, 1299);
+    let shown = json(&run(folder.path(), &["discard", "--all", "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "discarded": 1299, "not_dead": 0 }));
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!((stats.open, stats.dead), (0, 0));
+    let text = printed(&run(folder.path(), &["prune", "--older-than", "0s"]).await, 0);
+    assert_eq!(text, "1300 bodies deleted\n");
+}
+
 /// More than a batch, while the server gives each of them up again at once.
 #[tokio::test]
 async fn redriving_all_tries_each_once_and_ends() {
@@ -291,8 +310,10 @@ async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
     let shown = json(&run(&["redrive", &key, "--json"]).await, 0);
     assert_eq!(shown, serde_json::json!({ "redriven": 1, "not_dead": 0 }));
     printed(&run(&["redrive", &key]).await, 1);
-    assert_eq!(printed(&run(&["redrive", "--all"]).await, 0), "2 to be tried again\n");
-    assert_eq!(inbox.stats().await.unwrap().open, 3);
+    let key = inbox.dead(1).await.unwrap()[0].key.to_string();
+    assert_eq!(printed(&run(&["discard", &key]).await, 0), "1 put away\n");
+    assert_eq!(printed(&run(&["redrive", "--all"]).await, 0), "1 to be tried again\n");
+    assert_eq!(inbox.stats().await.unwrap().open, 2);
     settle_all(&inbox, |_| Outcome::Skipped).await;
     assert_eq!(printed(&run(&["prune", "--older-than", "1h"]).await, 0), "0 bodies deleted\n");
     let shown = json(&run(&["prune", "--older-than", "0s", "--json"]).await, 0);

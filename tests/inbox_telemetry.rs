@@ -147,6 +147,10 @@ impl Store for Moody {
         self.memory.redrive(keys).await
     }
 
+    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
+        self.memory.discard(keys).await
+    }
+
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
         self.memory.prune(age, count).await
     }

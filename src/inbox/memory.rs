@@ -193,11 +193,21 @@ impl Tables {
         Settled::Done
     }
 
+    fn dead(&mut self, key: Key) -> Option<(usize, &mut Row)> {
+        let seq = *self.keys.get(&key)?;
+        let row = self.rows.get_mut(seq).filter(|row| row.state == State::Dead)?;
+        Some((seq, row))
+    }
+
+    fn discard(&mut self, key: Key) -> bool {
+        let Some((_, row)) = self.dead(key) else { return false };
+        row.state = State::Skipped;
+        row.settled = Some(Instant::now());
+        true
+    }
+
     fn redrive(&mut self, key: Key) -> bool {
-        let Some(seq) = self.keys.get(&key).copied() else { return false };
-        let Some(row) = self.rows.get_mut(seq).filter(|row| row.state == State::Dead) else {
-            return false;
-        };
+        let Some((seq, row)) = self.dead(key) else { return false };
         row.state = State::Open;
         row.attempts = 0;
         row.settled = None;
@@ -272,6 +282,11 @@ impl Store for Memory {
     async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
         let mut tables = self.tables();
         Ok(keys.into_iter().filter(|key| tables.redrive(*key)).count())
+    }
+
+    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
+        let mut tables = self.tables();
+        Ok(keys.into_iter().filter(|key| tables.discard(*key)).count())
     }
 
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {

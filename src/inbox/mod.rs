@@ -77,8 +77,8 @@
 //! # Operations
 //!
 //! [`Inbox::stats`] tells how much there is to do, [`Inbox::dead`] lists what was given up,
-//! [`Inbox::redrive`] has it tried again, and [`Inbox::prune`] deletes old bodies. So does, beside the
-//! process that has the inbox open, the command `inqud-webhook inbox` (feature `cli`, and
+//! [`Inbox::redrive`] has it tried again, [`Inbox::discard`] puts it away, and [`Inbox::prune`] deletes
+//! old bodies. So does, beside the process that has the inbox open, the command `inqud-webhook inbox` (feature `cli`, and
 //! `inbox-sqlite` or `inbox-postgres`). It shows no body unless it is asked for, but it does show the errors of handlers.
 //!
 //! # Telemetry
@@ -267,6 +267,16 @@ impl<S: Store> Inbox<S> {
         let redriven = self.store().redrive(keys.into_iter().collect()).await;
         self.queue.stored.notify_waiters();
         redriven
+    }
+
+    /// Puts dead letters away that are never to be processed, as skipped ones: their keys stay, and
+    /// [`Inbox::prune`] deletes their bodies. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn discard(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
+        self.store().discard(keys.into_iter().collect()).await
     }
 
     /// Deletes the bodies of notifications that were processed or skipped more than `age` ago, up to

@@ -55,6 +55,9 @@ pub trait Store: Send + Sync + 'static {
     /// Opens dead letters again, with their attempts uncounted. Returns how many there were.
     fn redrive(&self, keys: Vec<Key>) -> impl Future<Output = Result<usize, InboxError>> + Send;
 
+    /// Counts dead letters as skipped from now on. Returns how many there were.
+    fn discard(&self, keys: Vec<Key>) -> impl Future<Output = Result<usize, InboxError>> + Send;
+
     /// Deletes the bodies of up to `count` notifications that were done or skipped before `age`. Their
     /// keys stay. Returns how many there were.
     fn prune(
@@ -174,7 +177,7 @@ pub struct Stats {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// Its key, to redrive it with.
+    /// Its key, to redrive or discard it with.
     pub key: Key,
     /// The name of its type.
     pub kind: String,

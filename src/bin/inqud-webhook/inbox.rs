@@ -41,7 +41,12 @@ enum Action {
     /// Has dead letters tried again.
     ///
     /// It ends well if each key that was named was that of a dead letter.
-    Redrive(RedriveArgs),
+    Redrive(ChosenArgs),
+    /// Puts dead letters away that are never to be processed: they count as skipped, and `prune`
+    /// deletes their bodies.
+    ///
+    /// It ends well if each key that was named was that of a dead letter.
+    Discard(ChosenArgs),
     /// Deletes old bodies of what was processed or skipped. Their keys stay, so that a duplicate is
     /// still known as one.
     Prune(PruneArgs),
@@ -72,13 +77,13 @@ struct DeadArgs {
 }
 
 #[derive(Args)]
-struct RedriveArgs {
+struct ChosenArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// Their keys, as `dead` lists them.
     #[arg(value_name = "KEY", value_parser = key, required_unless_present = "all")]
     keys: Vec<Key>,
-    /// All that are dead now. What dies again meanwhile is not tried once more.
+    /// All that are dead now, and each once, if one dies again meanwhile.
     #[arg(long, conflicts_with = "keys")]
     all: bool,
 }
@@ -96,7 +101,7 @@ struct PruneArgs {
 #[derive(Args)]
 #[group(required = true)]
 struct MigrateArgs {
-    // With an `=`, or the keys of `redrive` would be taken for it.
+    // With an `=`, or the keys that follow would be taken for it.
     #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
     #[arg(help = database::HELP, long_help = database::LONG_HELP)]
     postgres: Option<Option<String>>,
@@ -111,7 +116,7 @@ struct StoreArgs {
     #[arg(long, value_name = "FILE")]
     sqlite: Option<PathBuf>,
     #[cfg(feature = "inbox-postgres")]
-    // With an `=`, or the keys of `redrive` would be taken for it.
+    // With an `=`, or the keys that follow would be taken for it.
     #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
     #[arg(help = database::HELP, long_help = database::LONG_HELP)]
     postgres: Option<Option<String>>,
@@ -125,7 +130,8 @@ impl InboxCommand {
                 Ok(out.conclude(true, || stats_for_people(&stats), || stats_as_json(&stats))?)
             }
             Action::Dead(args) => args.run(out).await,
-            Action::Redrive(args) => args.run(out).await,
+            Action::Redrive(args) => args.run(&Change::Redrive, out).await,
+            Action::Discard(args) => args.run(&Change::Discard, out).await,
             Action::Prune(args) => args.run(out).await,
             #[cfg(feature = "inbox-postgres")]
             Action::Migrate(args) => args.run(out).await,
@@ -162,34 +168,43 @@ impl DeadArgs {
     }
 }
 
-impl RedriveArgs {
-    async fn run(&self, out: &Out) -> Outcome {
+/// What becomes of dead letters.
+enum Change {
+    Redrive,
+    Discard,
+}
+
+impl ChosenArgs {
+    async fn run(&self, change: &Change, out: &Out) -> Outcome {
         let store = self.store.open().await?;
         let keys: HashSet<_> = self.keys.iter().copied().collect();
-        let (redriven, rest) = if self.all {
-            (redrive_all(&store).await?, 0)
+        let (changed, rest) = if self.all {
+            (change_all(&store, change).await?, 0)
         } else {
-            let redriven = store.redrive(keys.iter().copied().collect()).await?;
-            (redriven, keys.len().saturating_sub(redriven))
+            let changed = store.change(change, keys.iter().copied().collect()).await?;
+            (changed, keys.len().saturating_sub(changed))
+        };
+        let (for_people, name) = match change {
+            Change::Redrive => ("to be tried again", "redriven"),
+            Change::Discard => ("put away", "discarded"),
         };
         let for_people = || {
-            let mut text = format!("{redriven} to be tried again\n");
+            let mut text = format!("{changed} {for_people}\n");
             if rest > 0 {
                 let missing = format!("{rest} of the keys are of no dead letter");
                 text += &(styled(BAD, missing) + "\n");
             }
             text
         };
-        let as_json = || json!({ "redriven": redriven, "not_dead": rest });
-        Ok(out.conclude(rest == 0, for_people, as_json)?)
+        Ok(out.conclude(rest == 0, for_people, || json!({ name: changed, "not_dead": rest }))?)
     }
 }
 
 /// Each that is dead at the beginning, once: one that dies again meanwhile would be redriven for ever.
-async fn redrive_all(store: &Store) -> Result<usize, BoxError> {
+async fn change_all(store: &Store, change: &Change) -> Result<usize, BoxError> {
     let all = usize::try_from(store.stats().await?.dead).unwrap_or(usize::MAX);
     let mut seen = HashSet::new();
-    let (mut redriven, mut again) = (0_usize, 0_usize);
+    let (mut changed, mut again) = (0_usize, 0_usize);
     while seen.len() < all {
         // Those that died again are the first of the list, for they are the oldest.
         let asked = BATCH.saturating_add(again);
@@ -201,9 +216,9 @@ async fn redrive_all(store: &Store) -> Result<usize, BoxError> {
         if keys.is_empty() && count < asked {
             break;
         }
-        redriven = redriven.saturating_add(store.redrive(keys).await?);
+        changed = changed.saturating_add(store.change(change, keys).await?);
     }
-    Ok(redriven)
+    Ok(changed)
 }
 
 impl PruneArgs {
@@ -279,14 +294,18 @@ impl Store {
         dead.map_err(|error| described(&error).into())
     }
 
-    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
-        let redriven = match self {
+    async fn change(&self, change: &Change, keys: Vec<Key>) -> Result<usize, BoxError> {
+        let changed = match (self, change) {
             #[cfg(feature = "inbox-postgres")]
-            Self::Postgres(inbox) => inbox.redrive(keys).await,
+            (Self::Postgres(inbox), Change::Redrive) => inbox.redrive(keys).await,
+            #[cfg(feature = "inbox-postgres")]
+            (Self::Postgres(inbox), Change::Discard) => inbox.discard(keys).await,
             #[cfg(feature = "inbox-sqlite")]
-            Self::Sqlite(attached) => attached.redrive(keys).await,
+            (Self::Sqlite(attached), Change::Redrive) => attached.redrive(keys).await,
+            #[cfg(feature = "inbox-sqlite")]
+            (Self::Sqlite(attached), Change::Discard) => attached.discard(keys).await,
         };
-        redriven.map_err(|error| described(&error).into())
+        changed.map_err(|error| described(&error).into())
     }
 
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, BoxError> {

@@ -284,6 +284,10 @@ impl Store for Postgres {
         self.run(move |client| Box::pin(async move { tables::redrive(client, &keys).await })).await
     }
 
+    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
+        self.run(move |client| Box::pin(async move { tables::discard(client, &keys).await })).await
+    }
+
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
         self.run(move |client| Box::pin(tables::prune(client, age, count))).await
     }

@@ -416,10 +416,20 @@ WITH opened AS (
 SELECT count(*) FROM opened";
 
 pub(super) async fn redrive(client: &Client, keys: &[Key]) -> Result<usize, Error> {
-    let keys: Vec<&[u8]> = keys.iter().map(|key| &key.as_bytes()[..]).collect();
-    let rows = transact(client, REDRIVE, &[&keys]).await?;
+    let rows = transact(client, REDRIVE, &[&bytes(keys)]).await?;
     let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
     Ok(usize::try_from(count).unwrap_or_default())
+}
+
+pub(super) async fn discard(client: &Client, keys: &[Key]) -> Result<usize, Error> {
+    // In the order of `REDRIVE`.
+    let discard = "
+        UPDATE inqud_inbox.notification SET state = 2, settled_at = statement_timestamp()
+        WHERE seq = ANY (ARRAY(
+            SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state = 3
+            ORDER BY key FOR UPDATE))
+        RETURNING seq";
+    Ok(transact(client, discard, &[&bytes(keys)]).await?.len())
 }
 
 pub(super) async fn prune(client: &Client, age: Duration, count: usize) -> Result<usize, Error> {
@@ -454,6 +464,10 @@ fn object(id: &str) -> String {
 fn version(version: &Version) -> &[u8] {
     let bytes = version.as_bytes();
     bytes.get(..VERSION_LEN).unwrap_or(bytes)
+}
+
+fn bytes(keys: &[Key]) -> Vec<&[u8]> {
+    keys.iter().map(|key| &key.as_bytes()[..]).collect()
 }
 
 /// The table holds no other length.

@@ -81,17 +81,16 @@ impl Attached {
     ///
     /// If the store fails. What was committed before stays so.
     pub async fn redrive(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
-        let keys: Vec<_> = keys.into_iter().collect();
-        let redrive = move |connection: &mut Connection| {
-            keys.chunks(GROUP).try_fold(0_usize, |count, keys| {
-                let redriven = commit(connection, |it| {
-                    // The clock of the process that holds it may be behind that of the wall.
-                    tables::redrive(it, keys, tables::last(it)?)
-                })?;
-                Ok(count.saturating_add(redriven))
-            })
-        };
-        self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, redrive).await
+        self.change(keys, tables::redrive).await
+    }
+
+    /// As [`Inbox::discard`].
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. What was committed before stays so.
+    pub async fn discard(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
+        self.change(keys, tables::discard).await
     }
 
     /// As [`Inbox::prune`], but in as many commits as it takes.
@@ -115,6 +114,24 @@ impl Attached {
             }
         };
         self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, prune).await
+    }
+
+    async fn change(
+        &self,
+        keys: impl IntoIterator<Item = Key>,
+        change: fn(&Connection, &[Key], i64) -> rusqlite::Result<usize>,
+    ) -> Result<usize, InboxError> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        let change = move |connection: &mut Connection| {
+            keys.chunks(GROUP).try_fold(0_usize, |count, keys| {
+                let changed = commit(connection, |it| {
+                    // The clock of the process that holds it may be behind that of the wall.
+                    change(it, keys, tables::last(it)?)
+                })?;
+                Ok(count.saturating_add(changed))
+            })
+        };
+        self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, change).await
     }
 
     /// On a thread and a connection of its own.

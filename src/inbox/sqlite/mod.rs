@@ -218,6 +218,14 @@ impl Store for Sqlite {
         self.writer.commit(redrive).await
     }
 
+    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
+        let discard = move |tables: &mut Tables<'_>| {
+            let now = tables.now();
+            tables::discard(tables.connection, &keys, now)
+        };
+        self.writer.commit(discard).await
+    }
+
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
         let prune = move |tables: &mut Tables<'_>| {
             let now = tables.now();

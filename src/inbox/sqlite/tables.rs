@@ -275,6 +275,16 @@ pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result
     })
 }
 
+pub(super) fn discard(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
+    let mut skip = connection.prepare(
+        "UPDATE inqud_inbox_notification SET state = 2, settled_at = ?2
+         WHERE key = ?1 AND state = 3",
+    )?;
+    keys.iter().try_fold(0_usize, |count, key| {
+        Ok(count.saturating_add(skip.execute(params![key.as_bytes(), now])?))
+    })
+}
+
 pub(super) fn prune(
     connection: &Connection,
     now: i64,
