@@ -54,7 +54,7 @@ trait Engine: Sized {
     const NAME: &'static str;
 
     /// Whether it can be had on this machine.
-    fn is_there() -> bool;
+    async fn is_there() -> bool;
 
     /// A place without rows, with the tables of the inbox and a table `effect (object TEXT)`.
     async fn new() -> Self;
@@ -98,7 +98,7 @@ struct Size {
 const FULL: Size = Size {
     rounds: 5,
     backlog: 500_000,
-    puts: [(1, 1_000), (32, 6_000), (128, 12_000)],
+    puts: [(1, 1_500), (32, 10_000), (128, 20_000)],
     consumed: 10_000,
 };
 const SMOKE: Size =
@@ -128,7 +128,8 @@ fn head(size: Size) -> String {
     let mut report = String::new();
     let text = "# The inbox beside its floor\n\n\
         Written by `cargo bench --bench inbox --features inbox-sqlite,inbox-postgres -- report`. The floor is \
-        the same\nstatements on the same tables in a plain thread or task, with nothing around them.";
+        the same\nstatements on the same tables in a plain thread or task, with nothing around them. \
+        Postgres has `shared_buffers`\nof 1 GB and `max_wal_size` of 4 GB.";
     say(&mut report, text);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let (rounds, syncs) = (size.rounds, syncs(if size.rounds > 1 { 300 } else { 10 }));
@@ -156,7 +157,7 @@ fn syncs(count: usize) -> f64 {
 }
 
 async fn compare<E: Engine>(size: Size, report: &mut String) {
-    if !E::is_there() {
+    if !E::is_there().await {
         return;
     }
     let mut ids = Ids(0);
@@ -399,6 +400,13 @@ async fn clients_put<T: Send + 'static>(clients: usize, all: Vec<T>, put: impl C
     for (at, one) in all.into_iter().enumerate() {
         shares[at % clients].push(one);
     }
+    // Not timed: a connection is made, and statements are prepared.
+    for share in &mut shares {
+        if let Some(first) = share.pop() {
+            put.clone().put(first).await;
+        }
+    }
+    let count = count - clients;
     let began = Instant::now();
     let mut running = JoinSet::new();
     for share in shares {
@@ -493,7 +501,7 @@ mod sqlite {
 
     use tempfile::TempDir;
     use tokio::sync::mpsc;
-    use tower_inqud::inbox::rusqlite::{Connection, Result, Statement, params};
+    use tower_inqud::inbox::rusqlite::{Connection, OptionalExtension, Result, Statement, params};
     use tower_inqud::inbox::{Cx, Inbox, Put, Record};
     use tower_inqud::{PaymentRequest, inbox};
 
@@ -509,7 +517,7 @@ mod sqlite {
         type Store = inbox::Sqlite;
         const NAME: &'static str = "SQLite";
 
-        fn is_there() -> bool {
+        async fn is_there() -> bool {
             true
         }
 
@@ -608,8 +616,9 @@ mod sqlite {
     struct Statements<'c> {
         connection: &'c Connection,
         clock: i64,
+        find: Statement<'c>,
+        meet: Statement<'c>,
         insert: Statement<'c>,
-        arrive: Statement<'c>,
         due: Statement<'c>,
         oldest: Statement<'c>,
         attempt: Statement<'c>,
@@ -634,48 +643,50 @@ mod sqlite {
             Ok(Self {
                 connection,
                 clock: 0,
+                find: connection
+                    .prepare("SELECT number FROM inqud_inbox_object WHERE id = ?1 AND kind = ?2")?,
+                meet: connection.prepare(
+                    "INSERT INTO inqud_inbox_object (id, kind, due_at) VALUES (?1, ?2, ?3)",
+                )?,
                 insert: connection.prepare(
                     "INSERT INTO inqud_inbox_notification
-                         (key, kind, object, version, body, received_at, state, settled_at, error)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?7 IS NULL, 0, 3), iif(?7 IS NULL, NULL, ?6), ?7)
-                     ON CONFLICT (key) DO NOTHING",
-                )?,
-                arrive: connection.prepare(
-                    "INSERT INTO inqud_inbox_object (kind, object, due_at) VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO UPDATE SET due_at = coalesce(due_at, excluded.due_at)",
+                         (object, key, version, body, received_at, state, settled_at, error)
+                     VALUES (?1, ?2, ?3, ?4, ?5, iif(?6 IS NULL, 0, 3), iif(?6 IS NULL, NULL, ?5), ?6)
+                     ON CONFLICT (object, key) DO NOTHING",
                 )?,
                 due: connection.prepare(
-                    "SELECT object, processed, claim FROM inqud_inbox_object
+                    "SELECT number, id, processed, claim FROM inqud_inbox_object
                      WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
                 )?,
                 oldest: connection.prepare(
                     "SELECT seq, key, version, body, attempts, received_at FROM inqud_inbox_notification
-                     WHERE kind = ?1 AND object = ?2 AND state = 0 ORDER BY version, seq LIMIT 1",
+                     WHERE object = ?1 AND state = 0 ORDER BY version, seq LIMIT 1",
                 )?,
                 attempt: connection.prepare(
                     "UPDATE inqud_inbox_notification SET attempts = attempts + 1 WHERE seq = ?1",
                 )?,
                 lease: connection.prepare(
-                    "UPDATE inqud_inbox_object SET due_at = ?3, leased = 1, claim = ?4
-                     WHERE kind = ?1 AND object = ?2",
+                    "UPDATE inqud_inbox_object SET due_at = ?2, leased = 1, claim = ?3
+                     WHERE number = ?1",
                 )?,
                 claimed: connection.prepare(
-                    "SELECT version FROM inqud_inbox_notification JOIN inqud_inbox_object
-                     USING (kind, object) WHERE seq = ?1 AND state = 0 AND claim = ?2",
+                    "SELECT number, version FROM inqud_inbox_notification
+                     JOIN inqud_inbox_object ON number = object
+                     WHERE seq = ?1 AND state = 0 AND claim = ?2",
                 )?,
                 close: connection.prepare(
                     "UPDATE inqud_inbox_notification SET state = 1, settled_at = ?2, error = NULL
                      WHERE seq = ?1",
                 )?,
                 process: connection.prepare(
-                    "UPDATE inqud_inbox_object SET processed = max(coalesce(processed, ?3), ?3)
-                     WHERE kind = ?1 AND object = ?2",
+                    "UPDATE inqud_inbox_object SET processed = max(coalesce(processed, ?2), ?2)
+                     WHERE number = ?1",
                 )?,
                 go_on: connection.prepare(
                     "UPDATE inqud_inbox_object SET leased = 0, due_at =
                          (SELECT received_at FROM inqud_inbox_notification
-                          WHERE kind = ?1 AND object = ?2 AND state = 0 ORDER BY version, seq LIMIT 1)
-                     WHERE kind = ?1 AND object = ?2",
+                          WHERE object = ?1 AND state = 0 ORDER BY version, seq LIMIT 1)
+                     WHERE number = ?1",
                 )?,
                 stamp: connection.prepare("UPDATE inqud_inbox_clock SET at = ?1")?,
             })
@@ -698,12 +709,12 @@ mod sqlite {
         fn put(&mut self, record: &Record) -> Result<Put> {
             let Record { key, kind, object, version, body, dead } = record;
             let now = self.now();
-            let row =
-                params![key.as_bytes(), kind, object, version.as_bytes(), &body[..], now, dead];
-            if self.insert.execute(row)? == 0 {
-                return Ok(Put::Duplicate);
-            }
-            self.arrive.execute(params![kind, object, now])?;
+            // Each is of a new object here.
+            let found = self.find.query_row(params![object, kind], |row| row.get::<_, i64>(0));
+            assert_eq!(found.optional()?, None);
+            let number = self.meet.insert(params![object, kind, now])?;
+            let row = params![number, key.as_bytes(), version.as_bytes(), &body[..], now, dead];
+            assert_eq!(self.insert.execute(row)?, 1);
             Ok(Put::New)
         }
 
@@ -712,11 +723,12 @@ mod sqlite {
             let now = self.now();
             let count = i64::try_from(count).unwrap();
             let due = self.due.query_map(params![KIND, now, count], |row| {
-                Ok((row.get(0)?, row.get::<_, Option<Vec<u8>>>(1)?, row.get(2)?))
+                let processed: Option<Vec<u8>> = row.get(2)?;
+                Ok((row.get(0)?, row.get(1)?, processed, row.get(3)?))
             })?;
-            let due: Vec<(String, _, i64)> = due.collect::<Result<_>>()?;
+            let due: Vec<(i64, String, _, i64)> = due.collect::<Result<_>>()?;
             let mut all = Vec::new();
-            for (object, _, claim) in due {
+            for (number, object, _, claim) in due {
                 let oldest = |row: &inbox::rusqlite::Row<'_>| {
                     let seq: i64 = row.get(0)?;
                     // As much as a handler needs.
@@ -725,10 +737,10 @@ mod sqlite {
                     std::hint::black_box((body, key, version, row.get::<_, i64>(4)?));
                     Ok(seq)
                 };
-                let seq = self.oldest.query_row(params![KIND, object], oldest)?;
+                let seq = self.oldest.query_row([number], oldest)?;
                 let claim = claim + 1;
                 self.attempt.execute([seq])?;
-                self.lease.execute(params![KIND, object, now + LEASE, claim])?;
+                self.lease.execute([number, now + LEASE, claim])?;
                 all.push(Claimed { seq, object, claim });
             }
             Ok(all)
@@ -736,15 +748,17 @@ mod sqlite {
 
         fn settle(&mut self, one: &Claimed, has_effect: bool) -> Result<()> {
             let Claimed { seq, object, claim } = one;
-            let version = self.claimed.query_row([seq, claim], |row| row.get::<_, Vec<u8>>(0))?;
+            let claimed =
+                self.claimed.query_row([seq, claim], |row| Ok((row.get(0)?, row.get(1)?)));
+            let (number, version): (i64, Vec<u8>) = claimed?;
             let now = self.now();
             if has_effect {
                 // Prepared anew each time, as the handler of the other side has it.
                 self.connection.execute(EFFECT, [object])?;
             }
-            self.process.execute(params![KIND, object, version])?;
+            self.process.execute(params![number, version])?;
             self.close.execute(params![seq, now])?;
-            self.go_on.execute(params![KIND, object])?;
+            self.go_on.execute([number])?;
             Ok(())
         }
     }
@@ -778,8 +792,16 @@ mod in_postgres {
         type Store = inbox::Postgres;
         const NAME: &'static str = "Postgres";
 
-        fn is_there() -> bool {
-            shared().is_some()
+        /// With the two settings that nobody leaves as they come, on a machine of its own.
+        async fn is_there() -> bool {
+            let Some(server) = shared() else { return false };
+            let client = connect(&server.config("postgres")).await;
+            for set in ["shared_buffers = '1GB'", "max_wal_size = '4GB'"] {
+                client.batch_execute(&format!("ALTER SYSTEM SET {set}")).await.unwrap();
+            }
+            server.kill();
+            server.run();
+            true
         }
 
         async fn new() -> Self {
@@ -873,7 +895,13 @@ mod in_postgres {
         let dead: Vec<Option<&str>> = vec![None; group.len()];
         let parameters: [&(dyn ToSql + Sync); 6] =
             [&keys, &kinds, &objects, &versions, &bodies, &dead];
-        assert_eq!(client.query(put, &parameters).await.unwrap().len(), group.len());
+        let (begun, rows, committed) = tokio::join!(
+            client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
+            client.query(put, &parameters),
+            client.batch_execute("COMMIT"),
+        );
+        begun.and(committed).unwrap();
+        assert_eq!(rows.unwrap().len(), group.len());
     }
 
     struct Claimed {

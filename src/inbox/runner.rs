@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
@@ -24,6 +24,9 @@ use crate::{decode, telemetry};
 
 /// How often to look for what is due, whatever the hints say.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How many turns of the runtime in which no handler ends are taken to mean that none is about to.
+const QUIET: u8 = 3;
 
 /// What is kept of an error, in characters.
 const ERROR_LEN: usize = 1000;
@@ -153,8 +156,15 @@ where
                 () = &mut shutdown, if !is_ending => is_ending = true,
                 Some(ended) = running.tasks.join_next_with_id() => {
                     settlements.extend(self.end(ended, &mut running));
-                    while let Some(ended) = running.tasks.try_join_next_with_id() {
-                        settlements.extend(self.end(ended, &mut running));
+                    // What ends with it is settled in the same commit.
+                    let mut quiet = 0_u8;
+                    while quiet < QUIET && !running.tasks.is_empty() {
+                        yield_now().await;
+                        quiet = quiet.saturating_add(1);
+                        while let Some(ended) = running.tasks.try_join_next_with_id() {
+                            settlements.extend(self.end(ended, &mut running));
+                            quiet = 0;
+                        }
                     }
                 }
                 // What is settled without a handler must not keep it from the others.

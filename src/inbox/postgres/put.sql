@@ -17,4 +17,7 @@ WITH arrived AS (
     GROUP BY kind, object ORDER BY kind, object
     ON CONFLICT (kind, object) DO UPDATE SET due_at = excluded.due_at WHERE mine.due_at IS NULL
 )
-SELECT key FROM stored
+-- Of all who commit at once each waits for the disk, also where the role or the database does not.
+SELECT key, CASE current_setting('synchronous_commit')
+    WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
+FROM stored

@@ -65,11 +65,6 @@ async fn transact(
 
 const PUT: &str = include_str!("put.sql");
 
-/// Of all who commit at once each waits for the disk, also where the role or the database does not.
-const DURABLE: &str = "
-SELECT CASE current_setting('synchronous_commit')
-    WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END";
-
 pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Vec<Put>, Error> {
     let mut seen = HashSet::new();
     let firsts: Vec<_> = records.iter().filter(|it| seen.insert(it.key)).collect();
@@ -81,21 +76,8 @@ pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Vec<Put>,
 
     let dead: Vec<_> = firsts.iter().map(|it| it.dead.as_deref().map(text)).collect();
 
-    let (durable, put) =
-        tokio::try_join!(client.prepare_cached(DURABLE), client.prepare_cached(PUT))?;
     let parameters: [&(dyn ToSql + Sync); 6] = [&keys, &kinds, &objects, &versions, &bodies, &dead];
-    // Sent together.
-    let (begun, made_durable, rows, committed) = tokio::join!(
-        client.batch_execute(BEGIN),
-        client.query_one(&durable, &[]),
-        client.query(&put, &parameters),
-        client.batch_execute("COMMIT"),
-    );
-    // After a statement that failed, `COMMIT` is no error: it rolls back.
-    begun?;
-    made_durable?;
-    let rows = rows?;
-    committed?;
+    let rows = transact(client, PUT, &parameters).await?;
     let mut new = HashSet::new();
     for row in rows {
         new.insert(key(row.try_get(0)?));

@@ -3,36 +3,40 @@
 CREATE TABLE inqud_inbox_clock (at INTEGER NOT NULL) STRICT;
 INSERT INTO inqud_inbox_clock VALUES (0);
 
+-- Each object: the unit that is leased, and waits, so that one notification of it runs at a time. Its
+-- notifications are found by its number, for ids come in no order: an index by them is written all over,
+-- and one by numbers at its end, where what is new is. So one page a notification is anywhere, not three.
+CREATE TABLE inqud_inbox_object (
+    number INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    processed BLOB, -- the latest version that was
+    due_at INTEGER, -- null without open notifications; the end of the lease while it is leased
+    leased INTEGER NOT NULL DEFAULT 0,
+    claim INTEGER NOT NULL DEFAULT 0, -- how often it was claimed: an earlier claim is void
+    UNIQUE (id, kind)
+) STRICT;
+
+CREATE INDEX inqud_inbox_due ON inqud_inbox_object (kind, due_at) WHERE due_at IS NOT NULL;
+
 -- Each notification, once. Rows stay, for they are what a duplicate is known by; bodies may go.
 CREATE TABLE inqud_inbox_notification (
     seq INTEGER PRIMARY KEY,
-    key BLOB NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    object TEXT NOT NULL,
+    object INTEGER NOT NULL, -- its number
+    key BLOB NOT NULL,
     version BLOB NOT NULL,
     body BLOB,
     received_at INTEGER NOT NULL,
     state INTEGER NOT NULL DEFAULT 0, -- 0 open, 1 done, 2 skipped, 3 dead
     attempts INTEGER NOT NULL DEFAULT 0,
     settled_at INTEGER,
-    error TEXT
+    error TEXT,
+    UNIQUE (object, key)
 ) STRICT;
 
 CREATE INDEX inqud_inbox_open
-    ON inqud_inbox_notification (kind, object, version, seq, received_at) WHERE state = 0;
+    ON inqud_inbox_notification (object, version, seq, received_at) WHERE state = 0;
 CREATE INDEX inqud_inbox_dead ON inqud_inbox_notification (seq) WHERE state = 3;
+CREATE INDEX inqud_inbox_dead_key ON inqud_inbox_notification (key) WHERE state = 3;
 CREATE INDEX inqud_inbox_body
     ON inqud_inbox_notification (settled_at) WHERE state IN (1, 2) AND body IS NOT NULL;
-
--- Each object: the unit that is leased, and waits, so that one notification of it runs at a time.
-CREATE TABLE inqud_inbox_object (
-    kind TEXT NOT NULL,
-    object TEXT NOT NULL,
-    processed BLOB, -- the latest version that was
-    due_at INTEGER, -- null without open notifications; the end of the lease while it is leased
-    leased INTEGER NOT NULL DEFAULT 0,
-    claim INTEGER NOT NULL DEFAULT 0, -- how often it was claimed: an earlier claim is void
-    PRIMARY KEY (kind, object)
-) STRICT, WITHOUT ROWID;
-
-CREATE INDEX inqud_inbox_due ON inqud_inbox_object (kind, due_at) WHERE due_at IS NOT NULL;

@@ -67,8 +67,7 @@ mod tests {
     #[test]
     fn a_file_of_an_earlier_version_gets_what_it_lacks_and_keeps_its_rows() {
         const NEXT: &str = "ALTER TABLE inqud_inbox_object ADD COLUMN remark TEXT";
-        const ROW: &str =
-            "INSERT INTO inqud_inbox_object (kind, object) VALUES ('request', 'CAPD-1')";
+        const ROW: &str = "INSERT INTO inqud_inbox_object (kind, id) VALUES ('request', 'CAPD-1')";
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, STEPS).unwrap();
         connection.execute_batch(ROW).unwrap();
@@ -76,10 +75,9 @@ mod tests {
         for _ in 0..2 {
             migrate(&mut connection, &next).unwrap();
         }
-        let row =
-            connection.query_row("SELECT object, remark FROM inqud_inbox_object", [], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
-            });
+        let row = connection.query_row("SELECT id, remark FROM inqud_inbox_object", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
+        });
         assert_eq!(row.unwrap(), ("CAPD-1".to_owned(), None));
         assert_eq!(check(&connection).unwrap_err().kind(), InboxErrorKind::FromLaterVersion);
         let error = migrate(&mut connection, STEPS).unwrap_err();

@@ -18,6 +18,8 @@ use crate::rejection::BoxError;
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
     pub(super) clock: Clock,
+    find: Statement<'c>,
+    meet: Statement<'c>,
     insert: Statement<'c>,
     arrive: Statement<'c>,
     due: Statement<'c>,
@@ -31,10 +33,12 @@ pub(super) struct Tables<'c> {
     wait: Statement<'c>,
     fail: Statement<'c>,
     stamp: Statement<'c>,
+    open: Statement<'c>,
+    keep: Statement<'c>,
 }
 
-const ARRIVE: &str = "INSERT INTO inqud_inbox_object (kind, object, due_at) VALUES (?1, ?2, ?3)
-    ON CONFLICT DO UPDATE SET due_at = coalesce(due_at, excluded.due_at)";
+const ARRIVE: &str =
+    "UPDATE inqud_inbox_object SET due_at = ?2 WHERE number = ?1 AND due_at IS NULL";
 
 impl<'c> Tables<'c> {
     /// With the clock of the connection before, if there was one: what is leased stays so.
@@ -43,53 +47,59 @@ impl<'c> Tables<'c> {
         Ok(Self {
             connection,
             clock: clock.unwrap_or_else(|| Clock::new(Timestamp::now(), last)),
+            find: connection
+                .prepare("SELECT number FROM inqud_inbox_object WHERE id = ?1 AND kind = ?2")?,
+            meet: connection
+                .prepare("INSERT INTO inqud_inbox_object (id, kind, due_at) VALUES (?1, ?2, ?3)")?,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification
-                     (key, kind, object, version, body, received_at, state, settled_at, error)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?7 IS NULL, 0, 3), iif(?7 IS NULL, NULL, ?6), ?7)
-                 ON CONFLICT (key) DO NOTHING",
+                     (object, key, version, body, received_at, state, settled_at, error)
+                 VALUES (?1, ?2, ?3, ?4, ?5, iif(?6 IS NULL, 0, 3), iif(?6 IS NULL, NULL, ?5), ?6)
+                 ON CONFLICT (object, key) DO NOTHING",
             )?,
             arrive: connection.prepare(ARRIVE)?,
             due: connection.prepare(
-                "SELECT object, processed, claim FROM inqud_inbox_object
+                "SELECT number, id, processed, claim FROM inqud_inbox_object
                  WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
             )?,
             oldest: connection.prepare(
                 "SELECT seq, key, version, body, attempts, received_at FROM inqud_inbox_notification
-                 WHERE kind = ?1 AND object = ?2 AND state = 0 ORDER BY version, seq LIMIT 1",
+                 WHERE object = ?1 AND state = 0 ORDER BY version, seq LIMIT 1",
             )?,
             attempt: connection.prepare(
                 "UPDATE inqud_inbox_notification SET attempts = attempts + 1 WHERE seq = ?1",
             )?,
             lease: connection.prepare(
-                "UPDATE inqud_inbox_object SET due_at = ?3, leased = 1, claim = ?4
-                 WHERE kind = ?1 AND object = ?2",
+                "UPDATE inqud_inbox_object SET due_at = ?2, leased = 1, claim = ?3
+                 WHERE number = ?1",
             )?,
             claimed: connection.prepare(
-                "SELECT version FROM inqud_inbox_notification JOIN inqud_inbox_object
-                 USING (kind, object) WHERE seq = ?1 AND state = 0 AND claim = ?2",
+                "SELECT number, version FROM inqud_inbox_notification
+                 JOIN inqud_inbox_object ON number = object
+                 WHERE seq = ?1 AND state = 0 AND claim = ?2",
             )?,
             close: connection.prepare(
                 "UPDATE inqud_inbox_notification SET state = ?2, settled_at = ?3, error = ?4
                  WHERE seq = ?1",
             )?,
             process: connection.prepare(
-                "UPDATE inqud_inbox_object SET processed = max(coalesce(processed, ?3), ?3)
-                 WHERE kind = ?1 AND object = ?2",
+                "UPDATE inqud_inbox_object SET processed = max(coalesce(processed, ?2), ?2)
+                 WHERE number = ?1",
             )?,
             go_on: connection.prepare(
                 "UPDATE inqud_inbox_object SET leased = 0, due_at =
                      (SELECT received_at FROM inqud_inbox_notification
-                      WHERE kind = ?1 AND object = ?2 AND state = 0 ORDER BY version, seq LIMIT 1)
-                 WHERE kind = ?1 AND object = ?2",
+                      WHERE object = ?1 AND state = 0 ORDER BY version, seq LIMIT 1)
+                 WHERE number = ?1",
             )?,
             wait: connection.prepare(
-                "UPDATE inqud_inbox_object SET leased = 0, due_at = ?3
-                 WHERE kind = ?1 AND object = ?2",
+                "UPDATE inqud_inbox_object SET leased = 0, due_at = ?2 WHERE number = ?1",
             )?,
             fail: connection
                 .prepare("UPDATE inqud_inbox_notification SET error = ?2 WHERE seq = ?1")?,
             stamp: connection.prepare("UPDATE inqud_inbox_clock SET at = ?1")?,
+            open: connection.prepare("SAVEPOINT inqud_inbox_effect")?,
+            keep: connection.prepare("RELEASE inqud_inbox_effect")?,
         })
     }
 
@@ -122,13 +132,17 @@ impl<'c> Tables<'c> {
     pub(super) fn put(&mut self, record: &Record) -> Result<Put> {
         let Record { key, kind, object, version, body, dead } = record;
         let now = self.now();
-        let key = key.as_bytes();
-        let row = params![key, kind, object, version.as_bytes(), &body[..], now, dead];
+        let found = self.find.query_row(params![object, kind], |row| row.get(0)).optional()?;
+        let number: i64 = match found {
+            Some(number) => number,
+            None => self.meet.insert(params![object, kind, dead.is_none().then_some(now)])?,
+        };
+        let row = params![number, key.as_bytes(), version.as_bytes(), &body[..], now, dead];
         if self.insert.execute(row)? == 0 {
             return Ok(Put::Duplicate);
         }
-        if dead.is_none() {
-            self.arrive.execute(params![kind, object, now])?;
+        if found.is_some() && dead.is_none() {
+            self.arrive.execute([number, now])?;
         }
         Ok(Put::New)
     }
@@ -143,13 +157,15 @@ impl<'c> Tables<'c> {
         let until = now.saturating_add(micros(lease));
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let due = self.due.query_map(params![kind, now, count], |row| {
-            Ok((row.get::<_, Arc<str>>(0)?, row.get::<_, Option<Vec<u8>>>(1)?, row.get(2)?))
+            let (object, processed) =
+                (row.get::<_, Arc<str>>(1)?, row.get::<_, Option<Vec<u8>>>(2)?);
+            Ok((row.get(0)?, object, processed, row.get(3)?))
         })?;
-        let due = due.collect::<Result<Vec<(_, _, i64)>>>()?;
+        let due = due.collect::<Result<Vec<(i64, _, _, i64)>>>()?;
         let mut all = Vec::with_capacity(due.len());
-        for (object, processed, claim) in due {
+        for (number, object, processed, claim) in due {
             let claim = claim.saturating_add(1);
-            let oldest = self.oldest.query_row(params![kind, object], |row| {
+            let oldest = self.oldest.query_row([number], |row| {
                 let attempts: i64 = row.get(4)?;
                 let version = Version::from_bytes(row.get(2)?);
                 let processed = processed.map(Version::from_bytes);
@@ -163,20 +179,22 @@ impl<'c> Tables<'c> {
                 })
             });
             let Some(claimed) = oldest.optional()? else {
-                self.go_on.execute(params![kind, object])?;
+                self.go_on.execute([number])?;
                 continue;
             };
             self.attempt.execute([claimed.ticket.seq])?;
-            self.lease.execute(params![kind, object, until, claim])?;
+            self.lease.execute([number, until, claim])?;
             all.push(claimed);
         }
         Ok(all)
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement<SqliteEffect>) -> Result<Settled> {
-        let Settlement { ticket: Ticket { seq, kind, object, claim }, outcome } = settlement;
-        let version = self.claimed.query_row([seq, claim], |row| row.get::<_, Vec<u8>>(0));
-        let Some(version) = version.optional()? else { return Ok(Settled::Lapsed) };
+        let Settlement { ticket: Ticket { seq, claim, .. }, outcome } = settlement;
+        let claimed = self
+            .claimed
+            .query_row([seq, claim], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
+        let Some((number, version)) = claimed.optional()? else { return Ok(Settled::Lapsed) };
         let now = self.now();
         let (state, error) = match outcome {
             Outcome::Done(effects) => {
@@ -188,30 +206,30 @@ impl<'c> Tables<'c> {
                 if let Err(error) = done {
                     return Ok(Settled::EffectFailed(error.to_string()));
                 }
-                self.process.execute(params![kind, object, version])?;
+                self.process.execute(params![number, version])?;
                 (1, None)
             }
             Outcome::Skipped => (2, None),
             Outcome::Dead { error } => (3, Some(error)),
             Outcome::Retry { after, error } => {
                 let due = now.saturating_add(micros(*after));
-                self.wait.execute(params![kind, object, due])?;
+                self.wait.execute([number, due])?;
                 self.fail.execute(params![seq, error])?;
                 return Ok(Settled::Done);
             }
         };
         self.close.execute(params![seq, state, now, error])?;
-        self.go_on.execute(params![kind, object])?;
+        self.go_on.execute([number])?;
         Ok(Settled::Done)
     }
 
     /// Does foreign work in a savepoint of its own, and takes it back if it fails or panics. The outer
     /// error is that of the transaction, which then is lost.
     pub(super) fn apart<R>(
-        &self,
+        &mut self,
         work: impl FnOnce(&Connection) -> std::result::Result<R, BoxError>,
     ) -> Result<std::result::Result<R, BoxError>> {
-        self.connection.execute_batch("SAVEPOINT inqud_inbox_effect")?;
+        self.open.execute([])?;
         let done = contain(|| work(self.connection));
         let done = done.unwrap_or_else(|| Err("the effect panicked".into()));
         // It may have ended the transaction, or SQLite has. Then this fails, and all of it with it.
@@ -225,7 +243,7 @@ impl<'c> Tables<'c> {
                 Err(lost) => Err(error.downcast::<rusqlite::Error>().map_or(lost, |it| *it)),
             };
         }
-        self.connection.execute_batch("RELEASE inqud_inbox_effect")?;
+        self.keep.execute([])?;
         Ok(done)
     }
 }
@@ -262,15 +280,13 @@ pub(super) fn last(connection: &Connection) -> Result<i64> {
 pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
     let mut open = connection.prepare(
         "UPDATE inqud_inbox_notification SET state = 0, attempts = 0, settled_at = NULL
-         WHERE key = ?1 AND state = 3 RETURNING kind, object",
+         WHERE key = ?1 AND state = 3 RETURNING object",
     )?;
     let mut arrive = connection.prepare(ARRIVE)?;
     keys.iter().try_fold(0_usize, |count, key| {
-        let dead = open.query_row([key.as_bytes()], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
-        });
-        let Some((kind, object)) = dead.optional()? else { return Ok(count) };
-        arrive.execute(params![kind, object, now])?;
+        let dead = open.query_row([key.as_bytes()], |row| row.get::<_, i64>(0));
+        let Some(number) = dead.optional()? else { return Ok(count) };
+        arrive.execute([number, now])?;
         Ok(count.saturating_add(1))
     })
 }
@@ -317,8 +333,9 @@ pub(super) fn stats(connection: &Connection) -> Result<Stats> {
 
 pub(super) fn dead(connection: &Connection, count: usize) -> Result<Vec<DeadLetter>> {
     let mut dead = connection.prepare(
-        "SELECT key, kind, object, body, attempts, error, received_at
-         FROM inqud_inbox_notification WHERE state = 3 ORDER BY seq LIMIT ?1",
+        "SELECT key, kind, id, body, attempts, error, received_at
+         FROM inqud_inbox_notification JOIN inqud_inbox_object ON number = object
+         WHERE state = 3 ORDER BY seq LIMIT ?1",
     )?;
     let letters = dead.query_map([i64::try_from(count).unwrap_or(i64::MAX)], |row| {
         Ok(DeadLetter {
