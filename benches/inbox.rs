@@ -135,7 +135,7 @@ fn head(size: Size) -> String {
     let (rounds, syncs) = (size.rounds, syncs(if size.rounds > 1 { 300 } else { 10 }));
     let line = format!(
         "Medians of {rounds} rounds of each, in turn. {cores} shared cores; a lone write of 4 KiB and its \
-         fdatasync: {syncs:.0}/s.\n"
+         fdatasync: {syncs:.0}/s."
     );
     say(&mut report, &line);
     report
@@ -163,7 +163,7 @@ async fn compare<E: Engine>(size: Size, report: &mut String) {
     let mut ids = Ids(0);
     let mut both = [Sides::<E>::new(0, &mut ids).await, Sides::new(size.backlog, &mut ids).await];
 
-    say(report, &format!("## Durable puts, {}\n", E::NAME));
+    say(report, &format!("\n## Durable puts, {}\n", E::NAME));
     let columns = "| clients | backlog | inbox/s | p50 | p99 | floor/s | p50 | p99 | inbox/floor | \
         inbox with/without backlog | floor |";
     say(report, columns);
@@ -486,7 +486,8 @@ async fn consume<E: Engine>(place: &E, count: usize, has_effect: bool) -> (f64, 
     };
     let began = Instant::now();
     let runner = inbox.process(handler).concurrency(CONCURRENCY);
-    runner.run_until(enough.notified()).await.unwrap();
+    // As beside a server.
+    tokio::spawn(runner.run_until(enough.notified_owned())).await.unwrap().unwrap();
     let seconds = began.elapsed().as_secs_f64();
     E::close(inbox).await;
     (seconds, handled.load(Ordering::Relaxed))

@@ -160,20 +160,24 @@ async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
 #[tokio::test]
 async fn discarded_ones_are_no_longer_dead_and_prune_takes_their_bodies() {
     let (inbox, folder) = held();
-    inbox.store().put((1..=1300).map(record).collect()).await.unwrap();
+    inbox.store().put((1..=3).map(record).collect()).await.unwrap();
     settle_all(&inbox, dead).await;
-    let key = inbox.dead(1).await.unwrap()[0].key.to_string();
-    assert_eq!(printed(&run(folder.path(), &["discard", &key]).await, 0), "1 put away\n");
-    let text = printed(&run(folder.path(), &["discard", &key]).await, 1);
+    let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key.to_string()).collect();
+    let [first, second, third] = keys.try_into().unwrap();
+    let text = printed(&run(folder.path(), &["discard", &first]).await, 0);
+    assert_eq!(text, "1 put away\n");
+    let text = printed(&run(folder.path(), &["discard", &first]).await, 1);
     assert_eq!(text, "0 put away\n1 of the keys are of no dead letter\n");
-    printed(&run(folder.path(), &["discard"]).await, 2);
-    assert_eq!(inbox.stats().await.unwrap().dead, 1299);
-    let shown = json(&run(folder.path(), &["discard", "--all", "--json"]).await, 0);
-    assert_eq!(shown, serde_json::json!({ "discarded": 1299, "not_dead": 0 }));
+    let shown = json(&run(folder.path(), &["discard", &second, &first, "--json"]).await, 1);
+    assert_eq!(shown, serde_json::json!({ "discarded": 1, "not_dead": 1 }));
+    for wrong in [&["discard"][..], &["discard", "--all"], &["discard", "no key"]] {
+        printed(&run(folder.path(), wrong).await, 2);
+    }
+    assert_eq!(inbox.dead(9).await.unwrap()[0].key.to_string(), third);
     let stats = inbox.stats().await.unwrap();
-    assert_eq!((stats.open, stats.dead), (0, 0));
+    assert_eq!((stats.open, stats.dead), (0, 1));
     let text = printed(&run(folder.path(), &["prune", "--older-than", "0s"]).await, 0);
-    assert_eq!(text, "1300 bodies deleted\n");
+    assert_eq!(text, "2 bodies deleted\n");
 }
 
 /// More than a batch, while the server gives each of them up again at once.

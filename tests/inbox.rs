@@ -253,7 +253,6 @@ async fn a_discarded_dead_letter_is_never_processed_and_stays_known(inbox: &Inbo
     assert_eq!(inbox.redrive([letter]).await.unwrap(), 0);
     assert_eq!(store.put(vec![record(1, 0)]).await.unwrap(), [Put::Duplicate]);
     assert_eq!(shown(&claim(store).await), [("CAPD-1", 1, Freshness::Newer, 1)]);
-    assert_eq!(inbox.prune(LEASE, 9).await.unwrap(), 0, "it is skipped since now");
     assert_eq!(inbox.prune(NO_WAIT, 9).await.unwrap(), 1);
 }
 
@@ -408,6 +407,8 @@ struct Moody {
     fails: AtomicBool,
     /// How many bytes of bodies each commit covers.
     commits: Mutex<Vec<usize>>,
+    /// How many claims each call settles.
+    settled: Mutex<Vec<usize>>,
     panics: AtomicBool,
 }
 
@@ -420,6 +421,7 @@ impl Moody {
             fails: AtomicBool::new(false),
             panics: AtomicBool::new(false),
             commits: Mutex::default(),
+            settled: Mutex::default(),
         })
     }
 
@@ -458,6 +460,7 @@ impl Store for Moody {
         settlements: Vec<Settlement<Self::Effect>>,
     ) -> Result<Vec<Settled>, InboxError> {
         self.mood()?;
+        self.settled.lock().unwrap().push(settlements.len());
         self.memory.settle(settlements).await
     }
 
@@ -1209,6 +1212,26 @@ async fn an_effect_in_memory_that_fails_is_tried_again() {
     assert_eq!(inbox.stats().await.unwrap().dead, 0);
 }
 
+#[tokio::test]
+async fn handlers_that_end_one_right_after_the_other_are_settled_in_one_commit() {
+    let inbox = Moody::inbox(9);
+    put(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
+    let together = Arc::new(Barrier::new(4));
+    let turns = Arc::new(AtomicUsize::new(0));
+    let handler = move |_: Notified<PaymentRequest>, _: Cx<Moody>| {
+        let (together, turns) = (together.clone(), turns.fetch_add(1, Ordering::Relaxed));
+        async move {
+            together.wait().await;
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, Infallible>(())
+        }
+    };
+    inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+    assert_eq!(*inbox.store().settled.lock().unwrap(), [4]);
+}
+
 // --------------------------------------------------------------------- SQLite alone
 
 #[tokio::test]
@@ -1651,6 +1674,20 @@ async fn a_commit_that_keeps_a_time_keeps_the_latest() {
     let latest = clock(&inbox).await;
     assert!(claim(inbox.store()).await.is_empty());
     assert_eq!(clock(&inbox).await, latest, "a look writes nothing");
+}
+
+#[tokio::test]
+async fn the_body_of_a_discarded_one_is_as_old_as_its_discarding() {
+    let (inbox, _folder) = file();
+    put(&inbox, &[(1, 0)]).await;
+    let claimed = claim(inbox.store()).await;
+    settle(inbox.store(), &claimed[0], dead()).await;
+    let day = 24 * 3600 * 1_000_000_i64;
+    let a_day_ago = format!("UPDATE inqud_inbox_notification SET settled_at = settled_at - {day}");
+    inbox.write(move |db| db.execute_batch(&a_day_ago)).await.unwrap();
+    assert_eq!(inbox.discard([claimed[0].key]).await.unwrap(), 1);
+    assert_eq!(inbox.prune(LEASE, 9).await.unwrap(), 0);
+    assert_eq!(inbox.prune(NO_WAIT, 9).await.unwrap(), 1);
 }
 
 /// The wall's clock was set forwards since the holder opened the file.

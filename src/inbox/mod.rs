@@ -78,8 +78,9 @@
 //!
 //! [`Inbox::stats`] tells how much there is to do, [`Inbox::dead`] lists what was given up,
 //! [`Inbox::redrive`] has it tried again, [`Inbox::discard`] puts it away, and [`Inbox::prune`] deletes
-//! old bodies. So does, beside the process that has the inbox open, the command `inqud-webhook inbox` (feature `cli`, and
-//! `inbox-sqlite` or `inbox-postgres`). It shows no body unless it is asked for, but it does show the errors of handlers.
+//! old bodies. So does, beside the process that has the inbox open, the command `inqud-webhook inbox`
+//! (feature `cli`, and `inbox-sqlite` or `inbox-postgres`). It shows no body unless it is asked for, but
+//! it does show the errors of handlers.
 //!
 //! # Telemetry
 //!
@@ -270,7 +271,7 @@ impl<S: Store> Inbox<S> {
     }
 
     /// Puts dead letters away that are never to be processed, as skipped ones: their keys stay, and
-    /// [`Inbox::prune`] deletes their bodies. Returns how many there were.
+    /// [`Inbox::prune`] deletes their bodies. There is no way back. Returns how many there were.
     ///
     /// # Errors
     ///

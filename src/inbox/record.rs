@@ -69,7 +69,7 @@ storable! {
 /// One notification as it is stored.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Record {
-    /// Different for different notifications.
+    /// Different for different notifications. Those with the same key are about the same object.
     pub key: Key,
     /// The name of its type, [`Storable::KIND`].
     pub kind: &'static str,

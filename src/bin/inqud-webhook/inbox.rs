@@ -41,12 +41,12 @@ enum Action {
     /// Has dead letters tried again.
     ///
     /// It ends well if each key that was named was that of a dead letter.
-    Redrive(ChosenArgs),
+    Redrive(RedriveArgs),
     /// Puts dead letters away that are never to be processed: they count as skipped, and `prune`
-    /// deletes their bodies.
+    /// deletes their bodies. There is no way back.
     ///
     /// It ends well if each key that was named was that of a dead letter.
-    Discard(ChosenArgs),
+    Discard(DiscardArgs),
     /// Deletes old bodies of what was processed or skipped. Their keys stay, so that a duplicate is
     /// still known as one.
     Prune(PruneArgs),
@@ -77,15 +77,24 @@ struct DeadArgs {
 }
 
 #[derive(Args)]
-struct ChosenArgs {
+struct RedriveArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// Their keys, as `dead` lists them.
     #[arg(value_name = "KEY", value_parser = key, required_unless_present = "all")]
     keys: Vec<Key>,
-    /// All that are dead now, and each once, if one dies again meanwhile.
+    /// All that are dead now. What dies again meanwhile is not tried once more.
     #[arg(long, conflicts_with = "keys")]
     all: bool,
+}
+
+#[derive(Args)]
+struct DiscardArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Their keys, as `dead` lists them.
+    #[arg(value_name = "KEY", value_parser = key, required = true)]
+    keys: Vec<Key>,
 }
 
 #[derive(Args)]
@@ -130,8 +139,8 @@ impl InboxCommand {
                 Ok(out.conclude(true, || stats_for_people(&stats), || stats_as_json(&stats))?)
             }
             Action::Dead(args) => args.run(out).await,
-            Action::Redrive(args) => args.run(&Change::Redrive, out).await,
-            Action::Discard(args) => args.run(&Change::Discard, out).await,
+            Action::Redrive(args) => args.run(out).await,
+            Action::Discard(args) => args.run(out).await,
             Action::Prune(args) => args.run(out).await,
             #[cfg(feature = "inbox-postgres")]
             Action::Migrate(args) => args.run(out).await,
@@ -168,43 +177,28 @@ impl DeadArgs {
     }
 }
 
-/// What becomes of dead letters.
-enum Change {
-    Redrive,
-    Discard,
-}
-
-impl ChosenArgs {
-    async fn run(&self, change: &Change, out: &Out) -> Outcome {
+impl RedriveArgs {
+    async fn run(&self, out: &Out) -> Outcome {
         let store = self.store.open().await?;
-        let keys: HashSet<_> = self.keys.iter().copied().collect();
-        let (changed, rest) = if self.all {
-            (change_all(&store, change).await?, 0)
+        let (redriven, rest) = if self.all {
+            (redrive_all(&store).await?, 0)
         } else {
-            let changed = store.change(change, keys.iter().copied().collect()).await?;
-            (changed, keys.len().saturating_sub(changed))
+            let keys = distinct(&self.keys);
+            let count = keys.len();
+            let redriven = store.redrive(keys).await?;
+            (redriven, count.saturating_sub(redriven))
         };
-        let (for_people, name) = match change {
-            Change::Redrive => ("to be tried again", "redriven"),
-            Change::Discard => ("put away", "discarded"),
-        };
-        let for_people = || {
-            let mut text = format!("{changed} {for_people}\n");
-            if rest > 0 {
-                let missing = format!("{rest} of the keys are of no dead letter");
-                text += &(styled(BAD, missing) + "\n");
-            }
-            text
-        };
-        Ok(out.conclude(rest == 0, for_people, || json!({ name: changed, "not_dead": rest }))?)
+        let for_people = || format!("{redriven} to be tried again\n{}", not_dead(rest));
+        let as_json = || json!({ "redriven": redriven, "not_dead": rest });
+        Ok(out.conclude(rest == 0, for_people, as_json)?)
     }
 }
 
 /// Each that is dead at the beginning, once: one that dies again meanwhile would be redriven for ever.
-async fn change_all(store: &Store, change: &Change) -> Result<usize, BoxError> {
+async fn redrive_all(store: &Store) -> Result<usize, BoxError> {
     let all = usize::try_from(store.stats().await?.dead).unwrap_or(usize::MAX);
     let mut seen = HashSet::new();
-    let (mut changed, mut again) = (0_usize, 0_usize);
+    let (mut redriven, mut again) = (0_usize, 0_usize);
     while seen.len() < all {
         // Those that died again are the first of the list, for they are the oldest.
         let asked = BATCH.saturating_add(again);
@@ -216,9 +210,33 @@ async fn change_all(store: &Store, change: &Change) -> Result<usize, BoxError> {
         if keys.is_empty() && count < asked {
             break;
         }
-        changed = changed.saturating_add(store.change(change, keys).await?);
+        redriven = redriven.saturating_add(store.redrive(keys).await?);
     }
-    Ok(changed)
+    Ok(redriven)
+}
+
+impl DiscardArgs {
+    async fn run(&self, out: &Out) -> Outcome {
+        let store = self.store.open().await?;
+        let keys = distinct(&self.keys);
+        let count = keys.len();
+        let discarded = store.discard(keys).await?;
+        let rest = count.saturating_sub(discarded);
+        let for_people = || format!("{discarded} put away\n{}", not_dead(rest));
+        let as_json = || json!({ "discarded": discarded, "not_dead": rest });
+        Ok(out.conclude(rest == 0, for_people, as_json)?)
+    }
+}
+
+fn distinct(keys: &[Key]) -> Vec<Key> {
+    keys.iter().copied().collect::<HashSet<_>>().into_iter().collect()
+}
+
+fn not_dead(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        _ => styled(BAD, format!("{count} of the keys are of no dead letter")).to_string() + "\n",
+    }
 }
 
 impl PruneArgs {
@@ -294,18 +312,24 @@ impl Store {
         dead.map_err(|error| described(&error).into())
     }
 
-    async fn change(&self, change: &Change, keys: Vec<Key>) -> Result<usize, BoxError> {
-        let changed = match (self, change) {
+    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
+        let redriven = match self {
             #[cfg(feature = "inbox-postgres")]
-            (Self::Postgres(inbox), Change::Redrive) => inbox.redrive(keys).await,
-            #[cfg(feature = "inbox-postgres")]
-            (Self::Postgres(inbox), Change::Discard) => inbox.discard(keys).await,
+            Self::Postgres(inbox) => inbox.redrive(keys).await,
             #[cfg(feature = "inbox-sqlite")]
-            (Self::Sqlite(attached), Change::Redrive) => attached.redrive(keys).await,
-            #[cfg(feature = "inbox-sqlite")]
-            (Self::Sqlite(attached), Change::Discard) => attached.discard(keys).await,
+            Self::Sqlite(attached) => attached.redrive(keys).await,
         };
-        changed.map_err(|error| described(&error).into())
+        redriven.map_err(|error| described(&error).into())
+    }
+
+    async fn discard(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
+        let discarded = match self {
+            #[cfg(feature = "inbox-postgres")]
+            Self::Postgres(inbox) => inbox.discard(keys).await,
+            #[cfg(feature = "inbox-sqlite")]
+            Self::Sqlite(attached) => attached.discard(keys).await,
+        };
+        discarded.map_err(|error| described(&error).into())
     }
 
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, BoxError> {

@@ -29,7 +29,7 @@ CREATE TABLE inqud_inbox.notification (
 -- open, from a quiet hour, make any other look as good.
 CREATE INDEX notification_open
     ON inqud_inbox.notification (kind, object, version, received_at, seq) WHERE state = 0;
-CREATE INDEX notification_dead ON inqud_inbox.notification (seq) WHERE state = 3;
+CREATE INDEX notification_dead ON inqud_inbox.notification (received_at, seq) WHERE state = 3;
 CREATE INDEX notification_body
     ON inqud_inbox.notification (settled_at) WHERE state IN (1, 2) AND body IS NOT NULL;
 

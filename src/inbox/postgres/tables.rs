@@ -365,7 +365,7 @@ pub(super) async fn dead(client: &Client, count: usize) -> Result<Vec<DeadLetter
     let dead = "
         SELECT key, kind, object, body, attempts, error,
             (extract(epoch FROM received_at) * 1000000)::bigint
-        FROM inqud_inbox.notification WHERE state = 3 ORDER BY seq LIMIT $1";
+        FROM inqud_inbox.notification WHERE state = 3 ORDER BY received_at, seq LIMIT $1";
     let rows = client.query(dead, &[&i64::try_from(count).unwrap_or(i64::MAX)]).await?;
     let letter = |row: &Row| {
         Ok(DeadLetter {

@@ -84,7 +84,7 @@ impl Attached {
         self.change(keys, tables::redrive).await
     }
 
-    /// As [`Inbox::discard`].
+    /// As [`Inbox::discard`], as of the last commit of the file: by that [`prune`](Self::prune) counts.
     ///
     /// # Errors
     ///

@@ -284,10 +284,13 @@ pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result
     )?;
     let mut arrive = connection.prepare(ARRIVE)?;
     keys.iter().try_fold(0_usize, |count, key| {
-        let dead = open.query_row([key.as_bytes()], |row| row.get::<_, i64>(0));
-        let Some(number) = dead.optional()? else { return Ok(count) };
-        arrive.execute([number, now])?;
-        Ok(count.saturating_add(1))
+        let opened = open.query_map([key.as_bytes()], |row| row.get::<_, i64>(0))?;
+        // All of it before anything else is written.
+        let numbers = opened.collect::<Result<Vec<_>>>()?;
+        for number in &numbers {
+            arrive.execute([*number, now])?;
+        }
+        Ok(count.saturating_add(numbers.len()))
     })
 }
 
