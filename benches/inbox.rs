@@ -20,7 +20,7 @@
 )]
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::future::{poll_fn, ready};
 use std::io::Write as _;
@@ -73,6 +73,9 @@ trait Engine: Sized {
     async fn consume_plainly(&self, count: usize, has_effect: bool);
 
     async fn rows(&self) -> Rows;
+
+    /// What is open is as if it had been processed.
+    async fn process_all(&self);
 }
 
 /// A record, and who waits for its commit.
@@ -89,7 +92,8 @@ struct Rows {
 #[derive(Clone, Copy)]
 struct Size {
     rounds: usize,
-    backlog: usize,
+    /// How many are processed or open before.
+    rows: usize,
     /// How many puts a round has, for so many clients.
     puts: [(usize, usize); 3],
     consumed: usize,
@@ -97,12 +101,12 @@ struct Size {
 
 const FULL: Size = Size {
     rounds: 5,
-    backlog: 500_000,
+    rows: 500_000,
     puts: [(1, 1_500), (32, 10_000), (128, 20_000)],
     consumed: 10_000,
 };
 const SMOKE: Size =
-    Size { rounds: 1, backlog: 2_000, puts: [(1, 20), (32, 320), (128, 640)], consumed: 500 };
+    Size { rounds: 1, rows: 2_000, puts: [(1, 20), (32, 320), (128, 640)], consumed: 500 };
 
 #[tokio::main]
 async fn main() {
@@ -161,67 +165,79 @@ async fn compare<E: Engine>(size: Size, report: &mut String) {
         return;
     }
     let mut ids = Ids(0);
-    let mut both = [Sides::<E>::new(0, &mut ids).await, Sides::new(size.backlog, &mut ids).await];
+    let mut all = Vec::new();
+    for rows in [Before::Nothing, Before::Processed(size.rows), Before::Open(size.rows)] {
+        all.push(Sides::<E>::new(rows, &mut ids).await);
+    }
+    let columns = "inbox/floor | inbox to nothing | floor | inbox to processed | floor |";
 
     say(report, &format!("\n## Durable puts, {}\n", E::NAME));
-    let columns = "| clients | backlog | inbox/s | p50 | p99 | floor/s | p50 | p99 | inbox/floor | \
-        inbox with/without backlog | floor |";
-    say(report, columns);
-    say(report, &format!("|{}", " ---: |".repeat(11)));
+    say(
+        report,
+        &format!("| clients | before | inbox/s | p50 | p99 | floor/s | p50 | p99 | {columns}"),
+    );
+    say(report, &format!("| ---: | --- |{}", " ---: |".repeat(11)));
     for (clients, count) in size.puts {
         let mut rounds = Vec::new();
         for round in 0..size.rounds {
-            let [without, with] = &mut both;
-            rounds.push([
-                put_round(without, round, clients, count, &mut ids).await,
-                put_round(with, round, clients, count, &mut ids).await,
-            ]);
+            let mut speeds = Vec::new();
+            for sides in &mut all {
+                speeds.push(put_round(sides, round, clients, count, &mut ids).await);
+            }
+            rounds.push(speeds);
         }
-        for (with, backlog) in [0, size.backlog].into_iter().enumerate() {
-            let mut line = format!("| {clients} | {backlog} |");
+        for (at, sides) in all.iter().enumerate() {
+            let mut line = format!("| {clients} | {} |", sides.before);
             for side in [0, 1] {
-                let rate = middle(&rounds, |it| it[with][side].rate);
-                let p50 = middle(&rounds, |it| it[with][side].p50.as_secs_f64() * 1e3);
-                let p99 = middle(&rounds, |it| it[with][side].p99.as_secs_f64() * 1e3);
+                let rate = middle(&rounds, |it| it[at][side].rate);
+                let p50 = middle(&rounds, |it| it[at][side].p50.as_secs_f64() * 1e3);
+                let p99 = middle(&rounds, |it| it[at][side].p99.as_secs_f64() * 1e3);
                 write!(line, " {rate:.0} | {p50:.2} ms | {p99:.2} ms |").unwrap();
             }
-            let rates =
-                |round: &[[Speed; 2]; 2]| [0, 1].map(|it| round[it].each_ref().map(|it| it.rate));
-            line.push_str(&ratios(&rounds, with, rates));
+            line.push_str(&ratios(&rounds, at, |speeds| speeds.each_ref().map(|it| it.rate)));
             say(report, &line);
         }
     }
 
     say(report, &format!("\n## Consumption, {}\n", E::NAME));
-    let columns = "| the handler does | backlog | inbox/s | floor/s | inbox/floor | \
-        inbox with/without backlog | floor |";
-    say(report, columns);
-    say(report, &format!("| --- |{}", " ---: |".repeat(6)));
+    say(report, &format!("| the handler does | before | inbox/s | floor/s | {columns}"));
+    say(report, &format!("| --- | --- |{}", " ---: |".repeat(7)));
     for (what, has_effect) in [("nothing", false), ("one effect", true)] {
         let mut rounds = Vec::new();
         for round in 0..size.rounds {
-            let [without, with] = &mut both;
-            rounds.push([
-                consume_round(without, round, size.consumed, has_effect, &mut ids).await,
-                consume_round(with, round, size.consumed, has_effect, &mut ids).await,
-            ]);
+            let mut rates = Vec::new();
+            for sides in &mut all {
+                rates.push(consume_round(sides, round, size.consumed, has_effect, &mut ids).await);
+            }
+            rounds.push(rates);
         }
-        for (with, backlog) in [0, size.backlog].into_iter().enumerate() {
-            let [inbox, floor] = [0, 1].map(|side| middle(&rounds, |round| round[with][side]));
-            let mut line = format!("| {what} | {backlog} | {inbox:.0} | {floor:.0} |");
-            line.push_str(&ratios(&rounds, with, |round| *round));
+        for (at, sides) in all.iter().enumerate() {
+            let [inbox, floor] = [0, 1].map(|side| middle(&rounds, |round| round[at][side]));
+            let mut line = format!("| {what} | {} | {inbox:.0} | {floor:.0} |", sides.before);
+            line.push_str(&ratios(&rounds, at, |rates| *rates));
             say(report, &line);
         }
     }
 }
 
-/// Of the inbox to the floor, and of both with the backlog to without it.
-fn ratios<T>(rounds: &[T], with: usize, rates: impl Fn(&T) -> [[f64; 2]; 2]) -> String {
-    let inbox_over_floor = middle(rounds, |round| rates(round)[with][0] / rates(round)[with][1]);
-    let mut line = format!(" {inbox_over_floor:.2} |");
-    for side in [0, 1] {
-        let ratio = middle(rounds, |round| rates(round)[1][side] / rates(round)[0][side]);
-        line.push_str(&if with == 0 { " |".to_owned() } else { format!(" {ratio:.2} |") });
+/// Of the inbox to the floor, and of both to what they were before with less in their tables.
+fn ratios<T>(rounds: &[Vec<T>], at: usize, rates: impl Fn(&T) -> [f64; 2]) -> String {
+    let ratio = |one: &dyn Fn(&Vec<T>) -> f64, other: &dyn Fn(&Vec<T>) -> f64| {
+        format!(" {:.2} |", middle(rounds, |round| one(round) / other(round)))
+    };
+    let rate = |at: usize, side: usize| {
+        let rates = &rates;
+        move |round: &Vec<T>| rates(&round[at])[side]
+    };
+    let mut line = ratio(&rate(at, 0), &rate(at, 1));
+    for less in [0, 1] {
+        for side in [0, 1] {
+            line += &if less < at {
+                ratio(&rate(at, side), &rate(less, side))
+            } else {
+                " |".to_owned()
+            };
+        }
     }
     line
 }
@@ -282,25 +298,51 @@ impl Ids {
     }
 }
 
+/// What is in the tables before a round.
+#[derive(Clone, Copy)]
+enum Before {
+    Nothing,
+    Processed(usize),
+    Open(usize),
+}
+
+impl fmt::Display for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Processed(count) => write!(f, "{count} processed"),
+            Self::Open(count) => write!(f, "{count} open"),
+        }
+    }
+}
+
 /// Where the inbox works, and where the floor does.
 struct Sides<E> {
-    backlog: usize,
+    before: Before,
     places: [E; 2],
 }
 
 impl<E: Engine> Sides<E> {
-    async fn new(backlog: usize, ids: &mut Ids) -> Self {
+    async fn new(before: Before, ids: &mut Ids) -> Self {
         let places = [E::new().await, E::new().await];
-        for place in &places {
-            fill(place, backlog, ids).await;
+        if let Before::Processed(count) | Before::Open(count) = before {
+            for place in &places {
+                fill(place, count, ids).await;
+            }
         }
-        Self { backlog, places }
+        Self { before, places }
     }
 
-    /// With the backlog: what a round before put is gone, or is little beside it.
+    /// What a round before left is gone, or processed, or little beside what is open.
     async fn next(&mut self) -> [(&E, Rows); 2] {
-        if self.backlog == 0 {
-            self.places = [E::new().await, E::new().await];
+        match self.before {
+            Before::Nothing => self.places = [E::new().await, E::new().await],
+            Before::Processed(_) => {
+                for place in &self.places {
+                    place.process_all().await;
+                }
+            }
+            Before::Open(_) => {}
         }
         let [inbox, floor] = &self.places;
         [(inbox, inbox.rows().await), (floor, floor.rows().await)]
@@ -597,6 +639,12 @@ mod sqlite {
                 effects: count("SELECT count(*) FROM effect"),
             }
         }
+
+        async fn process_all(&self) {
+            let all = "UPDATE inqud_inbox_notification SET state = 1, settled_at = received_at WHERE state = 0;
+                UPDATE inqud_inbox_object SET due_at = NULL WHERE due_at IS NOT NULL";
+            self.connect().execute_batch(all).unwrap();
+        }
     }
 
     impl Sqlite {
@@ -884,6 +932,14 @@ mod in_postgres {
                 done: count("SELECT count(*) FROM inqud_inbox.notification WHERE state = 1").await,
                 effects: count("SELECT count(*) FROM effect").await,
             }
+        }
+
+        async fn process_all(&self) {
+            let client = connect(&self.config).await;
+            let all = "UPDATE inqud_inbox.notification SET state = 1, settled_at = received_at WHERE state = 0;
+                UPDATE inqud_inbox.object SET due_at = NULL WHERE due_at IS NOT NULL";
+            client.batch_execute(all).await.unwrap();
+            client.batch_execute("VACUUM ANALYZE").await.unwrap();
         }
     }
 
