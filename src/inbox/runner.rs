@@ -25,8 +25,10 @@ use crate::{decode, telemetry};
 /// How often to look for what is due, whatever the hints say.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How many turns of the runtime a handler that has ended waits for others that are about to.
-const TURNS: u8 = 8;
+/// How many turns of the runtime a handler that has ended waits for others that are about to: so many at
+/// most, and so many after the last that ended.
+const TURNS: u8 = 64;
+const QUIET: u8 = 3;
 
 /// What is kept of an error, in characters.
 const ERROR_LEN: usize = 1000;
@@ -160,10 +162,12 @@ where
                 Some(ended) = running.tasks.join_next_with_id() => {
                     settlements.extend(self.end(ended, &mut running));
                     // What ends with it is settled in the same commit.
-                    for _ in 0..TURNS {
+                    let (mut turns, mut quiet) = (0..TURNS, 0..QUIET);
+                    while turns.next().is_some() && quiet.next().is_some() {
                         yield_now().await;
                         while let Some(ended) = running.tasks.try_join_next_with_id() {
                             settlements.extend(self.end(ended, &mut running));
+                            quiet = 0..QUIET;
                         }
                     }
                 }
