@@ -64,7 +64,12 @@ fuzz_target!(|input: &[u8]| {
                 .body_deadline(Duration::from_secs(1))
                 .layer(service_fn(handle));
             let service = TowerToHyperService::new(service);
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+            // With vectored writes, a head that cannot be parsed behind an answer that is not yet taken
+            // off trips a debug assertion of hyper 1.12 (`can_write_head` in its `encode_head`), which
+            // has nothing to do with the layer: two calls with `expect: 100-continue` and a byte of body
+            // each, then anything that is no HTTP, to a client that does not read.
+            let connection =
+                http1::Builder::new().writev(false).serve_connection(TokioIo::new(server), service);
             let play = async {
                 let (mut reader, mut writer) = tokio::io::split(&mut client);
                 let send = async {
