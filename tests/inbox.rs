@@ -1015,6 +1015,55 @@ async fn what_is_not_proved_to_be_older_is_handled_without_a_last_update() {
     assert_eq!(handled_in_turn::<Undated>(&bodies).await, ["WAITING", "PAID"]);
 }
 
+/// A kind of the merchant's that has a bug.
+struct Fragile(Undated);
+
+impl<'de> serde::Deserialize<'de> for Fragile {
+    fn deserialize<D: serde::Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        let event = <Undated as serde::Deserialize>::deserialize(json)?;
+        assert_ne!(event.status, "BUG");
+        Ok(Self(event))
+    }
+}
+
+impl Notification for Fragile {
+    fn id(&self) -> &str {
+        self.0.id()
+    }
+    fn status_text(&self) -> &str {
+        self.0.status_text()
+    }
+    fn last_update(&self) -> Option<jiff::Timestamp> {
+        None
+    }
+}
+
+impl Storable for Fragile {
+    const KIND: &'static str = "fragile";
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_type_that_panics_when_it_is_read_stops_nothing_else() {
+    let inbox = Inbox::memory();
+    let records = [("1", "BUG"), ("2", "PAID")].map(|(id, status)| {
+        let body = format!(r#"{{"id":"{id}","status":"{status}"}}"#);
+        let event = Fragile(Undated { id: id.to_owned(), status: status.to_owned() });
+        Record::new(&event, body.into())
+    });
+    inbox.store().put(records.into()).await.unwrap();
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let handled_of = Arc::clone(&handled);
+    let handler = move |event: Notified<Fragile>, _: Cx<Memory>| {
+        handled_of.lock().unwrap().push(event.id().to_owned());
+        ready(Ok::<_, Infallible>(()))
+    };
+    inbox.process(handler).attempts(2).run_until(drained(inbox.clone())).await.unwrap();
+    assert_eq!(*handled.lock().unwrap(), ["2"]);
+    let dead = inbox.dead(9).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert_eq!((&*dead[0].object, dead[0].attempts), ("1", 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_not_proved_to_be_older_is_handled_of_a_subscription() {
     let bodies = [r#"{"id":"S-1","status":"SUSPENDED"}"#, r#"{"id":"S-1","status":"ACTIVE"}"#];

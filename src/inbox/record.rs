@@ -130,13 +130,15 @@ impl Record {
 
     /// Whether a notification with this key and object was stored as an undecodable one.
     pub(super) fn is_undecodable(key: Key, object: &str) -> bool {
-        object == object_of_undecodable(key)
+        object.starts_with(UNDECODABLE) && object == object_of_undecodable(key)
     }
 }
 
+const UNDECODABLE: &str = "undecodable:";
+
 /// No event can have this id, for its key, which is a hash of its id, would be in it.
 fn object_of_undecodable(key: Key) -> String {
-    format!("undecodable:{key}")
+    format!("{UNDECODABLE}{key}")
 }
 
 /// What was wrong, and where. No value of the body: dead letters are listed without their bodies.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::{Id, JoinError, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
@@ -19,7 +20,7 @@ use super::{
     Claimed, Cx, Freshness, InboxError, InboxErrorKind, Notified, Outcome, Record, Settled,
     Settlement, Storable, Store, Ticket,
 };
-use crate::rejection::BoxError;
+use crate::rejection::{BoxError, Rejection};
 use crate::{decode, telemetry};
 
 /// How often to look for what is due, whatever the hints say.
@@ -274,21 +275,11 @@ where
         } else if number > self.attempts {
             Outcome::Dead { error: "each attempt ended without a result".to_owned() }
         } else {
-            match decode::from_json(&body, |event: T| event) {
-                Ok(event) if Record::is_undecodable(key, &ticket.object) => {
-                    let work = put_anew(Arc::clone(&self.queue), Record::new(&event, body));
-                    attempt.telemetry.put_anew();
-                    running.spawn((ticket, attempt), self.deadline, work);
-                    return;
-                }
-                Ok(event) => {
-                    let work = handle(handler, Notified::new(event, body), cx);
-                    let work = attempt.telemetry.handling(work);
-                    running.spawn((ticket, attempt), self.deadline, work);
-                    return;
-                }
-                Err(error) => Outcome::Dead { error: text(&why(&error)) },
-            }
+            let is_undecodable = Record::is_undecodable(key, &ticket.object);
+            let queue = is_undecodable.then(|| Arc::clone(&self.queue));
+            let work = attempt.telemetry.handling(handle(handler, body, cx, queue));
+            running.spawn((ticket, attempt), self.deadline, work);
+            return;
         };
         settlements.push((Settlement { ticket, outcome }, attempt));
     }
@@ -303,10 +294,20 @@ where
             Err(error) => (error.id(), Err("the handler panicked".into())),
         };
         let (ticket, mut attempt) = running.tickets.remove(&id)?;
-        attempt.telemetry.handled();
         let outcome = match handled {
-            Ok(outcome) => outcome,
-            Err(error) => self.failure(attempt.number, &described(&*error)),
+            Ok(Ended::Done(effects)) => {
+                attempt.telemetry.handled();
+                Outcome::Done(effects)
+            }
+            Ok(Ended::Undecodable(rejection)) => Outcome::Dead { error: text(&why(&rejection)) },
+            Ok(Ended::PutAnew) => {
+                attempt.telemetry.put_anew();
+                Outcome::Skipped
+            }
+            Err(error) => {
+                attempt.telemetry.handled();
+                self.failure(attempt.number, &described(&*error))
+            }
         };
         Some((Settlement { ticket, outcome }, attempt))
     }
@@ -332,7 +333,15 @@ struct Attempt {
 
 type Unsettled<E> = (Settlement<E>, Attempt);
 
-type Handled<E> = Result<Outcome<E>, BoxError>;
+type Handled<E> = Result<Ended<E>, BoxError>;
+
+enum Ended<E> {
+    Done(Vec<E>),
+    Undecodable(Rejection),
+    /// What could not be decoded when it came is stored as what it is, to be processed in the order of its
+    /// object and once. The row that it had is done with.
+    PutAnew,
+}
 
 impl<E: Send + 'static> Running<E> {
     fn spawn(
@@ -349,26 +358,31 @@ impl<E: Send + 'static> Running<E> {
     }
 }
 
+/// Decodes too, for that is most of the work beside the handler's own, and is done by as many threads as
+/// the runtime has. Where it was an undecodable one there is a `queue` to put it into anew.
 async fn handle<S, T, H>(
     handler: Result<H, BoxError>,
-    notified: Notified<T>,
+    body: Bytes,
     cx: Cx<S>,
+    queue: Option<Arc<Queue<S>>>,
 ) -> Handled<S::Effect>
 where
     S: Store,
+    T: Storable,
     H: Service<(Notified<T>, Cx<S>), Response = ()>,
     H::Error: Into<BoxError>,
 {
-    handler?.call((notified, cx.clone())).await.map_err(Into::into)?;
-    Ok(Outcome::Done(cx.take()))
-}
-
-/// What could not be decoded when it came is stored as what it is, to be processed in the order of its
-/// object and once. The row that it had is done with.
-async fn put_anew<S: Store>(queue: Arc<Queue<S>>, record: Record) -> Handled<S::Effect> {
-    queue.store.put(vec![record]).await?;
-    queue.stored.notify_waiters();
-    Ok(Outcome::Skipped)
+    let event = match decode::from_json(&body, |event: T| event) {
+        Ok(event) => event,
+        Err(rejection) => return Ok(Ended::Undecodable(rejection)),
+    };
+    if let Some(queue) = queue {
+        queue.store.put(vec![Record::new(&event, body)]).await?;
+        queue.stored.notify_waiters();
+        return Ok(Ended::PutAnew);
+    }
+    handler?.call((Notified::new(event, body), cx.clone())).await.map_err(Into::into)?;
+    Ok(Ended::Done(cx.take()))
 }
 
 fn poll_ready<R, H: Service<R>>(
