@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tower::{Service, service_fn};
 use tower_inqud::Notification;
 
-use crate::{PATIENCE, acknowledged, notification, refused};
+use crate::{PATIENCE, acknowledged, missing_layer, notification, refused};
 
 /// Where Requests are published.
 pub const TOPIC: &str = "inqud.request";
@@ -60,7 +60,7 @@ pub fn publisher<B: Send + 'static>(
         let producer = producer.clone();
         let notification = notification(&request);
         async move {
-            let Some((webhook, key)) = notification else { return Ok(refused()) };
+            let Some((webhook, key)) = notification else { return Ok(missing_layer()) };
             let header = Header { key: KEY_HEADER, value: Some(&key) };
             let record = FutureRecord::to(TOPIC)
                 .key(webhook.id())

@@ -21,7 +21,7 @@ pub mod nats;
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use tower_inqud::inbox::{Key, Storable};
 use tower_inqud::{Ack, Notification, PaymentRequest, Webhook};
 
@@ -33,6 +33,14 @@ fn notification<B>(request: &Request<B>) -> Option<(Webhook<PaymentRequest>, Str
     let webhook = request.extensions().get::<Webhook<PaymentRequest>>()?.clone();
     let key = Key::new(PaymentRequest::KIND, &webhook.delivery_key()).to_string();
     Some((webhook, key))
+}
+
+/// A mistake of the program, not of the broker: told to whoever tries it out.
+fn missing_layer() -> Response<String> {
+    let mut response =
+        Response::new("add `WebhookLayer::<PaymentRequest>::new(secret)` to this route".to_owned());
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
 }
 
 fn acknowledged() -> Response<String> {

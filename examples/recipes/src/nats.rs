@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use tower::{Service, service_fn};
 use tower_inqud::contract::REMEMBER_DUPLICATES;
 
-use crate::{PATIENCE, acknowledged, notification, refused};
+use crate::{PATIENCE, acknowledged, missing_layer, notification, refused};
 
 /// Where Requests are published.
 pub const SUBJECT: &str = "inqud.request";
@@ -64,7 +64,7 @@ pub fn publisher<B: Send + 'static>(
         let jetstream = jetstream.clone();
         let notification = notification(&request);
         async move {
-            let Some((webhook, key)) = notification else { return Ok(refused()) };
+            let Some((webhook, key)) = notification else { return Ok(missing_layer()) };
             // The client would keep it, and send it after the 503.
             if jetstream.client().connection_state() != State::Connected {
                 return Ok(refused());

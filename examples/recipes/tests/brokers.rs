@@ -69,6 +69,20 @@ async fn without_kafka_it_is_a_503() {
     assert_refused(&deliver(kafka::publisher(producer)).await, began);
 }
 
+#[tokio::test]
+async fn without_the_layer_it_is_a_500_that_says_what_to_add() {
+    let request = || Request::post("/").body(Full::new(BODY.as_bytes())).unwrap();
+    let jetstream = nats::connect(&nobody().await.to_string()).await.unwrap();
+    let producer = kafka::connect(&nobody().await.to_string()).unwrap();
+    for response in [
+        nats::publisher(jetstream).oneshot(request()).await.unwrap(),
+        kafka::publisher(producer).oneshot(request()).await.unwrap(),
+    ] {
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.body().contains("WebhookLayer::<PaymentRequest>"));
+    }
+}
+
 /// Greets, and acknowledges nothing.
 async fn silent_nats(mut stream: TcpStream) {
     let info = "INFO {\"server_id\":\"silent\",\"version\":\"2.10.0\",\"max_payload\":1048576,\
