@@ -5,19 +5,33 @@ INSERT INTO inqud_inbox_clock VALUES (0);
 
 -- Each object: the unit that is leased, and waits, so that one notification of it runs at a time. Its
 -- notifications are found by its number, for ids come in no order: an index by them is written all over,
--- and one by numbers at its end, where what is new is. So one page a notification is anywhere, not three.
+-- and one by numbers at its end, where what is new is.
 CREATE TABLE inqud_inbox_object (
     number INTEGER PRIMARY KEY,
+    hash INTEGER NOT NULL, -- of the kind and the id, which no two have both the same
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     processed BLOB, -- the latest version that was
     due_at INTEGER, -- null without open notifications; the end of the lease while it is leased
     leased INTEGER NOT NULL DEFAULT 0,
-    claim INTEGER NOT NULL DEFAULT 0, -- how often it was claimed: an earlier claim is void
-    UNIQUE (id, kind)
+    claim INTEGER NOT NULL DEFAULT 0 -- how often it was claimed: an earlier claim is void
 ) STRICT;
 
 CREATE INDEX inqud_inbox_due ON inqud_inbox_object (kind, due_at) WHERE due_at IS NOT NULL;
+
+-- By what an object is found: all up to the number `indexed`, and some of the later ones. The hashes are swept
+-- again and again: this sweep has come to `hash`, and began when `begun` was the last number.
+CREATE TABLE inqud_inbox_index (
+    hash INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (hash, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE inqud_inbox_sweep (
+    indexed INTEGER NOT NULL,
+    begun INTEGER NOT NULL,
+    hash INTEGER NOT NULL
+) STRICT;
+INSERT INTO inqud_inbox_sweep VALUES (0, 0, -2147483648);
 
 -- Each notification, once. Rows stay, for they are what a duplicate is known by; bodies may go.
 CREATE TABLE inqud_inbox_notification (

@@ -2,6 +2,7 @@
 
 mod attached;
 mod foreign;
+mod index;
 mod schema;
 mod tables;
 mod writer;

@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn a_file_of_an_earlier_version_gets_what_it_lacks_and_keeps_its_rows() {
         const NEXT: &str = "ALTER TABLE inqud_inbox_object ADD COLUMN remark TEXT";
-        const ROW: &str = "INSERT INTO inqud_inbox_object (kind, id) VALUES ('request', 'CAPD-1')";
+        const ROW: &str =
+            "INSERT INTO inqud_inbox_object (hash, kind, id) VALUES (7, 'request', 'CAPD-1')";
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection, STEPS).unwrap();
         connection.execute_batch(ROW).unwrap();

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
 
 use super::SqliteEffect;
 use super::foreign::contain;
+use super::index::Index;
 use crate::inbox::{
     Claimed, DeadLetter, Freshness, Key, Outcome, Put, Record, Settled, Settlement, Stats, Ticket,
     Version,
@@ -18,8 +19,7 @@ use crate::rejection::BoxError;
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
     pub(super) clock: Clock,
-    find: Statement<'c>,
-    meet: Statement<'c>,
+    index: Index<'c>,
     insert: Statement<'c>,
     arrive: Statement<'c>,
     due: Statement<'c>,
@@ -47,10 +47,7 @@ impl<'c> Tables<'c> {
         Ok(Self {
             connection,
             clock: clock.unwrap_or_else(|| Clock::new(Timestamp::now(), last)),
-            find: connection
-                .prepare("SELECT number FROM inqud_inbox_object WHERE id = ?1 AND kind = ?2")?,
-            meet: connection
-                .prepare("INSERT INTO inqud_inbox_object (id, kind, due_at) VALUES (?1, ?2, ?3)")?,
+            index: Index::new(connection)?,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification
                      (object, key, version, body, received_at, state, settled_at, error)
@@ -107,9 +104,15 @@ impl<'c> Tables<'c> {
         self.clock.now()
     }
 
-    /// In each transaction that keeps a time.
+    /// At the end of each transaction that keeps a time.
     pub(super) fn stamp(&mut self) -> Result<()> {
+        self.index.sweep()?;
         self.stamp.execute([self.clock.last]).map(drop)
+    }
+
+    /// After a transaction that failed.
+    pub(super) fn roll_back(&mut self) {
+        self.index.roll_back();
     }
 
     /// Whether a transaction is open that could not be rolled back.
@@ -132,10 +135,10 @@ impl<'c> Tables<'c> {
     pub(super) fn put(&mut self, record: &Record) -> Result<Put> {
         let Record { key, kind, object, version, body, dead } = record;
         let now = self.now();
-        let found = self.find.query_row(params![object, kind], |row| row.get(0)).optional()?;
-        let number: i64 = match found {
+        let found = self.index.find(kind, object)?;
+        let number = match found {
             Some(number) => number,
-            None => self.meet.insert(params![object, kind, dead.is_none().then_some(now)])?,
+            None => self.index.meet(kind, object, dead.is_none().then_some(now))?,
         };
         let row = params![number, key.as_bytes(), version.as_bytes(), &body[..], now, dead];
         if self.insert.execute(row)? == 0 {

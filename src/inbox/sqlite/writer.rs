@@ -310,6 +310,9 @@ fn commit(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> rusqlite::Res
     let is_changed = connection.total_changes() != before;
     let done = done.and_then(|()| if is_changed { tables.stamp() } else { Ok(()) });
     let done = done.and_then(|()| connection.execute_batch("COMMIT"));
+    if done.is_err() {
+        tables.roll_back();
+    }
     // SQLite may have rolled back itself, when the disk is full for example.
     if done.is_err() && tables.is_broken() && connection.execute_batch("ROLLBACK").is_err() {
         return Err(lost());
@@ -333,7 +336,7 @@ mod tests {
     use super::*;
     use crate::PaymentRequest;
     use crate::inbox::sqlite::Sqlite;
-    use crate::inbox::{Cx, Inbox, Notified};
+    use crate::inbox::{Cx, Inbox, Key, Notified, Put, Record, Store, Version};
 
     /// Panics where nothing contains it.
     struct Fatal;
@@ -371,5 +374,38 @@ mod tests {
         };
         timeout(Duration::from_secs(30), all).await.expect("nobody waits for ever");
         Sqlite::open(&path).unwrap();
+    }
+
+    fn record(id: usize) -> Record {
+        let object = id.to_string();
+        let key = Key::hash([object.as_bytes()]);
+        let version = Version::from_bytes(vec![0]);
+        Record { key, kind: "request", object, version, body: "{}".into(), dead: None }
+    }
+
+    #[tokio::test]
+    async fn objects_are_known_also_after_a_commit_that_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&folder.path().join("inbox.db")).unwrap();
+        let tables = "CREATE TABLE paid (id INTEGER PRIMARY KEY);
+            CREATE TABLE sent (id INTEGER REFERENCES paid DEFERRABLE INITIALLY DEFERRED)";
+        let make = |it: &mut Tables<'_>| it.connection.execute_batch(tables);
+        store.writer.commit(make).await.unwrap();
+        // More than are kept in memory, so that each commit moves some of them.
+        let all: Vec<_> = (0..30_000).map(record).collect();
+        let (before, after) = all.split_at(25_000);
+        assert!(store.put(before.to_vec()).await.unwrap().iter().all(|it| *it == Put::New));
+
+        let after = after.to_vec();
+        let put = move |tables: &mut Tables<'_>| after.iter().map(|it| tables.put(it)).collect();
+        let (put, answered) = Task::new(put, false);
+        let spoil =
+            |tables: &mut Tables<'_>| tables.connection.execute("INSERT INTO sent VALUES (7)", []);
+        let (spoil, spoilt) = Task::new(spoil, false);
+        store.writer.hand_over(vec![Box::new(put), Box::new(spoil)]).await.unwrap();
+        let _: Vec<Put> = answered.await.unwrap().unwrap();
+        spoilt.await.unwrap().unwrap_err();
+
+        assert!(store.put(all).await.unwrap().iter().all(|it| *it == Put::Duplicate));
     }
 }

@@ -1,0 +1,330 @@
+//! By what an object is found: a hash of its kind and id.
+//!
+//! Ids come in no order, so an index that gets each at once is written all over: with many rows a page a
+//! notification, into the log and then into the file. So the latest objects are kept in memory, in the order
+//! of their hashes, and each commit moves about as many into the index of the file as it has met: those
+//! from where the commit before has ended, which have their places on a few pages.
+//!
+//! When such a sweep has come to the end of the hashes, all objects that were there at its beginning are in
+//! the file's index. What came later is read from the objects themselves, when the file is opened and
+//! after a transaction that failed. Some of it is in the index already, which does no harm.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, Result, Statement, params};
+
+use crate::inbox::Key;
+
+/// How many objects are kept in memory, about; a few times as many for a while, in some runs.
+const KEPT: usize = 16_384;
+
+pub(super) struct Index<'c> {
+    kept: usize,
+    recent: BTreeSet<(i32, i64)>,
+    sweep: Sweep,
+    saved: Sweep,
+    /// How many objects this transaction has met.
+    met: usize,
+    is_lost: bool,
+    load: Statement<'c>,
+    load_sweep: Statement<'c>,
+    find: Statement<'c>,
+    is_it: Statement<'c>,
+    meet: Statement<'c>,
+    add: Statement<'c>,
+    save: Statement<'c>,
+}
+
+#[derive(Clone, Copy, Default, Eq, PartialEq)]
+struct Sweep {
+    /// All objects up to this number are in the index of the file.
+    indexed: i64,
+    /// The last number when it began: so many are, when it ends.
+    begun: i64,
+    /// The hash that it has come to.
+    hash: i32,
+}
+
+impl<'c> Index<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Result<Self> {
+        Self::keeping(KEPT, connection)
+    }
+
+    fn keeping(kept: usize, connection: &'c Connection) -> Result<Self> {
+        let mut index = Self {
+            kept,
+            recent: BTreeSet::new(),
+            sweep: Sweep::default(),
+            saved: Sweep::default(),
+            met: 0,
+            is_lost: true,
+            load: connection
+                .prepare("SELECT hash, number FROM inqud_inbox_object WHERE number > ?1")?,
+            load_sweep: connection.prepare("SELECT indexed, begun, hash FROM inqud_inbox_sweep")?,
+            find: connection.prepare("SELECT number FROM inqud_inbox_index WHERE hash = ?1")?,
+            is_it: connection.prepare(
+                "SELECT 1 FROM inqud_inbox_object WHERE number = ?1 AND id = ?2 AND kind = ?3",
+            )?,
+            meet: connection.prepare(
+                "INSERT INTO inqud_inbox_object (hash, id, kind, due_at) VALUES (?1, ?2, ?3, ?4)",
+            )?,
+            add: connection.prepare("INSERT OR IGNORE INTO inqud_inbox_index VALUES (?1, ?2)")?,
+            save: connection
+                .prepare("UPDATE inqud_inbox_sweep SET indexed = ?1, begun = ?2, hash = ?3")?,
+        };
+        index.load()?;
+        Ok(index)
+    }
+
+    /// Forgets what it knows of a transaction that failed.
+    pub(super) fn roll_back(&mut self) {
+        self.recent.clear();
+        self.met = 0;
+        self.is_lost = true;
+    }
+
+    /// The number of an object that was met before.
+    pub(super) fn find(&mut self, kind: &str, id: &str) -> Result<Option<i64>> {
+        self.load()?;
+        let hash = hash(kind, id);
+        for (_, number) in self.recent.range((hash, i64::MIN)..=(hash, i64::MAX)) {
+            if self.is_it.exists(params![number, id, kind])? {
+                return Ok(Some(*number));
+            }
+        }
+        let mut numbers = self.find.query([hash])?;
+        while let Some(row) = numbers.next()? {
+            let number: i64 = row.get(0)?;
+            if self.is_it.exists(params![number, id, kind])? {
+                return Ok(Some(number));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A new object, and its number.
+    pub(super) fn meet(&mut self, kind: &str, id: &str, due: Option<i64>) -> Result<i64> {
+        let hash = hash(kind, id);
+        let number = self.meet.insert(params![hash, id, kind, due])?;
+        // Where somebody deleted rows, numbers are given again.
+        let before = number.saturating_sub(1);
+        self.sweep.indexed = self.sweep.indexed.min(before);
+        self.sweep.begun = self.sweep.begun.min(before);
+        self.recent.insert((hash, number));
+        self.met = self.met.saturating_add(1);
+        Ok(number)
+    }
+
+    /// At the end of each transaction: goes on with the sweep by as many objects as were met, or twice as
+    /// many while too many are in memory.
+    pub(super) fn sweep(&mut self) -> Result<()> {
+        let most = std::mem::take(&mut self.met).saturating_mul(2);
+        let count = self.recent.len().saturating_sub(self.kept).min(most);
+        if count > 0 {
+            let from = (self.sweep.hash, i64::MIN);
+            let next: Vec<_> = self.recent.range(from..).take(count).copied().collect();
+            for (hash, number) in &next {
+                self.add.execute(params![hash, number])?;
+                self.recent.remove(&(*hash, *number));
+            }
+            self.sweep.hash = match next.last() {
+                Some((hash, _)) if next.len() == count => *hash,
+                _ => self.begin_anew(),
+            };
+        }
+        if self.sweep != self.saved {
+            let Sweep { indexed, begun, hash } = self.sweep;
+            self.save.execute(params![indexed, begun, hash])?;
+            self.saved = self.sweep;
+        }
+        Ok(())
+    }
+
+    /// All that is in memory now is before the end of the next sweep. Gives the hash to begin with.
+    fn begin_anew(&mut self) -> i32 {
+        self.sweep.indexed = self.sweep.begun;
+        let last = self.recent.iter().map(|(_, number)| *number).max();
+        self.sweep.begun = self.sweep.begun.max(last.unwrap_or(0));
+        i32::MIN
+    }
+
+    fn load(&mut self) -> Result<()> {
+        if !self.is_lost {
+            return Ok(());
+        }
+        self.sweep = self.load_sweep.query_row([], |row| {
+            Ok(Sweep { indexed: row.get(0)?, begun: row.get(1)?, hash: row.get(2)? })
+        })?;
+        self.saved = self.sweep;
+        let recent =
+            self.load.query_map([self.sweep.indexed], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.recent = recent.collect::<Result<_>>()?;
+        self.is_lost = false;
+        Ok(())
+    }
+}
+
+/// No more than 32 bits, for the fewer pages: those few that have the same are told apart by their ids.
+fn hash(kind: &str, id: &str) -> i32 {
+    let len = kind.len().to_be_bytes();
+    let key = Key::hash([&len, kind.as_bytes(), id.as_bytes()]);
+    let (start, _) = key.as_bytes().split_at(4);
+    start.try_into().map_or(0, i32::from_be_bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "of small numbers")]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::inbox::sqlite::schema;
+
+    const KIND: &str = "request";
+
+    fn database() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection, schema::STEPS).unwrap();
+        connection
+    }
+
+    fn count(connection: &Connection, sql: &str) -> i64 {
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Those that only memory knows.
+    const NOT_INDEXED: &str = "SELECT count(*) FROM inqud_inbox_object AS it
+        WHERE NOT EXISTS (SELECT 1 FROM inqud_inbox_index WHERE number = it.number)";
+
+    fn meet(connection: &Connection, index: &mut Index<'_>, ids: std::ops::Range<u32>) {
+        for id in ids {
+            connection.execute_batch("BEGIN").unwrap();
+            let id = id.to_string();
+            assert_eq!(index.find(KIND, &id).unwrap(), None);
+            index.meet(KIND, &id, None).unwrap();
+            index.sweep().unwrap();
+            connection.execute_batch("COMMIT").unwrap();
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// So many new ones and some that were met before, in a transaction that is kept or not.
+        Meet {
+            new: u32,
+            again: u32,
+            is_kept: bool,
+        },
+        Reopen,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let meet = (0..7_u32, 0..3_u32, prop::bool::weighted(0.8))
+            .prop_map(|(new, again, is_kept)| Step::Meet { new, again, is_kept });
+        prop_oneof![9 => meet, 1 => Just(Step::Reopen)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn an_object_is_met_once_whatever_fails_and_whenever_it_is_reopened(
+            steps in prop::collection::vec(step(), 1..120),
+        ) {
+            let connection = database();
+            let mut index = Index::keeping(8, &connection).unwrap();
+            let mut known = HashMap::<u32, i64>::new();
+            let mut next = 0;
+            for step in steps {
+                match step {
+                    Step::Reopen => index = Index::keeping(8, &connection).unwrap(),
+                    Step::Meet { new, again, is_kept } => {
+                        connection.execute_batch("BEGIN").unwrap();
+                        let mut met = HashMap::new();
+                        for id in (next..next + new).chain((0..again).map(|it| it * 7 % (next + 1))) {
+                            let found = index.find(KIND, &id.to_string()).unwrap();
+                            prop_assert_eq!(found, known.get(&id).or(met.get(&id)).copied());
+                            if found.is_none() {
+                                met.insert(id, index.meet(KIND, &id.to_string(), None).unwrap());
+                            }
+                        }
+                        index.sweep().unwrap();
+                        if is_kept {
+                            connection.execute_batch("COMMIT").unwrap();
+                            known.extend(met);
+                        } else {
+                            connection.execute_batch("ROLLBACK").unwrap();
+                            index.roll_back();
+                        }
+                        next += new;
+                    }
+                }
+                let missing = "SELECT count(*) FROM inqud_inbox_object AS it, inqud_inbox_sweep AS sweep
+                    WHERE it.number <= sweep.indexed
+                        AND NOT EXISTS (SELECT 1 FROM inqud_inbox_index WHERE number = it.number)";
+                prop_assert_eq!(count(&connection, missing), 0);
+            }
+            for (id, number) in known {
+                prop_assert_eq!(index.find(KIND, &id.to_string()).unwrap(), Some(number));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_in_memory_is_bounded_also_where_each_run_is_short() {
+        let connection = database();
+        for run in 0..400 {
+            let mut index = Index::keeping(50, &connection).unwrap();
+            assert!(index.recent.len() <= 4 * 50, "{} in run {run}", index.recent.len());
+            meet(&connection, &mut index, run * 10..run * 10 + 10);
+        }
+        assert!(count(&connection, NOT_INDEXED) <= 50);
+    }
+
+    #[test]
+    fn two_with_the_same_hash_are_told_apart() {
+        let mut seen = HashMap::new();
+        let twins = (0_u32..).find_map(|id| {
+            let id = id.to_string();
+            let other = seen.insert(hash(KIND, &id), id.clone())?;
+            Some((other, id))
+        });
+        let (one, other) = twins.unwrap();
+        let connection = database();
+        let mut index = Index::keeping(0, &connection).unwrap();
+        let number = index.meet(KIND, &one, None).unwrap();
+        // In memory, and then in the file.
+        for indexed in [0, 1] {
+            assert_eq!(count(&connection, "SELECT count(*) FROM inqud_inbox_index"), indexed);
+            assert_eq!(index.find(KIND, &one).unwrap(), Some(number));
+            assert_eq!(index.find(KIND, &other).unwrap(), None);
+            assert_eq!(index.find("payment", &one).unwrap(), None);
+            index.sweep().unwrap();
+        }
+        let number = index.meet(KIND, &other, None).unwrap();
+        assert_eq!(index.find(KIND, &other).unwrap(), Some(number));
+        assert_ne!(index.find(KIND, &one).unwrap(), Some(number));
+    }
+
+    #[test]
+    fn numbers_that_are_given_again_are_found_too() {
+        let connection = database();
+        let mut index = Index::keeping(4, &connection).unwrap();
+        meet(&connection, &mut index, 0..100);
+        assert!(index.sweep.indexed > 50);
+        connection.execute_batch("DELETE FROM inqud_inbox_object WHERE number > 30").unwrap();
+        drop(index);
+
+        let mut index = Index::keeping(4, &connection).unwrap();
+        for id in 200..260 {
+            meet(&connection, &mut index, id..id + 1);
+            let mut reopened = Index::keeping(4, &connection).unwrap();
+            for id in 200..=id {
+                assert!(reopened.find(KIND, &id.to_string()).unwrap().is_some(), "{id}");
+            }
+        }
+        assert_eq!(index.find(KIND, "60").unwrap(), None);
+    }
+}
