@@ -35,6 +35,8 @@ pub(super) type Answer = Result<Put, InboxError>;
 struct Waiting {
     places: VecDeque<Place>,
     is_pumped: bool,
+    /// Whether the last batch was of more than one.
+    is_busy: bool,
 }
 
 struct Place {
@@ -126,6 +128,10 @@ impl<S: Store> Queue<S> {
 }
 
 impl<S> Queue<S> {
+    fn is_busy(&self) -> bool {
+        self.waiting().is_busy
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,8 +146,11 @@ struct Pump<S> {
 impl<S: Store> Pump<S> {
     async fn run(mut self) {
         while !self.is_done {
-            // Who was just answered, and who comes with them, are in the same commit.
-            yield_now().await;
+            // Who was just answered, and who comes with them, are in the same commit. Who is alone does not
+            // wait for others.
+            if self.queue.is_busy() {
+                yield_now().await;
+            }
             if !self.take_batch() {
                 self.is_done = true;
                 break;
@@ -182,6 +191,9 @@ impl<S: Store> Pump<S> {
             self.batch.push(place);
         }
         waiting.is_pumped = !self.batch.is_empty();
+        if waiting.is_pumped {
+            waiting.is_busy = self.batch.len() > 1;
+        }
         waiting.is_pumped
     }
 }
