@@ -178,6 +178,9 @@ pub async fn run(
 ) -> Result<Report, BoxError> {
     let deliveries = Arc::new(deliveries(size.requests));
     let count = deliveries.len();
+    if let Place::Folder(folder) = place {
+        in_sqlite::fill(folder).await?;
+    }
     let done = Arc::new(AtomicUsize::new(0));
     let (mut child, first) = start(&command).await?;
     let (address, watched) = watch::channel(first);
@@ -378,7 +381,34 @@ fn judge(
 }
 
 mod in_sqlite {
-    use super::{Duration, Found, Path, rusqlite};
+    use tower_inqud::inbox::{Record, Version};
+
+    use super::{BoxError, Duration, Found, Inbox, Key, Path, Store, rusqlite};
+
+    const TWINS: &str = "SELECT count(*) FROM
+        (SELECT 1 FROM inqud_inbox_object GROUP BY kind, id HAVING count(*) > 1)";
+    const NOT_INDEXED: &str = "SELECT count(*) FROM inqud_inbox_object AS it, inqud_inbox_sweep
+        WHERE number <= indexed
+            AND NOT EXISTS (SELECT 1 FROM inqud_inbox_index WHERE number = it.number)";
+
+    /// With more objects than are kept in memory, so that each commit moves some into the index.
+    pub(super) async fn fill(folder: &Path) -> Result<(), BoxError> {
+        let inbox = Inbox::sqlite(folder.join("inbox.db"))?;
+        let record = |id: u32| Record {
+            key: Key::from_bytes((u128::MAX - u128::from(id)).to_be_bytes()),
+            kind: "another",
+            object: id.to_string(),
+            version: Version::from_bytes(vec![0]),
+            body: "{}".into(),
+            dead: Some("put away".to_owned()),
+        };
+        for some in 0..10_u32 {
+            let records = (some * 4_000..(some + 1) * 4_000).map(record).collect();
+            inbox.store().put(records).await?;
+        }
+        inbox.close().await;
+        Ok(())
+    }
 
     pub(super) fn open(folder: &Path) -> rusqlite::Result<i64> {
         let open = "SELECT count(*) FROM inqud_inbox_notification WHERE state = 0";
@@ -387,8 +417,18 @@ mod in_sqlite {
 
     pub(super) fn found(folder: &Path) -> rusqlite::Result<Found> {
         let database = database(folder)?;
-        let integrity = database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-        let mut states = database.prepare("SELECT key, state FROM inqud_inbox_notification")?;
+        let mut integrity: String =
+            database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+        for check in [TWINS, NOT_INDEXED] {
+            let wrong: i64 = database.query_row(check, [], |row| row.get(0))?;
+            if wrong > 0 {
+                integrity = format!("{wrong} of {check}");
+            }
+        }
+        let mut states = database.prepare(
+            "SELECT key, state FROM inqud_inbox_notification
+             JOIN inqud_inbox_object ON number = object WHERE kind = 'request'",
+        )?;
         let states = states.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut effects =
             database.prepare("SELECT key, object, version FROM effect ORDER BY seq")?;

@@ -8,7 +8,7 @@ INSERT INTO inqud_inbox_clock VALUES (0);
 -- and one by numbers at its end, where what is new is.
 CREATE TABLE inqud_inbox_object (
     number INTEGER PRIMARY KEY,
-    hash INTEGER NOT NULL, -- of the kind and the id, which no two have both the same
+    hash INTEGER NOT NULL, -- of the kind and the id; the writer sees to it that no two have both the same
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     processed BLOB, -- the latest version that was
@@ -19,8 +19,8 @@ CREATE TABLE inqud_inbox_object (
 
 CREATE INDEX inqud_inbox_due ON inqud_inbox_object (kind, due_at) WHERE due_at IS NOT NULL;
 
--- By what an object is found: all up to the number `indexed`, and some of the later ones. The hashes are swept
--- again and again: this sweep has come to `hash`, and began when `begun` was the last number.
+-- By what an object is found: all up to the number `indexed`, and some of the later ones. The hashes are
+-- swept again and again: this sweep has come to `hash`, and began when `begun` was the last number.
 CREATE TABLE inqud_inbox_index (
     hash INTEGER NOT NULL,
     number INTEGER NOT NULL,

@@ -15,7 +15,7 @@ use rusqlite::{Connection, Result, Statement, params};
 
 use crate::inbox::Key;
 
-/// How many objects are kept in memory, about; a few times as many for a while, in some runs.
+/// How many objects are kept in memory; up to about four times as many after the file was opened.
 const KEPT: usize = 16_384;
 
 pub(super) struct Index<'c> {
@@ -25,6 +25,8 @@ pub(super) struct Index<'c> {
     saved: Sweep,
     /// How many objects this transaction has met.
     met: usize,
+    /// Whether this transaction has changed anything of all this.
+    is_touched: bool,
     is_lost: bool,
     load: Statement<'c>,
     load_sweep: Statement<'c>,
@@ -57,6 +59,7 @@ impl<'c> Index<'c> {
             sweep: Sweep::default(),
             saved: Sweep::default(),
             met: 0,
+            is_touched: false,
             is_lost: true,
             load: connection
                 .prepare("SELECT hash, number FROM inqud_inbox_object WHERE number > ?1")?,
@@ -76,11 +79,13 @@ impl<'c> Index<'c> {
         Ok(index)
     }
 
-    /// Forgets what it knows of a transaction that failed.
-    pub(super) fn roll_back(&mut self) {
-        self.recent.clear();
-        self.met = 0;
-        self.is_lost = true;
+    /// At the end of a transaction. What is known of one that failed is not so.
+    pub(super) fn end(&mut self, is_committed: bool) {
+        if std::mem::take(&mut self.is_touched) && !is_committed {
+            self.recent.clear();
+            self.met = 0;
+            self.is_lost = true;
+        }
     }
 
     /// The number of an object that was met before.
@@ -104,19 +109,23 @@ impl<'c> Index<'c> {
 
     /// A new object, and its number.
     pub(super) fn meet(&mut self, kind: &str, id: &str, due: Option<i64>) -> Result<i64> {
+        self.load()?;
+        self.is_touched = true;
         let hash = hash(kind, id);
         let number = self.meet.insert(params![hash, id, kind, due])?;
-        // Where somebody deleted rows, numbers are given again.
+        // Where somebody deleted rows, numbers are given again. Not left to the end of the transaction,
+        // which an effect can commit.
         let before = number.saturating_sub(1);
         self.sweep.indexed = self.sweep.indexed.min(before);
         self.sweep.begun = self.sweep.begun.min(before);
+        self.save()?;
         self.recent.insert((hash, number));
         self.met = self.met.saturating_add(1);
         Ok(number)
     }
 
-    /// At the end of each transaction: goes on with the sweep by as many objects as were met, or twice as
-    /// many while too many are in memory.
+    /// Before the end of each transaction: goes on with the sweep by as many objects as were met, or twice
+    /// as many while too many are in memory.
     pub(super) fn sweep(&mut self) -> Result<()> {
         let most = std::mem::take(&mut self.met).saturating_mul(2);
         let count = self.recent.len().saturating_sub(self.kept).min(most);
@@ -131,7 +140,12 @@ impl<'c> Index<'c> {
                 Some((hash, _)) if next.len() == count => *hash,
                 _ => self.begin_anew(),
             };
+            self.save()?;
         }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<()> {
         if self.sweep != self.saved {
             let Sweep { indexed, begun, hash } = self.sweep;
             self.save.execute(params![indexed, begun, hash])?;
@@ -164,10 +178,10 @@ impl<'c> Index<'c> {
     }
 }
 
-/// No more than 32 bits, for the fewer pages: those few that have the same are told apart by their ids.
+/// No more than 32 bits, for the fewer pages: those few that have the same are told apart by their ids. It is
+/// stored, so it stays what it is.
 fn hash(kind: &str, id: &str) -> i32 {
-    let len = kind.len().to_be_bytes();
-    let key = Key::hash([&len, kind.as_bytes(), id.as_bytes()]);
+    let key = Key::hash([kind.as_bytes(), b"/", id.as_bytes()]);
     let (start, _) = key.as_bytes().split_at(4);
     start.try_into().map_or(0, i32::from_be_bytes)
 }
@@ -194,6 +208,16 @@ mod tests {
         connection.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
+    /// A database in which the sweep fails to be saved while `spoil` is on.
+    fn spoilable() -> Connection {
+        let connection = database();
+        let spoil = "CREATE TABLE spoil (is_on); INSERT INTO spoil VALUES (FALSE);
+            CREATE TRIGGER t BEFORE UPDATE ON inqud_inbox_sweep WHEN (SELECT is_on FROM spoil)
+            BEGIN SELECT RAISE(ABORT, 'spoilt'); END";
+        connection.execute_batch(spoil).unwrap();
+        connection
+    }
+
     /// Those that only memory knows.
     const NOT_INDEXED: &str = "SELECT count(*) FROM inqud_inbox_object AS it
         WHERE NOT EXISTS (SELECT 1 FROM inqud_inbox_index WHERE number = it.number)";
@@ -206,23 +230,37 @@ mod tests {
             index.meet(KIND, &id, None).unwrap();
             index.sweep().unwrap();
             connection.execute_batch("COMMIT").unwrap();
+            index.end(true);
         }
     }
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        /// So many new ones and some that were met before, in a transaction that is kept or not.
+        /// So many new ones and some that were met before, in one transaction.
         Meet {
             new: u32,
             again: u32,
-            is_kept: bool,
+            fails_at: At,
         },
         Reopen,
     }
 
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    enum At {
+        Never,
+        /// If it has anything to write.
+        Sweep,
+        Commit,
+    }
+
     fn step() -> impl Strategy<Value = Step> {
-        let meet = (0..7_u32, 0..3_u32, prop::bool::weighted(0.8))
-            .prop_map(|(new, again, is_kept)| Step::Meet { new, again, is_kept });
+        let fails_at =
+            prop_oneof![8 => Just(At::Never), 1 => Just(At::Sweep), 1 => Just(At::Commit)];
+        let meet = (0..7_u32, 0..3_u32, fails_at).prop_map(|(new, again, fails_at)| Step::Meet {
+            new,
+            again,
+            fails_at,
+        });
         prop_oneof![9 => meet, 1 => Just(Step::Reopen)]
     }
 
@@ -233,14 +271,14 @@ mod tests {
         fn an_object_is_met_once_whatever_fails_and_whenever_it_is_reopened(
             steps in prop::collection::vec(step(), 1..120),
         ) {
-            let connection = database();
+            let connection = spoilable();
             let mut index = Index::keeping(8, &connection).unwrap();
             let mut known = HashMap::<u32, i64>::new();
             let mut next = 0;
             for step in steps {
                 match step {
                     Step::Reopen => index = Index::keeping(8, &connection).unwrap(),
-                    Step::Meet { new, again, is_kept } => {
+                    Step::Meet { new, again, fails_at } => {
                         connection.execute_batch("BEGIN").unwrap();
                         let mut met = HashMap::new();
                         for id in (next..next + new).chain((0..again).map(|it| it * 7 % (next + 1))) {
@@ -250,13 +288,14 @@ mod tests {
                                 met.insert(id, index.meet(KIND, &id.to_string(), None).unwrap());
                             }
                         }
-                        index.sweep().unwrap();
+                        let spoil = format!("UPDATE spoil SET is_on = {}", fails_at == At::Sweep);
+                        connection.execute_batch(&spoil).unwrap();
+                        let is_swept = index.sweep().is_ok();
+                        let is_kept = is_swept && fails_at != At::Commit;
+                        connection.execute_batch(if is_kept { "COMMIT" } else { "ROLLBACK" }).unwrap();
+                        index.end(is_kept);
                         if is_kept {
-                            connection.execute_batch("COMMIT").unwrap();
                             known.extend(met);
-                        } else {
-                            connection.execute_batch("ROLLBACK").unwrap();
-                            index.roll_back();
                         }
                         next += new;
                     }
@@ -270,6 +309,53 @@ mod tests {
                 prop_assert_eq!(index.find(KIND, &id.to_string()).unwrap(), Some(number));
             }
         }
+    }
+
+    #[test]
+    fn a_sweep_that_could_not_be_saved_is_not_saved_later() {
+        let connection = spoilable();
+        let mut index = Index::keeping(8, &connection).unwrap();
+        meet(&connection, &mut index, 0..100);
+        let before = connection.query_row("SELECT indexed, hash FROM inqud_inbox_sweep", [], both);
+        connection.execute_batch("UPDATE spoil SET is_on = TRUE; BEGIN").unwrap();
+        for id in 100..120 {
+            index.meet(KIND, &id.to_string(), None).unwrap();
+        }
+        index.sweep().unwrap_err();
+        connection.execute_batch("ROLLBACK; UPDATE spoil SET is_on = FALSE").unwrap();
+        index.end(false);
+
+        // A transaction that meets nobody.
+        index.sweep().unwrap();
+        index.end(true);
+        let after = connection.query_row("SELECT indexed, hash FROM inqud_inbox_sweep", [], both);
+        assert_eq!(after, before);
+        for id in 0..100 {
+            assert!(index.find(KIND, &id.to_string()).unwrap().is_some(), "{id}");
+        }
+    }
+
+    fn both(row: &rusqlite::Row<'_>) -> Result<(i64, i32)> {
+        Ok((row.get(0)?, row.get(1)?))
+    }
+
+    #[test]
+    fn a_hash_is_the_same_in_each_version_and_on_each_machine() {
+        assert_eq!(hash("request", "CAPD-1"), -1_945_610_238);
+        assert_eq!(hash("payment", "CAPD-1"), -1_798_625_509);
+    }
+
+    #[test]
+    fn a_transaction_that_failed_without_new_objects_costs_no_second_reading() {
+        let connection = database();
+        let mut index = Index::keeping(8, &connection).unwrap();
+        meet(&connection, &mut index, 0..5);
+        index.find(KIND, "3").unwrap();
+        index.end(false);
+        assert!(!index.is_lost);
+        index.meet(KIND, "5", None).unwrap();
+        index.end(false);
+        assert!(index.is_lost);
     }
 
     #[test]
@@ -317,7 +403,12 @@ mod tests {
         connection.execute_batch("DELETE FROM inqud_inbox_object WHERE number > 30").unwrap();
         drop(index);
 
+        // Also where an effect commits before its transaction fails.
         let mut index = Index::keeping(4, &connection).unwrap();
+        index.meet(KIND, "199", None).unwrap();
+        index.end(false);
+        assert!(index.find(KIND, "199").unwrap().is_some());
+
         for id in 200..260 {
             meet(&connection, &mut index, id..id + 1);
             let mut reopened = Index::keeping(4, &connection).unwrap();

@@ -28,8 +28,8 @@ use crate::rejection::BoxError;
 /// How long a connection waits for another that holds the database, such as one of the merchant's.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// How many pages of 4 KiB the log has before they are written into the file. Ids are random, so with
-/// many rows a commit touches a page for each of them: the more commits between, the fewer pages.
+/// How many pages of 4 KiB the log has before they are written into the file: the more commits between,
+/// the fewer pages.
 const LOG_PAGES: i64 = 16_000;
 
 /// A store in a file of SQLite, whose library is built along.

@@ -110,9 +110,9 @@ impl<'c> Tables<'c> {
         self.stamp.execute([self.clock.last]).map(drop)
     }
 
-    /// After a transaction that failed.
-    pub(super) fn roll_back(&mut self) {
-        self.index.roll_back();
+    /// After each transaction.
+    pub(super) fn end(&mut self, is_committed: bool) {
+        self.index.end(is_committed);
     }
 
     /// Whether a transaction is open that could not be rolled back.

@@ -310,9 +310,7 @@ fn commit(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> rusqlite::Res
     let is_changed = connection.total_changes() != before;
     let done = done.and_then(|()| if is_changed { tables.stamp() } else { Ok(()) });
     let done = done.and_then(|()| connection.execute_batch("COMMIT"));
-    if done.is_err() {
-        tables.roll_back();
-    }
+    tables.end(done.is_ok());
     // SQLite may have rolled back itself, when the disk is full for example.
     if done.is_err() && tables.is_broken() && connection.execute_batch("ROLLBACK").is_err() {
         return Err(lost());
