@@ -18,6 +18,9 @@ use crate::inbox::Key;
 /// How many objects are kept in memory; up to about four times as many after the file was opened.
 const KEPT: usize = 16_384;
 
+/// Which part of them is moved into the index at least, if any is.
+const FEW: usize = 256;
+
 pub(super) struct Index<'c> {
     kept: usize,
     recent: BTreeSet<(i32, i64)>,
@@ -124,12 +127,13 @@ impl<'c> Index<'c> {
         Ok(number)
     }
 
-    /// Before the end of each transaction: goes on with the sweep by as many objects as were met, or twice
-    /// as many while too many are in memory.
+    /// Before the end of each transaction: if too many objects are in memory, goes on with the sweep by as
+    /// many as were met, or up to twice as many. By a few at least, for one alone would be as many pages.
     pub(super) fn sweep(&mut self) -> Result<()> {
-        let most = std::mem::take(&mut self.met).saturating_mul(2);
-        let count = self.recent.len().saturating_sub(self.kept).min(most);
-        if count > 0 {
+        let met = std::mem::take(&mut self.met);
+        let few = self.kept.div_ceil(FEW);
+        let count = self.recent.len().saturating_sub(self.kept).min(met.max(few).saturating_mul(2));
+        if met > 0 && count >= few {
             let from = (self.sweep.hash, i64::MIN);
             let next: Vec<_> = self.recent.range(from..).take(count).copied().collect();
             for (hash, number) in &next {
