@@ -91,6 +91,7 @@ struct Rows {
 
 #[derive(Clone, Copy)]
 struct Size {
+    /// Even, so that neither side is first more often.
     rounds: usize,
     /// How many are processed or open before.
     rows: usize,
@@ -100,13 +101,14 @@ struct Size {
 }
 
 const FULL: Size = Size {
-    rounds: 5,
+    rounds: 6,
     rows: 500_000,
-    puts: [(1, 1_500), (32, 10_000), (128, 20_000)],
+    // The last are enough for SQLite to write its log into the file twice at least.
+    puts: [(1, 1_500), (32, 10_000), (128, 60_000)],
     consumed: 10_000,
 };
 const SMOKE: Size =
-    Size { rounds: 1, rows: 2_000, puts: [(1, 20), (32, 320), (128, 640)], consumed: 500 };
+    Size { rounds: 2, rows: 2_000, puts: [(1, 20), (32, 320), (128, 640)], consumed: 500 };
 
 #[tokio::main]
 async fn main() {
@@ -136,7 +138,7 @@ fn head(size: Size) -> String {
         Postgres has `shared_buffers`\nof 1 GB and `max_wal_size` of 4 GB.";
     say(&mut report, text);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let (rounds, syncs) = (size.rounds, syncs(if size.rounds > 1 { 300 } else { 10 }));
+    let (rounds, syncs) = (size.rounds, syncs(if size.rounds > 2 { 300 } else { 10 }));
     let line = format!(
         "Medians of {rounds} rounds of each, in turn. {cores} shared cores; a lone write of 4 KiB and its \
          fdatasync: {syncs:.0}/s."
@@ -242,10 +244,11 @@ fn ratios<T>(rounds: &[Vec<T>], at: usize, rates: impl Fn(&T) -> [f64; 2]) -> St
     line
 }
 
+/// The median.
 fn middle<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> f64 {
     let mut all: Vec<_> = rounds.iter().map(figure).collect();
     all.sort_by(f64::total_cmp);
-    all[all.len() / 2]
+    f64::midpoint(all[(all.len() - 1) / 2], all[all.len() / 2])
 }
 
 // ------------------------------------------------------------------ notifications
