@@ -771,6 +771,40 @@ async fn a_commit_covers_many_but_not_without_end() {
 }
 
 #[tokio::test]
+async fn two_that_came_in_turns_share_their_commits_from_then_on() {
+    let inbox = Moody::inbox(0);
+    let mut clients = JoinSet::new();
+    for client in 0..2 {
+        let service = received(&inbox);
+        clients.spawn(async move {
+            for nth in 0..10 {
+                let body = format!(r#"{{"id":"CAPD-{client}-{nth}","status":"SUCCESS"}}"#);
+                let response = support::call(service.clone(), support::signed(body)).await;
+                assert_eq!(response.status(), StatusCode::OK);
+            }
+        });
+        if client == 0 {
+            // The second comes amid the commit of the first.
+            inbox.store().begun.acquire().await.unwrap().forget();
+        }
+    }
+    tokio::task::yield_now().await;
+    let ended = async { while clients.join_next().await.transpose().unwrap().is_some() {} };
+    let each_commit_is_let_through = async {
+        loop {
+            inbox.store().gate.add_permits(1);
+            inbox.store().begun.acquire().await.unwrap().forget();
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = each_commit_is_let_through => {}
+    }
+    let commits = inbox.store().commits.lock().unwrap().len();
+    assert!(commits < 13, "{commits} commits for twice ten");
+}
+
+#[tokio::test]
 async fn a_store_that_says_too_little_acknowledges_nothing() {
     #[derive(Debug)]
     struct Terse;

@@ -35,7 +35,7 @@ pub(super) type Answer = Result<Put, InboxError>;
 struct Waiting {
     places: VecDeque<Place>,
     is_pumped: bool,
-    /// Whether the last batch was of more than one.
+    /// Whether the last batch was of more than one, or left some waiting.
     is_busy: bool,
 }
 
@@ -146,8 +146,8 @@ struct Pump<S> {
 impl<S: Store> Pump<S> {
     async fn run(mut self) {
         while !self.is_done {
-            // Who was just answered, and who comes with them, are in the same commit. Who is alone does not
-            // wait for others.
+            // Who was just answered, and who comes with them, are in the same commit. Where nobody else has
+            // come of late there is nobody to wait for.
             if self.queue.is_busy() {
                 yield_now().await;
             }
@@ -178,6 +178,7 @@ impl<S: Store> Pump<S> {
     fn end_if_nothing_waits(&self) -> bool {
         let mut waiting = self.queue.waiting();
         waiting.is_pumped = !waiting.places.is_empty();
+        waiting.is_busy = waiting.is_pumped || self.batch.len() > 1;
         !waiting.is_pumped
     }
 
@@ -191,9 +192,6 @@ impl<S: Store> Pump<S> {
             self.batch.push(place);
         }
         waiting.is_pumped = !self.batch.is_empty();
-        if waiting.is_pumped {
-            waiting.is_busy = self.batch.len() > 1;
-        }
         waiting.is_pumped
     }
 }

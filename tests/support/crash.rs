@@ -250,7 +250,14 @@ pub async fn run(
     }
     child.kill().await?;
     let found = match place {
-        Place::Folder(folder) => in_sqlite::found(folder)?,
+        Place::Folder(folder) => {
+            let forgotten = in_sqlite::forgotten(folder).await?;
+            let mut found = in_sqlite::found(folder)?;
+            if forgotten > 0 {
+                found.integrity += &format!("; {forgotten} of before are not known any more");
+            }
+            found
+        }
         #[cfg(feature = "inbox-postgres")]
         Place::Server(server) => in_postgres::found(&server.config("postgres")).await?,
     };
@@ -381,7 +388,7 @@ fn judge(
 }
 
 mod in_sqlite {
-    use tower_inqud::inbox::{Record, Version};
+    use tower_inqud::inbox::{Put, Record, Version};
 
     use super::{BoxError, Duration, Found, Inbox, Key, Path, Store, rusqlite};
 
@@ -389,25 +396,40 @@ mod in_sqlite {
         (SELECT 1 FROM inqud_inbox_object GROUP BY kind, id HAVING count(*) > 1)";
     const NOT_INDEXED: &str = "SELECT count(*) FROM inqud_inbox_object AS it, inqud_inbox_sweep
         WHERE number <= indexed
-            AND NOT EXISTS (SELECT 1 FROM inqud_inbox_index WHERE number = it.number)";
+            AND NOT EXISTS (SELECT 1 FROM inqud_inbox_index AS its
+                WHERE its.hash = it.hash AND its.number = it.number)";
+    const NO_SWEEP: &str = "SELECT count(*) FROM inqud_inbox_sweep WHERE indexed = 0";
 
-    /// With more objects than are kept in memory, so that each commit moves some into the index.
+    /// So many objects that most are in the index and not in memory, and that commits move some into it.
+    const FILLED: u32 = 100_000;
+
     pub(super) async fn fill(folder: &Path) -> Result<(), BoxError> {
         let inbox = Inbox::sqlite(folder.join("inbox.db"))?;
-        let record = |id: u32| Record {
+        for some in 0..10 {
+            let records = (some * FILLED / 10..(some + 1) * FILLED / 10).map(filler).collect();
+            inbox.store().put(records).await?;
+        }
+        inbox.close().await;
+        Ok(())
+    }
+
+    /// How many of those are not known any more.
+    pub(super) async fn forgotten(folder: &Path) -> Result<usize, BoxError> {
+        let inbox = Inbox::sqlite(folder.join("inbox.db"))?;
+        let again = inbox.store().put((0..FILLED).step_by(50).map(filler).collect()).await?;
+        inbox.close().await;
+        Ok(again.iter().filter(|put| **put != Put::Duplicate).count())
+    }
+
+    fn filler(id: u32) -> Record {
+        Record {
             key: Key::from_bytes((u128::MAX - u128::from(id)).to_be_bytes()),
             kind: "another",
             object: id.to_string(),
             version: Version::from_bytes(vec![0]),
             body: "{}".into(),
             dead: Some("put away".to_owned()),
-        };
-        for some in 0..10_u32 {
-            let records = (some * 4_000..(some + 1) * 4_000).map(record).collect();
-            inbox.store().put(records).await?;
         }
-        inbox.close().await;
-        Ok(())
     }
 
     pub(super) fn open(folder: &Path) -> rusqlite::Result<i64> {
@@ -419,10 +441,10 @@ mod in_sqlite {
         let database = database(folder)?;
         let mut integrity: String =
             database.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-        for check in [TWINS, NOT_INDEXED] {
+        for check in [TWINS, NOT_INDEXED, NO_SWEEP] {
             let wrong: i64 = database.query_row(check, [], |row| row.get(0))?;
             if wrong > 0 {
-                integrity = format!("{wrong} of {check}");
+                integrity += &format!("; {wrong} of {check}");
             }
         }
         let mut states = database.prepare(

@@ -5,10 +5,11 @@ INSERT INTO inqud_inbox_clock VALUES (0);
 
 -- Each object: the unit that is leased, and waits, so that one notification of it runs at a time. Its
 -- notifications are found by its number, for ids come in no order: an index by them is written all over,
--- and one by numbers at its end, where what is new is.
+-- and one by numbers at its end, where what is new is. No two have the same kind and id: the writer sees to
+-- it, and no index does.
 CREATE TABLE inqud_inbox_object (
     number INTEGER PRIMARY KEY,
-    hash INTEGER NOT NULL, -- of the kind and the id; the writer sees to it that no two have both the same
+    hash INTEGER NOT NULL, -- of the kind and the id
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     processed BLOB, -- the latest version that was

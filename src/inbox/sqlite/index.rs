@@ -2,12 +2,15 @@
 //!
 //! Ids come in no order, so an index that gets each at once is written all over: with many rows a page a
 //! notification, into the log and then into the file. So the latest objects are kept in memory, in the order
-//! of their hashes, and each commit moves about as many into the index of the file as it has met: those
+//! of their hashes, and commits move about as many into the index of the file as they have met: those
 //! from where the commit before has ended, which have their places on a few pages.
 //!
 //! When such a sweep has come to the end of the hashes, all objects that were there at its beginning are in
 //! the file's index. What came later is read from the objects themselves, when the file is opened and
 //! after a transaction that failed. Some of it is in the index already, which does no harm.
+//!
+//! The price: no index of the engine refuses a second object of the same id. That there is none is for this
+//! code to see to, and for its tests, and the crash test, to show.
 
 use std::collections::BTreeSet;
 
@@ -15,26 +18,28 @@ use rusqlite::{Connection, Result, Statement, params};
 
 use crate::inbox::Key;
 
-/// How many objects are kept in memory; up to about four times as many after the file was opened.
+/// How many objects are kept in memory; up to about four times as many after they were read from the file.
 const KEPT: usize = 16_384;
 
-/// Which part of them is moved into the index at least, if any is.
-const FEW: usize = 256;
+/// How many are moved into the index at least, if any are: one alone would be as many pages.
+const FEW: usize = 64;
 
 pub(super) struct Index<'c> {
     kept: usize,
+    few: usize,
     recent: BTreeSet<(i32, i64)>,
     sweep: Sweep,
     saved: Sweep,
     /// How many objects this transaction has met.
     met: usize,
-    /// Whether this transaction has changed anything of all this.
+    /// Whether this transaction has read or changed them.
     is_touched: bool,
+    /// Whether they have to be read from the file.
     is_lost: bool,
     load: Statement<'c>,
     load_sweep: Statement<'c>,
     find: Statement<'c>,
-    is_it: Statement<'c>,
+    matches: Statement<'c>,
     meet: Statement<'c>,
     add: Statement<'c>,
     save: Statement<'c>,
@@ -44,7 +49,7 @@ pub(super) struct Index<'c> {
 struct Sweep {
     /// All objects up to this number are in the index of the file.
     indexed: i64,
-    /// The last number when it began: so many are, when it ends.
+    /// The last number when it began, which is `indexed` when it ends.
     begun: i64,
     /// The hash that it has come to.
     hash: i32,
@@ -52,12 +57,13 @@ struct Sweep {
 
 impl<'c> Index<'c> {
     pub(super) fn new(connection: &'c Connection) -> Result<Self> {
-        Self::keeping(KEPT, connection)
+        Self::keeping(KEPT, FEW, connection)
     }
 
-    fn keeping(kept: usize, connection: &'c Connection) -> Result<Self> {
+    fn keeping(kept: usize, few: usize, connection: &'c Connection) -> Result<Self> {
         let mut index = Self {
             kept,
+            few,
             recent: BTreeSet::new(),
             sweep: Sweep::default(),
             saved: Sweep::default(),
@@ -68,7 +74,7 @@ impl<'c> Index<'c> {
                 .prepare("SELECT hash, number FROM inqud_inbox_object WHERE number > ?1")?,
             load_sweep: connection.prepare("SELECT indexed, begun, hash FROM inqud_inbox_sweep")?,
             find: connection.prepare("SELECT number FROM inqud_inbox_index WHERE hash = ?1")?,
-            is_it: connection.prepare(
+            matches: connection.prepare(
                 "SELECT 1 FROM inqud_inbox_object WHERE number = ?1 AND id = ?2 AND kind = ?3",
             )?,
             meet: connection.prepare(
@@ -79,10 +85,11 @@ impl<'c> Index<'c> {
                 .prepare("UPDATE inqud_inbox_sweep SET indexed = ?1, begun = ?2, hash = ?3")?,
         };
         index.load()?;
+        index.is_touched = false;
         Ok(index)
     }
 
-    /// At the end of a transaction. What is known of one that failed is not so.
+    /// At the end of a transaction. What was learnt in one that failed is forgotten, and read again.
     pub(super) fn end(&mut self, is_committed: bool) {
         if std::mem::take(&mut self.is_touched) && !is_committed {
             self.recent.clear();
@@ -96,14 +103,14 @@ impl<'c> Index<'c> {
         self.load()?;
         let hash = hash(kind, id);
         for (_, number) in self.recent.range((hash, i64::MIN)..=(hash, i64::MAX)) {
-            if self.is_it.exists(params![number, id, kind])? {
+            if self.matches.exists(params![number, id, kind])? {
                 return Ok(Some(*number));
             }
         }
         let mut numbers = self.find.query([hash])?;
         while let Some(row) = numbers.next()? {
             let number: i64 = row.get(0)?;
-            if self.is_it.exists(params![number, id, kind])? {
+            if self.matches.exists(params![number, id, kind])? {
                 return Ok(Some(number));
             }
         }
@@ -128,12 +135,12 @@ impl<'c> Index<'c> {
     }
 
     /// Before the end of each transaction: if too many objects are in memory, goes on with the sweep by as
-    /// many as were met, or up to twice as many. By a few at least, for one alone would be as many pages.
+    /// many as were met, or up to twice as many.
     pub(super) fn sweep(&mut self) -> Result<()> {
         let met = std::mem::take(&mut self.met);
-        let few = self.kept.div_ceil(FEW);
-        let count = self.recent.len().saturating_sub(self.kept).min(met.max(few).saturating_mul(2));
-        if met > 0 && count >= few {
+        let most = met.max(self.few).saturating_mul(2);
+        let count = self.recent.len().saturating_sub(self.kept).min(most);
+        if met > 0 && count >= self.few {
             let from = (self.sweep.hash, i64::MIN);
             let next: Vec<_> = self.recent.range(from..).take(count).copied().collect();
             for (hash, number) in &next {
@@ -170,6 +177,7 @@ impl<'c> Index<'c> {
         if !self.is_lost {
             return Ok(());
         }
+        self.is_touched = true;
         self.sweep = self.load_sweep.query_row([], |row| {
             Ok(Sweep { indexed: row.get(0)?, begun: row.get(1)?, hash: row.get(2)? })
         })?;
@@ -186,8 +194,7 @@ impl<'c> Index<'c> {
 /// stored, so it stays what it is.
 fn hash(kind: &str, id: &str) -> i32 {
     let key = Key::hash([kind.as_bytes(), b"/", id.as_bytes()]);
-    let (start, _) = key.as_bytes().split_at(4);
-    start.try_into().map_or(0, i32::from_be_bytes)
+    key.as_bytes().first_chunk().map_or(0, |start| i32::from_be_bytes(*start))
 }
 
 #[cfg(test)]
@@ -224,7 +231,8 @@ mod tests {
 
     /// Those that only memory knows.
     const NOT_INDEXED: &str = "SELECT count(*) FROM inqud_inbox_object AS it
-        WHERE NOT EXISTS (SELECT 1 FROM inqud_inbox_index WHERE number = it.number)";
+        WHERE NOT EXISTS (SELECT 1 FROM inqud_inbox_index AS its
+            WHERE its.hash = it.hash AND its.number = it.number)";
 
     fn meet(connection: &Connection, index: &mut Index<'_>, ids: std::ops::Range<u32>) {
         for id in ids {
@@ -273,15 +281,16 @@ mod tests {
 
         #[test]
         fn an_object_is_met_once_whatever_fails_and_whenever_it_is_reopened(
+            few in 1..5_usize,
             steps in prop::collection::vec(step(), 1..120),
         ) {
             let connection = spoilable();
-            let mut index = Index::keeping(8, &connection).unwrap();
+            let mut index = Index::keeping(8, few, &connection).unwrap();
             let mut known = HashMap::<u32, i64>::new();
             let mut next = 0;
             for step in steps {
                 match step {
-                    Step::Reopen => index = Index::keeping(8, &connection).unwrap(),
+                    Step::Reopen => index = Index::keeping(8, few, &connection).unwrap(),
                     Step::Meet { new, again, fails_at } => {
                         connection.execute_batch("BEGIN").unwrap();
                         let mut met = HashMap::new();
@@ -306,7 +315,8 @@ mod tests {
                 }
                 let missing = "SELECT count(*) FROM inqud_inbox_object AS it, inqud_inbox_sweep AS sweep
                     WHERE it.number <= sweep.indexed
-                        AND NOT EXISTS (SELECT 1 FROM inqud_inbox_index WHERE number = it.number)";
+                        AND NOT EXISTS (SELECT 1 FROM inqud_inbox_index AS its
+                            WHERE its.hash = it.hash AND its.number = it.number)";
                 prop_assert_eq!(count(&connection, missing), 0);
             }
             for (id, number) in known {
@@ -318,7 +328,7 @@ mod tests {
     #[test]
     fn a_sweep_that_could_not_be_saved_is_not_saved_later() {
         let connection = spoilable();
-        let mut index = Index::keeping(8, &connection).unwrap();
+        let mut index = Index::keeping(8, 1, &connection).unwrap();
         meet(&connection, &mut index, 0..100);
         let before = connection.query_row("SELECT indexed, hash FROM inqud_inbox_sweep", [], both);
         connection.execute_batch("UPDATE spoil SET is_on = TRUE; BEGIN").unwrap();
@@ -352,7 +362,7 @@ mod tests {
     #[test]
     fn a_transaction_that_failed_without_new_objects_costs_no_second_reading() {
         let connection = database();
-        let mut index = Index::keeping(8, &connection).unwrap();
+        let mut index = Index::keeping(8, 1, &connection).unwrap();
         meet(&connection, &mut index, 0..5);
         index.find(KIND, "3").unwrap();
         index.end(false);
@@ -366,7 +376,7 @@ mod tests {
     fn what_is_kept_in_memory_is_bounded_also_where_each_run_is_short() {
         let connection = database();
         for run in 0..400 {
-            let mut index = Index::keeping(50, &connection).unwrap();
+            let mut index = Index::keeping(50, 1, &connection).unwrap();
             assert!(index.recent.len() <= 4 * 50, "{} in run {run}", index.recent.len());
             meet(&connection, &mut index, run * 10..run * 10 + 10);
         }
@@ -383,7 +393,7 @@ mod tests {
         });
         let (one, other) = twins.unwrap();
         let connection = database();
-        let mut index = Index::keeping(0, &connection).unwrap();
+        let mut index = Index::keeping(0, 1, &connection).unwrap();
         let number = index.meet(KIND, &one, None).unwrap();
         // In memory, and then in the file.
         for indexed in [0, 1] {
@@ -401,21 +411,21 @@ mod tests {
     #[test]
     fn numbers_that_are_given_again_are_found_too() {
         let connection = database();
-        let mut index = Index::keeping(4, &connection).unwrap();
+        let mut index = Index::keeping(4, 1, &connection).unwrap();
         meet(&connection, &mut index, 0..100);
         assert!(index.sweep.indexed > 50);
         connection.execute_batch("DELETE FROM inqud_inbox_object WHERE number > 30").unwrap();
         drop(index);
 
         // Also where an effect commits before its transaction fails.
-        let mut index = Index::keeping(4, &connection).unwrap();
+        let mut index = Index::keeping(4, 1, &connection).unwrap();
         index.meet(KIND, "199", None).unwrap();
         index.end(false);
         assert!(index.find(KIND, "199").unwrap().is_some());
 
         for id in 200..260 {
             meet(&connection, &mut index, id..id + 1);
-            let mut reopened = Index::keeping(4, &connection).unwrap();
+            let mut reopened = Index::keeping(4, 1, &connection).unwrap();
             for id in 200..=id {
                 assert!(reopened.find(KIND, &id.to_string()).unwrap().is_some(), "{id}");
             }

@@ -42,6 +42,8 @@ const LOG_PAGES: i64 = 16_000;
 /// - Its clock is the system's when the file is opened, and runs on from there: it never goes back, also
 ///   when the system's is set back, and also not from one run to the next.
 /// - Network file systems are refused where the system tells them (Linux).
+/// - Of the latest 16,384 objects, and at times four times as many, it keeps a hash in memory, a few megabytes
+///   at most: they get into the index of the file later, those that belong on one page together.
 /// - Its log, a file beside it whose name ends in `-wal`, grows to about 64 MB, and further while a
 ///   connection of yours reads for long.
 /// - The file is made for its owner only, mode 0600: the bodies hold personal data. One that exists

@@ -104,9 +104,13 @@ impl<'c> Tables<'c> {
         self.clock.now()
     }
 
-    /// At the end of each transaction that keeps a time.
-    pub(super) fn stamp(&mut self) -> Result<()> {
+    /// Before the commit of each transaction that has changed anything.
+    pub(super) fn finish(&mut self) -> Result<()> {
         self.index.sweep()?;
+        self.stamp()
+    }
+
+    fn stamp(&mut self) -> Result<()> {
         self.stamp.execute([self.clock.last]).map(drop)
     }
 

@@ -308,7 +308,7 @@ fn commit(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> rusqlite::Res
         contain(|| work.run(tables)).unwrap_or_else(panicked)
     });
     let is_changed = connection.total_changes() != before;
-    let done = done.and_then(|()| if is_changed { tables.stamp() } else { Ok(()) });
+    let done = done.and_then(|()| if is_changed { tables.finish() } else { Ok(()) });
     let done = done.and_then(|()| connection.execute_batch("COMMIT"));
     tables.end(done.is_ok());
     // SQLite may have rolled back itself, when the disk is full for example.
@@ -404,6 +404,9 @@ mod tests {
         let _: Vec<Put> = answered.await.unwrap().unwrap();
         spoilt.await.unwrap().unwrap_err();
 
+        assert!(store.put(all.clone()).await.unwrap().iter().all(|it| *it == Put::Duplicate));
+        store.writer.close().await;
+        let store = Sqlite::open(&folder.path().join("inbox.db")).unwrap();
         assert!(store.put(all).await.unwrap().iter().all(|it| *it == Put::Duplicate));
     }
 }
