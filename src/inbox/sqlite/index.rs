@@ -32,9 +32,9 @@ pub(super) struct Index<'c> {
     saved: Sweep,
     /// How many objects this transaction has met.
     met: usize,
-    /// Whether this transaction has read or changed them.
+    /// Whether this transaction has read or changed `recent` and `sweep`.
     is_touched: bool,
-    /// Whether they have to be read from the file.
+    /// Whether those have to be read from the file.
     is_lost: bool,
     load: Statement<'c>,
     load_sweep: Statement<'c>,
