@@ -156,11 +156,11 @@ pub use self::axum::{MissingLayer, NoWebhook};
 pub use self::body::WebhookBody;
 pub use self::config_error::ConfigError;
 pub use self::event::{
-    Amount, AmountError, Authorization, AuthorizationStatus, Checkout, CheckoutStatus,
-    ConflictReason, DeliveryKey, Event, EventKind, Invoice, InvoiceStatus, Notification,
-    OnRampCheckout, OnRampStatus, OrderType, OtherEvent, Payment, PaymentRequest, PaymentStatus,
-    PaymentView, Price, PriceType, RawJson, RequestPayment, RequestStatus, Subscription,
-    SubscriptionStatus, SubscriptionSubStatus, UnknownWord,
+    Amount, AmountError, Arrival, Authorization, AuthorizationStatus, Checkout, CheckoutStatus,
+    ConflictReason, Content, DeliveryKey, Event, EventKind, History, Invoice, InvoiceStatus,
+    Notification, OnRampCheckout, OnRampStatus, OrderType, OtherEvent, Payment, PaymentRequest,
+    PaymentStatus, PaymentView, Price, PriceType, Processed, RawJson, RequestPayment, RequestStatus,
+    Stage, Subscription, SubscriptionStatus, SubscriptionSubStatus, UnknownWord, Verdict, Version,
 };
 pub use self::future::ResponseFuture;
 pub use self::layer::WebhookLayer;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::held::{self, Member, Object};
 use super::{
-    Authorization, Checkout, DeliveryKey, EventKind, Invoice, Notification, OnRampCheckout,
-    OtherEvent, Payment, PaymentRequest, Subscription,
+    Authorization, Checkout, EventKind, Invoice, Notification, OnRampCheckout, OtherEvent, Payment,
+    PaymentRequest, Stage, Subscription,
 };
 
 /// A notification of any kind, for a single endpoint that receives them all.
@@ -139,27 +139,16 @@ impl Notification for Event {
         self.inner().status_rank()
     }
 
-    fn delivery_key(&self) -> DeliveryKey {
-        self.inner().delivery_key()
+    fn stage(&self) -> Stage {
+        self.inner().stage()
     }
 
-    /// As of its kind. What was read as two kinds, for it was told by its fields, is ordered by its
-    /// last update, then [`Other`](Self::Other) comes before what is known.
-    fn supersedes(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Request(it), Self::Request(other)) => it.supersedes(other),
-            (Self::Checkout(it), Self::Checkout(other)) => it.supersedes(other),
-            (Self::Payment(it), Self::Payment(other)) => it.supersedes(other),
-            (Self::OnRampCheckout(it), Self::OnRampCheckout(other)) => it.supersedes(other),
-            (Self::Subscription(it), Self::Subscription(other)) => it.supersedes(other),
-            (Self::Invoice(it), Self::Invoice(other)) => it.supersedes(other),
-            (Self::Authorization(it), Self::Authorization(other)) => it.supersedes(other),
-            (Self::Other(it), Self::Other(other)) => it.supersedes(other),
-            _ => {
-                let age = |it: &Self| (it.last_update(), it.kind() != EventKind::Other, it.kind());
-                self.id() == other.id() && age(self) > age(other)
-            }
-        }
+    fn recurs(&self) -> bool {
+        self.inner().recurs()
+    }
+
+    fn immaterial(&self) -> &'static [&'static str] {
+        self.inner().immaterial()
     }
 }
 

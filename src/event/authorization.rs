@@ -12,7 +12,8 @@ use super::{Notification, json};
 /// `None`.
 ///
 /// No published sample says when it last changed; `lastUpdatedAt` is read in case one does. If there is
-/// none, one that is revoked supersedes one that is granted, even if it was granted anew.
+/// none, grants and revocations are ordered by their arrival, and one that is told again after the other
+/// is kept for [review](crate::Verdict::Review).
 ///
 /// # Example
 ///
@@ -76,6 +77,10 @@ impl Notification for Authorization {
             AuthorizationStatus::Other(_) => 1,
             AuthorizationStatus::RevokedByMerchant => 2,
         }
+    }
+
+    fn immaterial(&self) -> &'static [&'static str] {
+        &["status"]
     }
 }
 

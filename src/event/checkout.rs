@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, timestamp};
+use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, Stage, timestamp};
 
 /// A crypto checkout, the page where a payer chooses how to pay, as its web hook shows it at each
 /// change of status.
@@ -107,6 +107,28 @@ impl Checkout {
     }
 }
 
+/// Estimates, rates, limits and names, which Inqud may compute for each delivery (inferred), here and in
+/// the Request.
+const IMMATERIAL: &[&str] = &[
+    "cryptoCurrencies",
+    "cryptoCurrenciesByBlockchain",
+    "cryptoCurrencyDetails",
+    "estimatedPayAmounts",
+    "maxLimits",
+    "merchantFixedPlatformFees",
+    "merchantPercentPlatformFees",
+    "minLimits",
+    "name",
+    "payerFixedPlatformFees",
+    "payerPercentPlatformFees",
+    "projectName",
+    "request.convertRate",
+    "request.cryptoAcquiringProjectName",
+    "request.maxLimit",
+    "request.minLimit",
+    "status",
+];
+
 impl Notification for Checkout {
     fn id(&self) -> &str {
         &self.id
@@ -122,6 +144,14 @@ impl Notification for Checkout {
 
     fn status_rank(&self) -> u8 {
         self.status.rank()
+    }
+
+    fn stage(&self) -> Stage {
+        self.status.stage()
+    }
+
+    fn immaterial(&self) -> &'static [&'static str] {
+        IMMATERIAL
     }
 }
 
@@ -157,6 +187,15 @@ impl CheckoutStatus {
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Expired | Self::Conflict | Self::Success)
+    }
+
+    /// As of a Request.
+    fn stage(&self) -> Stage {
+        match self {
+            Self::New | Self::RequestCreated | Self::PaymentDetected => Stage::Early,
+            Self::Success => Stage::Success,
+            _ => Stage::Settled,
+        }
     }
 
     /// As of a Request.

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, RawJson, json};
+use super::{Amount, Notification, RawJson, Stage, json};
 
 /// An invoice for a subscription or an authorization, as its web hook shows it at each change of
 /// status.
@@ -92,6 +92,14 @@ impl Notification for Invoice {
     fn status_rank(&self) -> u8 {
         self.status.rank()
     }
+
+    fn stage(&self) -> Stage {
+        self.status.stage()
+    }
+
+    fn immaterial(&self) -> &'static [&'static str] {
+        &["planName", "status"]
+    }
 }
 
 open_enum! {
@@ -119,6 +127,14 @@ impl InvoiceStatus {
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Success | Self::Failed)
+    }
+
+    fn stage(&self) -> Stage {
+        match self {
+            Self::New | Self::Pending => Stage::Early,
+            Self::Success => Stage::Success,
+            _ => Stage::Settled,
+        }
     }
 
     fn rank(&self) -> u8 {

@@ -2,36 +2,59 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-/// What all of Inqud's notifications have in common: enough to handle each once, and in order.
+use super::{Content, Stage};
+
+/// What all of Inqud's notifications have in common: enough to tell duplicates, and to order them.
 ///
-/// Inqud delivers at least once and in any order (confirmed). Two rules make that harmless:
+/// Inqud delivers at least once and in any order (confirmed). A [`History`](crate::History) per object,
+/// or an inbox, makes that harmless: they are told apart and ordered by their
+/// [`Version`](crate::Version), which is made of what this trait says.
 ///
-/// 1. Do nothing for a [`delivery_key`](Self::delivery_key) that you have handled already.
-/// 2. Let a notification change the state of an object only if it
-///    [`supersedes`](Self::supersedes) the one that the state came from.
+/// # A type of your own
 ///
-/// # Example
+/// Implement it for the fields that you read. What you do not implement has a default that loses
+/// nothing: each delivery with other content is another notification, and notifications without a time
+/// are handled in the order of their arrival.
 ///
 /// ```
-/// use std::collections::HashMap;
-/// use tower_inqud::{Notification, PaymentRequest};
+/// use jiff::Timestamp;
+/// use serde::Deserialize;
+/// use tower_inqud::{Content, Notification, Stage};
 ///
-/// fn apply(states: &mut HashMap<String, PaymentRequest>, new: PaymentRequest) -> bool {
-///     let newer = states.get(new.id()).is_none_or(|old| new.supersedes(old));
-///     if newer {
-///         states.insert(new.id().to_owned(), new);
-///     }
-///     newer
+/// #[derive(Deserialize)]
+/// struct Refund {
+///     id: String,
+///     status: String,
+///     sequence: u8,
 /// }
 ///
-/// let mut states = HashMap::new();
-/// let paid = r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:05:00Z"}"#;
-/// let seen = r#"{"id":"CAPD-1","status":"PENDING_PAYMENT","lastUpdatedAt":"2026-11-22T10:01:00Z"}"#;
-/// assert!(apply(&mut states, serde_json::from_str(paid)?));
-/// assert!(!apply(&mut states, serde_json::from_str(paid)?)); // a duplicate
-/// assert!(!apply(&mut states, serde_json::from_str(seen)?)); // a straggler
-/// assert!(states["CAPD-1"].is_paid());
-/// # Ok::<_, serde_json::Error>(())
+/// impl Notification for Refund {
+///     fn id(&self) -> &str {
+///         &self.id
+///     }
+///
+///     fn status_text(&self) -> &str {
+///         &self.status
+///     }
+///
+///     fn last_update(&self) -> Option<Timestamp> {
+///         None
+///     }
+///
+///     /// Their order is that of this number.
+///     fn status_rank(&self) -> u8 {
+///         self.sequence
+///     }
+///
+///     fn stage(&self) -> Stage {
+///         Stage::Early
+///     }
+///
+///     /// Two with the same number are the same, whatever else they say.
+///     fn content(&self, _: &[u8]) -> Content {
+///         Content::of_bytes(&[self.sequence])
+///     }
+/// }
 /// ```
 pub trait Notification {
     /// The id of the object that this is about.
@@ -44,52 +67,55 @@ pub trait Notification {
     /// does not say it.
     fn last_update(&self) -> Option<Timestamp>;
 
-    /// How far along its status is: a later one has a greater rank. Tells between notifications
-    /// with the same [`last_update`](Self::last_update). 0 for all unless implemented.
+    /// How far along its status is: a later one has a greater rank. Orders notifications with the same
+    /// [`last_update`](Self::last_update), and [early](Stage::Early) ones without. Defaults to 0.
     fn status_rank(&self) -> u8 {
         0
     }
 
-    /// Equal for all deliveries of the same notification: the key to handle each once.
-    ///
-    /// It is made of the id, the status and the last update, and of nothing else: whether a retry
-    /// repeats the body byte for byte is not public, and this holds either way. Kinds that need more
-    /// to tell two notifications apart say so: a [`Subscription`](crate::Subscription), for its
-    /// renewals, and an [`OtherEvent`](crate::OtherEvent) without a status.
-    fn delivery_key(&self) -> DeliveryKey {
-        DeliveryKey::new(self.id().to_owned(), self.status_text().to_owned(), self.last_update())
+    /// How far along its status is where there is no time to order by. Defaults to
+    /// [`Settled`](Stage::Settled), of which each is handled in the order of arrival.
+    fn stage(&self) -> Stage {
+        Stage::Settled
     }
 
-    /// Whether this is news compared with `other`: about the same object, and later.
+    /// Whether a status comes back by nature, as the `ACTIVE` of a subscription does. Without a time, a
+    /// settled status that is told again after another one is then handled. By default it is kept for
+    /// [review](crate::Verdict::Review), because it may be a late duplicate.
+    fn recurs(&self) -> bool {
+        false
+    }
+
+    /// The names of fields in which two deliveries may differ and be the same all the same, such as
+    /// estimates, which Inqud may compute for each delivery. Defaults to none. A dot leads into an
+    /// object: `request.convertRate`.
+    fn immaterial(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// What it says, for duplicates to be told by. `body` is the JSON that it was read from. Defaults to
+    /// all of that, without what is [immaterial](Self::immaterial).
+    fn content(&self, body: &[u8]) -> Content {
+        Content::of_json(body, self.immaterial())
+    }
+
+    /// What groups the amendments of one notification: id, status and last update.
     ///
-    /// Later is a later [`last_update`](Self::last_update), then a greater
-    /// [`status_rank`](Self::status_rank), then the greater status text. So between any two
-    /// notifications with different [keys](Self::delivery_key) one supersedes the other, and any
-    /// order of arrival ends with the same one. A duplicate does not supersede.
-    ///
-    /// No last update is earlier than any: it is absent in the first state (confirmed), and should
-    /// not be in a later one (inferred). If you mean to be safe from that too, let a first
-    /// [`is_paid`](crate::RequestStatus::is_paid) count whatever it supersedes.
-    fn supersedes(&self, other: &Self) -> bool
-    where
-        Self: Sized,
-    {
-        fn age<N: Notification>(it: &N) -> (Option<Timestamp>, u8, &str) {
-            (it.last_update(), it.status_rank(), it.status_text())
-        }
-        self.id() == other.id() && age(self) > age(other)
+    /// It is **no idempotency key**: notifications with other content share it. Effects that must happen
+    /// once need a key of your own, such as your order's id.
+    fn delivery_key(&self) -> DeliveryKey {
+        DeliveryKey::new(self.id(), self.status_text(), self.last_update())
     }
 }
 
-/// Identifies one notification, however often it is delivered: the object's id, status and last
-/// update.
+/// The id of an object, its status and its last update, which is floored to the millisecond.
 ///
-/// `Display` is a text for a unique column, different for different keys:
+/// `Display` is a text that is different for different keys:
 ///
 /// ```
 /// use tower_inqud::{Notification, PaymentRequest};
 ///
-/// let json = r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:05:00.250Z"}"#;
+/// let json = r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:05:00.250123Z"}"#;
 /// let request: PaymentRequest = serde_json::from_str(json)?;
 /// assert_eq!(request.delivery_key().to_string(), "CAPD-1/SUCCESS/2026-11-22T10:05:00.25Z");
 /// # Ok::<_, serde_json::Error>(())
@@ -102,8 +128,16 @@ pub struct DeliveryKey {
 }
 
 impl DeliveryKey {
-    pub(super) fn new(id: String, status: String, last_update: Option<Timestamp>) -> Self {
-        Self { id, status, last_update }
+    /// Of any object.
+    #[must_use]
+    pub fn new(
+        id: impl Into<String>,
+        status: impl Into<String>,
+        last_update: Option<Timestamp>,
+    ) -> Self {
+        let floored = last_update.map(super::content::milliseconds);
+        let last_update = floored.and_then(|it| Timestamp::from_millisecond(it).ok());
+        Self { id: id.into(), status: status.into(), last_update }
     }
 }
 

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, PriceType, RawJson, json, timestamp};
+use super::{Amount, Notification, PriceType, RawJson, Stage, json, timestamp};
 
 /// An on-ramp checkout, where a payer buys crypto with money, as its web hook shows it.
 ///
@@ -97,6 +97,14 @@ impl Notification for OnRampCheckout {
 
     fn status_rank(&self) -> u8 {
         u8::from(self.status != OnRampStatus::Pending)
+    }
+
+    fn stage(&self) -> Stage {
+        if self.status == OnRampStatus::Pending { Stage::Early } else { Stage::Settled }
+    }
+
+    fn immaterial(&self) -> &'static [&'static str] {
+        &["name", "projectName", "status"]
     }
 }
 

@@ -3,10 +3,9 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest, Sha256};
 
 use super::held::{Members, Text, fail_at};
-use super::{DeliveryKey, Notification, RawJson};
+use super::{Notification, RawJson};
 
 /// A notification of a kind that this version does not know: all of its JSON, and what every kind
 /// has.
@@ -59,30 +58,6 @@ impl Notification for OtherEvent {
 
     fn last_update(&self) -> Option<Timestamp> {
         self.last_update
-    }
-
-    /// With the SHA-256 of its JSON, if it has neither a status nor a time: it may be another one.
-    fn delivery_key(&self) -> DeliveryKey {
-        let status = match self.only_json() {
-            None => self.status_text().to_owned(),
-            Some(json) => Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect(),
-        };
-        DeliveryKey::new(self.id.clone(), status, self.last_update)
-    }
-
-    /// Later is a later last update, then the greater status text; with neither, the greater JSON.
-    fn supersedes(&self, other: &Self) -> bool {
-        fn age(it: &OtherEvent) -> impl PartialOrd {
-            (it.last_update, it.status_text(), it.only_json())
-        }
-        self.id == other.id && age(self) > age(other)
-    }
-}
-
-impl OtherEvent {
-    /// Its JSON, if that is all that tells it from others about the same object.
-    fn only_json(&self) -> Option<&str> {
-        (self.status.is_none() && self.last_update.is_none()).then(|| self.json())
     }
 }
 

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, json, timestamp};
+use super::{Amount, Notification, Stage, json, timestamp};
 
 /// A payment, in or out, as its web hook shows it at each change of status. Static addresses tell
 /// of their payments by it too (confirmed).
@@ -18,11 +18,11 @@ use super::{Amount, Notification, json, timestamp};
 /// # Order
 ///
 /// No published sample says when a payment last changed; `lastUpdatedAt` is read in case one does. If
-/// there is none, statuses are ordered by how far along they are. Then a payment that goes *back*, as
-/// from `SUCCESS` to `FAILED` by the hand of Inqud's support (which can happen, confirmed), does not
-/// [supersede](Notification::supersedes) what it was, and has the
-/// [key](Notification::delivery_key) that it had there before. Where that matters, look at each
-/// notification whose status differs, and read the payment through Inqud's API.
+/// there is none, `NEW` and `PENDING` never follow another status, and all others are ordered by their
+/// arrival: Inqud's support can turn a `SUCCESS` into a `FAILED` and back (confirmed). Nothing tells
+/// whether the `FAILED` that arrived last came last. Its [verdict](crate::Verdict) is then `Unordered`:
+/// read the payment through Inqud's API before you undo anything. A `SUCCESS` that is told again after a
+/// `FAILED` may have come back or be a late duplicate, and is kept for review.
 ///
 /// # Example
 ///
@@ -116,6 +116,14 @@ impl Notification for Payment {
     fn status_rank(&self) -> u8 {
         self.status.rank()
     }
+
+    fn stage(&self) -> Stage {
+        self.status.stage()
+    }
+
+    fn immaterial(&self) -> &'static [&'static str] {
+        &["status"]
+    }
 }
 
 open_enum! {
@@ -156,6 +164,16 @@ impl PaymentStatus {
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Success | Self::Failed | Self::Expired)
+    }
+
+    /// Inferred from the words.
+    fn stage(&self) -> Stage {
+        match self {
+            Self::New | Self::Pending => Stage::Early,
+            Self::PartialSuccess => Stage::Partial,
+            Self::Success => Stage::Success,
+            _ => Stage::Settled,
+        }
     }
 
     /// Inferred from the words.

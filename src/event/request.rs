@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, PaymentStatus, RequestPayment, timestamp};
+use super::{Amount, Notification, PaymentStatus, RequestPayment, Stage, timestamp};
 
 /// A Request, Inqud's demand for one crypto payment, as its web hook shows it at each change of
 /// status.
@@ -132,6 +132,10 @@ impl PaymentRequest {
     }
 }
 
+/// Rates, limits and names: whether they stay from delivery to delivery is not public.
+const IMMATERIAL: &[&str] =
+    &["convertRate", "cryptoAcquiringProjectName", "maxLimit", "minLimit", "status"];
+
 impl Notification for PaymentRequest {
     fn id(&self) -> &str {
         &self.id
@@ -147,6 +151,14 @@ impl Notification for PaymentRequest {
 
     fn status_rank(&self) -> u8 {
         self.status.rank()
+    }
+
+    fn stage(&self) -> Stage {
+        self.status.stage()
+    }
+
+    fn immaterial(&self) -> &'static [&'static str] {
+        IMMATERIAL
     }
 }
 
@@ -189,6 +201,15 @@ impl RequestStatus {
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Conflict | Self::Success | Self::Expired | Self::Cancelled)
+    }
+
+    /// Matters without a time only.
+    fn stage(&self) -> Stage {
+        match self {
+            Self::WaitingPayment | Self::PendingPayment => Stage::Early,
+            Self::Success => Stage::Success,
+            _ => Stage::Settled,
+        }
     }
 
     /// Only matters between two notifications of the same instant.

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{DeliveryKey, Notification, RawJson, json, timestamp};
+use super::{Notification, RawJson, Stage, json, timestamp};
 
 /// A subscription, as its web hook shows it.
 ///
@@ -12,23 +12,20 @@ use super::{DeliveryKey, Notification, RawJson, json, timestamp};
 ///
 /// # Order
 ///
-/// No published sample says when a subscription last changed (`lastUpdatedAt` is read in case one
-/// does), and an active one stays `ACTIVE` from renewal to renewal. So it is ordered by its last
-/// update, its status, its next write-off, and its sub-status; and the
-/// [key](Notification::delivery_key) holds all of them, or one renewal would be taken for a duplicate
-/// of another. All of this is inferred. Without a last update, one that is active *again*, after it was
-/// cancelled, does not supersede.
+/// No published sample says when a subscription last changed; `lastUpdatedAt` is read in case one does.
+/// If there is none, `INITIATED` never follows another status, and all others are ordered by their
+/// arrival, because a subscription comes back: `ACTIVE`, `RENEWING`, `ACTIVE`. One that says what was said
+/// before, and not last, is another notification, and is handled. All of this is inferred.
 ///
 /// # Example
 ///
 /// ```
-/// use tower_inqud::{Notification, Subscription, SubscriptionStatus};
+/// use tower_inqud::{Subscription, SubscriptionStatus};
 ///
 /// let json = r#"{"id":"SUB-1","status":"ACTIVE","nextWriteOffAt":"2026-11-30T00:00:00Z"}"#;
-/// let november: Subscription = serde_json::from_str(json)?;
-/// let december: Subscription = serde_json::from_str(&json.replace("11-30", "12-31"))?;
-/// assert_eq!(december.status, SubscriptionStatus::Active);
-/// assert!(december.supersedes(&november));
+/// let subscription: Subscription = serde_json::from_str(json)?;
+/// assert_eq!(subscription.status, SubscriptionStatus::Active);
+/// assert_eq!(subscription.next_write_off_at().unwrap().to_string(), "2026-11-30T00:00:00Z");
 /// # Ok::<_, serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -75,22 +72,10 @@ impl Subscription {
         self.next_write_off_at.as_ref().or(self.next_write_of_at.as_ref())
     }
 
-    /// The JSON of a next write-off that is no instant, such as a day, so that two still differ.
-    fn odd_write_off(&self) -> &str {
-        match (self.next_write_off_json(), self.next_write_off_at()) {
-            (Some(json), None) => json.json(),
-            _ => "",
-        }
-    }
-
     /// Whether no further change is expected: see [`SubscriptionStatus::is_final`].
     #[must_use]
     pub fn is_final(&self) -> bool {
         self.status.is_final()
-    }
-
-    fn sub_status_text(&self) -> Option<&str> {
-        self.sub_status.as_ref().map(SubscriptionSubStatus::as_str)
     }
 }
 
@@ -111,27 +96,16 @@ impl Notification for Subscription {
         self.status.rank()
     }
 
-    /// With the next write-off and the sub-status after the status.
-    fn delivery_key(&self) -> DeliveryKey {
-        let write_off = match self.next_write_off_at() {
-            Some(instant) => instant.to_string(),
-            None => self.odd_write_off().to_owned(),
-        };
-        // `Debug` parts the texts unambiguously, whatever they are.
-        let status = format!("{} {write_off} {:?}", self.status_text(), self.sub_status_text());
-        DeliveryKey::new(self.id.clone(), status, self.last_update())
+    fn stage(&self) -> Stage {
+        self.status.stage()
     }
 
-    /// Later is a later last update, a status further along, a later next write-off, a sub-status
-    /// further along, in this order.
-    fn supersedes(&self, other: &Self) -> bool {
-        fn age(it: &Subscription) -> impl PartialOrd {
-            let sub_rank = it.sub_status.as_ref().map_or(0, SubscriptionSubStatus::rank);
-            let write_off = (it.next_write_off_at(), it.odd_write_off());
-            let texts = (it.status_text(), it.sub_status_text());
-            (it.last_update(), it.status_rank(), write_off, sub_rank, texts)
-        }
-        self.id == other.id && age(self) > age(other)
+    fn recurs(&self) -> bool {
+        true
+    }
+
+    fn immaterial(&self) -> &'static [&'static str] {
+        &["planName", "status"]
     }
 }
 
@@ -154,6 +128,11 @@ impl SubscriptionStatus {
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Cancelled | Self::Expired)
+    }
+
+    /// Inferred from the words.
+    fn stage(&self) -> Stage {
+        if *self == Self::Initiated { Stage::Early } else { Stage::Settled }
     }
 
     /// Inferred from the words.
@@ -182,19 +161,5 @@ open_enum! {
         CancelledPlan = "CANCELLED_PLAN",
         /// `CANCELLED_BY_MERCHANT`
         CancelledByMerchant = "CANCELLED_BY_MERCHANT",
-    }
-}
-
-impl SubscriptionSubStatus {
-    /// Inferred from the words.
-    fn rank(&self) -> u8 {
-        match self {
-            Self::Active => 1,
-            Self::Renewing => 2,
-            Self::Other(_) => 3,
-            Self::Unpaid => 4,
-            Self::CancelledPlan => 5,
-            Self::CancelledByMerchant => 6,
-        }
     }
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tower_service::Service;
 
-use super::{Claimed, Freshness, Key, Store};
+use super::{Claimed, Key, Store};
+use crate::Verdict;
 
 /// An event from the inbox. It was authentic when it was stored.
 /// `Debug` shows the event, as that of a [`Webhook`](crate::Webhook) does, and not the body.
@@ -68,7 +69,7 @@ struct Shared<S: Store> {
     )]
     deadline: Duration,
     key: Key,
-    freshness: Freshness,
+    verdict: Verdict,
     attempt: u32,
     received_at: Timestamp,
     effects: Mutex<Vec<S::Effect>>,
@@ -76,14 +77,15 @@ struct Shared<S: Store> {
 
 impl<S: Store> Cx<S> {
     pub(super) fn new(claimed: &Claimed, store: Arc<S>, deadline: Duration) -> Self {
-        let Claimed { key, freshness, attempt, received_at, .. } = *claimed;
-        let effects = Mutex::default();
-        let shared = Shared { store, deadline, key, freshness, attempt, received_at, effects };
+        let Claimed { key, attempt, received_at, .. } = *claimed;
+        let (verdict, effects) = (claimed.ticket.verdict, Mutex::default());
+        let shared = Shared { store, deadline, key, verdict, attempt, received_at, effects };
         Self { shared: Arc::new(shared) }
     }
 
-    /// The same for each attempt at a notification, and for no other: what to call other systems with,
-    /// so that they do it once.
+    /// The same for each attempt at this notification, and for no other. Another notification about the same
+    /// object has another one, also one that is [amended](Verdict::Amended): what must happen once per order
+    /// needs a key of your own.
     #[must_use]
     pub fn key(&self) -> Key {
         self.shared.key
@@ -91,8 +93,8 @@ impl<S: Store> Cx<S> {
 
     /// How it stands to the latest notification of its object that was processed.
     #[must_use]
-    pub fn freshness(&self) -> Freshness {
-        self.shared.freshness
+    pub fn verdict(&self) -> Verdict {
+        self.shared.verdict
     }
 
     /// Which attempt this is, from 1.
@@ -141,7 +143,7 @@ impl<S: Store> fmt::Debug for Cx<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cx")
             .field("key", &self.key())
-            .field("freshness", &self.freshness())
+            .field("verdict", &self.verdict())
             .field("attempt", &self.attempt())
             .field("received_at", &self.received_at())
             .finish_non_exhaustive()

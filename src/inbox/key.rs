@@ -2,22 +2,61 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::DeliveryKey;
+use crate::Version;
 
-/// 16 bytes that are equal for all deliveries of one notification: what the inbox knows a duplicate
-/// by, and what to hand to other systems as a key of idempotency. `Display` is 32 hexadecimal digits.
+/// Identifies a notification in an inbox. `Display` is 32 hexadecimal digits.
 ///
-/// It is the first half of a SHA-256 of the kind and the
-/// [`delivery_key`](crate::Notification::delivery_key), and the same in each version of this crate.
+/// It is made of the kind, the id of the object, and what makes two deliveries the same notification: see
+/// [`Version`]. Two notifications about the same object have different keys, also amendments of each
+/// other. So it is no key for what must happen once per order: for that, see `once` of each store's
+/// [`Cx`](super::Cx).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key([u8; 16]);
 
 impl Key {
-    /// The key of a notification of a [kind](super::Storable::KIND).
+    /// The key of a notification of a [kind](super::Storable::KIND) about the object with this id.
     #[must_use]
-    pub fn new(kind: &str, delivery: &DeliveryKey) -> Self {
-        // No kind and delivery run into another's: the length is in front.
-        Self::hash([format!("tower-inqud inbox 1/{}/{kind}/{delivery}", kind.len()).as_bytes()])
+    pub fn new(kind: &str, id: &str, version: &Version) -> Self {
+        Self::following(kind, id, version, None)
+    }
+
+    /// The key of a notification that says what was said before: `last` is the last one that was stored.
+    ///
+    /// The first half is of what is said, and the second of when: notifications that differ in their times
+    /// only lie next to each other.
+    pub(super) fn following(
+        kind: &str,
+        id: &str,
+        version: &Version,
+        last: Option<Self>,
+    ) -> Self {
+        let mut said = Sha256::new();
+        // The length is in front of each, so that none runs into the next.
+        for part in [kind, id, version.status()] {
+            said.update(part.len().to_be_bytes());
+            said.update(part);
+        }
+        said.update(version.content().hash());
+        let said: [u8; 32] = said.finalize().into();
+        let mut when = Sha256::new();
+        when.update(said);
+        when.update(version.last_update().unwrap_or(i64::MIN).to_be_bytes());
+        version.content().times().iter().for_each(|time| when.update(time.to_be_bytes()));
+        last.iter().for_each(|key| when.update(key.0));
+        let when: [u8; 32] = when.finalize().into();
+        let halves = said.iter().take(8).chain(when.iter().take(8));
+        let mut key = [0; 16];
+        key.iter_mut().zip(halves).for_each(|(to, from)| *to = *from);
+        Self(key)
+    }
+
+    /// The first and the last key that a notification with the same content can have.
+    pub(super) fn range(self) -> [Self; 2] {
+        [0, u8::MAX].map(|rest| {
+            let mut key = self.0;
+            key.iter_mut().skip(8).for_each(|byte| *byte = rest);
+            Self(key)
+        })
     }
 
     /// The key of a body that could not be decoded into a notification of a kind. No other is equal to

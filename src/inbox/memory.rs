@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    Claimed, Cx, DeadLetter, Freshness, InboxError, Key, Outcome, Put, Record, Settled, Settlement,
-    Stats, Store, Ticket, Version,
+    Claimed, Cx, Entry, InboxError, Key, List, Outcome, Put, Record, Settled, Settlement, Stats, Store,
+    Ticket, store,
 };
 use crate::rejection::BoxError;
+use crate::{Arrival, Processed, Verdict};
 
 /// A store in memory, for tests: it forgets all when the process ends.
 ///
@@ -34,7 +35,15 @@ impl fmt::Debug for Memory {
 }
 
 /// What a handler has done together with "done", in a [`Memory`].
-pub struct MemoryEffect(Box<dyn FnOnce() -> Result<(), BoxError> + Send>);
+pub struct MemoryEffect(Effect);
+
+enum Effect {
+    Plain(Box<Plain>),
+    Once { mark: String, effect: Box<Plain>, otherwise: Box<Otherwise> },
+}
+
+type Plain = dyn FnOnce() -> Result<(), BoxError> + Send;
+type Otherwise = dyn FnOnce(Key) -> Result<(), BoxError> + Send;
 
 impl fmt::Debug for MemoryEffect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,15 +60,49 @@ impl Cx<Memory> {
         E: Into<BoxError>,
     {
         let effect = move || effect().map(drop).map_err(Into::into);
-        self.push(MemoryEffect(Box::new(effect)));
+        self.push(MemoryEffect(Effect::Plain(Box::new(effect))));
+    }
+
+    /// Calls `effect` once for all notifications of this inbox that name the same `mark`, such as
+    /// `ship:order-17`. For each later one `otherwise` is called, with the key of the notification that was
+    /// first.
+    ///
+    /// The mark is kept if the effect succeeds.
+    pub fn once<F, R, E, G, Q>(&self, mark: impl Into<String>, effect: F, otherwise: G)
+    where
+        F: FnOnce() -> Result<R, E> + Send + 'static,
+        G: FnOnce(Key) -> Result<Q, E> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let effect = Box::new(move || effect().map(drop).map_err(Into::into));
+        let otherwise = Box::new(move |first| otherwise(first).map(drop).map_err(Into::into));
+        self.push(MemoryEffect(Effect::Once { mark: mark.into(), effect, otherwise }));
+    }
+}
+
+impl MemoryEffect {
+    fn run(self, key: Key, marks: &mut HashMap<String, Key>) -> Result<(), BoxError> {
+        match self.0 {
+            Effect::Plain(effect) => effect(),
+            Effect::Once { mark, effect, otherwise } => match marks.get(&mark) {
+                Some(first) => otherwise(*first),
+                None => {
+                    effect()?;
+                    marks.insert(mark, key);
+                    Ok(())
+                }
+            },
+        }
     }
 }
 
 #[derive(Default)]
 struct Tables {
     rows: Vec<Row>,
-    keys: HashMap<Key, usize>,
+    keys: BTreeMap<Key, usize>,
     objects: HashMap<(&'static str, Arc<str>), Object>,
+    marks: HashMap<String, Key>,
+    claimed: HashMap<&'static str, Instant>,
 }
 
 struct Row {
@@ -67,6 +110,8 @@ struct Row {
     received_at: Timestamp,
     arrived: Instant,
     state: State,
+    verdict: Option<Verdict>,
+    is_reviewed: bool,
     attempts: u32,
     settled: Option<Instant>,
     error: String,
@@ -78,12 +123,15 @@ enum State {
     Done,
     Skipped,
     Dead,
+    Review,
 }
 
 #[derive(Default)]
 struct Object {
-    open: BTreeSet<(Version, usize)>,
-    processed: Option<Version>,
+    /// All of its rows, in the order of their arrival.
+    rows: BTreeSet<usize>,
+    open: BTreeSet<(i64, usize)>,
+    processed: Option<Processed>,
     /// And what came first of those that are due at once.
     due: Option<(Instant, usize)>,
     claim: i64,
@@ -94,38 +142,91 @@ impl Tables {
         self.objects.entry((kind, Arc::from(id))).or_default()
     }
 
-    fn put(&mut self, record: Record) -> Put {
+    /// What becomes of a record, with the key that it is then stored under, or the row of which it is a
+    /// duplicate.
+    fn arrival(&self, record: &Record) -> Result<(Arrival, Key), usize> {
+        let [first, last] = record.key.range();
+        let mut same = self.keys.range(first..=last).filter_map(|(_, seq)| {
+            let row = self.rows.get(*seq)?;
+            record.version.is_duplicate_of(&row.record.version).then_some(*seq)
+        });
+        let Some(known) = same.next() else { return Ok((Arrival::New, record.key)) };
+        let rows = self.objects.get(&(record.kind, Arc::from(&*record.object)));
+        let rows = rows.into_iter().flat_map(|object| &object.rows);
+        let rows: Vec<_> = rows.filter_map(|seq| self.rows.get(*seq)).collect();
+        let arrival = record.version.arrival(rows.iter().map(|row| &row.record.version));
+        match (arrival, rows.last()) {
+            (Arrival::Duplicate, _) | (_, None) => Err(known),
+            (arrival, Some(last)) => Ok((arrival, record.key_after(last.record.key))),
+        }
+    }
+
+    fn put(&mut self, mut record: Record) -> Put {
         let seq = self.rows.len();
-        if *self.keys.entry(record.key).or_insert(seq) != seq {
-            return Put::Duplicate;
-        }
         let now = Instant::now();
-        if record.dead.is_none() {
-            let object = self.object(record.kind, &record.object);
-            object.open.insert((record.version.clone(), seq));
-            object.due.get_or_insert((now, seq));
-        }
-        self.rows.push(Row {
+        let (arrival, key) = match self.arrival(&record) {
+            Ok(stored) => stored,
+            Err(known) => return self.duplicate(known, &record),
+        };
+        record.key = key;
+        let mut row = Row {
             received_at: Timestamp::now(),
             arrived: now,
-            state: record.dead.as_ref().map_or(State::Open, |_| State::Dead),
+            state: State::Open,
+            verdict: None,
+            is_reviewed: false,
             attempts: 0,
-            settled: record.dead.as_ref().map(|_| now),
-            error: record.dead.clone().unwrap_or_default(),
+            settled: None,
+            error: String::new(),
             record,
-        });
-        Put::New
+        };
+        if let Some(dead) = &row.record.dead {
+            (row.state, row.settled) = (State::Dead, Some(now));
+            row.error.clone_from(dead);
+        }
+        self.rows.push(row);
+        self.file(seq, arrival)
+    }
+
+    /// Makes a row that is open or dead known, by its key and to its object.
+    fn file(&mut self, seq: usize, arrival: Arrival) -> Put {
+        let now = Instant::now();
+        let Some(row) = self.rows.get_mut(seq) else { return Put::Duplicate };
+        if arrival == Arrival::Review {
+            (row.state, row.settled) = (State::Review, Some(now));
+            store::RETURNED.clone_into(&mut row.error);
+        }
+        let (state, due) = (row.state, row.arrived);
+        let Record { key, kind, object, version, .. } = &row.record;
+        let (key, kind, position) = (*key, *kind, version.position());
+        let object = self.objects.entry((kind, Arc::from(&**object))).or_default();
+        object.rows.insert(seq);
+        if state == State::Open {
+            object.open.insert((position, seq));
+            object.due.get_or_insert((due, seq));
+        }
+        self.keys.insert(key, seq);
+        if state == State::Review { Put::Review } else { Put::New }
+    }
+
+    fn duplicate(&self, known: usize, record: &Record) -> Put {
+        let body = self.rows.get(known).map(|row| &row.record.body);
+        match body {
+            Some(body) if !body.is_empty() && *body != record.body => Put::DuplicateDiffers,
+            _ => Put::Duplicate,
+        }
     }
 
     fn claim(&mut self, kind: &'static str, count: usize, lease: Duration) -> Vec<Claimed> {
         let now = Instant::now();
+        self.claimed.insert(kind, now);
         let mut due: Vec<_> = self
             .objects
             .iter_mut()
             .filter(|((its, _), object)| *its == kind && object.due.is_some_and(|due| due.0 <= now))
             .filter_map(|((_, id), object)| {
-                let oldest = object.open.first()?.1;
-                Some((object.due, oldest, id, object))
+                let first = object.open.first()?.1;
+                Some((object.due, first, id, object))
             })
             .collect();
         due.sort_by_key(|(due, ..)| *due);
@@ -136,15 +237,15 @@ impl Tables {
             object.claim = object.claim.saturating_add(1);
             row.attempts = row.attempts.saturating_add(1);
             claimed.push(Claimed {
-                ticket: Ticket {
-                    seq: i64::try_from(seq).unwrap_or(i64::MAX),
-                    kind,
-                    object: Arc::clone(id),
-                    claim: object.claim,
-                },
+                ticket: Ticket::new(
+                    i64::try_from(seq).unwrap_or(i64::MAX),
+                    (kind, Arc::clone(id)),
+                    object.claim,
+                    (&row.record.version, row.is_reviewed),
+                    object.processed.as_ref(),
+                ),
                 key: row.record.key,
                 body: row.record.body.clone(),
-                freshness: Freshness::new(&row.record.version, object.processed.as_ref()),
                 attempt: row.attempts,
                 received_at: row.received_at,
             });
@@ -155,27 +256,33 @@ impl Tables {
     fn settle(&mut self, settlement: Settlement<MemoryEffect>) -> Settled {
         let Settlement { ticket, outcome } = settlement;
         let Ok(seq) = usize::try_from(ticket.seq) else { return Settled::Lapsed };
-        let Some(object) = self.objects.get_mut(&(ticket.kind, ticket.object)) else {
-            return Settled::Lapsed;
-        };
+        let of = (ticket.kind, ticket.object);
+        let Some(object) = self.objects.get_mut(&of) else { return Settled::Lapsed };
         let Some(row) = self.rows.get_mut(seq) else { return Settled::Lapsed };
         if object.claim != ticket.claim || row.state != State::Open {
             return Settled::Lapsed;
         }
         let now = Instant::now();
+        let mut decoded = None;
         match outcome {
             Outcome::Done(effects) => {
                 for effect in effects {
-                    let done = catch_unwind(AssertUnwindSafe(effect.0));
+                    let run = || effect.run(row.record.key, &mut self.marks);
+                    let done = catch_unwind(AssertUnwindSafe(run));
                     match done.unwrap_or_else(|_| Err("the effect panicked".into())) {
                         Ok(()) => {}
                         Err(error) => return Settled::EffectFailed(error.to_string()),
                     }
                 }
                 row.state = State::Done;
-                object.processed = object.processed.take().max(Some(row.record.version.clone()));
+                object.processed = ticket.processed.or_else(|| object.processed.take());
             }
             Outcome::Skipped => row.state = State::Skipped,
+            Outcome::Review => {
+                store::WITHOUT_TIME.clone_into(&mut row.error);
+                row.state = State::Review;
+            }
+            Outcome::Decoded(record) => decoded = Some(record),
             Outcome::Retry { after, error } => {
                 row.error = error;
                 object.due = Some((later(now, after), seq));
@@ -186,36 +293,85 @@ impl Tables {
                 row.state = State::Dead;
             }
         }
+        row.verdict = Some(ticket.verdict);
         row.settled = Some(now);
-        object.open.remove(&(row.record.version.clone(), seq));
+        object.open.remove(&(row.record.version.position(), seq));
         let next = object.open.first().map(|(_, seq)| *seq);
         object.due = next.and_then(|seq| Some((self.rows.get(seq)?.arrived, seq)));
+        if let Some(record) = decoded {
+            self.decoded(seq, record, now);
+        }
         Settled::Done
     }
 
-    fn dead(&mut self, key: Key) -> Option<(usize, &mut Row)> {
+    /// The row of an undecodable body becomes that of what it is.
+    fn decoded(&mut self, seq: usize, mut record: Record, now: Instant) {
+        let arrival = self.arrival(&record);
+        let Some(row) = self.rows.get_mut(seq) else { return };
+        let Ok((arrival, key)) = arrival else {
+            row.state = State::Skipped;
+            return;
+        };
+        self.keys.remove(&row.record.key);
+        record.key = key;
+        (row.record, row.arrived, row.settled) = (record, now, None);
+        (row.verdict, row.attempts) = (None, 0);
+        row.error.clear();
+        self.file(seq, arrival);
+    }
+
+    fn kept(&mut self, key: Key) -> Option<(usize, &mut Row)> {
         let seq = *self.keys.get(&key)?;
-        let row = self.rows.get_mut(seq).filter(|row| row.state == State::Dead)?;
-        Some((seq, row))
+        let row = self.rows.get_mut(seq)?;
+        matches!(row.state, State::Dead | State::Review).then_some((seq, row))
     }
 
     fn discard(&mut self, key: Key) -> bool {
-        let Some((_, row)) = self.dead(key) else { return false };
+        let Some((_, row)) = self.kept(key) else { return false };
         row.state = State::Skipped;
         row.settled = Some(Instant::now());
         true
     }
 
     fn redrive(&mut self, key: Key) -> bool {
-        let Some((seq, row)) = self.dead(key) else { return false };
+        let Some((seq, row)) = self.kept(key) else { return false };
+        row.is_reviewed |= row.state == State::Review;
         row.state = State::Open;
         row.attempts = 0;
         row.settled = None;
         let record = row.record.clone();
         let object = self.object(record.kind, &record.object);
-        object.open.insert((record.version, seq));
+        object.open.insert((record.version.position(), seq));
         object.due.get_or_insert_with(|| (Instant::now(), seq));
         true
+    }
+}
+
+impl Row {
+    fn is_in(&self, list: List) -> bool {
+        match list {
+            List::Dead => self.state == State::Dead,
+            List::Review => self.state == State::Review,
+            List::Skipped => self.state == State::Skipped,
+            List::Amended => self.is_done_as(Verdict::Amended),
+            List::Unordered => self.is_done_as(Verdict::Unordered),
+        }
+    }
+
+    fn is_done_as(&self, verdict: Verdict) -> bool {
+        self.state == State::Done && self.verdict == Some(verdict)
+    }
+
+    fn entry(&self) -> Entry {
+        Entry {
+            key: self.record.key,
+            kind: self.record.kind.to_owned(),
+            object: self.record.object.clone(),
+            body: self.record.body.clone(),
+            attempts: self.attempts,
+            error: self.error.clone(),
+            received_at: self.received_at,
+        }
     }
 }
 
@@ -250,33 +406,38 @@ impl Store for Memory {
     }
 
     async fn stats(&self) -> Result<Stats, InboxError> {
-        let tables = self.tables();
-        let count = |state| tables.rows.iter().filter(|row| row.state == state).count();
-        Ok(Stats {
-            open: u64::try_from(count(State::Open)).unwrap_or(u64::MAX),
-            oldest: tables
-                .rows
-                .iter()
-                .find(|row| row.state == State::Open)
-                .map(|row| row.received_at),
-            dead: u64::try_from(count(State::Dead)).unwrap_or(u64::MAX),
-        })
+        let mut stats = Stats::default();
+        for row in &self.tables().rows {
+            let kind = stats.kind(row.record.kind);
+            let count = match row.state {
+                State::Open => {
+                    kind.oldest = Some(kind.oldest.map_or(row.received_at, |it| it.min(row.received_at)));
+                    &mut kind.open
+                }
+                State::Dead => &mut kind.dead,
+                State::Review => &mut kind.review,
+                State::Skipped => &mut kind.skipped,
+                State::Done => continue,
+            };
+            *count = count.saturating_add(1);
+        }
+        stats.kinds.sort_by(|one, other| one.kind.cmp(&other.kind));
+        Ok(stats)
     }
 
-    async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, InboxError> {
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
         let tables = self.tables();
-        let dead = tables.rows.iter().filter(|row| row.state == State::Dead).take(count);
-        Ok(dead
-            .map(|row| DeadLetter {
-                key: row.record.key,
-                kind: row.record.kind.to_owned(),
-                object: row.record.object.clone(),
-                body: row.record.body.clone(),
-                attempts: row.attempts,
-                error: row.error.clone(),
-                received_at: row.received_at,
-            })
-            .collect())
+        let is_claimed =
+            |kind: &str| tables.claimed.get(kind).is_some_and(|claimed| claimed.elapsed() < since);
+        let open = tables.objects.iter().filter(|(_, object)| !object.open.is_empty());
+        let kinds: BTreeSet<_> = open.map(|((kind, _), _)| *kind).collect();
+        Ok(kinds.into_iter().filter(|kind| !is_claimed(kind)).map(str::to_owned).collect())
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        let tables = self.tables();
+        let rows = tables.rows.iter().filter(|row| row.is_in(list)).take(count);
+        Ok(rows.map(Row::entry).collect())
     }
 
     async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {

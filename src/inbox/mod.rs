@@ -156,17 +156,20 @@ pub use self::handler::{Cx, HandlerFn, Notified};
 pub use self::key::Key;
 pub use self::memory::{Memory, MemoryEffect};
 #[cfg(feature = "inbox-postgres")]
-pub use self::postgres::{Postgres, PostgresEffect, PostgresTransaction};
+pub use self::postgres::{Once, Postgres, PostgresEffect, PostgresTransaction};
 pub use self::receiver::Receiver;
-pub use self::record::{Freshness, Record, Storable, Version};
+pub use self::record::{Record, Storable};
 pub use self::runner::Runner;
 #[cfg(feature = "inbox-sqlite")]
 pub use self::sqlite::{Attached, Sqlite, SqliteEffect};
 pub use self::store::{
-    Claimed, DeadLetter, Outcome, Put, Settled, Settlement, Stats, Store, Ticket,
+    Claimed, Entry, KindStats, List, Outcome, Put, Settled, Settlement, Stats, Store, Ticket,
 };
 
 use self::queue::Queue;
+#[cfg(feature = "tracing")]
+pub(crate) use self::store::{RETURNED, WITHOUT_TIME};
+use self::runner::UNCLAIMED;
 use crate::rejection::BoxError;
 use crate::telemetry;
 
@@ -237,29 +240,45 @@ impl<S: Store> Inbox<S> {
         Runner::new(Arc::clone(&self.queue), handler)
     }
 
-    /// How much there is to do. With feature `metrics`, this sets [the gauges](self#telemetry).
+    /// How much there is to do. With feature `metrics`, this sets [the gauges](self#telemetry). With feature
+    /// `tracing`, it warns of kinds with open notifications that no runner has claimed for three minutes.
     ///
     /// # Errors
     ///
     /// If the store fails.
     pub async fn stats(&self) -> Result<Stats, InboxError> {
         let stats = self.store().stats().await?;
-        telemetry::inbox::looked(&stats);
+        telemetry::inbox::looked(&stats, self.queue.emptied(&stats));
+        for kind in self.store().unclaimed(UNCLAIMED).await? {
+            telemetry::inbox::unclaimed(&kind);
+        }
         Ok(stats)
     }
 
-    /// Up to `count` notifications that were given up, the oldest first.
+    /// Up to `count` notifications of a list, the oldest first.
     ///
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, InboxError> {
-        self.store().dead(count).await
+    pub async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.store().list(list, count).await
     }
 
-    /// Has dead letters tried again, their attempts counted anew. Returns how many there were. One that
-    /// is older by now than what was processed of its object is skipped, unless
+    /// Up to `count` dead letters, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn dead(&self, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.list(List::Dead, count).await
+    }
+
+    /// Requeues dead letters and what is kept for review, and resets their attempt counts. Returns how many
+    /// there were.
+    ///
+    /// A dead letter that is older by now than what was processed of its object is skipped, unless
     /// [asked for](Runner::handle_older). One that could not be decoded is dead again if it still cannot.
+    /// What was kept for review is handled, unless a settled notification that arrived later was processed.
     ///
     /// # Errors
     ///
@@ -270,8 +289,8 @@ impl<S: Store> Inbox<S> {
         redriven
     }
 
-    /// Puts dead letters away that are never to be processed, as skipped ones: their keys stay, and
-    /// [`Inbox::prune`] deletes their bodies. There is no way back. Returns how many there were.
+    /// Marks dead letters and what is kept for review as skipped: they are never processed, their keys stay,
+    /// and [`Inbox::prune`] deletes their bodies. This cannot be undone. Returns how many there were.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 //! In front of the store: bounded, and what waits in it is stored together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -10,7 +10,7 @@ use std::task::Poll;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 
-use super::{InboxError, InboxErrorKind, Put, Record, Store};
+use super::{InboxError, InboxErrorKind, KindStats, Put, Record, Stats, Store};
 
 /// How many records one commit covers at most, and about how many bytes of bodies.
 const BATCH: usize = 256;
@@ -27,6 +27,8 @@ pub(super) struct Queue<S> {
     /// Rings when a pump was lost with its runtime.
     lost: Notify,
     waiting: Mutex<Waiting>,
+    /// The kinds that had something at a look.
+    kinds: Mutex<BTreeSet<String>>,
 }
 
 pub(super) type Answer = Result<Put, InboxError>;
@@ -54,6 +56,7 @@ impl<S: Store> Queue<S> {
             freed: Notify::new(),
             lost: Notify::new(),
             waiting: Mutex::default(),
+            kinds: Mutex::default(),
         }
     }
 
@@ -128,6 +131,14 @@ impl<S: Store> Queue<S> {
 }
 
 impl<S> Queue<S> {
+    /// The kinds that had something at an earlier look, and have nothing now.
+    pub(super) fn emptied(&self, stats: &Stats) -> Vec<KindStats> {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.extend(stats.kinds.iter().map(|it| it.kind.clone()));
+        let has_some = |kind: &&String| stats.kinds.iter().any(|it| it.kind == **kind);
+        kinds.iter().filter(|kind| !has_some(kind)).map(|kind| KindStats::new(&**kind)).collect()
+    }
+
     fn is_busy(&self) -> bool {
         self.waiting().is_busy
     }

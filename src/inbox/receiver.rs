@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tower_service::Service;
 
 use super::queue::{Answer, Queue};
-use super::{InboxError, InboxErrorKind, Put, Record, Storable, Store};
+use super::{InboxError, InboxErrorKind, Record, Storable, Store};
 use crate::telemetry::inbox::Receipt;
 use crate::{Ack, Undecodable, Webhook};
 
@@ -107,7 +107,7 @@ impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
                 },
             };
             Ok(match stored {
-                Ok(put @ (Put::New | Put::Duplicate)) => {
+                Ok(put) => {
                     telemetry.stored(put);
                     Ack::Done.into()
                 }

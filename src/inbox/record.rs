@@ -1,4 +1,3 @@
-use std::cmp::Ordering;
 use std::fmt;
 
 use bytes::Bytes;
@@ -7,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::Key;
 use crate::{
     Authorization, Checkout, Event, Invoice, Notification, OnRampCheckout, Payment, PaymentRequest,
-    Rejection, Subscription, Undecodable,
+    Rejection, Subscription, Undecodable, Version,
 };
 
 /// What an inbox can keep: a notification with a name for its kind, by which a
@@ -69,14 +68,14 @@ storable! {
 /// One notification as it is stored.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Record {
-    /// Different for different notifications. Those with the same key are about the same object.
+    /// Different for different notifications. A store gives another one to what says what was said before.
     pub key: Key,
     /// The name of its type, [`Storable::KIND`].
     pub kind: &'static str,
     /// The id of the object that it is about. Of those with the same kind and object one is processed
     /// at a time.
     pub object: String,
-    /// Where it stands in the life of its object.
+    /// What it is told by from others about its object, and ordered by among them.
     pub version: Version,
     /// The body, byte for byte as it was received.
     pub body: Bytes,
@@ -102,14 +101,9 @@ impl Record {
     /// Of an event and the body that it was read from.
     #[must_use]
     pub fn new<T: Storable>(event: &T, body: Bytes) -> Self {
-        Self {
-            key: Key::new(T::KIND, &event.delivery_key()),
-            kind: T::KIND,
-            object: event.id().to_owned(),
-            version: Version::of(event),
-            body,
-            dead: None,
-        }
+        let (object, version) = (event.id().to_owned(), Version::new(event, &body));
+        let key = Key::new(T::KIND, &object, &version);
+        Self { key, kind: T::KIND, object, version, body, dead: None }
     }
 
     /// Of an authentic body that could not be decoded. Nothing is known of it, so its key is from its
@@ -118,14 +112,16 @@ impl Record {
     pub fn undecodable<T: Storable>(undecodable: &Undecodable<T>) -> Self {
         let body = undecodable.raw_body().clone();
         let key = Key::of_undecodable(T::KIND, &body);
-        Self {
-            key,
-            kind: T::KIND,
-            object: object_of_undecodable(key),
-            version: Version(Vec::new()),
-            body,
-            dead: Some(why(undecodable.rejection())),
-        }
+        let object = object_of_undecodable(key);
+        let version = Version::of_unknown(&body);
+        Self { key, kind: T::KIND, object, version, body, dead: Some(why(undecodable.rejection())) }
+    }
+
+    /// What the key is, if it says what was said before: `last` is that of the last notification of its
+    /// object that was stored.
+    #[must_use]
+    pub fn key_after(&self, last: Key) -> Key {
+        Key::following(self.kind, &self.object, &self.version, Some(last))
     }
 
     /// Whether a notification with this key and object was stored as an undecodable one.
@@ -147,84 +143,5 @@ pub(super) fn why(rejection: &Rejection) -> String {
         // In a map a field has the name that the sender gave it.
         Some(path) => format!("{rejection}: at {}", path.chars().take(100).collect::<String>()),
         None => rejection.to_string(),
-    }
-}
-
-/// Where a notification stands in the life of its object, to sort by: last update, rank of the status,
-/// status. Without a last update it comes before those that have one.
-///
-/// That one comes first does not prove that it is older: see [`Freshness::new`].
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Version(Vec<u8>);
-
-/// How many bytes a last update takes.
-const TIME: usize = size_of::<i128>();
-
-impl Version {
-    /// The version of a notification.
-    #[must_use]
-    pub fn of(event: &impl Notification) -> Self {
-        // Bytes that sort as the numbers do, for a database to sort by.
-        let mut bytes = Vec::with_capacity(40);
-        if let Some(time) = event.last_update() {
-            bytes.push(1);
-            let sign_flipped = time.as_nanosecond() ^ i128::MIN;
-            bytes.extend(sign_flipped.to_be_bytes());
-        } else {
-            bytes.push(0);
-        }
-        bytes.push(event.status_rank());
-        bytes.extend(event.status_text().as_bytes());
-        Self(bytes)
-    }
-
-    /// As it was stored.
-    #[must_use]
-    pub fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
-
-    /// To be stored: sorts byte by byte.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn has_time(&self) -> bool {
-        self.0.first() == Some(&1)
-    }
-
-    /// Without the text of the status, which says nothing of time.
-    fn age(&self) -> &[u8] {
-        let len = if self.has_time() { TIME.saturating_add(2) } else { 2 };
-        self.0.get(..len).unwrap_or(&self.0)
-    }
-}
-
-/// How a notification stands to the latest one of its object that was processed.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum Freshness {
-    /// Later, or the first.
-    Newer,
-    /// Neither: they differ, but in nothing that proves which is later. So are the renewals of a
-    /// [`Subscription`], and what has no last update after one that has.
-    Same,
-    /// A straggler: both have a last update, and its own is earlier, or equal with a lesser rank.
-    Older,
-}
-
-impl Freshness {
-    /// Of `version`, where `processed` is the latest that was. A straggler is skipped, so it takes a
-    /// proof to be one: between two statuses of the same time and rank, or where one has no last update,
-    /// there is none.
-    #[must_use]
-    pub fn new(version: &Version, processed: Option<&Version>) -> Self {
-        let Some(processed) = processed else { return Self::Newer };
-        match version.age().cmp(processed.age()) {
-            Ordering::Greater => Self::Newer,
-            Ordering::Less if version.has_time() && processed.has_time() => Self::Older,
-            Ordering::Less | Ordering::Equal => Self::Same,
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::{Id, JoinError, JoinSet, yield_now};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tower_service::Service;
 
 use super::backoff::Backoff;
@@ -17,14 +17,20 @@ use super::error::described;
 use super::queue::Queue;
 use super::record::why;
 use super::{
-    Claimed, Cx, Freshness, InboxError, InboxErrorKind, Notified, Outcome, Record, Settled,
-    Settlement, Storable, Store, Ticket,
+    Claimed, Cx, InboxError, InboxErrorKind, Notified, Outcome, Record, Settled, Settlement,
+    Storable, Store, Ticket,
 };
 use crate::rejection::{BoxError, Rejection};
-use crate::{decode, telemetry};
+use crate::{Verdict, decode, telemetry};
 
 /// How often to look for what is due, whatever the hints say.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How long a kind with open notifications may be without a runner before there is a warning, and how often
+/// a runner looks.
+pub(super) const UNCLAIMED: Duration = Duration::from_secs(180);
+const LOOK: Duration = Duration::from_secs(60);
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// How many turns of the runtime a handler that has ended waits for others that are about to: so many at
 /// most, and so many after the last that ended.
@@ -99,8 +105,9 @@ where
         self
     }
 
-    /// Calls the handler for stragglers too; see [`Cx::freshness`]. Unless set they are skipped, and
-    /// their rows kept.
+    /// Calls the handler also for what is [older](Verdict::Older) than what was processed; see
+    /// [`Cx::verdict`]. By default it is skipped, and its row kept. What is older is never taken for the
+    /// latest of its object, handled or not.
     pub fn handle_older(mut self) -> Self {
         self.handles_older = true;
         self
@@ -132,6 +139,9 @@ where
         let mut settlements = Vec::new();
         // A clone of the handler that is not ready, and keeps its turn.
         let mut unready = None;
+        // Not at once: other runners of this program may be about to begin.
+        let mut looks = interval_at(Instant::now() + FIRST_LOOK, LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let free = self.concurrency.saturating_sub(running.tasks.len());
             let free = if is_ending { 0 } else { free };
@@ -177,8 +187,19 @@ where
                 _ = poll_fn(|task| poll_ready(unready.as_mut(), task)) => {}
                 () = stored, if free > 0 => {}
                 () = sleep(POLL), if !is_ending => {}
+                _ = looks.tick(), if !is_ending => self.look(),
             }
         }
+    }
+
+    /// Warns of kinds that nobody processes, in a task of its own: nothing waits for it.
+    fn look(&self) {
+        let queue = Arc::clone(&self.queue);
+        tokio::spawn(async move {
+            for kind in queue.store.unclaimed(UNCLAIMED).await.unwrap_or_default() {
+                telemetry::inbox::unclaimed(&kind);
+            }
+        });
     }
 
     /// Clones of the handler that are ready, or failed to be, and the first that is neither.
@@ -268,16 +289,17 @@ where
     ) {
         let cx = Cx::new(&claimed, Arc::clone(&self.queue.store), self.deadline);
         let telemetry = telemetry::inbox::Attempt::begin(T::KIND, &claimed);
-        let Claimed { ticket, key, body, freshness, attempt: number, .. } = claimed;
+        let Claimed { ticket, key, body, attempt: number, .. } = claimed;
         let mut attempt = Attempt { number, telemetry };
-        let outcome = if freshness == Freshness::Older && !self.handles_older {
+        let outcome = if ticket.verdict == Verdict::Older && !self.handles_older {
             Outcome::Skipped
+        } else if ticket.verdict == Verdict::Review {
+            Outcome::Review
         } else if number > self.attempts {
             Outcome::Dead { error: "each attempt ended without a result".to_owned() }
         } else {
             let is_undecodable = Record::is_undecodable(key, &ticket.object);
-            let queue = is_undecodable.then(|| Arc::clone(&self.queue));
-            let work = attempt.telemetry.handling(handle(handler, body, cx, queue));
+            let work = attempt.telemetry.handling(handle(handler, body, cx, is_undecodable));
             running.spawn((ticket, attempt), self.deadline, work);
             return;
         };
@@ -300,10 +322,7 @@ where
                 Outcome::Done(effects)
             }
             Ok(Ended::Undecodable(rejection)) => Outcome::Dead { error: text(&why(&rejection)) },
-            Ok(Ended::PutAnew) => {
-                attempt.telemetry.put_anew();
-                Outcome::Skipped
-            }
+            Ok(Ended::Decoded(record)) => Outcome::Decoded(record),
             Err(error) => {
                 attempt.telemetry.handled();
                 self.failure(attempt.number, &described(&*error))
@@ -338,9 +357,9 @@ type Handled<E> = Result<Ended<E>, BoxError>;
 enum Ended<E> {
     Done(Vec<E>),
     Undecodable(Rejection),
-    /// What could not be decoded when it came is stored as what it is, to be processed in the order of its
-    /// object and once. The row that it had is done with.
-    PutAnew,
+    /// What could not be decoded when it came is to be stored as what it is, and processed in the order of its
+    /// object and once.
+    Decoded(Record),
 }
 
 impl<E: Send + 'static> Running<E> {
@@ -359,12 +378,12 @@ impl<E: Send + 'static> Running<E> {
 }
 
 /// Decodes too, for that is most of the work beside the handler's own, and is done by as many threads as
-/// the runtime has. Where it was an undecodable one there is a `queue` to put it into anew.
+/// the runtime has.
 async fn handle<S, T, H>(
     handler: Result<H, BoxError>,
     body: Bytes,
     cx: Cx<S>,
-    queue: Option<Arc<Queue<S>>>,
+    is_undecodable: bool,
 ) -> Handled<S::Effect>
 where
     S: Store,
@@ -376,10 +395,8 @@ where
         Ok(event) => event,
         Err(rejection) => return Ok(Ended::Undecodable(rejection)),
     };
-    if let Some(queue) = queue {
-        queue.store.put(vec![Record::new(&event, body)]).await?;
-        queue.stored.notify_waiters();
-        return Ok(Ended::PutAnew);
+    if is_undecodable {
+        return Ok(Ended::Decoded(Record::new(&event, body)));
     }
     handler?.call((Notified::new(event, body), cx.clone())).await.map_err(Into::into)?;
     Ok(Ended::Done(cx.take()))

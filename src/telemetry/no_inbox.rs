@@ -1,6 +1,6 @@
 //! Both features off: the same names, and no work.
 
-use crate::inbox::{Claimed, InboxError, Outcome, Put, Stats};
+use crate::inbox::{Claimed, InboxError, KindStats, Outcome, Put, Stats};
 
 pub(crate) fn describe() {}
 
@@ -36,8 +36,6 @@ impl Attempt {
 
     pub(crate) fn handled(&mut self) {}
 
-    pub(crate) fn put_anew(&mut self) {}
-
     pub(crate) fn decide<E>(&mut self, _: &Outcome<E>) {}
 
     pub(crate) fn settled(self) {}
@@ -49,4 +47,6 @@ impl Attempt {
 
 pub(crate) fn failed(_: &InboxError) {}
 
-pub(crate) fn looked(_: &Stats) {}
+pub(crate) fn unclaimed(_: &str) {}
+
+pub(crate) fn looked(_: &Stats, _: Vec<KindStats>) {}

@@ -16,10 +16,13 @@ CREATE TABLE inqud_inbox.notification (
     key bytea NOT NULL UNIQUE CHECK (octet_length(key) = 16),
     kind text NOT NULL,
     object text NOT NULL,
+    position bigint NOT NULL, -- what open ones are sorted by, before their number
     version bytea NOT NULL,
     body bytea,
     received_at timestamptz NOT NULL,
-    state smallint NOT NULL DEFAULT 0, -- 0 open, 1 done, 2 skipped, 3 dead
+    state smallint NOT NULL DEFAULT 0, -- 0 open, 1 done, 2 skipped, 3 dead, 4 kept for review
+    verdict smallint NOT NULL DEFAULT 0, -- 0 newer, 1 amended, 2 unordered, 3 older, 4 review
+    reviewed boolean NOT NULL DEFAULT false,
     attempts integer NOT NULL DEFAULT 0,
     settled_at timestamptz,
     error text
@@ -28,8 +31,10 @@ CREATE TABLE inqud_inbox.notification (
 -- No index but this one may offer itself where the state is 0: statistics that say that there is nothing
 -- open, from a quiet hour, make any other look as good.
 CREATE INDEX notification_open
-    ON inqud_inbox.notification (kind, object, version, received_at, seq) WHERE state = 0;
-CREATE INDEX notification_dead ON inqud_inbox.notification (received_at, seq) WHERE state = 3;
+    ON inqud_inbox.notification (kind, object, position, seq, received_at) WHERE state = 0;
+CREATE INDEX notification_aside ON inqud_inbox.notification (state, seq, kind) WHERE state > 1;
+CREATE INDEX notification_noted ON inqud_inbox.notification (verdict, seq)
+    WHERE state = 1 AND verdict > 0;
 CREATE INDEX notification_body
     ON inqud_inbox.notification (settled_at) WHERE state IN (1, 2) AND body IS NOT NULL;
 
@@ -37,12 +42,24 @@ CREATE INDEX notification_body
 CREATE TABLE inqud_inbox.object (
     kind text NOT NULL,
     object text NOT NULL,
-    processed bytea, -- the latest version that was
+    processed bytea, -- the version of the notification that was handled last, and its number
     due_at timestamptz, -- null without open notifications; the end of the lease while it is leased
     claim bigint NOT NULL DEFAULT 0, -- how often it was claimed: an earlier claim is void
     PRIMARY KEY (kind, object)
 ) WITH (autovacuum_vacuum_scale_factor = 0.01); -- three new versions of a row for each notification
 
 CREATE INDEX object_due ON inqud_inbox.object (kind, due_at) WHERE due_at IS NOT NULL;
+
+-- What was done once, by the merchant's own mark, and the notification that it was done for. Never deleted.
+CREATE TABLE inqud_inbox.once (
+    mark text PRIMARY KEY,
+    notification bytea NOT NULL -- its key
+);
+
+-- When a runner last asked for a kind.
+CREATE TABLE inqud_inbox.runner (
+    kind text PRIMARY KEY,
+    claimed_at timestamptz NOT NULL
+);
 
 INSERT INTO inqud_inbox.version VALUES (1);

@@ -4,23 +4,25 @@ mod schema;
 mod tables;
 mod transaction;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{
     ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
 };
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, Error, Socket};
 
-pub use self::transaction::{PostgresEffect, PostgresTransaction};
+pub use self::transaction::{Once, PostgresEffect, PostgresTransaction};
 
 use self::transaction::Open;
 use super::{
-    Claimed, DeadLetter, Inbox, InboxError, InboxErrorKind, Key, Outcome, Put, Record, Settled,
+    Claimed, Entry, Inbox, InboxError, InboxErrorKind, Key, List, Outcome, Put, Record, Settled,
     Settlement, Stats, Store,
 };
 use crate::rejection::BoxError;
@@ -29,6 +31,9 @@ use crate::rejection::BoxError;
 /// [`Receiver`](super::Receiver) for the first, so that it can tell the reason.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// How often it is written that a runner asks for a kind.
+const ASK: Duration = Duration::from_secs(60);
 
 /// Connections of the inbox itself, beside those of the handlers: however many wait for those, a
 /// notification is stored.
@@ -48,10 +53,12 @@ const HANDLERS: usize = 64;
 /// - What one process stores, a runner of another finds within a second, when it looks.
 ///
 /// A role that only receives and processes needs `USAGE` on the schema, `SELECT` on its table `version`,
-/// and `SELECT`, `INSERT` and `UPDATE` on `notification` and `object`.
+/// and `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once` and `runner`.
 pub struct Postgres {
     own: Pool,
     handlers: Pool,
+    /// When it was written last that a runner asks for a kind.
+    asked: Mutex<HashMap<&'static str, Instant>>,
 }
 
 impl Inbox<Postgres> {
@@ -86,6 +93,7 @@ impl Inbox<Postgres> {
             own: pool(RecyclingMethod::Fast, OWN)?,
             // What a handler set for its session is no other's, and a connection that hangs is found out.
             handlers: pool(RecyclingMethod::Clean, HANDLERS)?,
+            asked: Mutex::default(),
         };
         let client = connection(&store.own).await?;
         within(ANSWER, schema::check(&client)).await?;
@@ -135,6 +143,16 @@ impl Postgres {
     /// The SQL of [`Inbox::migrate`], a text for each version, in order. To apply them with a tool of
     /// your own, apply each once.
     pub const MIGRATIONS: &[&str] = schema::STEPS;
+
+    /// Once a minute.
+    fn is_to_ask(&self, kind: &'static str) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = asked.get(kind).is_none_or(|asked| asked.elapsed() >= ASK);
+        if is_due {
+            asked.insert(kind, Instant::now());
+        }
+        is_due
+    }
 
     async fn begin(&self, deadline: Duration) -> Result<Open, InboxError> {
         let connection = connection(&self.handlers).await?;
@@ -238,6 +256,9 @@ impl Store for Postgres {
         count: usize,
         lease: Duration,
     ) -> Result<Vec<Claimed>, InboxError> {
+        if self.is_to_ask(kind) {
+            self.run(move |client| Box::pin(tables::ask(client, kind))).await?;
+        }
         self.run(move |client| Box::pin(tables::claim(client, kind, count, lease))).await
     }
 
@@ -252,6 +273,16 @@ impl Store for Postgres {
             match outcome {
                 Outcome::Done(effects) if !effects.is_empty() => {
                     commits.spawn(async move { (at, transaction::commit(effects, &ticket).await) });
+                }
+                Outcome::Decoded(record) => {
+                    let decoded = self.spawn(move |client| {
+                        Box::pin(async move { tables::decoded(client, &ticket, &record).await })
+                    });
+                    // A failure is settled by the lease.
+                    commits.spawn(async move {
+                        let settled = decoded.await.ok().and_then(Result::ok);
+                        (at, settled.unwrap_or(Settled::Lapsed))
+                    });
                 }
                 outcome => {
                     places.push(at);
@@ -276,8 +307,12 @@ impl Store for Postgres {
         self.run(|client| Box::pin(tables::stats(client))).await
     }
 
-    async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, InboxError> {
-        self.run(move |client| Box::pin(tables::dead(client, count))).await
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.run(move |client| Box::pin(tables::unclaimed(client, since))).await
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.run(move |client| Box::pin(tables::list(client, list, count))).await
     }
 
     async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {

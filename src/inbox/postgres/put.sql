@@ -1,23 +1,41 @@
 WITH arrived AS (
-    SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::text[])
-        WITH ORDINALITY AS it (key, kind, object, version, body, dead, nth)
+    SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[],
+            $7::text[], $8::boolean[])
+        WITH ORDINALITY AS it (key, kind, object, position, version, body, dead, is_plain, nth)
+), known AS MATERIALIZED (
+    -- Those with the first half of the key say the same, at the same time or at another.
+    SELECT nth, kind, object, is_plain AND same.key = arrived.key AS is_duplicate,
+        same.body IS NOT NULL AND same.body <> arrived.body AS differs
+    FROM arrived CROSS JOIN LATERAL (
+        SELECT mine.key, mine.body FROM inqud_inbox.notification AS mine
+        WHERE mine.key BETWEEN substring(arrived.key for 8)
+            AND substring(arrived.key for 8) || '\xffffffffffffffff'::bytea
+        ORDER BY mine.key LIMIT 1
+    ) AS same
 ), stored AS (
     INSERT INTO inqud_inbox.notification
-        (key, kind, object, version, body, received_at, state, settled_at, error)
-    SELECT key, kind, object, version, body,
+        (key, kind, object, position, version, body, received_at, state, settled_at, error)
+    SELECT key, kind, object, position, version, body,
         statement_timestamp() + (nth - cardinality($1)) * interval '1 microsecond',
         CASE WHEN dead IS NULL THEN 0 ELSE 3 END,
         CASE WHEN dead IS NOT NULL THEN statement_timestamp() END, dead
-    FROM arrived ORDER BY key
+    FROM arrived
+    -- What comes after one that has to be looked into waits for it, so that the order of arrival stays.
+    WHERE NOT EXISTS (
+        SELECT FROM known WHERE known.kind = arrived.kind AND known.object = arrived.object
+            AND (known.nth = arrived.nth OR known.nth < arrived.nth AND NOT known.is_duplicate)
+    )
+    ORDER BY nth
     ON CONFLICT (key) DO NOTHING
     RETURNING key, kind, object, received_at, state
 ), due AS (
-    INSERT INTO inqud_inbox.object AS mine (kind, object, due_at)
-    SELECT kind, object, min(received_at) FROM stored WHERE state = 0
-    GROUP BY kind, object ORDER BY kind, object
-    ON CONFLICT (kind, object) DO UPDATE SET due_at = excluded.due_at WHERE mine.due_at IS NULL
+    UPDATE inqud_inbox.object AS mine SET due_at = new.received_at
+    FROM (SELECT kind, object, min(received_at) AS received_at FROM stored WHERE state = 0
+        GROUP BY kind, object) AS new
+    WHERE mine.kind = new.kind AND mine.object = new.object AND mine.due_at IS NULL
 )
--- Of all who commit at once each waits for the disk, also where the role or the database does not.
-SELECT key, CASE current_setting('synchronous_commit')
-    WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
-FROM stored
+SELECT nth, stored.key IS NOT NULL, known.is_duplicate, known.differs,
+    -- Of all who commit at once each waits for the disk, also where the role or the database does not.
+    CASE current_setting('synchronous_commit')
+        WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
+FROM arrived LEFT JOIN stored USING (key) LEFT JOIN known USING (nth)

@@ -2,7 +2,7 @@
 //! by a statement of its own: the next one then sees all that was committed until the lock was had.
 //! Everyone locks in the same order, so that nobody waits in a circle.
 
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,15 @@ use tokio_postgres::{Error, Row};
 
 use super::PostgresEffect;
 use crate::inbox::{
-    Claimed, DeadLetter, Freshness, Key, Outcome, Put, Record, Settled, Settlement, Stats, Ticket,
-    Version,
+    Claimed, Entry, Key, List, Outcome, Put, Record, Settled, Settlement, Stats, Ticket, store,
 };
+use crate::{Arrival, Processed, Verdict, Version};
 
 /// Read committed is what the order of lock and look relies on, whatever the database's default is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// Longer ids are cut: an index takes no more than 2,700 bytes a row.
 const OBJECT_LEN: usize = 1000;
-const VERSION_LEN: usize = 200;
 
 /// Gives the database's name for the transaction. A statement that goes on when the handler was dropped
 /// would hold its locks against the next attempt: it ends by itself, unless the role has a limit anyway.
@@ -63,28 +62,210 @@ async fn transact(
     Ok(rows)
 }
 
+/// Locks the objects of what is put, and makes those that are new.
+const MEET: &str = include_str!("meet.sql");
+
+/// Stores what nothing is known of that says the same. The others are to be looked into.
 const PUT: &str = include_str!("put.sql");
 
 pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Vec<Put>, Error> {
-    let mut seen = HashSet::new();
-    let firsts: Vec<_> = records.iter().filter(|it| seen.insert(it.key)).collect();
-    let keys: Vec<&[u8]> = firsts.iter().map(|it| &it.key.as_bytes()[..]).collect();
-    let kinds: Vec<&str> = firsts.iter().map(|it| it.kind).collect();
-    let objects: Vec<String> = firsts.iter().map(|it| object(&it.object)).collect();
-    let versions: Vec<&[u8]> = firsts.iter().map(|it| version(&it.version)).collect();
-    let bodies: Vec<&[u8]> = firsts.iter().map(|it| &it.body[..]).collect();
-
-    let dead: Vec<_> = firsts.iter().map(|it| it.dead.as_deref().map(text)).collect();
-
-    let parameters: [&(dyn ToSql + Sync); 6] = [&keys, &kinds, &objects, &versions, &bodies, &dead];
-    let rows = transact(client, PUT, &parameters).await?;
-    let mut new = HashSet::new();
-    for row in rows {
-        new.insert(key(row.try_get(0)?));
+    // Of those that say the same the first is put now, and the others after it.
+    let mut said = HashSet::new();
+    let (mut now, mut later) = (Vec::new(), BTreeSet::new());
+    let mut waiting = HashSet::new();
+    for (at, record) in records.iter().enumerate() {
+        let of = (record.kind, &*record.object);
+        if waiting.contains(&of) || !said.insert(record.key.range()) {
+            waiting.insert(of);
+            later.insert(at);
+        } else {
+            now.push(at);
+        }
     }
-    // The first of equal ones is new.
-    let put = |it: &Record| if new.remove(&it.key) { Put::New } else { Put::Duplicate };
-    Ok(records.iter().map(put).collect())
+    let mut all = vec![Put::Duplicate; records.len()];
+    let firsts: Vec<_> = now.iter().filter_map(|at| records.get(*at)).collect();
+    let answers = put_new(client, &firsts).await?;
+    for (at, answer) in now.into_iter().zip(answers) {
+        match (answer, all.get_mut(at)) {
+            (Some(answer), Some(put)) => *put = answer,
+            _ => _ = later.insert(at),
+        }
+    }
+    if !later.is_empty() {
+        let others: Vec<_> = later.iter().filter_map(|at| records.get(*at)).collect();
+        for (at, answer) in later.iter().zip(put_known(client, &others).await?) {
+            all.get_mut(*at).into_iter().for_each(|put| *put = answer);
+        }
+    }
+    Ok(all)
+}
+
+/// `None` for those that have to be looked into.
+async fn put_new(client: &Client, records: &[&Record]) -> Result<Vec<Option<Put>>, Error> {
+    let (meet, put) = tokio::try_join!(client.prepare_cached(MEET), client.prepare_cached(PUT))?;
+    let keys: Vec<&[u8]> = records.iter().map(|it| &it.key.as_bytes()[..]).collect();
+    let kinds: Vec<&str> = records.iter().map(|it| it.kind).collect();
+    let objects: Vec<String> = records.iter().map(|it| object(&it.object)).collect();
+    let positions: Vec<i64> = records.iter().map(|it| it.version.position()).collect();
+    let versions: Vec<Vec<u8>> = records.iter().map(|it| it.version.to_bytes()).collect();
+    let bodies: Vec<&[u8]> = records.iter().map(|it| &it.body[..]).collect();
+    let dead: Vec<_> = records.iter().map(|it| it.dead.as_deref().map(text)).collect();
+    let plain: Vec<bool> = records.iter().map(|it| is_plain(it)).collect();
+    let met: [&(dyn ToSql + Sync); 3] = [&kinds, &objects, &dead];
+    let columns: [&(dyn ToSql + Sync); 8] =
+        [&keys, &kinds, &objects, &positions, &versions, &bodies, &dead, &plain];
+    let (begun, met, rows, committed) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.execute(&meet, &met),
+        client.query(&put, &columns),
+        client.batch_execute("COMMIT"),
+    );
+    // After a statement that failed, `COMMIT` is no error: it rolls back.
+    begun?;
+    met?;
+    let rows = rows?;
+    committed?;
+    let mut all = vec![None; records.len()];
+    for row in &rows {
+        let nth: i64 = row.try_get(0)?;
+        let at = usize::try_from(nth).unwrap_or_default().wrapping_sub(1);
+        let is_duplicate = row.try_get::<_, Option<bool>>(2)? == Some(true);
+        let answer = match (row.try_get(1)?, row.try_get::<_, Option<bool>>(3)?) {
+            (true, _) => Put::New,
+            (false, Some(true)) if is_duplicate => Put::DuplicateDiffers,
+            (false, _) if is_duplicate => Put::Duplicate,
+            _ => continue,
+        };
+        all.get_mut(at).into_iter().for_each(|it| *it = Some(answer));
+    }
+    Ok(all)
+}
+
+/// Whether an equal key is a duplicate, whatever came in between. An undecodable body says nothing else.
+fn is_plain(record: &Record) -> bool {
+    record.dead.is_some() || record.version.is_plain()
+}
+
+const PUT_ONE: &str = include_str!("put_one.sql");
+
+/// All that is stored of some objects, in the order of its arrival.
+const STORED: &str = "
+SELECT mine.kind, mine.object, mine.key, mine.version
+FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[])) AS it (kind, object)
+JOIN inqud_inbox.notification AS mine USING (kind, object) ORDER BY mine.seq";
+
+const SAME_BODY: &str = "
+SELECT coalesce(body = $2, true) FROM inqud_inbox.notification WHERE key = $1";
+
+/// One after the other, with their objects locked.
+async fn put_known(client: &Client, records: &[&Record]) -> Result<Vec<Put>, Error> {
+    let kinds: Vec<&str> = records.iter().map(|it| it.kind).collect();
+    let objects: Vec<String> = records.iter().map(|it| object(&it.object)).collect();
+    let dead: Vec<_> = records.iter().map(|it| it.dead.as_deref().map(text)).collect();
+    client.batch_execute(BEGIN).await?;
+    let mut stored = meet(client, &kinds, &objects, &dead).await?;
+    let (one, same) =
+        tokio::try_join!(client.prepare_cached(PUT_ONE), client.prepare_cached(SAME_BODY))?;
+    let mut all = Vec::with_capacity(records.len());
+    for ((record, object), dead) in records.iter().zip(&objects).zip(&dead) {
+        let (key, put, state, why) = match stored.arrival(object, record) {
+            Ok((arrival, key)) => {
+                let (put, state, why) = stored_as(arrival, dead.as_deref());
+                (key, put, state, why)
+            }
+            Err(known) => {
+                let row = client.query_one(&same, &[&bytes_of(&known), &&record.body[..]]).await?;
+                let is_same = row.try_get(0)?;
+                all.push(if is_same { Put::Duplicate } else { Put::DuplicateDiffers });
+                continue;
+            }
+        };
+        let Record { kind, version, body, .. } = record;
+        let parameters: [&(dyn ToSql + Sync); 8] = [
+            &bytes_of(&key),
+            kind,
+            object,
+            &version.position(),
+            &version.to_bytes(),
+            &&body[..],
+            &state,
+            &why,
+        ];
+        client.query(&one, &parameters).await?;
+        stored.add(record.kind, object, key, version.clone());
+        all.push(put);
+    }
+    client.batch_execute("COMMIT").await?;
+    Ok(all)
+}
+
+/// Locks the objects, and reads what is stored of them.
+async fn meet(
+    client: &Client,
+    kinds: &[&str],
+    objects: &[String],
+    dead: &[Option<String>],
+) -> Result<Stored, Error> {
+    let (meet, all) = tokio::try_join!(client.prepare_cached(MEET), client.prepare_cached(STORED))?;
+    let (met, of): ([&(dyn ToSql + Sync); 3], [&(dyn ToSql + Sync); 2]) =
+        ([&kinds, &objects, &dead], [&kinds, &objects]);
+    let (met, rows) = tokio::join!(client.execute(&meet, &met), client.query(&all, &of));
+    met?;
+    let mut stored = Stored::default();
+    for row in &rows? {
+        let version = version(row.try_get(3)?);
+        stored.add(row.try_get(0)?, row.try_get(1)?, key(row.try_get(2)?), version);
+    }
+    Ok(stored)
+}
+
+/// What is stored of some objects, by kind and id.
+#[derive(Default)]
+struct Stored(HashMap<(String, String), Vec<(Key, Version)>>);
+
+impl Stored {
+    fn add(&mut self, kind: &str, object: &str, key: Key, version: Version) {
+        let of = (kind.to_owned(), object.to_owned());
+        self.0.entry(of).or_default().push((key, version));
+    }
+
+    /// What becomes of a record, and its key; or the one that it is a duplicate of.
+    fn arrival(&self, object: &str, record: &Record) -> Result<(Arrival, Key), Key> {
+        let rows = self.0.get(&(record.kind.to_owned(), object.to_owned()));
+        let rows = rows.map_or(&[][..], |rows| &rows[..]);
+        let arrival = record.version.arrival(rows.iter().map(|(_, version)| version));
+        let known = rows.iter().find(|(_, version)| record.version.is_duplicate_of(version));
+        match (arrival, known, rows.last()) {
+            (Arrival::Duplicate, Some((known, _)), _) => Err(*known),
+            (Arrival::Again | Arrival::Review, _, Some((last, _))) => {
+                Ok((arrival, record.key_after(*last)))
+            }
+            _ => Ok((Arrival::New, record.key)),
+        }
+    }
+}
+
+/// What to answer, and how and why to store it.
+fn stored_as(arrival: Arrival, dead: Option<&str>) -> (Put, i16, Option<&str>) {
+    match (arrival, dead) {
+        (Arrival::Review, _) => (Put::Review, REVIEW, Some(store::RETURNED)),
+        (_, Some(dead)) => (Put::New, DEAD, Some(dead)),
+        (_, None) => (Put::New, OPEN, None),
+    }
+}
+
+const OPEN: i16 = 0;
+const DONE: i16 = 1;
+const SKIPPED: i16 = 2;
+const DEAD: i16 = 3;
+const REVIEW: i16 = 4;
+
+/// Says that a runner asks for a kind.
+pub(super) async fn ask(client: &Client, kind: &'static str) -> Result<(), Error> {
+    let ask = "
+        INSERT INTO inqud_inbox.runner VALUES ($1, statement_timestamp())
+        ON CONFLICT (kind) DO UPDATE SET claimed_at = excluded.claimed_at";
+    client.execute(&client.prepare_cached(ask).await?, &[&kind]).await.map(drop)
 }
 
 const LEASE: &str = include_str!("lease.sql");
@@ -142,18 +323,19 @@ pub(super) async fn claim(
 fn claimed_of(kind: &'static str, leased: &Row, attempted: &Row) -> Result<Claimed, Error> {
     let object: &str = leased.try_get(0)?;
     let processed: Option<Vec<u8>> = leased.try_get(2)?;
-    let version = Version::from_bytes(attempted.try_get(3)?);
+    let processed = processed.and_then(|bytes| Processed::from_bytes(&bytes));
+    let version = version(attempted.try_get(3)?);
     let attempts: i32 = attempted.try_get(5)?;
     Ok(Claimed {
-        ticket: Ticket {
-            seq: attempted.try_get(1)?,
-            kind,
-            object: Arc::from(object),
-            claim: leased.try_get(1)?,
-        },
+        ticket: Ticket::new(
+            attempted.try_get(1)?,
+            (kind, Arc::from(object)),
+            leased.try_get(1)?,
+            (&version, attempted.try_get(7)?),
+            processed.as_ref(),
+        ),
         key: key(attempted.try_get(2)?),
         body: body(attempted.try_get(4)?),
-        freshness: Freshness::new(&version, processed.map(Version::from_bytes).as_ref()),
         attempt: u32::try_from(attempts).unwrap_or(u32::MAX),
         received_at: time(attempted.try_get(6)?),
     })
@@ -235,13 +417,12 @@ async fn close(
     let mut columns = Columns::default();
     for at in places {
         let Some(settlement) = settlements.get(*at) else { continue };
-        if let Entry::Vacant(vacant) = firsts.entry(settlement.ticket.seq) {
+        if let Place::Vacant(vacant) = firsts.entry(settlement.ticket.seq) {
             vacant.insert(*at);
             columns.push(settlement);
         }
     }
-    let Columns { seqs, states, waits, errors } = columns;
-    let parameters: [&(dyn ToSql + Sync); 4] = [&seqs, &states, &waits, &errors];
+    let parameters = columns.parameters();
     let (closed, committed) =
         tokio::join!(client.query(&statement, &parameters), client.batch_execute("COMMIT"));
     let closed = closed?;
@@ -289,21 +470,97 @@ struct Columns {
     states: Vec<i16>,
     waits: Vec<Option<i64>>,
     errors: Vec<Option<String>>,
+    verdicts: Vec<i16>,
+    processed: Vec<Option<Vec<u8>>>,
 }
 
 impl Columns {
     fn push(&mut self, Settlement { ticket, outcome }: &Settlement<PostgresEffect>) {
         let (state, wait, error) = match outcome {
-            Outcome::Done(_) => (1, None, None),
-            Outcome::Skipped => (2, None, None),
-            Outcome::Dead { error } => (3, None, Some(error)),
-            Outcome::Retry { after, error } => (0, Some(micros(*after)), Some(error)),
+            Outcome::Done(_) => (DONE, None, None),
+            // One that is decoded is settled by a function of its own.
+            Outcome::Skipped | Outcome::Decoded(_) => (SKIPPED, None, None),
+            Outcome::Review => (REVIEW, None, Some(store::WITHOUT_TIME)),
+            Outcome::Dead { error } => (DEAD, None, Some(&**error)),
+            Outcome::Retry { after, error } => (OPEN, Some(micros(*after)), Some(&**error)),
         };
+        let processed = ticket.processed.as_ref().filter(|_| state == DONE);
         self.seqs.push(ticket.seq);
         self.states.push(state);
         self.waits.push(wait);
-        self.errors.push(error.map(|error| text(error)));
+        self.errors.push(error.map(text));
+        self.verdicts.push(code(ticket.verdict));
+        self.processed.push(processed.map(Processed::to_bytes));
     }
+
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 6] {
+        [
+            &self.seqs,
+            &self.states,
+            &self.waits,
+            &self.errors,
+            &self.verdicts,
+            &self.processed,
+        ]
+    }
+}
+
+fn code(verdict: Verdict) -> i16 {
+    match verdict {
+        Verdict::Amended => 1,
+        Verdict::Unordered => 2,
+        Verdict::Older => 3,
+        Verdict::Review => 4,
+        _ => 0,
+    }
+}
+
+const BECOME: &str = include_str!("become.sql");
+
+/// The row of an undecodable body becomes that of what it is. Its number, and so its place among what
+/// arrived, stays.
+pub(super) async fn decoded(
+    client: &Client,
+    ticket: &Ticket,
+    record: &Record,
+) -> Result<Settled, Error> {
+    let (convert, lock) =
+        tokio::try_join!(client.prepare_cached(BECOME), client.prepare_cached(LOCK))?;
+    let ids = [object(&record.object), ticket.object.to_string()];
+    let kinds = [record.kind, ticket.kind];
+    // Nothing is due that is not there yet.
+    let dead = [None, None].map(|_: Option<String>| Some(String::new()));
+    client.batch_execute(BEGIN).await?;
+    let stored = meet(client, &kinds, &ids, &dead).await?;
+    let (kind, of, claim) = ([ticket.kind], [&*ticket.object], [ticket.claim]);
+    if client.query(&lock, &[&kind.as_slice(), &of.as_slice(), &claim.as_slice()]).await?.is_empty() {
+        client.batch_execute("ROLLBACK").await?;
+        return Ok(Settled::Lapsed);
+    }
+    let [id, _] = &ids;
+    let (key, state, why) = match stored.arrival(id, record) {
+        Ok((arrival, key)) => {
+            let (_, state, why) = stored_as(arrival, None);
+            (key, state, why)
+        }
+        // Its key and its object stay, because both are another's.
+        Err(_) => (Key::of_undecodable(ticket.kind, &record.body), SKIPPED, Some("is a duplicate")),
+    };
+    let object: &str = if state == SKIPPED { &ticket.object } else { id };
+    let parameters: [&(dyn ToSql + Sync); 7] = [
+        &ticket.seq,
+        &bytes_of(&key),
+        &object,
+        &record.version.position(),
+        &record.version.to_bytes(),
+        &state,
+        &why,
+    ];
+    client.execute(&convert, &parameters).await?;
+    let rest = client.prepare_cached(REST).await?;
+    client.execute(&rest, &[&ticket.kind, &[&*ticket.object].as_slice()]).await?;
+    client.batch_execute("COMMIT").await?;
+    Ok(Settled::Done)
 }
 
 /// As done, in the transaction of a handler, which is known by `id`: after a `COMMIT` or `ROLLBACK` of
@@ -331,8 +588,7 @@ pub(super) async fn settle_in(client: &Client, ticket: &Ticket, id: i64) -> Resu
     let statement = client.prepare_cached(SETTLE).await?;
     let mut columns = Columns::default();
     done.iter().for_each(|it| columns.push(it));
-    let Columns { seqs, states, waits, errors } = columns;
-    if client.query(&statement, &[&seqs, &states, &waits, &errors]).await?.is_empty() {
+    if client.query(&statement, &columns.parameters()).await?.is_empty() {
         return Ok(Settled::Lapsed);
     }
     client.batch_execute("COMMIT").await?;
@@ -347,28 +603,56 @@ pub(super) async fn settings(client: &Client) -> Result<(bool, String), Error> {
 }
 
 pub(super) async fn stats(client: &Client) -> Result<Stats, Error> {
-    let stats = "
-        SELECT (SELECT count(*) FROM inqud_inbox.notification WHERE state = 0),
-            (SELECT (extract(epoch FROM min(received_at)) * 1000000)::bigint
-             FROM inqud_inbox.notification WHERE state = 0),
-            (SELECT count(*) FROM inqud_inbox.notification WHERE state = 3)";
-    let row = client.query_one(stats, &[]).await?;
-    let count = |at| row.try_get(at).map(|count: i64| u64::try_from(count).unwrap_or_default());
-    Ok(Stats {
-        open: count(0)?,
-        oldest: row.try_get::<_, Option<i64>>(1)?.map(time),
-        dead: count(2)?,
-    })
+    let count = "
+        SELECT kind, 0::smallint, count(*), (extract(epoch FROM min(received_at)) * 1000000)::bigint
+        FROM inqud_inbox.notification WHERE state = 0 GROUP BY kind
+        UNION ALL SELECT kind, state, count(*), NULL
+        FROM inqud_inbox.notification WHERE state > 1 GROUP BY kind, state
+        ORDER BY 1";
+    let mut stats = Stats::default();
+    for row in &client.query(count, &[]).await? {
+        let kind = stats.kind(row.try_get(0)?);
+        let count = u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or_default();
+        match row.try_get(1)? {
+            OPEN => {
+                kind.open = count;
+                kind.oldest = row.try_get::<_, Option<i64>>(3)?.map(time);
+            }
+            SKIPPED => kind.skipped = count,
+            DEAD => kind.dead = count,
+            _ => kind.review = count,
+        }
+    }
+    Ok(stats)
 }
 
-pub(super) async fn dead(client: &Client, count: usize) -> Result<Vec<DeadLetter>, Error> {
-    let dead = "
-        SELECT key, kind, object, body, attempts, error,
+pub(super) async fn unclaimed(client: &Client, since: Duration) -> Result<Vec<String>, Error> {
+    let unclaimed = "
+        SELECT DISTINCT kind FROM inqud_inbox.object WHERE due_at IS NOT NULL
+        EXCEPT SELECT kind FROM inqud_inbox.runner
+        WHERE claimed_at > statement_timestamp() - $1::bigint * interval '1 microsecond'
+        ORDER BY 1";
+    let rows = client.query(unclaimed, &[&micros(since)]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+pub(super) async fn list(client: &Client, list: List, count: usize) -> Result<Vec<Entry>, Error> {
+    let (which, code) = match list {
+        List::Dead => ("state > 1 AND state = $1", DEAD),
+        List::Review => ("state > 1 AND state = $1", REVIEW),
+        List::Skipped => ("state > 1 AND state = $1", SKIPPED),
+        List::Amended => ("state = 1 AND verdict > 0 AND verdict = $1", code(Verdict::Amended)),
+        List::Unordered => ("state = 1 AND verdict > 0 AND verdict = $1", code(Verdict::Unordered)),
+    };
+    let entries = format!(
+        "SELECT key, kind, object, body, attempts, error,
             (extract(epoch FROM received_at) * 1000000)::bigint
-        FROM inqud_inbox.notification WHERE state = 3 ORDER BY received_at, seq LIMIT $1";
-    let rows = client.query(dead, &[&i64::try_from(count).unwrap_or(i64::MAX)]).await?;
-    let letter = |row: &Row| {
-        Ok(DeadLetter {
+        FROM inqud_inbox.notification WHERE {which} ORDER BY seq LIMIT $2"
+    );
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let rows = client.query(&entries, &[&code, &count]).await?;
+    let entry = |row: &Row| {
+        Ok(Entry {
             key: key(row.try_get(0)?),
             kind: row.try_get(1)?,
             object: row.try_get(2)?,
@@ -378,15 +662,30 @@ pub(super) async fn dead(client: &Client, count: usize) -> Result<Vec<DeadLetter
             received_at: time(row.try_get(6)?),
         })
     };
-    rows.iter().map(letter).collect()
+    rows.iter().map(entry).collect()
+}
+
+/// Keeps a mark for a notification. If it was kept before, the key of the notification that it was kept for.
+/// Waits for whoever keeps it in a transaction that is not committed yet.
+pub(super) async fn mark(client: &Client, mark: &str, of: Key) -> Result<Option<Key>, Error> {
+    let mark = text(mark);
+    let (keep, first) = tokio::try_join!(
+        client.prepare_cached("INSERT INTO inqud_inbox.once VALUES ($1, $2) ON CONFLICT DO NOTHING"),
+        client.prepare_cached("SELECT notification FROM inqud_inbox.once WHERE mark = $1"),
+    )?;
+    if client.execute(&keep, &[&mark, &bytes_of(&of)]).await? > 0 {
+        return Ok(None);
+    }
+    Ok(Some(key(client.query_one(&first, &[&mark]).await?.try_get(0)?)))
 }
 
 /// In the order of their keys, so that of two neither waits for the other.
 const REDRIVE: &str = "
 WITH opened AS (
-    UPDATE inqud_inbox.notification SET state = 0, attempts = 0, settled_at = NULL
+    UPDATE inqud_inbox.notification
+    SET reviewed = reviewed OR state = 4, state = 0, attempts = 0, settled_at = NULL
     WHERE seq = ANY (ARRAY(
-        SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state = 3
+        SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2
         ORDER BY key FOR UPDATE))
     RETURNING kind, object, seq
 ), due AS (
@@ -408,7 +707,7 @@ pub(super) async fn discard(client: &Client, keys: &[Key]) -> Result<usize, Erro
     let discard = "
         UPDATE inqud_inbox.notification SET state = 2, settled_at = statement_timestamp()
         WHERE seq = ANY (ARRAY(
-            SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state = 3
+            SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2
             ORDER BY key FOR UPDATE))
         RETURNING seq";
     Ok(transact(client, discard, &[&bytes(keys)]).await?.len())
@@ -443,9 +742,13 @@ fn object(id: &str) -> String {
     format!("{start}...{hash}")
 }
 
-fn version(version: &Version) -> &[u8] {
-    let bytes = version.as_bytes();
-    bytes.get(..VERSION_LEN).unwrap_or(bytes)
+/// What this crate has not written says nothing.
+fn version(bytes: &[u8]) -> Version {
+    Version::from_bytes(bytes).unwrap_or_else(|| Version::of_unknown(bytes))
+}
+
+fn bytes_of(key: &Key) -> &[u8] {
+    &key.as_bytes()[..]
 }
 
 fn bytes(keys: &[Key]) -> Vec<&[u8]> {

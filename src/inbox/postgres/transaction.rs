@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Error};
 
 use super::{ANSWER, Postgres, engine, tables, within};
 use crate::inbox::error::described;
-use crate::inbox::{Cx, InboxError, Settled, Ticket};
+use crate::inbox::{Cx, InboxError, Key, Settled, Ticket};
 
 impl Cx<Postgres> {
     /// The transaction that settles the notification as done: what is written in it and "done" are both
@@ -44,6 +44,38 @@ impl Cx<Postgres> {
         let begun = effects.first().map_or(new, |begun| Arc::clone(&begun.0));
         Ok(PostgresTransaction(begun))
     }
+}
+
+impl Cx<Postgres> {
+    /// Whether this notification is the first of this inbox to name `mark`: a key of your own, such as
+    /// `ship:order-17`.
+    ///
+    /// The mark is kept in the [transaction](Self::transaction) of the handler, with what that writes, or
+    /// neither is; it is never deleted. If another transaction has named it and is not over, this waits for
+    /// that. Name several marks in the same order everywhere, or two handlers can wait for each other until
+    /// Postgres ends one, which is tried again.
+    ///
+    /// For what can be undone or amended, such as a credited balance, write the target into the row of the
+    /// object instead.
+    ///
+    /// # Errors
+    ///
+    /// If there is no connection, or the statement fails.
+    pub async fn once(&self, mark: &str) -> Result<Once, InboxError> {
+        let transaction = self.transaction().await?;
+        let marked = tables::mark(&transaction.0.connection, mark, self.key()).await;
+        Ok(marked.map_err(engine)?.map_or(Once::First, Once::After))
+    }
+}
+
+/// The answer of [`Cx::once`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[must_use = "the effect belongs to the first only"]
+pub enum Once {
+    /// It is the first: do it.
+    First,
+    /// The notification with this key was the first.
+    After(Key),
 }
 
 /// A connection amid the transaction of a handler; see [`Cx::transaction`]. It dereferences to

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{Sqlite, check_version, connect, engine, failed, is_on_network, schema, tables};
-use crate::inbox::{DeadLetter, Inbox, InboxError, InboxErrorKind, Key, Stats};
+use crate::inbox::{Entry, Inbox, InboxError, InboxErrorKind, Key, List, Stats};
 
 /// How many rows one commit changes at most.
 const GROUP: usize = 256;
@@ -65,14 +65,24 @@ impl Attached {
         self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, |it| tables::stats(it).map_err(engine)).await
     }
 
-    /// As [`Inbox::dead`].
+    /// Kinds with open notifications that no runner has claimed for as long as `since`.
     ///
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, InboxError> {
-        let dead = move |it: &mut Connection| tables::dead(it, count).map_err(engine);
-        self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, dead).await
+    pub async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        let unclaimed = move |it: &mut Connection| tables::unclaimed(it, since).map_err(engine);
+        self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, unclaimed).await
+    }
+
+    /// As [`Inbox::list`].
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        let list = move |it: &mut Connection| tables::list(it, list, count).map_err(engine);
+        self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, list).await
     }
 
     /// As [`Inbox::redrive`]; a runner of the other process finds them within a second.

@@ -20,7 +20,7 @@ use self::foreign::Foreign;
 use self::tables::Tables;
 use self::writer::Writer;
 use super::{
-    Claimed, Cx, DeadLetter, Inbox, InboxError, InboxErrorKind, Key, Outcome, Put, Record, Settled,
+    Claimed, Cx, Entry, Inbox, InboxError, InboxErrorKind, Key, List, Outcome, Put, Record, Settled,
     Settlement, Stats, Store,
 };
 use crate::rejection::BoxError;
@@ -107,7 +107,8 @@ impl Inbox<Sqlite> {
 /// What a handler has done together with "done", in a [`Sqlite`].
 pub struct SqliteEffect(Foreign<Box<Effect>>);
 
-type Effect = dyn Fn(&Connection) -> Result<(), BoxError> + Send;
+/// Given the key of the notification.
+type Effect = dyn Fn(&Connection, Key) -> Result<(), BoxError> + Send;
 
 impl Cx<Sqlite> {
     /// Has `effect` done in the transaction that settles the notification as done: both are kept, or
@@ -121,15 +122,44 @@ impl Cx<Sqlite> {
         F: Fn(&Connection) -> Result<R, E> + Send + 'static,
         E: Into<BoxError>,
     {
-        let effect =
-            move |connection: &Connection| effect(connection).map(drop).map_err(Into::into);
+        self.push_effect(move |connection, _| {
+            effect(connection).map(drop).map_err(Into::into)
+        });
+    }
+
+    /// Has `effect` done once for all notifications of this inbox that name the same `mark`: a key of your
+    /// own, such as `ship:order-17`. For each later one `otherwise` is called, with the key of the
+    /// notification that was first.
+    ///
+    /// Which one is first is decided when the notification is settled. The mark is kept with the effect, or
+    /// neither is; it is never deleted. Both closures are under the rules of [`effect`](Self::effect).
+    ///
+    /// For what can be undone or amended, such as a credited balance, write the target into the row of the
+    /// object instead.
+    pub fn once<F, R, E, G, Q>(&self, mark: impl Into<String>, effect: F, otherwise: G)
+    where
+        F: Fn(&Connection) -> Result<R, E> + Send + 'static,
+        G: Fn(&Connection, Key) -> Result<Q, E> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let mark = mark.into();
+        self.push_effect(move |connection, key| match tables::mark(connection, &mark, key)? {
+            None => effect(connection).map(drop).map_err(Into::into),
+            Some(first) => otherwise(connection, first).map(drop).map_err(Into::into),
+        });
+    }
+
+    fn push_effect(
+        &self,
+        effect: impl Fn(&Connection, Key) -> Result<(), BoxError> + Send + 'static,
+    ) {
         self.push(SqliteEffect(Foreign::new(Box::new(effect))));
     }
 }
 
 impl SqliteEffect {
-    fn run(&self, connection: &Connection) -> Result<(), BoxError> {
-        self.0.as_ref().map_or(Ok(()), |effect| effect(connection))
+    fn run(&self, connection: &Connection, key: Key) -> Result<(), BoxError> {
+        self.0.as_ref().map_or(Ok(()), |effect| effect(connection, key))
     }
 }
 
@@ -209,8 +239,12 @@ impl Store for Sqlite {
         self.read(tables::stats).await
     }
 
-    async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, InboxError> {
-        self.read(move |connection| tables::dead(connection, count)).await
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.read(move |connection| tables::unclaimed(connection, since)).await
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.read(move |connection| tables::list(connection, list, count)).await
     }
 
     async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {

@@ -1,5 +1,6 @@
 //! What the writer does to the tables, amid a transaction.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,17 +12,23 @@ use super::SqliteEffect;
 use super::foreign::contain;
 use super::index::Index;
 use crate::inbox::{
-    Claimed, DeadLetter, Freshness, Key, Outcome, Put, Record, Settled, Settlement, Stats, Ticket,
-    Version,
+    Claimed, Entry, Key, List, Outcome, Put, Record, Settled, Settlement, Stats, Ticket, store,
 };
 use crate::rejection::BoxError;
+use crate::{Arrival, Processed, Verdict, Version};
 
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
     pub(super) clock: Clock,
     index: Index<'c>,
+    /// When it was written last that a runner asks for a kind.
+    asked: HashMap<&'static str, i64>,
+    same: Statement<'c>,
+    all: Statement<'c>,
     insert: Statement<'c>,
+    convert: Statement<'c>,
     arrive: Statement<'c>,
+    ask: Statement<'c>,
     due: Statement<'c>,
     oldest: Statement<'c>,
     attempt: Statement<'c>,
@@ -48,20 +55,38 @@ impl<'c> Tables<'c> {
             connection,
             clock: clock.unwrap_or_else(|| Clock::new(Timestamp::now(), last)),
             index: Index::new(connection)?,
+            asked: HashMap::new(),
+            same: connection.prepare(
+                "SELECT version, body IS NULL OR body = ?4 FROM inqud_inbox_notification
+                 WHERE object = ?1 AND key BETWEEN ?2 AND ?3",
+            )?,
+            all: connection.prepare(
+                "SELECT key, version FROM inqud_inbox_notification WHERE object = ?1 ORDER BY seq",
+            )?,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification
-                     (object, key, version, body, received_at, state, settled_at, error)
-                 VALUES (?1, ?2, ?3, ?4, ?5, iif(?6 IS NULL, 0, 3), iif(?6 IS NULL, NULL, ?5), ?6)
-                 ON CONFLICT (object, key) DO NOTHING",
+                     (object, key, position, version, body, received_at, state, settled_at, error)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7 = 0, NULL, ?6), ?8)",
+            )?,
+            convert: connection.prepare(
+                "UPDATE inqud_inbox_notification
+                 SET object = ?2, key = ?3, position = ?4, version = ?5, state = ?6, error = ?7,
+                     attempts = 0, verdict = 0, settled_at = iif(?6 = 0, NULL, ?8)
+                 WHERE seq = ?1",
             )?,
             arrive: connection.prepare(ARRIVE)?,
+            ask: connection.prepare(
+                "INSERT INTO inqud_inbox_runner VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET claimed_at = excluded.claimed_at",
+            )?,
             due: connection.prepare(
                 "SELECT number, id, processed, claim FROM inqud_inbox_object
                  WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
             )?,
             oldest: connection.prepare(
-                "SELECT seq, key, version, body, attempts, received_at FROM inqud_inbox_notification
-                 WHERE object = ?1 AND state = 0 ORDER BY version, seq LIMIT 1",
+                "SELECT seq, key, version, body, attempts, received_at, reviewed
+                 FROM inqud_inbox_notification
+                 WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1",
             )?,
             attempt: connection.prepare(
                 "UPDATE inqud_inbox_notification SET attempts = attempts + 1 WHERE seq = ?1",
@@ -71,22 +96,20 @@ impl<'c> Tables<'c> {
                  WHERE number = ?1",
             )?,
             claimed: connection.prepare(
-                "SELECT number, version FROM inqud_inbox_notification
+                "SELECT number, key FROM inqud_inbox_notification
                  JOIN inqud_inbox_object ON number = object
                  WHERE seq = ?1 AND state = 0 AND claim = ?2",
             )?,
             close: connection.prepare(
-                "UPDATE inqud_inbox_notification SET state = ?2, settled_at = ?3, error = ?4
-                 WHERE seq = ?1",
+                "UPDATE inqud_inbox_notification
+                 SET state = ?2, settled_at = ?3, error = ?4, verdict = ?5 WHERE seq = ?1",
             )?,
-            process: connection.prepare(
-                "UPDATE inqud_inbox_object SET processed = max(coalesce(processed, ?2), ?2)
-                 WHERE number = ?1",
-            )?,
+            process: connection
+                .prepare("UPDATE inqud_inbox_object SET processed = ?2 WHERE number = ?1")?,
             go_on: connection.prepare(
                 "UPDATE inqud_inbox_object SET leased = 0, due_at =
                      (SELECT received_at FROM inqud_inbox_notification
-                      WHERE object = ?1 AND state = 0 ORDER BY version, seq LIMIT 1)
+                      WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1)
                  WHERE number = ?1",
             )?,
             wait: connection.prepare(
@@ -137,21 +160,83 @@ impl<'c> Tables<'c> {
     }
 
     pub(super) fn put(&mut self, record: &Record) -> Result<Put> {
-        let Record { key, kind, object, version, body, dead } = record;
         let now = self.now();
-        let found = self.index.find(kind, object)?;
-        let number = match found {
-            Some(number) => number,
-            None => self.index.meet(kind, object, dead.is_none().then_some(now))?,
+        let is_open = record.dead.is_none();
+        let found = self.index.find(record.kind, &record.object)?;
+        let (number, arrival, key) = match found {
+            None => {
+                let due = is_open.then_some(now);
+                (self.index.meet(record.kind, &record.object, due)?, Arrival::New, record.key)
+            }
+            Some(number) => match self.arrival(number, record)? {
+                Ok((arrival, key)) => (number, arrival, key),
+                Err(duplicate) => return Ok(duplicate),
+            },
         };
-        let row = params![number, key.as_bytes(), version.as_bytes(), &body[..], now, dead];
-        if self.insert.execute(row)? == 0 {
-            return Ok(Put::Duplicate);
-        }
-        if found.is_some() && dead.is_none() {
+        let (put, state, why) = stored_as(arrival, record.dead.as_deref());
+        let Record { version, body, .. } = record;
+        let (position, version) = (version.position(), version.to_bytes());
+        let row =
+            params![number, key.as_bytes(), position, version, &body[..], now, state as i64, why];
+        self.insert.execute(row)?;
+        if found.is_some() && state == State::Open {
             self.arrive.execute([number, now])?;
         }
-        Ok(Put::New)
+        Ok(put)
+    }
+
+    /// What becomes of a record of an object that is known, and its key; or that it is a duplicate.
+    fn arrival(
+        &mut self,
+        number: i64,
+        record: &Record,
+    ) -> Result<std::result::Result<(Arrival, Key), Put>> {
+        let [first, last] = record.key.range();
+        let range = params![number, first.as_bytes(), last.as_bytes(), &record.body[..]];
+        let mut rows = self.same.query(range)?;
+        let mut known = None;
+        while let Some(row) = rows.next()? {
+            if record.version.is_duplicate_of(&version(row.get_ref(0)?.as_blob()?)) {
+                known = Some(if row.get(1)? { Put::Duplicate } else { Put::DuplicateDiffers });
+                break;
+            }
+        }
+        drop(rows);
+        let Some(duplicate) = known else { return Ok(Ok((Arrival::New, record.key))) };
+        if record.version.is_plain() {
+            return Ok(Err(duplicate));
+        }
+        let rows = self.all.query_map([number], |row| {
+            Ok((Key::from_bytes(row.get(0)?), version(row.get_ref(1)?.as_blob()?)))
+        })?;
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let arrival = record.version.arrival(rows.iter().map(|(_, version)| version));
+        Ok(match (arrival, rows.last()) {
+            (Arrival::Duplicate, _) | (_, None) => Err(duplicate),
+            (arrival, Some((last, _))) => Ok((arrival, record.key_after(*last))),
+        })
+    }
+
+    /// The row of an undecodable body becomes that of what it is. Its number, and so its place among what
+    /// arrived, stays.
+    fn decoded(&mut self, seq: i64, record: &Record, now: i64) -> Result<()> {
+        let number = match self.index.find(record.kind, &record.object)? {
+            Some(number) => number,
+            None => self.index.meet(record.kind, &record.object, None)?,
+        };
+        let Ok((arrival, key)) = self.arrival(number, record)? else {
+            let row = params![seq, State::Skipped as i64, now, "is a duplicate", 0];
+            return self.close.execute(row).map(drop);
+        };
+        let (_, state, why) = stored_as(arrival, None);
+        let Record { version, .. } = record;
+        let (position, version) = (version.position(), version.to_bytes());
+        let row = params![seq, number, key.as_bytes(), position, version, state as i64, why, now];
+        self.convert.execute(row)?;
+        if state == State::Open {
+            self.arrive.execute([number, now])?;
+        }
+        Ok(())
     }
 
     pub(super) fn claim(
@@ -162,6 +247,11 @@ impl<'c> Tables<'c> {
     ) -> Result<Vec<Claimed>> {
         let now = self.now();
         let until = now.saturating_add(micros(lease));
+        let asked = self.asked.get(kind);
+        if asked.is_none_or(|asked| now.saturating_sub(*asked) >= micros(ASK)) {
+            self.ask.execute(params![kind, now])?;
+            self.asked.insert(kind, now);
+        }
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let due = self.due.query_map(params![kind, now, count], |row| {
             let (object, processed) =
@@ -172,20 +262,25 @@ impl<'c> Tables<'c> {
         let mut all = Vec::with_capacity(due.len());
         for (number, object, processed, claim) in due {
             let claim = claim.saturating_add(1);
-            let oldest = self.oldest.query_row([number], |row| {
+            let processed = processed.and_then(|bytes| Processed::from_bytes(&bytes));
+            let first = self.oldest.query_row([number], |row| {
                 let attempts: i64 = row.get(4)?;
-                let version = Version::from_bytes(row.get(2)?);
-                let processed = processed.map(Version::from_bytes);
+                let version = version(row.get_ref(2)?.as_blob()?);
                 Ok(Claimed {
-                    ticket: Ticket { seq: row.get(0)?, kind, object: Arc::clone(&object), claim },
+                    ticket: Ticket::new(
+                        row.get(0)?,
+                        (kind, Arc::clone(&object)),
+                        claim,
+                        (&version, row.get(6)?),
+                        processed.as_ref(),
+                    ),
                     key: Key::from_bytes(row.get(1)?),
                     body: body(row.get(3)?),
-                    freshness: Freshness::new(&version, processed.as_ref()),
                     attempt: u32::try_from(attempts).unwrap_or(u32::MAX).saturating_add(1),
                     received_at: time(row.get(5)?),
                 })
             });
-            let Some(claimed) = oldest.optional()? else {
+            let Some(claimed) = first.optional()? else {
                 self.go_on.execute([number])?;
                 continue;
             };
@@ -197,27 +292,38 @@ impl<'c> Tables<'c> {
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement<SqliteEffect>) -> Result<Settled> {
-        let Settlement { ticket: Ticket { seq, claim, .. }, outcome } = settlement;
+        let Settlement { ticket: Ticket { seq, claim, verdict, processed, .. }, outcome } =
+            settlement;
         let claimed = self
             .claimed
-            .query_row([seq, claim], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)));
-        let Some((number, version)) = claimed.optional()? else { return Ok(Settled::Lapsed) };
+            .query_row([seq, claim], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?)));
+        let Some((number, key)) = claimed.optional()? else { return Ok(Settled::Lapsed) };
         let now = self.now();
         let (state, error) = match outcome {
             Outcome::Done(effects) => {
+                let key = Key::from_bytes(key);
                 let all = |connection: &Connection| {
-                    effects.iter().try_for_each(|effect| effect.run(connection)).map_err(plain)
+                    let mut effects = effects.iter();
+                    effects.try_for_each(|effect| effect.run(connection, key)).map_err(plain)
                 };
                 // A savepoint for nothing would be two statements for nothing.
                 let done = if effects.is_empty() { Ok(()) } else { self.apart(all)? };
                 if let Err(error) = done {
                     return Ok(Settled::EffectFailed(error.to_string()));
                 }
-                self.process.execute(params![number, version])?;
-                (1, None)
+                if let Some(processed) = processed {
+                    self.process.execute(params![number, processed.to_bytes()])?;
+                }
+                (State::Done, None)
             }
-            Outcome::Skipped => (2, None),
-            Outcome::Dead { error } => (3, Some(error)),
+            Outcome::Skipped => (State::Skipped, None),
+            Outcome::Review => (State::Review, Some(store::WITHOUT_TIME)),
+            Outcome::Dead { error } => (State::Dead, Some(&**error)),
+            Outcome::Decoded(record) => {
+                self.decoded(*seq, record, now)?;
+                self.go_on.execute([number])?;
+                return Ok(Settled::Done);
+            }
             Outcome::Retry { after, error } => {
                 let due = now.saturating_add(micros(*after));
                 self.wait.execute([number, due])?;
@@ -225,7 +331,7 @@ impl<'c> Tables<'c> {
                 return Ok(Settled::Done);
             }
         };
-        self.close.execute(params![seq, state, now, error])?;
+        self.close.execute(params![seq, state as i64, now, error, code(*verdict)])?;
         self.go_on.execute([number])?;
         Ok(Settled::Done)
     }
@@ -253,6 +359,42 @@ impl<'c> Tables<'c> {
         self.keep.execute([])?;
         Ok(done)
     }
+}
+
+/// How often it is written that a runner asks for a kind.
+const ASK: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum State {
+    Open = 0,
+    Done = 1,
+    Skipped = 2,
+    Dead = 3,
+    Review = 4,
+}
+
+/// What to answer, and how and why to store it.
+fn stored_as(arrival: Arrival, dead: Option<&str>) -> (Put, State, Option<&str>) {
+    match (arrival, dead) {
+        (Arrival::Review, _) => (Put::Review, State::Review, Some(store::RETURNED)),
+        (_, Some(dead)) => (Put::New, State::Dead, Some(dead)),
+        (_, None) => (Put::New, State::Open, None),
+    }
+}
+
+fn code(verdict: Verdict) -> i64 {
+    match verdict {
+        Verdict::Amended => 1,
+        Verdict::Unordered => 2,
+        Verdict::Older => 3,
+        Verdict::Review => 4,
+        _ => 0,
+    }
+}
+
+/// What this crate has not written says nothing.
+fn version(bytes: &[u8]) -> Version {
+    Version::from_bytes(bytes).unwrap_or_else(|| Version::of_unknown(bytes))
 }
 
 /// Microseconds since 1970: by the wall when the file is opened, and from then on by how long that was
@@ -283,11 +425,24 @@ pub(super) fn last(connection: &Connection) -> Result<i64> {
     connection.query_row("SELECT at FROM inqud_inbox_clock", [], |row| row.get(0))
 }
 
+/// Keeps a mark for a notification. If it was kept before, the key of the notification that it was kept for.
+pub(super) fn mark(connection: &Connection, mark: &str, key: Key) -> Result<Option<Key>> {
+    let mut keep = connection
+        .prepare("INSERT INTO inqud_inbox_once VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+    if keep.execute(params![mark, key.as_bytes()])? > 0 {
+        return Ok(None);
+    }
+    let mut first =
+        connection.prepare("SELECT notification FROM inqud_inbox_once WHERE mark = ?1")?;
+    first.query_row([mark], |row| Ok(Some(Key::from_bytes(row.get(0)?))))
+}
+
 /// Due from `now` on, which is not to be later than the writer's.
 pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
     let mut open = connection.prepare(
-        "UPDATE inqud_inbox_notification SET state = 0, attempts = 0, settled_at = NULL
-         WHERE key = ?1 AND state = 3 RETURNING object",
+        "UPDATE inqud_inbox_notification
+         SET reviewed = reviewed OR state = 4, state = 0, attempts = 0, settled_at = NULL
+         WHERE key = ?1 AND state > 2 RETURNING object",
     )?;
     let mut arrive = connection.prepare(ARRIVE)?;
     keys.iter().try_fold(0_usize, |count, key| {
@@ -304,7 +459,7 @@ pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result
 pub(super) fn discard(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
     let mut skip = connection.prepare(
         "UPDATE inqud_inbox_notification SET state = 2, settled_at = ?2
-         WHERE key = ?1 AND state = 3",
+         WHERE key = ?1 AND state > 2",
     )?;
     keys.iter().try_fold(0_usize, |count, key| {
         Ok(count.saturating_add(skip.execute(params![key.as_bytes(), now])?))
@@ -328,27 +483,59 @@ pub(super) fn prune(
 
 /// For a connection of its own: a long look must not hold the writer up.
 pub(super) fn stats(connection: &Connection) -> Result<Stats> {
-    connection.query_row(
-        "SELECT (SELECT count(*) FROM inqud_inbox_notification WHERE state = 0),
-                (SELECT min(received_at) FROM inqud_inbox_notification WHERE state = 0),
-                (SELECT count(*) FROM inqud_inbox_notification WHERE state = 3)",
-        [],
-        |row| {
-            let count = |count: i64| u64::try_from(count).unwrap_or_default();
-            let (open, oldest, dead) = (row.get(0)?, row.get::<_, Option<i64>>(1)?, row.get(2)?);
-            Ok(Stats { open: count(open), oldest: oldest.map(time), dead: count(dead) })
-        },
-    )
+    let mut stats = Stats::default();
+    // `CROSS`, for what is open and set aside is to be found by its own index.
+    let mut count = connection.prepare(
+        "SELECT kind, 0, count(*), min(received_at)
+         FROM inqud_inbox_notification CROSS JOIN inqud_inbox_object ON number = object
+         WHERE state = 0 GROUP BY kind
+         UNION ALL SELECT kind, state, count(*), NULL
+         FROM inqud_inbox_notification CROSS JOIN inqud_inbox_object ON number = object
+         WHERE state > 1 GROUP BY kind, state
+         ORDER BY kind",
+    )?;
+    let mut rows = count.query([])?;
+    while let Some(row) = rows.next()? {
+        let kind = stats.kind(row.get_ref(0)?.as_str()?);
+        let count = u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default();
+        match row.get(1)? {
+            0 => {
+                kind.open = count;
+                kind.oldest = row.get::<_, Option<i64>>(3)?.map(time);
+            }
+            2 => kind.skipped = count,
+            3 => kind.dead = count,
+            _ => kind.review = count,
+        }
+    }
+    Ok(stats)
 }
 
-pub(super) fn dead(connection: &Connection, count: usize) -> Result<Vec<DeadLetter>> {
-    let mut dead = connection.prepare(
+pub(super) fn unclaimed(connection: &Connection, since: Duration) -> Result<Vec<String>> {
+    let mut kinds = connection.prepare(
+        "SELECT DISTINCT kind FROM inqud_inbox_object WHERE due_at IS NOT NULL AND kind NOT IN
+             (SELECT kind FROM inqud_inbox_runner WHERE claimed_at > ?1)",
+    )?;
+    let before = last(connection)?.saturating_sub(micros(since));
+    kinds.query_map([before], |row| row.get(0))?.collect()
+}
+
+pub(super) fn list(connection: &Connection, list: List, count: usize) -> Result<Vec<Entry>> {
+    let (which, code) = match list {
+        List::Dead => ("state > 1 AND state = ?1", State::Dead as i64),
+        List::Review => ("state > 1 AND state = ?1", State::Review as i64),
+        List::Skipped => ("state > 1 AND state = ?1", State::Skipped as i64),
+        List::Amended => ("state = 1 AND verdict > 0 AND verdict = ?1", code(Verdict::Amended)),
+        List::Unordered => ("state = 1 AND verdict > 0 AND verdict = ?1", code(Verdict::Unordered)),
+    };
+    let mut entries = connection.prepare(&format!(
         "SELECT key, kind, id, body, attempts, error, received_at
          FROM inqud_inbox_notification JOIN inqud_inbox_object ON number = object
-         WHERE state = 3 ORDER BY seq LIMIT ?1",
-    )?;
-    let letters = dead.query_map([i64::try_from(count).unwrap_or(i64::MAX)], |row| {
-        Ok(DeadLetter {
+         WHERE {which} ORDER BY seq LIMIT ?2"
+    ))?;
+    let rows = params![code, i64::try_from(count).unwrap_or(i64::MAX)];
+    let entries = entries.query_map(rows, |row| {
+        Ok(Entry {
             key: Key::from_bytes(row.get(0)?),
             kind: row.get(1)?,
             object: row.get(2)?,
@@ -358,7 +545,7 @@ pub(super) fn dead(connection: &Connection, count: usize) -> Result<Vec<DeadLett
             received_at: time(row.get(6)?),
         })
     })?;
-    letters.collect()
+    entries.collect()
 }
 
 /// Its text, so that nothing of the merchant's is shown or dropped later. SQLite's own stays what it is,

@@ -14,14 +14,14 @@ const TARGET: &str = "tower_inqud";
 pub(super) struct Span(tracing::Span);
 
 impl Span {
-    pub(super) fn new(kind: &'static str, key: Key, attempt: u32, freshness: &'static str) -> Self {
+    pub(super) fn new(kind: &'static str, key: Key, attempt: u32, verdict: &'static str) -> Self {
         Self(tracing::info_span!(
             target: TARGET,
             "inqud_inbox",
             kind,
             key = display(key),
             attempt,
-            freshness,
+            verdict,
             outcome = Empty,
             elapsed_us = Empty,
         ))
@@ -36,13 +36,19 @@ impl Span {
         self.0.record("elapsed_us", elapsed);
     }
 
-    pub(super) fn settled(&self, decided: &Decided) {
+    pub(super) fn settled(&self, decided: &Decided, verdict: &str) {
         self.0.in_scope(|| match decided {
+            Decided::Done if verdict == "amended" || verdict == "unordered" => {
+                tracing::info!(target: TARGET, "processed; its order is not known or its content differs");
+            }
             Decided::Nothing | Decided::Done => {}
             Decided::Skipped => {
-                tracing::debug!(target: TARGET, "skipped: older than what was processed");
+                tracing::info!(target: TARGET, "skipped: older than what was processed");
             }
-            Decided::Anew => {
+            Decided::Review => {
+                tracing::warn!(target: TARGET, "kept for review: {}", crate::inbox::WITHOUT_TIME);
+            }
+            Decided::Decoded => {
                 tracing::info!(target: TARGET, "can be decoded by now; stored as what it is");
             }
             Decided::Retry(error, after) => {
@@ -63,6 +69,14 @@ impl Span {
     pub(super) fn ended(&self, outcome: &'static str) {
         self.0.record("outcome", outcome);
     }
+}
+
+pub(super) fn returned(kind: &'static str) {
+    tracing::warn!(target: TARGET, kind, "kept for review: {}", crate::inbox::RETURNED);
+}
+
+pub(super) fn unclaimed(kind: &str) {
+    tracing::warn!(target: TARGET, kind, "has open notifications, and no runner processes this kind");
 }
 
 pub(super) fn refused(kind: &'static str, error: &InboxError) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::inbox::{Claimed, Freshness, InboxError, Outcome, Put, Stats};
+use crate::inbox::{Claimed, InboxError, KindStats, Outcome, Put, Stats};
 
 pub(crate) use self::meter::describe;
 
@@ -43,6 +43,11 @@ impl Receipt {
             Put::New if self.is_undecodable => "undecodable",
             Put::New => "new",
             Put::Duplicate => "duplicate",
+            Put::DuplicateDiffers => "duplicate_differs",
+            Put::Review => {
+                log::returned(self.kind);
+                "review"
+            }
         });
     }
 
@@ -74,10 +79,10 @@ impl Drop for Receipt {
 pub(crate) struct Attempt {
     kind: &'static str,
     received_at: Timestamp,
+    verdict: &'static str,
     span: log::Span,
     handling: Option<Instant>,
     decided: Decided,
-    is_put_anew: bool,
     has_ended: bool,
 }
 
@@ -88,25 +93,22 @@ pub(super) enum Decided {
     Nothing,
     Done,
     Skipped,
-    Anew,
+    Review,
+    Decoded,
     Retry(String, Duration),
     Dead(String),
 }
 
 impl Attempt {
     pub(crate) fn begin(kind: &'static str, claimed: &Claimed) -> Self {
-        let freshness = match claimed.freshness {
-            Freshness::Newer => "newer",
-            Freshness::Same => "same",
-            Freshness::Older => "older",
-        };
+        let verdict = claimed.ticket.verdict.as_str();
         Self {
             kind,
             received_at: claimed.received_at,
-            span: log::Span::new(kind, claimed.key, claimed.attempt, freshness),
+            verdict,
+            span: log::Span::new(kind, claimed.key, claimed.attempt, verdict),
             handling: None,
             decided: Decided::Nothing,
-            is_put_anew: false,
             has_ended: false,
         }
     }
@@ -128,16 +130,12 @@ impl Attempt {
         }
     }
 
-    /// It is no attempt, but decoded by now, and put again as what it is.
-    pub(crate) fn put_anew(&mut self) {
-        self.is_put_anew = true;
-    }
-
     pub(crate) fn decide<E>(&mut self, outcome: &Outcome<E>) {
         self.decided = match outcome {
             Outcome::Done(_) => Decided::Done,
-            Outcome::Skipped if self.is_put_anew => Decided::Anew,
             Outcome::Skipped => Decided::Skipped,
+            Outcome::Review => Decided::Review,
+            Outcome::Decoded(_) => Decided::Decoded,
             Outcome::Retry { after, error } => Decided::Retry(error.clone(), *after),
             Outcome::Dead { error } => Decided::Dead(error.clone()),
         };
@@ -145,7 +143,7 @@ impl Attempt {
 
     /// What was decided is committed.
     pub(crate) fn settled(mut self) {
-        self.span.settled(&self.decided);
+        self.span.settled(&self.decided, self.verdict);
         let outcome = match self.decided {
             Decided::Nothing => return,
             Decided::Done => {
@@ -154,7 +152,8 @@ impl Attempt {
                 "done"
             }
             Decided::Skipped => "skipped",
-            Decided::Anew => "anew",
+            Decided::Review => "review",
+            Decided::Decoded => "requeued",
             Decided::Retry(..) => "retry",
             Decided::Dead(_) => "dead",
         };
@@ -175,7 +174,7 @@ impl Attempt {
     fn end(&mut self, outcome: &'static str) {
         self.has_ended = true;
         self.span.ended(outcome);
-        meter::processed(self.kind, outcome);
+        meter::processed(self.kind, outcome, self.verdict);
     }
 }
 
@@ -191,6 +190,10 @@ pub(crate) fn failed(error: &InboxError) {
     log::failed(error);
 }
 
-pub(crate) fn looked(stats: &Stats) {
-    meter::looked(stats);
+pub(crate) fn unclaimed(kind: &str) {
+    log::unclaimed(kind);
+}
+
+pub(crate) fn looked(stats: &Stats, empty: Vec<KindStats>) {
+    meter::looked(stats, empty);
 }

@@ -19,7 +19,7 @@ impl Span {
     pub(super) fn handled(&self, _: Duration) {}
 
     /// Reads what only the log tells, so that it is not unused.
-    pub(super) fn settled(&self, decided: &Decided) {
+    pub(super) fn settled(&self, decided: &Decided, _: &str) {
         match decided {
             Decided::Retry(error, after) => _ = (error, after),
             Decided::Dead(error) => _ = error,
@@ -31,6 +31,10 @@ impl Span {
 
     pub(super) fn ended(&self, _: &'static str) {}
 }
+
+pub(super) fn returned(_: &'static str) {}
+
+pub(super) fn unclaimed(_: &str) {}
 
 pub(super) fn refused(_: &'static str, _: &InboxError) {}
 

@@ -1,0 +1,10 @@
+WITH became AS (
+    UPDATE inqud_inbox.notification
+    SET key = $2, object = $3, position = $4, version = $5, state = $6, error = $7, attempts = 0,
+        verdict = 0, settled_at = CASE WHEN $6 > 0 THEN statement_timestamp() END
+    WHERE seq = $1
+    RETURNING kind, object, state
+)
+UPDATE inqud_inbox.object AS mine SET due_at = statement_timestamp() FROM became
+WHERE mine.kind = became.kind AND mine.object = became.object AND mine.due_at IS NULL
+    AND became.state = 0
