@@ -159,8 +159,9 @@ pub use self::event::{
     Amount, AmountError, Arrival, Authorization, AuthorizationStatus, Checkout, CheckoutStatus,
     ConflictReason, Content, DeliveryKey, Event, EventKind, History, Invoice, InvoiceStatus,
     Notification, OnRampCheckout, OnRampStatus, OrderType, OtherEvent, Payment, PaymentRequest,
-    PaymentStatus, PaymentView, Price, PriceType, Processed, RawJson, RequestPayment, RequestStatus,
-    Stage, Subscription, SubscriptionStatus, SubscriptionSubStatus, UnknownWord, Verdict, Version,
+    PaymentStatus, PaymentView, Price, PriceType, Processed, RawJson, RequestPayment,
+    RequestStatus, Stage, Subscription, SubscriptionStatus, SubscriptionSubStatus, UnknownWord,
+    Verdict, Version,
 };
 pub use self::future::ResponseFuture;
 pub use self::layer::WebhookLayer;

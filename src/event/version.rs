@@ -132,9 +132,7 @@ impl Version {
             (Some(one), Some(other)) => one.abs_diff(other) <= TOLERANCE,
             (one, other) => one == other,
         };
-        is_same_time
-            && self.status == other.status
-            && self.says_the_same_as(other)
+        is_same_time && self.status == other.status && self.says_the_same_as(other)
     }
 
     /// Whether this changes the state of the object if it arrives after `other` was handled.
@@ -215,8 +213,8 @@ impl Version {
         if !is_known {
             return Arrival::New;
         }
-        let is_last = last_settled
-            .is_none_or(|last| self.is_duplicate_of(last) || self.is_part_of(last));
+        let is_last =
+            last_settled.is_none_or(|last| self.is_duplicate_of(last) || self.is_part_of(last));
         if self.is_plain() || has_times || is_last {
             Arrival::Duplicate
         } else if self.recurs {
@@ -314,8 +312,11 @@ fn bounded(status: &str) -> String {
     if status.len() <= STATUS_LEN {
         return status.to_owned();
     }
-    let hash: String =
-        Content::of_bytes(status.as_bytes()).hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = Content::of_bytes(status.as_bytes())
+        .hash
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let start: String = status.chars().take(STATUS_LEN / 8).collect();
     format!("{start}...{hash}")
 }

@@ -24,12 +24,7 @@ impl Key {
     ///
     /// The first half is of what is said, and the second of when: notifications that differ in their times
     /// only lie next to each other.
-    pub(super) fn following(
-        kind: &str,
-        id: &str,
-        version: &Version,
-        last: Option<Self>,
-    ) -> Self {
+    pub(super) fn following(kind: &str, id: &str, version: &Version, last: Option<Self>) -> Self {
         let mut said = Sha256::new();
         // The length is in front of each, so that none runs into the next.
         for part in [kind, id, version.status()] {

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    Claimed, Cx, Entry, InboxError, Key, List, Outcome, Put, Record, Settled, Settlement, Stats, Store,
-    Ticket, store,
+    Claimed, Cx, Entry, InboxError, Key, List, Outcome, Put, Record, Settled, Settlement, Stats,
+    Store, Ticket, store,
 };
 use crate::rejection::BoxError;
 use crate::{Arrival, Processed, Verdict};
@@ -411,7 +411,8 @@ impl Store for Memory {
             let kind = stats.kind(row.record.kind);
             let count = match row.state {
                 State::Open => {
-                    kind.oldest = Some(kind.oldest.map_or(row.received_at, |it| it.min(row.received_at)));
+                    kind.oldest =
+                        Some(kind.oldest.map_or(row.received_at, |it| it.min(row.received_at)));
                     &mut kind.open
                 }
                 State::Dead => &mut kind.dead,

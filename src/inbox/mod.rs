@@ -167,9 +167,9 @@ pub use self::store::{
 };
 
 use self::queue::Queue;
+use self::runner::UNCLAIMED;
 #[cfg(feature = "tracing")]
 pub(crate) use self::store::{RETURNED, WITHOUT_TIME};
-use self::runner::UNCLAIMED;
 use crate::rejection::BoxError;
 use crate::telemetry;
 
@@ -249,10 +249,19 @@ impl<S: Store> Inbox<S> {
     pub async fn stats(&self) -> Result<Stats, InboxError> {
         let stats = self.store().stats().await?;
         telemetry::inbox::looked(&stats, self.queue.emptied(&stats));
-        for kind in self.store().unclaimed(UNCLAIMED).await? {
+        for kind in self.unclaimed(UNCLAIMED).await? {
             telemetry::inbox::unclaimed(&kind);
         }
         Ok(stats)
+    }
+
+    /// Kinds with open notifications that no runner, of any process, has claimed for as long as `since`.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.store().unclaimed(since).await
     }
 
     /// Up to `count` notifications of a list, the oldest first.

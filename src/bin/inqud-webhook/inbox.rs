@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde_json::{Map, Value, json};
 #[cfg(feature = "inbox-sqlite")]
 use tower_inqud::inbox::Attached;
-use tower_inqud::inbox::{DeadLetter, Inbox, InboxError, Key, Stats};
+use tower_inqud::inbox::{Entry, Inbox, InboxError, Key, List, Stats};
 #[cfg(feature = "inbox-postgres")]
 use tower_inqud::inbox::{Postgres, tokio_postgres::NoTls};
 
@@ -25,6 +25,9 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// How many dead letters are read at once, and how many bodies deleted.
 const BATCH: usize = 1000;
 
+/// How long a kind with open notifications may be without a runner before it is told.
+const UNCLAIMED: Duration = Duration::from_secs(180);
+
 /// Looks into an inbox and tends it, also while a server has it open.
 #[derive(Args)]
 pub(crate) struct InboxCommand {
@@ -37,15 +40,24 @@ enum Action {
     /// Tells how much there is to do.
     Stats(StatsArgs),
     /// Lists dead letters, the oldest first.
-    Dead(DeadArgs),
-    /// Has dead letters tried again.
+    Dead(ListArgs),
+    /// Lists what is kept for review, the oldest first: it may be a late duplicate, or a status that came
+    /// back. Look at the object in Inqud's API, then redrive or discard it.
+    Review(ListArgs),
+    /// Lists what was skipped, because it was older than what was processed, or discarded.
+    Skipped(ListArgs),
+    /// Lists what was processed although the same status at the same time was before, with other content.
+    Amended(ListArgs),
+    /// Lists what was processed although nothing tells whether it is later than what was before.
+    Unordered(ListArgs),
+    /// Requeues dead letters, and what is kept for review.
     ///
-    /// It ends well if each key that was named was that of a dead letter.
+    /// Exits with 0 if each key is that of a dead letter, or of one that is kept for review.
     Redrive(RedriveArgs),
-    /// Puts dead letters away that are never to be processed: they count as skipped, and `prune`
-    /// deletes their bodies. There is no way back.
+    /// Marks dead letters, and what is kept for review, as skipped: they are never processed, and `prune`
+    /// deletes their bodies. This cannot be undone.
     ///
-    /// It ends well if each key that was named was that of a dead letter.
+    /// Exits with 0 if each key is that of a dead letter, or of one that is kept for review.
     Discard(DiscardArgs),
     /// Deletes old bodies of what was processed or skipped. Their keys stay, so that a duplicate is
     /// still known as one.
@@ -65,7 +77,7 @@ struct StatsArgs {
 }
 
 #[derive(Args)]
-struct DeadArgs {
+struct ListArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// How many at most.
@@ -80,7 +92,7 @@ struct DeadArgs {
 struct RedriveArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// Their keys, as `dead` lists them.
+    /// Their keys, as `dead` and `review` list them.
     #[arg(value_name = "KEY", value_parser = key, required_unless_present = "all")]
     keys: Vec<Key>,
     /// All that are dead now. What dies again meanwhile is not tried once more.
@@ -92,7 +104,7 @@ struct RedriveArgs {
 struct DiscardArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// Their keys, as `dead` lists them.
+    /// Their keys, as `dead` and `review` list them.
     #[arg(value_name = "KEY", value_parser = key, required = true)]
     keys: Vec<Key>,
 }
@@ -135,10 +147,16 @@ impl InboxCommand {
     pub(crate) async fn run(&self, out: &Out) -> Outcome {
         match &self.action {
             Action::Stats(args) => {
-                let stats = args.store.open().await?.stats().await?;
-                Ok(out.conclude(true, || stats_for_people(&stats), || stats_as_json(&stats))?)
+                let store = args.store.open().await?;
+                let (stats, unclaimed) = (store.stats().await?, store.unclaimed().await?);
+                let for_people = || stats_for_people(&stats, &unclaimed);
+                Ok(out.conclude(true, for_people, || stats_as_json(&stats, &unclaimed))?)
             }
-            Action::Dead(args) => args.run(out).await,
+            Action::Dead(args) => args.run(List::Dead, out).await,
+            Action::Review(args) => args.run(List::Review, out).await,
+            Action::Skipped(args) => args.run(List::Skipped, out).await,
+            Action::Amended(args) => args.run(List::Amended, out).await,
+            Action::Unordered(args) => args.run(List::Unordered, out).await,
             Action::Redrive(args) => args.run(out).await,
             Action::Discard(args) => args.run(out).await,
             Action::Prune(args) => args.run(out).await,
@@ -154,24 +172,34 @@ impl InboxCommand {
     }
 }
 
-impl DeadArgs {
-    async fn run(&self, out: &Out) -> Outcome {
+impl ListArgs {
+    async fn run(&self, list: List, out: &Out) -> Outcome {
         let store = self.store.open().await?;
-        let all = store.stats().await?.dead;
-        let letters = store.dead(self.count).await?;
+        let stats = store.stats().await?;
+        let (name, all) = match list {
+            List::Dead => ("dead", Some(stats.dead())),
+            List::Review => ("review", Some(stats.review())),
+            List::Skipped => ("skipped", Some(stats.skipped())),
+            List::Amended => ("amended", None),
+            _ => ("unordered", None),
+        };
+        let entries = store.list(list, self.count).await?;
+        let shown = u64::try_from(entries.len()).unwrap_or(u64::MAX);
         let for_people = || {
-            let mut text: String = letters.iter().map(|it| letter(it, self.bodies)).collect();
-            let shown = u64::try_from(letters.len()).unwrap_or(u64::MAX);
-            let rest = all.saturating_sub(shown);
-            _ = match rest {
-                0 => writeln!(text, "{all} dead letters"),
-                _ => writeln!(text, "{all} dead letters, {rest} of them not shown: --count"),
+            let mut text: String = entries.iter().map(|it| letter(it, self.bodies)).collect();
+            let what = if list == List::Dead { "dead letters" } else { name };
+            _ = match all.map(|all| (all, all.saturating_sub(shown))) {
+                None => writeln!(text, "{shown} {what} shown"),
+                Some((all, 0)) => writeln!(text, "{all} {what}"),
+                Some((all, rest)) => {
+                    writeln!(text, "{all} {what}, {rest} of them not shown: --count")
+                }
             };
             text
         };
         let as_json = || {
-            let letters: Vec<_> = letters.iter().map(|it| letter_json(it, self.bodies)).collect();
-            json!({ "dead": all, "letters": letters })
+            let entries: Vec<_> = entries.iter().map(|it| letter_json(it, self.bodies)).collect();
+            json!({ name: all.unwrap_or(shown), "letters": entries })
         };
         Ok(out.conclude(true, for_people, as_json)?)
     }
@@ -196,13 +224,13 @@ impl RedriveArgs {
 
 /// Each that is dead at the beginning, once: one that dies again meanwhile would be redriven for ever.
 async fn redrive_all(store: &Store) -> Result<usize, BoxError> {
-    let all = usize::try_from(store.stats().await?.dead).unwrap_or(usize::MAX);
+    let all = usize::try_from(store.stats().await?.dead()).unwrap_or(usize::MAX);
     let mut seen = HashSet::new();
     let (mut redriven, mut again) = (0_usize, 0_usize);
     while seen.len() < all {
         // Those that died again are the first of the list, for they are the oldest.
         let asked = BATCH.saturating_add(again);
-        let letters = store.dead(asked).await?;
+        let letters = store.list(List::Dead, asked).await?;
         let count = letters.len();
         let keys = letters.into_iter().map(|letter| letter.key).filter(|key| seen.insert(*key));
         let keys: Vec<_> = keys.collect();
@@ -235,7 +263,16 @@ fn distinct(keys: &[Key]) -> Vec<Key> {
 fn not_dead(count: usize) -> String {
     match count {
         0 => String::new(),
-        _ => styled(BAD, format!("{count} of the keys are of no dead letter")).to_string() + "\n",
+        _ => {
+            styled(
+                BAD,
+                format!(
+                    "{count} of the keys are of no dead letter, and of none that is kept for review"
+                ),
+            )
+            .to_string()
+                + "\n"
+        }
     }
 }
 
@@ -302,14 +339,24 @@ impl Store {
         stats.map_err(|error| described(&error).into())
     }
 
-    async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, BoxError> {
-        let dead = match self {
+    async fn unclaimed(&self) -> Result<Vec<String>, BoxError> {
+        let kinds = match self {
             #[cfg(feature = "inbox-postgres")]
-            Self::Postgres(inbox) => inbox.dead(count).await,
+            Self::Postgres(inbox) => inbox.unclaimed(UNCLAIMED).await,
             #[cfg(feature = "inbox-sqlite")]
-            Self::Sqlite(attached) => attached.dead(count).await,
+            Self::Sqlite(attached) => attached.unclaimed(UNCLAIMED).await,
         };
-        dead.map_err(|error| described(&error).into())
+        kinds.map_err(|error| described(&error).into())
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, BoxError> {
+        let entries = match self {
+            #[cfg(feature = "inbox-postgres")]
+            Self::Postgres(inbox) => inbox.list(list, count).await,
+            #[cfg(feature = "inbox-sqlite")]
+            Self::Sqlite(attached) => attached.list(list, count).await,
+        };
+        entries.map_err(|error| described(&error).into())
     }
 
     async fn redrive(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
@@ -343,8 +390,8 @@ impl Store {
     }
 }
 
-fn stats_for_people(stats: &Stats) -> String {
-    let oldest = match stats.oldest {
+fn stats_for_people(stats: &Stats, unclaimed: &[String]) -> String {
+    let oldest = match stats.oldest() {
         Some(oldest) => {
             let age = Timestamp::now().duration_since(oldest).as_secs();
             let age = SignedDuration::from_secs(age.max(0));
@@ -352,28 +399,55 @@ fn stats_for_people(stats: &Stats) -> String {
         }
         None => String::new(),
     };
-    format!("open {}{}\ndead {}\n", stats.open, styled(FAINT, oldest), stats.dead)
+    let mut text = format!("open {}{}\n", stats.open(), styled(FAINT, oldest));
+    let (dead, review, skipped) = (stats.dead(), stats.review(), stats.skipped());
+    _ = writeln!(text, "dead {dead}\nreview {review}\nskipped {skipped}");
+    for kind in &stats.kinds {
+        let name = printable(&kind.kind);
+        let counts = [kind.open, kind.dead, kind.review, kind.skipped];
+        let [open, dead, review, skipped] = counts;
+        let counts = format!("open {open}, dead {dead}, review {review}, skipped {skipped}");
+        _ = writeln!(text, "  {name:<16} {}", styled(FAINT, counts));
+    }
+    for kind in unclaimed {
+        let warning = format!("no runner processes {}, which has open ones", printable(kind));
+        _ = writeln!(text, "{}", styled(BAD, warning));
+    }
+    text
 }
 
-fn stats_as_json(stats: &Stats) -> Value {
-    let oldest = stats.oldest.map(|oldest| oldest.to_string());
-    json!({ "open": stats.open, "oldest": oldest, "dead": stats.dead })
+fn stats_as_json(stats: &Stats, unclaimed: &[String]) -> Value {
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let kinds = stats.kinds.iter().map(|kind| {
+        let counts = json!({
+            "open": kind.open, "oldest": time(kind.oldest), "dead": kind.dead,
+            "review": kind.review, "skipped": kind.skipped,
+        });
+        (kind.kind.clone(), counts)
+    });
+    json!({
+        "open": stats.open(), "oldest": time(stats.oldest()), "dead": stats.dead(),
+        "review": stats.review(), "skipped": stats.skipped(),
+        "kinds": kinds.collect::<Map<_, _>>(), "unclaimed": unclaimed,
+    })
 }
 
-fn letter(letter: &DeadLetter, with_body: bool) -> String {
-    let DeadLetter { key, kind, object, body, attempts, error, received_at, .. } = letter;
+fn letter(letter: &Entry, with_body: bool) -> String {
+    let Entry { key, kind, object, body, attempts, error, received_at, .. } = letter;
     let head = format!("{kind} {object}", kind = printable(kind), object = printable(object));
     let mut text = format!("{} {}\n", styled(STRONG, key), styled(STRONG, head));
     let bytes = body.len();
     _ = writeln!(text, "  stored {received_at:.0}, {attempts} attempts, {bytes} bytes");
-    _ = writeln!(text, "  {}", styled(BAD, printable(error)));
+    if !error.is_empty() {
+        _ = writeln!(text, "  {}", styled(BAD, printable(error)));
+    }
     if with_body {
         text += &pretty::json(&String::from_utf8_lossy(body));
     }
     text
 }
 
-fn letter_json(letter: &DeadLetter, with_body: bool) -> Value {
+fn letter_json(letter: &Entry, with_body: bool) -> Value {
     let mut json = Map::new();
     json.insert("key".into(), letter.key.to_string().into());
     json.insert("kind".into(), letter.kind.as_str().into());

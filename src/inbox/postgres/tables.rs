@@ -494,14 +494,7 @@ impl Columns {
     }
 
     fn parameters(&self) -> [&(dyn ToSql + Sync); 6] {
-        [
-            &self.seqs,
-            &self.states,
-            &self.waits,
-            &self.errors,
-            &self.verdicts,
-            &self.processed,
-        ]
+        [&self.seqs, &self.states, &self.waits, &self.errors, &self.verdicts, &self.processed]
     }
 }
 
@@ -533,7 +526,8 @@ pub(super) async fn decoded(
     client.batch_execute(BEGIN).await?;
     let stored = meet(client, &kinds, &ids, &dead).await?;
     let (kind, of, claim) = ([ticket.kind], [&*ticket.object], [ticket.claim]);
-    if client.query(&lock, &[&kind.as_slice(), &of.as_slice(), &claim.as_slice()]).await?.is_empty() {
+    if client.query(&lock, &[&kind.as_slice(), &of.as_slice(), &claim.as_slice()]).await?.is_empty()
+    {
         client.batch_execute("ROLLBACK").await?;
         return Ok(Settled::Lapsed);
     }
@@ -670,7 +664,8 @@ pub(super) async fn list(client: &Client, list: List, count: usize) -> Result<Ve
 pub(super) async fn mark(client: &Client, mark: &str, of: Key) -> Result<Option<Key>, Error> {
     let mark = text(mark);
     let (keep, first) = tokio::try_join!(
-        client.prepare_cached("INSERT INTO inqud_inbox.once VALUES ($1, $2) ON CONFLICT DO NOTHING"),
+        client
+            .prepare_cached("INSERT INTO inqud_inbox.once VALUES ($1, $2) ON CONFLICT DO NOTHING"),
         client.prepare_cached("SELECT notification FROM inqud_inbox.once WHERE mark = $1"),
     )?;
     if client.execute(&keep, &[&mark, &bytes_of(&of)]).await? > 0 {

@@ -20,8 +20,8 @@ use self::foreign::Foreign;
 use self::tables::Tables;
 use self::writer::Writer;
 use super::{
-    Claimed, Cx, Entry, Inbox, InboxError, InboxErrorKind, Key, List, Outcome, Put, Record, Settled,
-    Settlement, Stats, Store,
+    Claimed, Cx, Entry, Inbox, InboxError, InboxErrorKind, Key, List, Outcome, Put, Record,
+    Settled, Settlement, Stats, Store,
 };
 use crate::rejection::BoxError;
 
@@ -122,9 +122,7 @@ impl Cx<Sqlite> {
         F: Fn(&Connection) -> Result<R, E> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.push_effect(move |connection, _| {
-            effect(connection).map(drop).map_err(Into::into)
-        });
+        self.push_effect(move |connection, _| effect(connection).map(drop).map_err(Into::into));
     }
 
     /// Has `effect` done once for all notifications of this inbox that name the same `mark`: a key of your

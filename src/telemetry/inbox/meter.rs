@@ -29,7 +29,11 @@ pub(crate) fn describe() {
     metrics::describe_counter!(PROCESSED, Unit::Count, "Claims by kind, outcome and verdict.");
     metrics::describe_histogram!(HANDLER, Unit::Seconds, "How long a handler took.");
     metrics::describe_histogram!(AGE, Unit::Seconds, "From being stored to being done.");
-    metrics::describe_gauge!(OPEN, Unit::Count, "Notifications to process by kind, at the last look.");
+    metrics::describe_gauge!(
+        OPEN,
+        Unit::Count,
+        "Notifications to process by kind, at the last look."
+    );
     metrics::describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest of them, at the last look.");
     metrics::describe_gauge!(DEAD, Unit::Count, "Dead letters by kind, at the last look.");
     metrics::describe_gauge!(REVIEW, Unit::Count, "Kept for review by kind, at the last look.");
