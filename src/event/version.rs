@@ -204,11 +204,15 @@ impl Version {
     #[must_use]
     pub fn arrival<'v>(&self, stored: impl IntoIterator<Item = &'v Self>) -> Arrival {
         let (mut is_known, mut has_times) = (false, false);
-        let mut last_settled = None;
+        let mut last_settled: Option<&Self> = None;
         for version in stored {
             is_known |= self.is_duplicate_of(version);
             has_times |= version.last_update.is_some();
-            last_settled = version.is_settled().then_some(version).or(last_settled);
+            // A part that arrives after the whole is no news, so nothing came in between.
+            let is_news = last_settled.is_none_or(|last| !version.is_part_of(last));
+            if version.is_settled() && is_news {
+                last_settled = Some(version);
+            }
         }
         if !is_known {
             return Arrival::New;

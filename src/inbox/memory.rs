@@ -142,15 +142,18 @@ impl Tables {
         self.objects.entry((kind, Arc::from(id))).or_default()
     }
 
-    /// What becomes of a record, with the key that it is then stored under, or the row of which it is a
+    /// What becomes of a record, and the key that it is then stored under; or what to answer if it is a
     /// duplicate.
-    fn arrival(&self, record: &Record) -> Result<(Arrival, Key), usize> {
+    fn arrival(&self, record: &Record) -> Result<(Arrival, Key), Put> {
         let [first, last] = record.key.range();
-        let mut same = self.keys.range(first..=last).filter_map(|(_, seq)| {
-            let row = self.rows.get(*seq)?;
-            record.version.is_duplicate_of(&row.record.version).then_some(*seq)
-        });
-        let Some(known) = same.next() else { return Ok((Arrival::New, record.key)) };
+        let rows = self.keys.range(first..=last).filter_map(|(_, seq)| self.rows.get(*seq));
+        let same = rows.filter(|row| record.version.is_duplicate_of(&row.record.version));
+        let mut bodies = same.map(|row| &row.record.body).peekable();
+        if bodies.peek().is_none() {
+            return Ok((Arrival::New, record.key));
+        }
+        let is_same = bodies.any(|body| body.is_empty() || *body == record.body);
+        let known = if is_same { Put::Duplicate } else { Put::DuplicateDiffers };
         let rows = self.objects.get(&(record.kind, Arc::from(&*record.object)));
         let rows = rows.into_iter().flat_map(|object| &object.rows);
         let rows: Vec<_> = rows.filter_map(|seq| self.rows.get(*seq)).collect();
@@ -166,7 +169,7 @@ impl Tables {
         let now = Instant::now();
         let (arrival, key) = match self.arrival(&record) {
             Ok(stored) => stored,
-            Err(known) => return self.duplicate(known, &record),
+            Err(known) => return known,
         };
         record.key = key;
         let mut row = Row {
@@ -207,14 +210,6 @@ impl Tables {
         }
         self.keys.insert(key, seq);
         if state == State::Review { Put::Review } else { Put::New }
-    }
-
-    fn duplicate(&self, known: usize, record: &Record) -> Put {
-        let body = self.rows.get(known).map(|row| &row.record.body);
-        match body {
-            Some(body) if !body.is_empty() && *body != record.body => Put::DuplicateDiffers,
-            _ => Put::Duplicate,
-        }
     }
 
     fn claim(&mut self, kind: &'static str, count: usize, lease: Duration) -> Vec<Claimed> {

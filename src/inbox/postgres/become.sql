@@ -1,8 +1,9 @@
 WITH became AS (
     UPDATE inqud_inbox.notification
-    SET key = $2, object = $3, position = $4, version = $5, state = $6, error = $7, attempts = 0,
-        verdict = 0, settled_at = CASE WHEN $6 > 0 THEN statement_timestamp() END
-    WHERE seq = $1
+    SET key = $2::bytea, object = $3::text, position = $4::bigint, version = $5::bytea,
+        state = $6::smallint, error = $7::text, attempts = 0, verdict = 0,
+        settled_at = CASE WHEN $6::smallint > 0 THEN statement_timestamp() END
+    WHERE seq = $1::bigint
     RETURNING kind, object, state
 )
 UPDATE inqud_inbox.object AS mine SET due_at = statement_timestamp() FROM became

@@ -155,7 +155,7 @@ FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[])) AS it (kind, object
 JOIN inqud_inbox.notification AS mine USING (kind, object) ORDER BY mine.seq";
 
 const SAME_BODY: &str = "
-SELECT coalesce(body = $2, true) FROM inqud_inbox.notification WHERE key = $1";
+SELECT bool_or(coalesce(body = $2, true)) FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[])";
 
 /// One after the other, with their objects locked.
 async fn put_known(client: &Client, records: &[&Record]) -> Result<Vec<Put>, Error> {
@@ -174,9 +174,9 @@ async fn put_known(client: &Client, records: &[&Record]) -> Result<Vec<Put>, Err
                 (key, put, state, why)
             }
             Err(known) => {
-                let row = client.query_one(&same, &[&bytes_of(&known), &&record.body[..]]).await?;
-                let is_same = row.try_get(0)?;
-                all.push(if is_same { Put::Duplicate } else { Put::DuplicateDiffers });
+                let row = client.query_one(&same, &[&bytes(&known), &&record.body[..]]).await?;
+                let differs = row.try_get::<_, Option<bool>>(0)? == Some(false);
+                all.push(if differs { Put::DuplicateDiffers } else { Put::Duplicate });
                 continue;
             }
         };
@@ -229,18 +229,18 @@ impl Stored {
         self.0.entry(of).or_default().push((key, version));
     }
 
-    /// What becomes of a record, and its key; or the one that it is a duplicate of.
-    fn arrival(&self, object: &str, record: &Record) -> Result<(Arrival, Key), Key> {
+    /// What becomes of a record, and its key; or those that it is a duplicate of.
+    fn arrival(&self, object: &str, record: &Record) -> Result<(Arrival, Key), Vec<Key>> {
         let rows = self.0.get(&(record.kind.to_owned(), object.to_owned()));
         let rows = rows.map_or(&[][..], |rows| &rows[..]);
         let arrival = record.version.arrival(rows.iter().map(|(_, version)| version));
-        let known = rows.iter().find(|(_, version)| record.version.is_duplicate_of(version));
-        match (arrival, known, rows.last()) {
-            (Arrival::Duplicate, Some((known, _)), _) => Err(*known),
-            (Arrival::Again | Arrival::Review, _, Some((last, _))) => {
-                Ok((arrival, record.key_after(*last)))
+        match (arrival, rows.last()) {
+            (Arrival::New, _) | (_, None) => Ok((Arrival::New, record.key)),
+            (Arrival::Duplicate, _) => {
+                let same = rows.iter().filter(|(_, it)| record.version.is_duplicate_of(it));
+                Err(same.map(|(key, _)| *key).collect())
             }
-            _ => Ok((Arrival::New, record.key)),
+            (arrival, Some((last, _))) => Ok((arrival, record.key_after(*last))),
         }
     }
 }

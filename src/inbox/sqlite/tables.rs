@@ -197,8 +197,8 @@ impl<'c> Tables<'c> {
         let mut known = None;
         while let Some(row) = rows.next()? {
             if record.version.is_duplicate_of(&version(row.get_ref(0)?.as_blob()?)) {
-                known = Some(if row.get(1)? { Put::Duplicate } else { Put::DuplicateDiffers });
-                break;
+                let is_same = row.get(1)? || known == Some(Put::Duplicate);
+                known = Some(if is_same { Put::Duplicate } else { Put::DuplicateDiffers });
             }
         }
         drop(rows);
