@@ -70,8 +70,12 @@
 //!    hyper drops the handler where it stands; `tokio::spawn` what must not be cut short.
 //! 2. Answer [`Ack::Done`] for what is stored or handled, [`Ack::Retry`] for what should come again,
 //!    and [`Ack::Discard`] for what never will be of use, such as an unknown order.
-//! 3. Handle each [`delivery_key`](Notification::delivery_key) once, and let only what
-//!    [`supersedes`](Notification::supersedes) change a state. A final status can still change.
+//! 3. Tell duplicates and late deliveries, with a [`History`] for each object or with an inbox, and act only
+//!    if the [`Verdict`] applies. A final status can still change.
+//! 4. Keep a row for each object, check the order, the amount and the currency, and do once per order what
+//!    must happen once.
+//!
+#![cfg_attr(doc, doc = "[`guide::order`] has the rules, and why.")]
 //!
 //! # Servers
 //!
