@@ -68,7 +68,7 @@ impl Shop {
             "status": newest.status,
             "clientOrderId": newest.client_order_id,
             "reason": newest.reason,
-            "payAmount": newest.pay_amount.map(|amount| amount.to_string()),
+            "payAmount": newest.pay_amount.as_ref().map(ToString::to_string),
             "updates": updates,
         }))
     }

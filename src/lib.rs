@@ -64,6 +64,23 @@
 //! will do too. Of all of them a word or field that is new at Inqud is kept or ignored, and never an
 //! error.
 //!
+//! # Fields
+//!
+//! One rule for all kinds says what a field can do to a notification:
+//!
+//! | field | missing or `null` | of another JSON type, or a value that cannot be read |
+//! | --- | --- | --- |
+//! | `id`, `status` | refused with 422 | refused with 422 |
+//! | the time that orders: `lastUpdatedAt` or `modifiedAt`, if its type is confirmed | `None` | refused with 422 |
+//! | money: an amount that is asked for, paid or left for you, its currency, `orderType`, `clientOrderId`, if its type is confirmed | `None` | refused with 422, because `None` would be a lie |
+//! | everything else: names, URLs, other ids and times, fees, rates, limits, and all fields whose type is inferred | `None` | `None` |
+//! | unknown fields | | ignored |
+//!
+//! No valid JSON number is refused as an [`Amount`], however many digits it has. A part whose shape is
+//! not public is a [`RawJson`] and takes any JSON. A Request inside a [`Checkout`] is read as a Request
+//! is. Half a surrogate pair (`\ud83d`) is a value that cannot be read, and the
+//! refusal is then a 400.
+//!
 //! # Handling a web hook well
 //!
 //! 1. Answer within 10 s: store first, and process afterwards. If the sender closes the connection,

@@ -30,9 +30,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower_inqud::sender::{Answer, Delivery, Flaw, Life, Message, Round, Sender, SentBody, Story};
 use tower_inqud::{
-    Ack, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout, Payment,
-    PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Subscription, Webhook,
-    contract,
+    Ack, Amount, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout,
+    Payment, PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Subscription,
+    Webhook, contract,
 };
 
 const PATH: &str = "/webhooks/inqud/request";
@@ -137,6 +137,17 @@ fn what_is_paid_fits_the_story_to_the_last_digit() {
     assert_eq!(last(Story::Success).overpaid, Some(false));
     assert_eq!(last(Story::Conflict).reason.unwrap().as_str(), "UNDERPAID");
     assert!(last(Story::Success).tx_hash.is_some());
+
+    // Also if it is more than can be calculated with.
+    for odd in ["1e400", "0.5e-400", &"9".repeat(60)] {
+        let amount: Amount = odd.parse().unwrap();
+        let paid = |story| {
+            requests(Life::new(story).amount(amount.clone())).pop().unwrap().paid_amount.unwrap()
+        };
+        assert_eq!(paid(Story::Success).to_string(), odd);
+        assert!(paid(Story::Overpaid) > amount, "{odd}");
+        assert!(paid(Story::Conflict) < amount, "{odd}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::held::{self, Member, Object};
 use super::{
     Authorization, Checkout, DeliveryKey, EventKind, Invoice, Notification, OnRampCheckout,
-    OtherEvent, Payment, PaymentRequest, Subscription,
+    OtherEvent, Payment, PaymentRequest, Subscription, payment,
 };
 
 /// A notification of any kind, for a single endpoint that receives them all.
@@ -21,15 +21,21 @@ use super::{
 /// # Which kind
 ///
 /// 1. The one whose prefix the `id` has (see [`EventKind::id_prefix`]), whatever the fields are.
-/// 2. An invoice, whose prefix is not public, by a field that no other kind has; and if the `id` has no
-///    prefix at all, as in one of Inqud's samples, so is a subscription. What has such fields of both
-///    is neither.
-/// 3. [`Other`](Self::Other), if neither tells, or what the fields tell does not fit. A new kind of
-///    Inqud's is no error, and is never taken for a known one whose prefix it does not have.
+/// 2. [`Other`](Self::Other), if the `id` has an unknown prefix: capital letters, digits or underscores
+///    and a hyphen, as in `RFD-1`. No field makes such a notification one of a known kind. An invoice
+///    is `Other` too if Inqud gives invoices a prefix, because theirs is not public; then read
+///    [`OtherEvent::json`] as an [`Invoice`].
+/// 3. An invoice or a subscription, if the `id` has no prefix at all, as in one of Inqud's samples, and
+///    there is a field that no other kind has. If there are such fields of both, it is neither.
+/// 4. A payment in the old form, if there is no `id`: it has a `paymentId` with the prefix of a payment,
+///    its `userId` and `timestamp`, and no other id than those of a payment. A `refundId` beside the
+///    `paymentId` makes it `Other`.
+/// 5. `Other`, if nothing else tells, or what the fields tell does not fit. So is an object without an
+///    `id`. A new kind of Inqud's is no error, and is never taken for a known one.
 ///
 /// A notification with the prefix of a known kind that cannot be read as such *is* an error, and so is
-/// one without an `id`, or with two. The error has the path of the field if the `id` came before it;
-/// else its text has.
+/// one with two ids, or with an `id` that is neither a text nor `null`. The error has the path of the
+/// field if the `id` came before it; otherwise its text has.
 ///
 /// # Reading
 ///
@@ -219,20 +225,38 @@ fn read<'de, A: MapAccess<'de>>(
 fn guess(members: &[Member<'_>]) -> EventKind {
     let find = |key: &str| members.iter().find(|member| member.0 == key).and_then(text);
     let Some(id) = find("id") else {
-        // The old form of a payment has its id elsewhere, where a Request has that of its payment.
-        let kind = find("paymentId").and_then(|id| EventKind::of_id(&id));
-        return kind.filter(|kind| *kind == EventKind::Payment).unwrap_or(EventKind::Other);
+        return match is_old_payment(members) {
+            true => EventKind::Payment,
+            false => EventKind::Other,
+        };
     };
-    let has_prefix = id.split_once('-').is_some_and(|(prefix, _)| {
-        !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_uppercase())
-    });
+    if has_prefix(&id) {
+        return EventKind::Other;
+    }
     let mut kinds = members.iter().filter_map(|member| EventKind::of_field(&member.0));
     match kinds.next() {
-        Some(kind) if !kinds.all(|other| other == kind) => EventKind::Other,
-        Some(EventKind::Subscription) if has_prefix => EventKind::Other,
-        Some(kind) => kind,
-        None => EventKind::Other,
+        Some(kind) if kinds.all(|other| other == kind) => kind,
+        _ => EventKind::Other,
     }
+}
+
+/// Whether an id looks as if it told its kind. The first part of a UUID does not.
+fn has_prefix(id: &str) -> bool {
+    let Some((prefix, _)) = id.split_once('-') else { return false };
+    let is_of_uuid = prefix.len() == 8 && prefix.bytes().all(|byte| byte.is_ascii_hexdigit());
+    prefix.starts_with(|first: char| first.is_ascii_uppercase())
+        && prefix.bytes().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit() || it == b'_')
+        && !is_of_uuid
+}
+
+/// An object without an `id`. Others may name a payment too, such as a refund of it.
+fn is_old_payment(members: &[Member<'_>]) -> bool {
+    let has = |key: &str| members.iter().any(|member| member.0 == key);
+    let payment_id = members.iter().find(|member| member.0 == "paymentId").and_then(text);
+    payment_id.and_then(|id| EventKind::of_id(&id)) == Some(EventKind::Payment)
+        && has("userId")
+        && has("timestamp")
+        && !members.iter().any(|member| payment::is_foreign_id(&member.0))
 }
 
 fn text<'de>(member: &Member<'de>) -> Option<Cow<'de, str>> {

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, timestamp};
+use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, side};
 
 /// A crypto checkout, the page where a payer chooses how to pay, as its web hook shows it at each
 /// change of status.
@@ -12,8 +12,9 @@ use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, times
 /// ignored, and every field but `id` and `status` may be missing or `null`, which both read as
 /// `None`.
 ///
-/// A time that is no instant is refused as `lastUpdatedAt`, which orders notifications, and reads as
-/// `None` elsewhere. Serialized, a checkout has Inqud's own form again, as a [`PaymentRequest`] has.
+/// A value of another JSON type, or a time that is no instant, is refused in `lastUpdatedAt`,
+/// `clientOrderId`, `fixedAmount` and `request`, and reads as `None` elsewhere: see
+/// [the rule](crate#fields). Serialized, a checkout has Inqud's own form again, as a [`PaymentRequest`] has.
 ///
 /// # Example
 ///
@@ -36,20 +37,26 @@ pub struct Checkout {
     /// `CCO-` and a UUID. Never missing (confirmed).
     pub id: String,
     /// `CAP-` and a UUID: the Crypto Widget, Inqud's word for a project.
+    #[serde(default, deserialize_with = "side::text")]
     pub project_id: Option<String>,
     /// The Crypto Widget's name.
+    #[serde(default, deserialize_with = "side::text")]
     pub project_name: Option<String>,
     /// The domain that the checkout is on.
+    #[serde(default, deserialize_with = "side::text")]
     pub merchant_domain: Option<String>,
     /// Your own id of the order.
     pub client_order_id: Option<String>,
     /// Where the checkout stands. Never missing (confirmed).
     pub status: CheckoutStatus,
     /// Why the checkout is in conflict (inferred: the same words as a Request's).
+    #[serde(default, deserialize_with = "side::text")]
     pub reason: Option<ConflictReason>,
     /// What the payer is shown as its name.
+    #[serde(default, deserialize_with = "side::text")]
     pub name: Option<String>,
     /// Who sets the price.
+    #[serde(default, deserialize_with = "side::text")]
     #[serde(rename = "type")]
     pub price_type: Option<PriceType>,
     /// The price, if it is fixed.
@@ -80,16 +87,18 @@ pub struct Checkout {
     /// (confirmed).
     pub request: Option<Box<PaymentRequest>>,
     /// Where the payer is sent to in the end.
+    #[serde(default, deserialize_with = "side::text")]
     pub return_url: Option<String>,
     /// Where the checkout is.
+    #[serde(default, deserialize_with = "side::text")]
     pub acquiring_url: Option<String>,
     /// When the checkout was created.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub created_at: Option<Timestamp>,
     /// When the checkout last changed; none in its first state (confirmed).
     pub last_updated_at: Option<Timestamp>,
     /// When the checkout expires.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub expires_at: Option<Timestamp>,
 }
 

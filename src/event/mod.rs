@@ -15,8 +15,8 @@ mod other;
 mod payment;
 mod request;
 mod request_payment;
+mod side;
 mod subscription;
-mod timestamp;
 
 pub use self::amount::{Amount, AmountError};
 pub use self::any::Event;

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, PaymentStatus, RequestPayment, timestamp};
+use super::{Amount, Notification, PaymentStatus, RequestPayment, side};
 
 /// A Request, Inqud's demand for one crypto payment, as its web hook shows it at each change of
 /// status.
@@ -11,9 +11,12 @@ use super::{Amount, Notification, PaymentStatus, RequestPayment, timestamp};
 /// says otherwise. Inqud declares its samples to be shortened: so unknown fields are ignored, and
 /// every field but `id` and `status` may be missing or `null`, which both read as `None`.
 ///
-/// A text that is no instant, or one that cannot be held (the year 9999 ends a day early), is refused
-/// as `lastUpdatedAt`, which orders notifications. As another time it reads as `None`: it is not worth
-/// a payment.
+/// A value of another JSON type is refused where it would say who pays, how much, or in which order:
+/// in `lastUpdatedAt`, `clientOrderId`, `currency`, `requestAmount`, `requestAmountIn`,
+/// `requestAmountConverted`, `payAmount`, `processingAmount` and `paidAmount`. Any other field then
+/// reads as `None`, because a name or a fee is not worth a payment. See [the rule](crate#fields). The
+/// same holds for a time that is no instant, or one that cannot be held (the year 9999 ends a day
+/// early).
 ///
 /// Serialized to JSON text it has Inqud's own form again: the same keys in the same order, `null` for
 /// `None`, and amounts as numbers with the same digits (a `serde_json::Value` would round them, see
@@ -42,43 +45,53 @@ pub struct PaymentRequest {
     /// `CAPD-` and a UUID. Never missing (confirmed).
     pub id: String,
     /// `ORD-` and a UUID: Inqud's id of the order.
+    #[serde(default, deserialize_with = "side::text")]
     pub order_id: Option<String>,
     /// Your own id of the order. That it may be missing is inferred.
     pub client_order_id: Option<String>,
     /// The currency to be paid in, such as `USDT`.
     pub currency: Option<String>,
     /// The blockchain to be paid on, such as `ETHEREUM`.
+    #[serde(default, deserialize_with = "side::text")]
     pub blockchain: Option<String>,
     /// Where the Request stands. Never missing (confirmed).
     pub status: RequestStatus,
     /// Why the Request is in conflict.
+    #[serde(default, deserialize_with = "side::text")]
     pub reason: Option<ConflictReason>,
     /// `CAP-` and a UUID: the Crypto Widget, Inqud's word for a project.
+    #[serde(default, deserialize_with = "side::text")]
     pub crypto_acquiring_project_id: Option<String>,
     /// The Crypto Widget's name.
+    #[serde(default, deserialize_with = "side::text")]
     pub crypto_acquiring_project_name: Option<String>,
     /// `CCO-` and a UUID; none if the Request was made through the API (confirmed).
+    #[serde(default, deserialize_with = "side::text")]
     pub checkout_id: Option<String>,
     /// Where the payer sends to.
+    #[serde(default, deserialize_with = "side::text")]
     pub address: Option<String>,
     /// When the payment window ends.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub payment_window_ends_at: Option<Timestamp>,
     /// When the Request expires.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub expires_at: Option<Timestamp>,
     /// When the Request was created.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub created_at: Option<Timestamp>,
     /// When the Request last changed; none in its first state (confirmed).
     pub last_updated_at: Option<Timestamp>,
     /// The status of the payment.
+    #[serde(default, deserialize_with = "side::text")]
     pub payment_status: Option<PaymentStatus>,
     /// `PMT-` and a UUID.
+    #[serde(default, deserialize_with = "side::text")]
     pub payment_id: Option<String>,
     /// The payment itself. A Request has one at most (confirmed).
     pub payment: Option<RequestPayment>,
     /// The hash of the payer's transaction.
+    #[serde(default, deserialize_with = "side::text")]
     pub tx_hash: Option<String>,
     /// What you asked for, in [`request_amount_in`](Self::request_amount_in).
     pub request_amount: Option<Amount>,
@@ -87,23 +100,31 @@ pub struct PaymentRequest {
     /// What you asked for, in [`currency`](Self::currency).
     pub request_amount_converted: Option<Amount>,
     /// The pair of the conversion, such as `USDTUSD`.
+    #[serde(default, deserialize_with = "side::text")]
     pub convert_pair: Option<String>,
     /// The rate of the conversion.
+    #[serde(default, deserialize_with = "side::amount")]
     pub convert_rate: Option<Amount>,
     /// What the payer must send. Less ends in [`RequestStatus::Conflict`] with
     /// [`ConflictReason::Underpaid`] (confirmed).
     pub pay_amount: Option<Amount>,
     /// The payer's share of the fee.
+    #[serde(default, deserialize_with = "side::amount")]
     pub payer_platform_fee: Option<Amount>,
     /// The fixed part of the payer's fee.
+    #[serde(default, deserialize_with = "side::amount")]
     pub payer_fixed_platform_fee: Option<Amount>,
     /// The payer's fee in percent: 5 means 5 % (confirmed).
+    #[serde(default, deserialize_with = "side::amount")]
     pub payer_percent_platform_fee: Option<Amount>,
     /// Your share of the fee.
+    #[serde(default, deserialize_with = "side::amount")]
     pub merchant_platform_fee: Option<Amount>,
     /// The fixed part of your fee.
+    #[serde(default, deserialize_with = "side::amount")]
     pub merchant_fixed_platform_fee: Option<Amount>,
     /// Your fee in percent: 5 means 5 % (confirmed).
+    #[serde(default, deserialize_with = "side::amount")]
     pub merchant_percent_platform_fee: Option<Amount>,
     /// What is left for you after the fees (inferred, from the numbers of Inqud's sample).
     pub processing_amount: Option<Amount>,
@@ -111,10 +132,13 @@ pub struct PaymentRequest {
     pub paid_amount: Option<Amount>,
     /// Whether the payer sent more than [`pay_amount`](Self::pay_amount), which is allowed
     /// (confirmed).
+    #[serde(default, deserialize_with = "side::flag")]
     pub overpaid: Option<bool>,
     /// The least that may be paid, if the Request has no fixed price (confirmed).
+    #[serde(default, deserialize_with = "side::amount")]
     pub min_limit: Option<Amount>,
     /// The most that may be paid, if the Request has no fixed price (confirmed).
+    #[serde(default, deserialize_with = "side::amount")]
     pub max_limit: Option<Amount>,
 }
 
