@@ -61,7 +61,7 @@
 //! | several on one endpoint | [`Event`], an enum over all of them |
 //!
 //! A layer decodes into the type that it is given, `WebhookLayer::<Checkout>` for example; your own
-//! will do too. Of all of them a word or field that is new at Inqud is kept or ignored, and never an
+//! will do too. An object of another known kind is refused: see [`RejectionKind::WrongKind`]. Of all of them a word or field that is new at Inqud is kept or ignored, and never an
 //! error.
 //!
 //! # Fields

@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -6,9 +5,10 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::held::{self, Member, Object};
+use super::told::Told;
 use super::{
     Authorization, Checkout, DeliveryKey, EventKind, Invoice, Notification, OnRampCheckout,
-    OtherEvent, Payment, PaymentRequest, Subscription, payment,
+    OtherEvent, Payment, PaymentRequest, Subscription,
 };
 
 /// A notification of any kind, for a single endpoint that receives them all.
@@ -27,7 +27,7 @@ use super::{
 ///    [`OtherEvent::json`] as an [`Invoice`].
 /// 3. An invoice or a subscription, if the `id` has no prefix at all, as in one of Inqud's samples, and
 ///    there is a field that no other kind has. If there are such fields of both, it is neither.
-/// 4. A payment in the old form, if there is no `id`: it has a `paymentId` with the prefix of a payment,
+/// 4. A payment in the old form, if there is no `id`: it has a `paymentId` with the prefix of a
 ///    its `userId` and `timestamp`, and no other id than those of a payment. A `refundId` beside the
 ///    `paymentId` makes it `Other`.
 /// 5. `Other`, if nothing else tells, or what the fields tell does not fit. So is an object without an
@@ -183,7 +183,7 @@ impl<'de> Deserialize<'de> for Event {
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Event, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = held::next(&mut object)? {
-                    let id = (member.0 == "id").then(|| text(&member)).flatten();
+                    let id = (member.0 == "id").then(|| held::text(member.1)).flatten();
                     members.push(member);
                     if let Some(kind) = id.and_then(|id| EventKind::of_id(&id)) {
                         return read(kind, members, object);
@@ -223,12 +223,10 @@ fn read<'de, A: MapAccess<'de>>(
 
 /// The kind of an object whose `id` does not tell.
 fn guess(members: &[Member<'_>]) -> EventKind {
-    let find = |key: &str| members.iter().find(|member| member.0 == key).and_then(text);
-    let Some(id) = find("id") else {
-        return match is_old_payment(members) {
-            true => EventKind::Payment,
-            false => EventKind::Other,
-        };
+    let told = Told::by(members);
+    let Some(id) = told.id() else {
+        let kind = told.kind_of_old_payment();
+        return kind.filter(|kind| *kind == EventKind::Payment).unwrap_or(EventKind::Other);
     };
     if has_prefix(&id) {
         return EventKind::Other;
@@ -247,18 +245,4 @@ fn has_prefix(id: &str) -> bool {
     prefix.starts_with(|first: char| first.is_ascii_uppercase())
         && prefix.bytes().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit() || it == b'_')
         && !is_of_uuid
-}
-
-/// An object without an `id`. Others may name a payment too, such as a refund of it.
-fn is_old_payment(members: &[Member<'_>]) -> bool {
-    let has = |key: &str| members.iter().any(|member| member.0 == key);
-    let payment_id = members.iter().find(|member| member.0 == "paymentId").and_then(text);
-    payment_id.and_then(|id| EventKind::of_id(&id)) == Some(EventKind::Payment)
-        && has("userId")
-        && has("timestamp")
-        && !members.iter().any(|member| payment::is_foreign_id(&member.0))
-}
-
-fn text<'de>(member: &Member<'de>) -> Option<Cow<'de, str>> {
-    serde_json::from_str::<held::Text<'de>>(member.1.get()).ok().map(|text| text.0)
 }

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Notification, side};
+use super::{Notification, kind, side};
 
 /// An authorization, a user's consent to be charged for a plan, as its web hook shows it at each
 /// change of status.
@@ -29,6 +29,7 @@ use super::{Notification, side};
 #[serde(rename_all = "camelCase")]
 pub struct Authorization {
     /// `AGR-` and a UUID. Never missing (confirmed).
+    #[serde(deserialize_with = "kind::id::<_, Authorization>")]
     pub id: String,
     /// The address of the wallet that is charged.
     #[serde(default, deserialize_with = "side::text")]

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, side};
+use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, kind, side};
 
 /// A crypto checkout, the page where a payer chooses how to pay, as its web hook shows it at each
 /// change of status.
@@ -35,6 +35,7 @@ use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, side}
 #[serde(rename_all = "camelCase")]
 pub struct Checkout {
     /// `CCO-` and a UUID. Never missing (confirmed).
+    #[serde(deserialize_with = "kind::id::<_, Checkout>")]
     pub id: String,
     /// `CAP-` and a UUID: the Crypto Widget, Inqud's word for a project.
     #[serde(default, deserialize_with = "side::text")]

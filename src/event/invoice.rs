@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, RawJson, side};
+use super::{Amount, Notification, RawJson, kind, side};
 
 /// An invoice for a subscription or an authorization, as its web hook shows it at each change of
 /// status.
@@ -31,6 +31,7 @@ use super::{Amount, Notification, RawJson, side};
 #[serde(rename_all = "camelCase")]
 pub struct Invoice {
     /// Never missing (inferred from the other kinds). What it begins with is not public.
+    #[serde(deserialize_with = "kind::id::<_, Invoice>")]
     pub id: String,
     /// `AGR-` and a UUID: what allows to charge it.
     #[serde(default, deserialize_with = "side::text")]

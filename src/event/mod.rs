@@ -17,6 +17,7 @@ mod request;
 mod request_payment;
 mod side;
 mod subscription;
+mod told;
 
 pub use self::amount::{Amount, AmountError};
 pub use self::any::Event;
@@ -33,3 +34,4 @@ pub use self::payment::{OrderType, Payment, PaymentStatus};
 pub use self::request::{ConflictReason, PaymentRequest, RequestStatus};
 pub use self::request_payment::{PaymentView, RequestPayment};
 pub use self::subscription::{Subscription, SubscriptionStatus, SubscriptionSubStatus};
+pub(crate) use self::told::kind_of;

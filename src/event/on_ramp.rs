@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, PriceType, RawJson, side};
+use super::{Amount, Notification, PriceType, RawJson, kind, side};
 
 /// An on-ramp checkout, where a payer buys crypto with money, as its web hook shows it.
 ///
@@ -31,6 +31,7 @@ use super::{Amount, Notification, PriceType, RawJson, side};
 #[serde(rename_all = "camelCase")]
 pub struct OnRampCheckout {
     /// `ORCO-` and a UUID. Never missing (confirmed).
+    #[serde(deserialize_with = "kind::id::<_, OnRampCheckout>")]
     pub id: String,
     /// Where the checkout is.
     #[serde(default, deserialize_with = "side::text")]

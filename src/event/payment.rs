@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::held::Text;
 use super::open::open_enum;
-use super::{Amount, Notification, side};
+use super::{Amount, EventKind, Notification, kind, side};
 
 /// A payment, in or out, as its web hook shows it at each change of status. Static addresses tell
 /// of their payments by it too (confirmed).
@@ -196,6 +196,7 @@ open_enum! {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
+    #[serde(default, deserialize_with = "kind::optional_id::<_, Payment>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -305,15 +306,16 @@ pub(super) fn is_foreign_id(name: &str) -> bool {
 }
 
 impl Payment {
-    /// `None` if it has no id, nor is one in the old form.
+    /// `None` if it has no id of a payment: in the old form, that is another field.
     fn of(wire: Wire, has_foreign_id: bool) -> Option<Self> {
         let spelling = Spelling {
             payment_id: wire.id.is_none(),
             cancelled: wire.status == StatusWord::Cancelled,
         };
         let is_old = wire.user_id.is_some() && wire.timestamp.is_some() && !has_foreign_id;
+        let id = wire.id.or(wire.payment_id.filter(|_| is_old));
         Some(Self {
-            id: wire.id.or(wire.payment_id.filter(|_| is_old))?,
+            id: id.filter(|id| EventKind::Payment.not_of(id).is_none())?,
             order_id: wire.order_id,
             client_order_id: wire.client_order_id,
             external_id: wire.external_id,

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, PaymentStatus, RequestPayment, side};
+use super::{Amount, Notification, PaymentStatus, RequestPayment, kind, side};
 
 /// A Request, Inqud's demand for one crypto payment, as its web hook shows it at each change of
 /// status.
@@ -43,6 +43,7 @@ use super::{Amount, Notification, PaymentStatus, RequestPayment, side};
 #[serde(rename_all = "camelCase")]
 pub struct PaymentRequest {
     /// `CAPD-` and a UUID. Never missing (confirmed).
+    #[serde(deserialize_with = "kind::id::<_, PaymentRequest>")]
     pub id: String,
     /// `ORD-` and a UUID: Inqud's id of the order.
     #[serde(default, deserialize_with = "side::text")]

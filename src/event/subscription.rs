@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{DeliveryKey, Notification, RawJson, side};
+use super::{DeliveryKey, Notification, RawJson, kind, side};
 
 /// A subscription, as its web hook shows it.
 ///
@@ -37,6 +37,7 @@ use super::{DeliveryKey, Notification, RawJson, side};
 #[serde(rename_all = "camelCase")]
 pub struct Subscription {
     /// `SUB-` and a UUID. Never missing (confirmed).
+    #[serde(deserialize_with = "kind::id::<_, Subscription>")]
     pub id: String,
     /// `PLAN-` and a UUID.
     #[serde(default, deserialize_with = "side::text")]
