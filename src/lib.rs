@@ -11,15 +11,24 @@
 #![cfg_attr(feature = "axum", doc = "```")]
 #![cfg_attr(not(feature = "axum"), doc = "```ignore")]
 //! use axum::{Router, routing::post};
-//! use tower_inqud::{Ack, PaymentRequest, RequestStatus, Secret, Webhook, WebhookLayer};
+//! use tower_inqud::{Ack, Amount, PaymentRequest, Secret, Webhook, WebhookLayer};
 //!
 //! async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
-//!     match &request.status {
-//!         RequestStatus::Success => println!("{:?} is paid", request.client_order_id),
-//!         RequestStatus::Conflict => println!("{} needs a look: {:?}", request.id, request.reason),
-//!         _ => {}
+//!     let Some((price, currency)) = request.client_order_id.as_deref().and_then(price_of) else {
+//!         return Ack::Discard("unknown order".into());
+//!     };
+//!     if request.is_paid_for(&price, currency) {
+//!         println!("{:?} is paid", request.client_order_id);
+//!     } else if request.is_final() {
+//!         println!("{} needs a look: {}, {:?} paid", request.id, request.status, request.paid_amount);
 //!     }
 //!     Ack::Done
+//! }
+//!
+//! /// What the order costs, from your database.
+//! fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
+//!     let price = "850".parse().ok()?;
+//!     (order_id == "order-17").then_some((price, "USD"))
 //! }
 //!
 //! let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?);
@@ -82,6 +91,11 @@
 //! refusal is then a 400.
 //!
 //! # Handling a web hook well
+//!
+//! Ship an order only if it exists, and if [`is_paid_for`](PaymentRequest::is_paid_for) says so of its
+//! amount and its currency. `SUCCESS` alone does not: a conflict that Inqud's support settles is a
+//! `SUCCESS` with what was paid, which can be 50 of 100. An amount in a Request is what was asked for,
+//! and not what your order costs now.
 //!
 //! 1. Answer within 10 s: store first, and process afterwards. If the sender closes the connection,
 //!    hyper drops the handler where it stands; `tokio::spawn` what must not be cut short.

@@ -150,6 +150,26 @@ fn what_is_paid_fits_the_story_to_the_last_digit() {
     }
 }
 
+/// Inqud's support settles a conflict: SUCCESS, and 50 of 100 paid.
+#[test]
+fn a_settled_request_is_a_success_and_not_paid() {
+    let last = |story| requests(Life::new(story)).pop().unwrap();
+    let hundred: Amount = "100".parse().unwrap();
+    let settled = last(Story::Settled);
+    assert_eq!(settled.status, RequestStatus::Success);
+    assert!(settled.status.is_successful() && !settled.is_paid());
+    assert_eq!(settled.paid_compared(), Some(std::cmp::Ordering::Less));
+    assert!(!settled.is_paid_for(&hundred, "USD"));
+    assert!(!settled.is_paid_for(&"50".parse().unwrap(), "USDT"));
+    for story in [Story::Success, Story::Overpaid] {
+        let paid = last(story);
+        assert!(paid.is_paid() && paid.is_paid_for(&hundred, "USD"), "{story}");
+    }
+    for story in [Story::Conflict, Story::Expired] {
+        assert!(!last(story).is_paid(), "{story}");
+    }
+}
+
 #[test]
 fn an_order_is_the_same_object_each_time_and_another_order_another() {
     let ids = |order: &str| {
@@ -704,11 +724,13 @@ async fn try_any_order(
 
 #[tokio::test]
 async fn any_order_agrees_with_a_handler_that_does_it_right() {
-    let two = Life::new(Story::Settled)
+    // Of what is settled, only half is paid.
+    let three = Life::new(Story::Settled)
         .into_iter()
-        .chain(Life::new(Story::Expired).client_order_id("order-2"));
-    let state = try_any_order(inqud(), two, newest_counts).await.unwrap();
-    assert_eq!((state.requests.len(), state.shipped), (2, 1));
+        .chain(Life::new(Story::Expired).client_order_id("order-2"))
+        .chain(Life::new(Story::Success).client_order_id("order-3"));
+    let state = try_any_order(inqud(), three, newest_counts).await.unwrap();
+    assert_eq!((state.requests.len(), state.shipped), (3, 1));
 }
 
 #[tokio::test]

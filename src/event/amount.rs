@@ -93,6 +93,16 @@ impl Amount {
         json.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(json).parse()
     }
 
+    /// Whether there is this much in this currency, at least. False if it is unknown.
+    pub(super) fn covers(
+        it: Option<&Self>,
+        of: Option<&str>,
+        amount: &Self,
+        currency: &str,
+    ) -> bool {
+        it.is_some_and(|it| it >= amount) && of == Some(currency)
+    }
+
     fn text(&self) -> Cow<'_, str> {
         match &self.0 {
             Repr::Decimal(decimal) => decimal.to_string().into(),

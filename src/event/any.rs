@@ -52,7 +52,7 @@ use super::{
 /// assert_eq!(event.kind(), EventKind::Subscription);
 /// assert_eq!(event.id(), "SUB-1");
 /// match event {
-///     Event::Request(request) => println!("{:?} is paid: {}", request.id, request.is_paid()),
+///     Event::Request(request) => println!("{} is paid: {}", request.id, request.is_paid()),
 ///     Event::Subscription(subscription) => println!("until {:?}", subscription.next_write_off_at()),
 ///     Event::Other(other) => println!("new to me: {}", other.json()),
 ///     _ => {}

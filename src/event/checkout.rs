@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -104,10 +106,26 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// Whether it is paid: see [`CheckoutStatus::is_paid`].
+    /// Whether it is paid in whole, as far as is known: [`CheckoutStatus::Success`], and a
+    /// [`request`](Self::request) that is not known to be short. See [`PaymentRequest::is_paid`].
     #[must_use]
     pub fn is_paid(&self) -> bool {
-        self.status.is_paid()
+        let compared = self.request.as_ref().and_then(|request| request.paid_compared());
+        self.status.is_successful() && compared != Some(Ordering::Less)
+    }
+
+    /// Whether it [is paid](Self::is_paid), and pays for an order of yours of this amount in this
+    /// currency: by its [`fixed_amount`](Self::fixed_amount), or by what its Request says, as of
+    /// [`PaymentRequest::is_paid_for`]. False if neither is known in this currency.
+    #[must_use]
+    pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
+        let price = self.fixed_amount.as_ref();
+        let covers = |price: &Price| {
+            Amount::covers(price.amount.as_ref(), price.currency.as_deref(), amount, currency)
+        };
+        let request = self.request.as_ref();
+        self.is_paid()
+            && (price.is_some_and(covers) || request.is_some_and(|it| it.covers(amount, currency)))
     }
 
     /// Whether no further change is expected: see [`CheckoutStatus::is_final`].
@@ -150,15 +168,16 @@ open_enum! {
         /// `CONFLICT`: a transaction was handled, but something is wrong; see
         /// [`Checkout::reason`] and the Request's.
         Conflict = "CONFLICT",
-        /// `SUCCESS`: paid.
+        /// `SUCCESS`: paid; see [`Checkout::is_paid`].
         Success = "SUCCESS",
     }
 }
 
 impl CheckoutStatus {
-    /// Whether the checkout is paid: only with [`Success`](Self::Success).
+    /// Whether Inqud says that it succeeded: only with [`Success`](Self::Success). Whether it is paid,
+    /// [`Checkout::is_paid`] says.
     #[must_use]
-    pub fn is_paid(&self) -> bool {
+    pub fn is_successful(&self) -> bool {
         matches!(self, Self::Success)
     }
 

@@ -70,6 +70,14 @@ impl Invoice {
         self.status.is_paid()
     }
 
+    /// Whether it [is paid](Self::is_paid), and is for at least this amount in this currency. False if
+    /// [`amount`](Self::amount) or [`currency`](Self::currency) is unknown.
+    #[must_use]
+    pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
+        self.is_paid()
+            && Amount::covers(self.amount.as_ref(), self.currency.as_deref(), amount, currency)
+    }
+
     /// Whether no further change is expected: see [`InvoiceStatus::is_final`].
     #[must_use]
     pub fn is_final(&self) -> bool {

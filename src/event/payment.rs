@@ -96,6 +96,14 @@ impl Payment {
         self.status.is_successful() && self.order_type != Some(OrderType::PayOut)
     }
 
+    /// Whether money [came to you](Self::is_paid_in), and at least this amount in this currency. False if
+    /// [`amount`](Self::amount) or [`currency`](Self::currency) is unknown.
+    #[must_use]
+    pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
+        self.is_paid_in()
+            && Amount::covers(self.amount.as_ref(), self.currency.as_deref(), amount, currency)
+    }
+
     /// Whether it succeeded in whole, to you or from you: see [`PaymentStatus::is_successful`].
     #[must_use]
     pub fn is_successful(&self) -> bool {

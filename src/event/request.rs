@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -144,10 +146,71 @@ pub struct PaymentRequest {
 }
 
 impl PaymentRequest {
-    /// Whether it is paid: see [`RequestStatus::is_paid`].
+    /// Whether it is paid in whole, as far as is known: [`RequestStatus::Success`], and not
+    /// [`paid_amount`](Self::paid_amount) below [`pay_amount`](Self::pay_amount).
+    ///
+    /// `SUCCESS` alone does not say it: if Inqud's support settles a conflict, it ends in `SUCCESS` with
+    /// what was paid, which can be 50 of 100. [`status`](Self::status) keeps Inqud's word.
+    ///
+    /// It does not say how much that is. Before you ship, compare with your order:
+    /// [`is_paid_for`](Self::is_paid_for).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::cmp::Ordering;
+    /// use tower_inqud::PaymentRequest;
+    ///
+    /// let json = r#"{"id":"CAPD-1","status":"SUCCESS","payAmount":100,"paidAmount":50}"#;
+    /// let settled: PaymentRequest = serde_json::from_str(json)?;
+    /// assert!(settled.status.is_successful() && !settled.is_paid());
+    /// assert_eq!(settled.paid_compared(), Some(Ordering::Less));
+    /// # Ok::<_, serde_json::Error>(())
+    /// ```
     #[must_use]
     pub fn is_paid(&self) -> bool {
-        self.status.is_paid()
+        self.status.is_successful() && self.paid_compared() != Some(Ordering::Less)
+    }
+
+    /// Whether it [is paid](Self::is_paid), and pays for an order of yours of this amount in this
+    /// currency.
+    ///
+    /// That is so if you asked for at least that much ([`request_amount`](Self::request_amount) in
+    /// [`request_amount_in`](Self::request_amount_in)), or if at least that much was paid
+    /// ([`paid_amount`](Self::paid_amount) in [`currency`](Self::currency)). It is false if neither is
+    /// known in this currency, whose case matters.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_inqud::PaymentRequest;
+    ///
+    /// let request: PaymentRequest = serde_json::from_str(
+    ///     r#"{"id":"CAPD-1","status":"SUCCESS","requestAmount":100,"requestAmountIn":"USD",
+    ///         "currency":"USDT","payAmount":99.46291,"paidAmount":99.46291}"#,
+    /// )?;
+    /// assert!(request.is_paid_for(&"100".parse()?, "USD"));
+    /// assert!(request.is_paid_for(&"99".parse()?, "USDT"));
+    /// assert!(!request.is_paid_for(&"200".parse()?, "USD")); // another order's price
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
+        self.is_paid() && self.covers(amount, currency)
+    }
+
+    /// How [`paid_amount`](Self::paid_amount) compares with [`pay_amount`](Self::pay_amount): less is
+    /// underpaid, greater is overpaid. `None` if either is unknown.
+    #[must_use]
+    pub fn paid_compared(&self) -> Option<Ordering> {
+        Some(self.paid_amount.as_ref()?.cmp(self.pay_amount.as_ref()?))
+    }
+
+    /// Whether at least this was asked for, or sent.
+    pub(super) fn covers(&self, amount: &Amount, currency: &str) -> bool {
+        let asked = (self.request_amount.as_ref(), self.request_amount_in.as_deref());
+        let sent = (self.paid_amount.as_ref(), self.currency.as_deref());
+        [asked, sent].into_iter().any(|(it, of)| Amount::covers(it, of, amount, currency))
     }
 
     /// Whether no further change is expected: see [`RequestStatus::is_final`].
@@ -188,7 +251,8 @@ open_enum! {
         /// `CONFLICT`: a transaction was handled, but something is wrong; see
         /// [`PaymentRequest::reason`] (confirmed).
         Conflict = "CONFLICT",
-        /// `SUCCESS`: paid.
+        /// `SUCCESS`: paid, or settled by Inqud's support with what was paid; see
+        /// [`PaymentRequest::is_paid`].
         ///
         /// Inferred: every other enum of Inqud's says `SUCCESS`. One integration says `COMPLETED`,
         /// so that is read as this too, and written as `SUCCESS`.
@@ -201,9 +265,10 @@ open_enum! {
 }
 
 impl RequestStatus {
-    /// Whether the Request is paid: only with [`Success`](Self::Success).
+    /// Whether Inqud says that it succeeded: only with [`Success`](Self::Success). Whether it is paid,
+    /// [`PaymentRequest::is_paid`] says.
     #[must_use]
-    pub fn is_paid(&self) -> bool {
+    pub fn is_successful(&self) -> bool {
         matches!(self, Self::Success)
     }
 
