@@ -32,6 +32,7 @@ use axum::extract::{self, State};
 use axum::http::{Request, StatusCode};
 use axum::routing::{get, post, post_service};
 use axum::{Json, Router};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,7 +41,8 @@ use tower::ServiceExt;
 use tower_inqud::inbox::rusqlite::{self, Connection, OpenFlags, OptionalExtension, params};
 use tower_inqud::inbox::{Cx, Inbox, InboxError, Key, Notified, Sqlite};
 use tower_inqud::{
-    Amount, Notification, Payment, PaymentRequest, PaymentStatus, Secret, WebhookLayer, contract, sign,
+    Amount, Notification, Payment, PaymentRequest, PaymentStatus, Secret, WebhookLayer, contract,
+    sign,
 };
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -148,22 +150,22 @@ impl Shop {
         let order = order.to_owned();
         let price = self.read(move |db| {
             let price = "SELECT amount, currency FROM orders WHERE id = ?1";
-            let price = db.query_row(price, [order], |row| {
-                Ok((row.get::<_, String>(0)?, row.get(1)?))
-            });
+            let price =
+                db.query_row(price, [order], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)));
             price.optional()
         });
         let price = price.await?;
         price.map(|(amount, currency)| Ok((amount.parse()?, currency))).transpose()
     }
 
-    /// What the handlers wrote of an order; `None` if nobody knows it.
-    async fn order(&self, id: String) -> Result<Option<Value>, BoxError> {
-        self.read(move |db| {
+    /// `None` if nobody knows it.
+    async fn order(&self, id: String) -> Result<Option<Order>, BoxError> {
+        let read = self.read(move |db| {
             let texts = |sql: &str| -> rusqlite::Result<Vec<String>> {
                 db.prepare(sql)?.query_map([&id], |row| row.get(0))?.collect()
             };
-            let verdicts = texts("SELECT verdict FROM handled WHERE order_id = ?1 ORDER BY number")?;
+            let verdicts =
+                texts("SELECT verdict FROM handled WHERE order_id = ?1 ORDER BY number")?;
             let attention = texts("SELECT why FROM attention WHERE order_id = ?1 ORDER BY number")?;
             // Paid, if any of its objects is; else what was handled last.
             let latest = db.query_row(
@@ -171,30 +173,47 @@ impl Shop {
                  ORDER BY is_paid DESC,
                      (SELECT max(number) FROM handled WHERE object = objects.id) DESC LIMIT 1",
                 [&id],
-                |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get(2)?)),
+                |row| Ok((Some(row.get(0)?), row.get(1)?, row.get(2)?)),
             );
-            let latest: Option<(String, Option<String>, bool)> = latest.optional()?;
+            let latest: Option<(Option<String>, Option<String>, bool)> = latest.optional()?;
             let shipped = "SELECT shipped FROM orders WHERE id = ?1";
-            let shipped = db.query_row(shipped, [&id], |row| row.get::<_, i64>(0)).optional()?;
+            let shipped = db.query_row(shipped, [&id], |row| row.get(0)).optional()?;
             if latest.is_none() && shipped.is_none() {
                 return Ok(None);
             }
             let (status, paid_amount, is_paid) = latest.unwrap_or_default();
-            // As a JSON number with the same digits.
-            let paid_amount = paid_amount.and_then(|digits| serde_json::from_str::<Value>(&digits).ok());
-            Ok(Some(json!({
-                "orderId": id,
-                "status": status,
-                "paidAmount": paid_amount,
-                "handled": verdicts.len(),
-                "verdicts": verdicts,
-                "isPaid": is_paid,
-                "shipped": shipped,
-                "attention": attention,
-            })))
-        })
-        .await
+            let handled = verdicts.len();
+            let paid_amount = paid_amount.and_then(|digits| digits.parse().ok());
+            let order_id = id;
+            Ok(Some(Order {
+                order_id,
+                status,
+                paid_amount,
+                is_paid,
+                handled,
+                verdicts,
+                shipped,
+                attention,
+            }))
+        });
+        read.await
     }
+}
+
+/// What the handlers wrote of an order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Order {
+    order_id: String,
+    status: Option<String>,
+    /// A JSON number with the digits that Inqud sent.
+    paid_amount: Option<Amount>,
+    is_paid: bool,
+    handled: usize,
+    verdicts: Vec<String>,
+    /// `None` if the shop has no such order.
+    shipped: Option<i64>,
+    attention: Vec<String>,
 }
 
 // ----------------------------------------------------------------------------------- the handlers
@@ -214,14 +233,22 @@ async fn on_request(
     };
     let verdict = cx.verdict().as_str();
     cx.effect(move |db| update.write(db, verdict));
-    if request.is_paid() {
+    if request.status.is_successful() {
         let price = shop.price(&order).await?;
-        ship_once(&cx, order, price.map(|(amount, currency)| request.is_paid_for(&amount, &currency)));
+        ship_once(
+            &cx,
+            order,
+            price.map(|(amount, currency)| request.is_paid_for(&amount, &currency)),
+        );
     }
     Ok(())
 }
 
-async fn on_payment(shop: Shop, payment: Notified<Payment>, cx: Cx<Sqlite>) -> Result<(), BoxError> {
+async fn on_payment(
+    shop: Shop,
+    payment: Notified<Payment>,
+    cx: Cx<Sqlite>,
+) -> Result<(), BoxError> {
     let order = payment.client_order_id.clone().ok_or("a payment without the order's id")?;
     let has_come = matches!(payment.status, PaymentStatus::Success | PaymentStatus::PartialSuccess);
     let update = Update {
@@ -235,7 +262,11 @@ async fn on_payment(shop: Shop, payment: Notified<Payment>, cx: Cx<Sqlite>) -> R
     cx.effect(move |db| update.write(db, verdict));
     if payment.is_paid_in() {
         let price = shop.price(&order).await?;
-        ship_once(&cx, order, price.map(|(amount, currency)| payment.is_paid_for(&amount, &currency)));
+        ship_once(
+            &cx,
+            order,
+            price.map(|(amount, currency)| payment.is_paid_for(&amount, &currency)),
+        );
     }
     Ok(())
 }
@@ -250,7 +281,9 @@ fn ship_once(cx: &Cx<Sqlite>, order: String, is_enough: Option<bool>) {
             let ship = move |db: &Connection| ship(db, &order);
             cx.once(mark, ship, move |db, _: Key| Ok(note(db, &again, "paid again")?));
         }
-        Some(false) => cx.effect(move |db| note(db, &order, "paid with another amount or currency")),
+        Some(false) => {
+            cx.effect(move |db| note(db, &order, "paid with another amount or currency"))
+        }
         None => cx.effect(move |db| note(db, &order, "paid, and nobody knows the order")),
     }
 }
@@ -321,7 +354,7 @@ async fn new_order(State(merchant): State<Merchant>, Json(order): Json<Value>) -
 async fn order(
     State(merchant): State<Merchant>,
     extract::Path(id): extract::Path<String>,
-) -> Result<Json<Value>, StatusCode> {
+) -> Result<Json<Order>, StatusCode> {
     match merchant.shop.order(id).await {
         Ok(order) => order.map(Json).ok_or(StatusCode::NOT_FOUND),
         Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
@@ -345,13 +378,18 @@ async fn serve() -> Result<(), BoxError> {
     let file = env::var_os("INBOX_FILE").map_or(folder.path().join("inbox.db"), PathBuf::from);
     let merchant = Merchant::open(&file).await?;
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
-    let listener = TcpListener::bind(&listen).await.map_err(|error| format!("{listen}: {error}"))?;
+    let listener =
+        TcpListener::bind(&listen).await.map_err(|error| format!("{listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
 
     let (end, ended) = watch::channel(false);
     let is_processing = env::var("PROCESS").as_deref() != Ok("off");
     let runners = async {
-        if is_processing { merchant.process(ended.clone()).await.map_err(BoxError::from) } else { Ok(()) }
+        if is_processing {
+            merchant.process(ended.clone()).await.map_err(BoxError::from)
+        } else {
+            Ok(())
+        }
     };
     let mut told = ended.clone();
     let server = axum::serve(listener, merchant.app(&secret))
@@ -430,15 +468,15 @@ async fn play() -> Result<ExitCode, BoxError> {
     println!("\nWhat comes late:\n");
     well &= deliver(&merchant, &secret, LATE).await?;
     process(&merchant).await?;
-    well &= show(&merchant).await?
-        == [
-            ("order-17", "SUCCESS", 5, 1, vec!["paid again", "paid again"]),
-            ("order-18", "SUCCESS", 3, 1, vec![]),
-            ("order-19", "SUCCESS", 1, 0, vec![]),
-        ]
-        .map(|(id, status, handled, shipped, attention)| {
-            json!([id, status, handled, shipped, attention])
-        });
+    let expected: [(usize, i64, &[&str]); 3] = [
+        (5, 1, &["paid again", "paid again"]),
+        (3, 1, &[]),
+        (1, 0, &["paid with another amount or currency"]),
+    ];
+    for (order, (handled, shipped, attention)) in show(&merchant).await?.iter().zip(expected) {
+        well &= order.status.as_deref() == Some("SUCCESS") && order.handled == handled;
+        well &= order.shipped == Some(shipped) && order.attention == attention;
+    }
     let stats = merchant.inbox.stats().await?;
     well &= (stats.open(), stats.dead(), stats.review(), stats.skipped()) == (0, 0, 0, 1);
     println!("\n{}", if well { "all as it should be" } else { "NOT all as it should be" });
@@ -459,14 +497,12 @@ async fn process(merchant: &Merchant) -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn show(merchant: &Merchant) -> Result<Vec<Value>, BoxError> {
+async fn show(merchant: &Merchant) -> Result<Vec<Order>, BoxError> {
     let mut all = Vec::new();
     for id in ["order-17", "order-18", "order-19"] {
         let order = merchant.shop.order(id.to_owned()).await?.ok_or("an order is lost")?;
-        println!("  {order}");
-        let [status, handled, shipped, attention] =
-            ["status", "handled", "shipped", "attention"].map(|key| order.get(key).cloned());
-        all.push(json!([id, status, handled, shipped, attention]));
+        println!("  {}", serde_json::to_string(&order)?);
+        all.push(order);
     }
     Ok(all)
 }

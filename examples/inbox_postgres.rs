@@ -16,8 +16,8 @@
 //! pg_ctl stop && rm -r "$PGDATA"
 //! ```
 //!
-//! It makes the schema `inqud_inbox`, and a table `inqud_example_orders`, which it drops before. Exit
-//! code 0 if that is right in the end.
+//! It makes the schema `inqud_inbox`, and tables `inqud_example_orders` and `inqud_example_objects`, which it
+//! drops before. Exits with 0 if they are right in the end.
 #![allow(clippy::print_stdout, reason = "it shows what it does")]
 
 use std::env;
@@ -32,7 +32,7 @@ use axum::routing::post_service;
 use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_inqud::inbox::tokio_postgres::{Client, Config, NoTls};
-use tower_inqud::inbox::{Cx, Inbox, InboxError, Notified, Postgres};
+use tower_inqud::inbox::{Cx, Inbox, InboxError, Notified, Once, Postgres};
 use tower_inqud::{Notification, PaymentRequest, Secret, WebhookLayer, contract, sign};
 
 #[path = "../tests/support/postgres.rs"]
@@ -40,11 +40,19 @@ mod postgres;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-const ORDERS: &str =
-    "DROP TABLE IF EXISTS inqud_example_orders; CREATE TABLE inqud_example_orders (
-    id text PRIMARY KEY, status text NOT NULL, updates int NOT NULL)";
-const UPDATE: &str = "INSERT INTO inqud_example_orders AS mine VALUES ($1, $2, 1)
+/// A row for each Request, and not one for each order: an order can have several.
+const TABLES: &str = "
+    DROP TABLE IF EXISTS inqud_example_orders, inqud_example_objects;
+    CREATE TABLE inqud_example_orders (
+        id text PRIMARY KEY, amount text NOT NULL, currency text NOT NULL, shipped int NOT NULL);
+    CREATE TABLE inqud_example_objects (
+        id text PRIMARY KEY, order_id text NOT NULL, status text NOT NULL, updates int NOT NULL);
+    INSERT INTO inqud_example_orders
+        SELECT 'order-' || n, '100.00', 'USD', 0 FROM generate_series(0, 2) AS n";
+const UPDATE: &str = "INSERT INTO inqud_example_objects AS mine VALUES ($1, $2, $3, 1)
     ON CONFLICT (id) DO UPDATE SET status = excluded.status, updates = mine.updates + 1";
+const PRICE: &str = "SELECT amount, currency FROM inqud_example_orders WHERE id = $1";
+const SHIP: &str = "UPDATE inqud_example_orders SET shipped = shipped + 1 WHERE id = $1";
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
@@ -61,7 +69,7 @@ async fn play(config: Config) -> Result<ExitCode, BoxError> {
     let secret = Secret::new("secret_value")?;
     Inbox::migrate(&config, NoTls).await?;
     let client = postgres::connect(&config).await;
-    client.batch_execute(ORDERS).await?;
+    client.batch_execute(TABLES).await?;
     // Each process has its own; these are of one, so that the example ends by itself.
     let receiving = Inbox::postgres(config.clone(), NoTls).await?;
     let processing =
@@ -80,11 +88,12 @@ async fn play(config: Config) -> Result<ExitCode, BoxError> {
     tokio::try_join!(process(first, "first"), process(second, "second"))?;
 
     println!("\nThe merchant's table:\n");
-    for (id, status, updates) in orders(&client).await? {
-        println!("  {id:<10} {status:<10} {updates} updates");
-        well &= status == "SUCCESS" && updates == 3;
+    let orders = orders(&client).await?;
+    for (id, status, updates, shipped) in &orders {
+        println!("  {id:<10} {status:<10} {updates} updates, shipped {shipped} times");
+        well &= status == "SUCCESS" && *updates == 3 && *shipped == 1;
     }
-    well &= orders(&client).await?.len() == 3;
+    well &= orders.len() == 3;
     println!("\n{}", if well { "all as it should be" } else { "NOT all as it should be" });
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -103,7 +112,7 @@ async fn process(inbox: &Inbox<Postgres>, name: &'static str) -> Result<(), Inbo
         on_request(name, &request, &cx).await
     };
     let is_empty = async {
-        while inbox.stats().await.is_ok_and(|stats| stats.open > 0) {
+        while inbox.stats().await.is_ok_and(|stats| stats.open() > 0) {
             sleep(Duration::from_millis(20)).await;
         }
     };
@@ -117,22 +126,35 @@ async fn on_request(
     request: &PaymentRequest,
     cx: &Cx<Postgres>,
 ) -> Result<(), BoxError> {
-    let order = request.client_order_id.as_deref().ok_or("no order")?;
+    let order = request.client_order_id.as_deref().ok_or("a Request without the order's id")?;
     let status = request.status_text();
-    println!("  {order:<10} {status:<18} attempt {} ({runner})", cx.attempt());
-    // Kept with "done", or not at all: no order is updated twice.
+    println!("  {order:<10} {status:<18} {} attempt {} ({runner})", cx.verdict(), cx.attempt());
+    // Kept with "done", or not at all. What is older never comes here, so no state goes back.
     let transaction = cx.transaction().await?;
-    transaction.execute(UPDATE, &[&order, &status]).await?;
+    transaction.execute(UPDATE, &[&request.id, &order, &status]).await?;
+    if request.is_paid() {
+        let price =
+            transaction.query_opt(PRICE, &[&order]).await?.ok_or("nobody knows the order")?;
+        let (amount, currency) = (price.get::<_, String>(0).parse()?, price.get::<_, String>(1));
+        if !request.is_paid_for(&amount, &currency) {
+            return Err("paid, but not what the order costs".into());
+        }
+        match cx.once(&format!("ship:{order}")).await? {
+            Once::First => _ = transaction.execute(SHIP, &[&order]).await?,
+            Once::After(first) => println!("  {order:<10} is paid again, after {first}"),
+        }
+    }
     if status == "PENDING_PAYMENT" && cx.attempt() == 1 {
         return Err("the handler fails after it wrote".into());
     }
     Ok(())
 }
 
-async fn orders(client: &Client) -> Result<Vec<(String, String, i32)>, BoxError> {
-    let orders = "SELECT id, status, updates FROM inqud_example_orders ORDER BY id";
+async fn orders(client: &Client) -> Result<Vec<(String, String, i32, i32)>, BoxError> {
+    let orders = "SELECT orders.id, status, updates, shipped FROM inqud_example_orders AS orders
+        JOIN inqud_example_objects ON order_id = orders.id ORDER BY orders.id";
     let rows = client.query(orders, &[]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect())
 }
 
 // ------------------------------------------------------------------------ Inqud
@@ -152,7 +174,7 @@ async fn deliver(
     // Another run is about other Requests.
     let run = std::process::id();
     let body = format!(
-        r#"{{"id":"CAPD-{run}-{order}","clientOrderId":"order-{order}","status":"{status}","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z"}}"#
+        r#"{{"id":"CAPD-{run}-{order}","clientOrderId":"order-{order}","status":"{status}","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z","requestAmount":100,"requestAmountIn":"USD"}}"#
     );
     let request = Request::post("/inqud/request")
         .header(contract::DIGEST_HEADER, sign(secret, body.as_bytes()))

@@ -212,7 +212,7 @@ impl CheckoutStatus {
     }
 
     /// Whether no further change is expected (inferred). Never ignore what follows all the same: ask
-    /// [`Notification::supersedes`] instead.
+    /// its [verdict](crate::Verdict) instead.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Expired | Self::Conflict | Self::Success)

@@ -287,7 +287,7 @@ impl RequestStatus {
     /// Whether no further change is expected.
     ///
     /// A final status can still change, by the hand of Inqud's support (confirmed for payments).
-    /// So never ignore what follows; ask [`Notification::supersedes`] instead.
+    /// So never ignore what follows; ask its [verdict](crate::Verdict) instead.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Conflict | Self::Success | Self::Expired | Self::Cancelled)
