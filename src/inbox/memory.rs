@@ -157,7 +157,11 @@ impl Tables {
         let arrival = record.version.arrival(rows.iter().map(|row| &row.record.version));
         match (arrival, rows.last()) {
             (Arrival::Duplicate, _) | (_, None) => Err(known),
-            (arrival, Some(last)) => Ok((arrival, record.key_after(last.record.key))),
+            (arrival, Some(last)) => {
+                let key = record.key_after(last.record.key);
+                // One that was decoded later than it arrived may have it.
+                if self.keys.contains_key(&key) { Err(known) } else { Ok((arrival, key)) }
+            }
         }
     }
 
@@ -310,6 +314,8 @@ impl Tables {
         let Some(row) = self.rows.get_mut(seq) else { return };
         let Ok((arrival, key)) = arrival else {
             row.state = State::Skipped;
+            row.verdict = None;
+            store::DUPLICATE.clone_into(&mut row.error);
             return;
         };
         self.keys.remove(&row.record.key);

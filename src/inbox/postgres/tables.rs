@@ -235,13 +235,13 @@ impl Stored {
         let rows = rows.map_or(&[][..], |rows| &rows[..]);
         let arrival = record.version.arrival(rows.iter().map(|(_, version)| version));
         let known = rows.iter().find(|(_, version)| record.version.is_duplicate_of(version));
-        match (arrival, known, rows.last()) {
-            (Arrival::Duplicate, Some((known, _)), _) => Err(*known),
-            (Arrival::Again | Arrival::Review, _, Some((last, _))) => {
-                Ok((arrival, record.key_after(*last)))
-            }
-            _ => Ok((Arrival::New, record.key)),
-        }
+        let key = match (arrival, known, rows.last()) {
+            (Arrival::Duplicate, Some((known, _)), _) => return Err(*known),
+            (Arrival::Again | Arrival::Review, _, Some((last, _))) => record.key_after(*last),
+            _ => record.key,
+        };
+        // One that was decoded later than it arrived may have it.
+        if rows.iter().any(|(its, _)| *its == key) { Err(key) } else { Ok((arrival, key)) }
     }
 }
 
@@ -538,7 +538,7 @@ pub(super) async fn decoded(
             (key, state, why)
         }
         // Its key and its object stay, because both are another's.
-        Err(_) => (Key::of_undecodable(ticket.kind, &record.body), SKIPPED, Some("is a duplicate")),
+        Err(_) => (Key::of_undecodable(ticket.kind, &record.body), SKIPPED, Some(store::DUPLICATE)),
     };
     let object: &str = if state == SKIPPED { &ticket.object } else { id };
     let parameters: [&(dyn ToSql + Sync); 7] = [
