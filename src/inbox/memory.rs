@@ -414,6 +414,9 @@ impl Store for Memory {
     async fn stats(&self) -> Result<Stats, InboxError> {
         let mut stats = Stats::default();
         for row in &self.tables().rows {
+            if row.state == State::Done {
+                continue;
+            }
             let kind = stats.kind(row.record.kind);
             let count = match row.state {
                 State::Open => {
@@ -423,8 +426,7 @@ impl Store for Memory {
                 }
                 State::Dead => &mut kind.dead,
                 State::Review => &mut kind.review,
-                State::Skipped => &mut kind.skipped,
-                State::Done => continue,
+                State::Skipped | State::Done => &mut kind.skipped,
             };
             *count = count.saturating_add(1);
         }

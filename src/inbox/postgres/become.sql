@@ -1,7 +1,8 @@
 WITH became AS (
     UPDATE inqud_inbox.notification
-    SET key = $2, object = $3, position = $4, version = $5, state = $6, error = $7, attempts = 0,
-        verdict = 0, settled_at = CASE WHEN $6 > 0 THEN statement_timestamp() END
+    SET key = $2, object = $3, position = $4, version = $5, state = $6::smallint,
+        error = $7, attempts = 0, verdict = 0,
+        settled_at = CASE WHEN $6::smallint > 0 THEN statement_timestamp() END
     WHERE seq = $1
     RETURNING kind, object, state
 )

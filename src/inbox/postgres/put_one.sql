@@ -1,8 +1,8 @@
 WITH stored AS (
     INSERT INTO inqud_inbox.notification
         (key, kind, object, position, version, body, received_at, state, settled_at, error)
-    VALUES ($1, $2, $3, $4, $5, $6, statement_timestamp(), $7,
-        CASE WHEN $7 > 0 THEN statement_timestamp() END, $8)
+    VALUES ($1, $2, $3, $4, $5, $6, $9, $7::smallint,
+        CASE WHEN $7::smallint > 0 THEN statement_timestamp() END, $8)
     RETURNING received_at, state
 ), due AS (
     UPDATE inqud_inbox.object AS mine SET due_at = stored.received_at FROM stored
