@@ -28,11 +28,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 use tower_inqud::inbox::{
     Claimed, Cx, Entry, Inbox, InboxError, InboxErrorKind, Key, List, Memory, Notified, Outcome,
-    Put, Record, Settled, Settlement, Sqlite, Stats, Storable, Store, rusqlite,
+    Put, Record, Settled, Settlement, Sqlite, Stats, Storable, Store, Ticket, rusqlite,
 };
 #[cfg(feature = "inbox-postgres")]
 use tower_inqud::inbox::{Postgres, tokio_postgres::NoTls};
-use tower_inqud::{Checkout, Notification, PaymentRequest, Subscription, Verdict, WebhookService};
+use tower_inqud::{
+    Checkout, Notification, Payment, PaymentRequest, Subscription, Verdict, Version, WebhookService,
+};
 
 #[path = "support/crash.rs"]
 mod crash;
@@ -112,7 +114,7 @@ async fn database_emptied(server: &postgres::Server) -> Inbox<Postgres> {
         return server.inbox("cases").await;
     }
     let config = server.config("cases");
-    let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object RESTART IDENTITY";
+    let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object, inqud_inbox.runner";
     postgres::connect(&config).await.batch_execute(truncate).await.unwrap();
     Inbox::postgres(config, NoTls).await.unwrap()
 }
@@ -323,22 +325,86 @@ async fn the_longest_due_are_claimed_first(inbox: &Inbox<impl Store>) {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Put(Vec<(u32, u32)>),
-    Claim(usize),
+    Put(Vec<What>),
+    Claim(&'static str, usize),
     /// Which of those that are claimed, and how.
     Settle(usize, u8),
-    Redrive,
-    Discard,
+    Redrive(List),
+    Discard(List),
+}
+
+/// What is told of an object, with an amount.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Request(u32, u32, u8),
+    Payment(u32, &'static str, u8),
+    /// The same, as a release that could not decode it has stored it.
+    Undecodable(u32, &'static str, u8),
+}
+
+impl What {
+    fn record(self) -> Record {
+        match self {
+            Self::Request(id, minute, amount) => {
+                let body = body(id, minute).replace('{', &format!("{{\"paidAmount\":{amount},"));
+                let request: PaymentRequest = serde_json::from_str(&body).unwrap();
+                Record::new(&request, body.into())
+            }
+            Self::Payment(id, status, amount) => {
+                let body = format!(r#"{{"id":"PMT-{id}","status":"{status}","amount":{amount}}}"#);
+                payment(body.into())
+            }
+            Self::Undecodable(id, status, amount) => {
+                let body = Self::Payment(id, status, amount).record().body;
+                let key = Key::of_undecodable(Payment::KIND, &body);
+                let (object, version) = (format!("undecodable:{key}"), Version::of_unknown(&body));
+                let dead = Some("wrong at amount".to_owned());
+                Record { key, kind: Payment::KIND, object, version, body, dead }
+            }
+        }
+    }
+}
+
+fn payment(body: Bytes) -> Record {
+    Record::new(&serde_json::from_slice::<Payment>(&body).unwrap(), body)
+}
+
+fn what() -> impl Strategy<Value = What> {
+    const STATUSES: [&str; 5] = ["NEW", "PENDING", "PARTIAL_SUCCESS", "SUCCESS", "FAILED"];
+    let payment = || (0..3_u32, prop::sample::select(&STATUSES[..]), 0..2_u8);
+    prop_oneof![
+        4 => (0..3_u32, 0..4_u32, 0..2_u8).prop_map(|(id, at, amount)| What::Request(id, at, amount)),
+        4 => payment().prop_map(|(id, status, amount)| What::Payment(id, status, amount)),
+        1 => payment().prop_map(|(id, status, amount)| What::Undecodable(id, status, amount)),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let list = || prop::sample::select(&[List::Dead, List::Review][..]);
+    let kind = prop::sample::select(&[PaymentRequest::KIND, Payment::KIND][..]);
     prop_oneof![
-        prop::collection::vec((0..4_u32, 0..6_u32), 1..5).prop_map(Step::Put),
-        (0..4_usize).prop_map(Step::Claim),
-        (0..4_usize, 0..4_u8).prop_map(|(which, how)| Step::Settle(which, how)),
-        Just(Step::Redrive),
-        Just(Step::Discard),
+        3 => prop::collection::vec(what(), 1..5).prop_map(Step::Put),
+        3 => (kind, 1..5_usize).prop_map(|(kind, count)| Step::Claim(kind, count)),
+        6 => (0..3_usize, 0..6_u8).prop_map(|(which, how)| Step::Settle(which, how)),
+        2 => list().prop_map(Step::Redrive),
+        1 => list().prop_map(Step::Discard),
     ]
+}
+
+/// What becomes of it in the end, as a runner would have it, or otherwise.
+fn outcome<E>(claimed: &Claimed, how: u8) -> Outcome<E> {
+    match (how, claimed.ticket.verdict) {
+        (3, _) => retry(NO_WAIT),
+        (4, _) => dead(),
+        _ if claimed.ticket.object.starts_with("undecodable:") => {
+            Outcome::Decoded(payment(claimed.body.clone()))
+        }
+        // As `handle_older` does.
+        (5, Verdict::Older) => Outcome::Done(vec![]),
+        (_, Verdict::Older) => Outcome::Skipped,
+        (_, Verdict::Review) => Outcome::Review,
+        _ => Outcome::Done(vec![]),
+    }
 }
 
 /// Does the steps, and gives all that the store said. After each it waits for `tick`.
@@ -348,45 +414,62 @@ async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<
     for step in steps {
         match step {
             Step::Put(records) => {
-                let records = records.iter().map(|(id, minute)| record(*id, *minute));
+                let records = records.iter().map(|what| what.record());
                 said.push(format!("{:?}", store.put(records.collect()).await.unwrap()));
             }
-            Step::Claim(count) => {
-                let new = store.claim(PaymentRequest::KIND, *count, LEASE).await.unwrap();
-                said.push(format!("{:?}", shown(&new)));
+            Step::Claim(kind, count) => {
+                let new = store.claim(kind, *count, LEASE).await.unwrap();
+                for Claimed { ticket, key, body, attempt, .. } in &new {
+                    // Not its number, which each store counts in its own way.
+                    let Ticket { kind, object, claim, verdict, .. } = ticket;
+                    said.push(format!(
+                        "{kind} {object} {claim} {key} {verdict} {body:?} {attempt}"
+                    ));
+                }
                 claimed.extend(new);
             }
             Step::Settle(which, how) if *which < claimed.len() => {
                 let claimed = claimed.remove(*which);
-                let outcome = match how {
-                    0 => Outcome::Done(vec![]),
-                    1 => Outcome::Skipped,
-                    2 => retry(NO_WAIT),
-                    _ => dead(),
-                };
-                said.push(format!("{:?}", settle(store, &claimed, outcome).await));
+                let settled = settle(store, &claimed, outcome(&claimed, *how)).await;
+                said.push(format!("{settled:?}"));
             }
             Step::Settle(..) => {}
-            Step::Redrive => {
-                let keys =
-                    store.list(List::Dead, 9).await.unwrap().iter().map(|it| it.key).collect();
-                said.push(format!("{}", store.redrive(keys).await.unwrap()));
+            Step::Redrive(list) => {
+                // One after the other, because those that become due together come in any order.
+                for entry in store.list(*list, 9).await.unwrap() {
+                    said.push(format!("{}", store.redrive(vec![entry.key]).await.unwrap()));
+                    tick().await;
+                }
             }
-            Step::Discard => {
-                let keys =
-                    store.list(List::Dead, 1).await.unwrap().iter().map(|it| it.key).collect();
+            Step::Discard(list) => {
+                let keys = store.list(*list, 1).await.unwrap().iter().map(|it| it.key).collect();
                 said.push(format!("{}", store.discard(keys).await.unwrap()));
             }
         }
         tick().await;
+        said.push(summary(store).await);
     }
-    let stats = store.stats().await.unwrap();
-    said.push(format!("{} {}", stats.open(), stats.dead()));
     said
 }
 
+/// All that the store says of itself, but for the times.
+async fn summary(store: &impl Store) -> String {
+    let mut said = String::new();
+    for kind in store.stats().await.unwrap().kinds {
+        let counts = (kind.open, kind.dead, kind.review, kind.skipped, kind.oldest.is_some());
+        said += &format!("{} {counts:?}\n", kind.kind);
+    }
+    for list in [List::Dead, List::Review, List::Skipped, List::Amended, List::Unordered] {
+        for entry in store.list(list, 99).await.unwrap() {
+            let Entry { key, kind, object, body, attempts, error, .. } = entry;
+            said += &format!("{list:?} {key} {kind} {object} {body:?} {attempts} {error}\n");
+        }
+    }
+    said + &format!("{:?}", store.unclaimed(LEASE).await.unwrap())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn each_store_says_the_same(steps in prop::collection::vec(step(), 1..40)) {

@@ -189,25 +189,24 @@ impl Tables {
             row.error.clone_from(dead);
         }
         self.rows.push(row);
-        self.file(seq, arrival)
+        self.file(seq, arrival, now)
     }
 
     /// Makes a row that is open or dead known, by its key and to its object.
-    fn file(&mut self, seq: usize, arrival: Arrival) -> Put {
-        let now = Instant::now();
+    fn file(&mut self, seq: usize, arrival: Arrival, now: Instant) -> Put {
         let Some(row) = self.rows.get_mut(seq) else { return Put::Duplicate };
         if arrival == Arrival::Review {
             (row.state, row.settled) = (State::Review, Some(now));
             store::RETURNED.clone_into(&mut row.error);
         }
-        let (state, due) = (row.state, row.arrived);
+        let state = row.state;
         let Record { key, kind, object, version, .. } = &row.record;
         let (key, kind, position) = (*key, *kind, version.position());
         let object = self.objects.entry((kind, Arc::from(&**object))).or_default();
         object.rows.insert(seq);
         if state == State::Open {
             object.open.insert((position, seq));
-            object.due.get_or_insert((due, seq));
+            object.due.get_or_insert((now, seq));
         }
         self.keys.insert(key, seq);
         if state == State::Review { Put::Review } else { Put::New }
@@ -320,10 +319,10 @@ impl Tables {
         };
         self.keys.remove(&row.record.key);
         record.key = key;
-        (row.record, row.arrived, row.settled) = (record, now, None);
+        (row.record, row.settled) = (record, None);
         (row.verdict, row.attempts) = (None, 0);
         row.error.clear();
-        self.file(seq, arrival);
+        self.file(seq, arrival, now);
     }
 
     fn kept(&mut self, key: Key) -> Option<(usize, &mut Row)> {

@@ -502,8 +502,9 @@ impl Columns {
     fn push(&mut self, Settlement { ticket, outcome }: &Settlement<PostgresEffect>) {
         let (state, wait, error) = match outcome {
             Outcome::Done(_) => (DONE, None, None),
-            // One that is decoded is settled by a function of its own.
-            Outcome::Skipped | Outcome::Decoded(_) => (SKIPPED, None, None),
+            Outcome::Skipped => (SKIPPED, None, None),
+            // One that is no duplicate is settled by a function of its own.
+            Outcome::Decoded(_) => (SKIPPED, None, Some(store::DUPLICATE)),
             Outcome::Review => (REVIEW, None, Some(store::WITHOUT_TIME)),
             Outcome::Dead { error } => (DEAD, None, Some(&**error)),
             Outcome::Retry { after, error } => (OPEN, Some(micros(*after)), Some(&**error)),
@@ -556,19 +557,17 @@ pub(super) async fn decoded(
         return Ok(Settled::Lapsed);
     }
     let [id, _] = &ids;
-    let (key, state, why) = match stored.arrival(id, record) {
-        Ok((arrival, key)) => {
-            let (_, state, why) = stored_as(arrival, None);
-            (key, state, why)
-        }
-        // Its key and its object stay, because both are another's.
-        Err(_) => (Key::of_undecodable(ticket.kind, &record.body), SKIPPED, Some(store::DUPLICATE)),
+    let Ok((arrival, key)) = stored.arrival(id, record) else {
+        let outcome = Outcome::Decoded(record.clone());
+        let settlement = Settlement { ticket: ticket.clone(), outcome };
+        close(client, &[settlement], &BTreeSet::from([0])).await?;
+        return Ok(Settled::Done);
     };
-    let object: &str = if state == SKIPPED { &ticket.object } else { id };
+    let (_, state, why) = stored_as(arrival, None);
     let parameters: [&(dyn ToSql + Sync); 7] = [
         &ticket.seq,
         &bytes_of(&key),
-        &object,
+        id,
         &record.version.position(),
         &record.version.to_bytes(),
         &state,
