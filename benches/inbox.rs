@@ -10,6 +10,7 @@
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     clippy::indexing_slicing,
@@ -543,6 +544,11 @@ async fn consume<E: Engine>(place: &E, count: usize, has_effect: bool) -> (f64, 
 
 // ------------------------------------------------------------------------- engines
 
+/// What an object keeps of the notification that was handled last.
+fn processed(seq: i64, version: &[u8]) -> Vec<u8> {
+    [&seq.to_be_bytes()[..], version].concat()
+}
+
 #[cfg(feature = "inbox-sqlite")]
 mod sqlite {
     use std::path::PathBuf;
@@ -554,7 +560,7 @@ mod sqlite {
     use tower_inqud::inbox::{Cx, Inbox, Put, Record};
     use tower_inqud::{PaymentRequest, inbox};
 
-    use super::{CONCURRENCY, Engine, GROUP, Rows, Waiting};
+    use super::{CONCURRENCY, Engine, GROUP, Rows, Waiting, processed};
 
     pub(super) struct Sqlite {
         folder: TempDir,
@@ -691,6 +697,7 @@ mod sqlite {
         seq: i64,
         object: String,
         claim: i64,
+        version: Vec<u8>,
     }
 
     const KIND: &str = <PaymentRequest as inbox::Storable>::KIND;
@@ -707,17 +714,17 @@ mod sqlite {
                 )?,
                 insert: connection.prepare(
                     "INSERT INTO inqud_inbox_notification
-                         (object, key, version, body, received_at, state, settled_at, error)
-                     VALUES (?1, ?2, ?3, ?4, ?5, iif(?6 IS NULL, 0, 3), iif(?6 IS NULL, NULL, ?5), ?6)
-                     ON CONFLICT (object, key) DO NOTHING",
+                         (object, key, position, version, body, received_at, state, settled_at, error)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7 = 0, NULL, ?6), ?8)",
                 )?,
                 due: connection.prepare(
                     "SELECT number, id, processed, claim FROM inqud_inbox_object
                      WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
                 )?,
                 oldest: connection.prepare(
-                    "SELECT seq, key, version, body, attempts, received_at FROM inqud_inbox_notification
-                     WHERE object = ?1 AND state = 0 ORDER BY version, seq LIMIT 1",
+                    "SELECT seq, key, version, body, attempts, received_at, reviewed
+                     FROM inqud_inbox_notification
+                     WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1",
                 )?,
                 attempt: connection.prepare(
                     "UPDATE inqud_inbox_notification SET attempts = attempts + 1 WHERE seq = ?1",
@@ -727,22 +734,21 @@ mod sqlite {
                      WHERE number = ?1",
                 )?,
                 claimed: connection.prepare(
-                    "SELECT number, version FROM inqud_inbox_notification
+                    "SELECT number, key FROM inqud_inbox_notification
                      JOIN inqud_inbox_object ON number = object
                      WHERE seq = ?1 AND state = 0 AND claim = ?2",
                 )?,
                 close: connection.prepare(
-                    "UPDATE inqud_inbox_notification SET state = 1, settled_at = ?2, error = NULL
+                    "UPDATE inqud_inbox_notification
+                     SET state = ?2, settled_at = ?3, error = coalesce(?4, error), verdict = ?5
                      WHERE seq = ?1",
                 )?,
-                process: connection.prepare(
-                    "UPDATE inqud_inbox_object SET processed = max(coalesce(processed, ?2), ?2)
-                     WHERE number = ?1",
-                )?,
+                process: connection
+                    .prepare("UPDATE inqud_inbox_object SET processed = ?2 WHERE number = ?1")?,
                 go_on: connection.prepare(
                     "UPDATE inqud_inbox_object SET leased = 0, due_at =
                          (SELECT received_at FROM inqud_inbox_notification
-                          WHERE object = ?1 AND state = 0 ORDER BY version, seq LIMIT 1)
+                          WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1)
                      WHERE number = ?1",
                 )?,
                 stamp: connection.prepare("UPDATE inqud_inbox_clock SET at = ?1")?,
@@ -771,7 +777,10 @@ mod sqlite {
             std::hint::black_box(self.find.exists([hash])?);
             let number = self.meet.insert(params![hash, object, kind, now])?;
             self.index.execute(params![hash, number])?;
-            let row = params![number, key.as_bytes(), version.as_bytes(), &body[..], now, dead];
+            let (position, version) = (version.position(), version.to_bytes());
+            let state = if dead.is_some() { 3 } else { 0 };
+            let row =
+                params![number, key.as_bytes(), position, version, &body[..], now, state, dead];
             assert_eq!(self.insert.execute(row)?, 1);
             Ok(Put::New)
         }
@@ -788,34 +797,33 @@ mod sqlite {
             let mut all = Vec::new();
             for (number, object, _, claim) in due {
                 let oldest = |row: &inbox::rusqlite::Row<'_>| {
-                    let seq: i64 = row.get(0)?;
+                    let (seq, key): (i64, [u8; 16]) = (row.get(0)?, row.get(1)?);
                     // As much as a handler needs.
-                    let body: Vec<u8> = row.get(3)?;
-                    let (key, version): ([u8; 16], Vec<u8>) = (row.get(1)?, row.get(2)?);
-                    std::hint::black_box((body, key, version, row.get::<_, i64>(4)?));
-                    Ok(seq)
+                    let (body, attempts): (Vec<u8>, i64) = (row.get(3)?, row.get(4)?);
+                    std::hint::black_box((body, key, attempts, row.get::<_, bool>(6)?));
+                    Ok((seq, row.get(2)?))
                 };
-                let seq = self.oldest.query_row([number], oldest)?;
+                let (seq, version) = self.oldest.query_row([number], oldest)?;
                 let claim = claim + 1;
                 self.attempt.execute([seq])?;
                 self.lease.execute([number, now + LEASE, claim])?;
-                all.push(Claimed { seq, object, claim });
+                all.push(Claimed { seq, object, claim, version });
             }
             Ok(all)
         }
 
         fn settle(&mut self, one: &Claimed, has_effect: bool) -> Result<()> {
-            let Claimed { seq, object, claim } = one;
+            let Claimed { seq, object, claim, version } = one;
             let claimed =
                 self.claimed.query_row([seq, claim], |row| Ok((row.get(0)?, row.get(1)?)));
-            let (number, version): (i64, Vec<u8>) = claimed?;
+            let (number, _): (i64, [u8; 16]) = claimed?;
             let now = self.now();
             if has_effect {
                 // Prepared anew each time, as the handler of the other side has it.
                 self.connection.execute(EFFECT, [object])?;
             }
-            self.process.execute(params![number, version])?;
-            self.close.execute(params![seq, now])?;
+            self.process.execute(params![number, processed(*seq, version)])?;
+            self.close.execute(params![seq, 1, now, None::<&str>, 0])?;
             self.go_on.execute([number])?;
             Ok(())
         }
@@ -835,7 +843,7 @@ mod in_postgres {
     use tower_inqud::{PaymentRequest, inbox};
 
     use super::postgres::{connect, shared};
-    use super::{CONCURRENCY, Engine, GROUP, Rows, Waiting};
+    use super::{CONCURRENCY, Engine, GROUP, Rows, Waiting, processed};
 
     pub(super) struct Postgres {
         config: Config,
@@ -890,11 +898,13 @@ mod in_postgres {
         async fn put_plainly(&self) -> mpsc::Sender<Waiting> {
             let (sender, mut receiver) = mpsc::channel::<Waiting>(GROUP);
             let client = connect(&self.config).await;
+            let meet =
+                client.prepare(include_str!("../src/inbox/postgres/meet.sql")).await.unwrap();
             let put = client.prepare(include_str!("../src/inbox/postgres/put.sql")).await.unwrap();
             tokio::spawn(async move {
                 let mut group = Vec::new();
                 while receiver.recv_many(&mut group, GROUP).await > 0 {
-                    put_group(&client, &put, &group).await;
+                    put_group(&client, [&meet, &put], &group).await;
                     for (_, answer) in group.drain(..) {
                         answer.send(Put::New).unwrap();
                     }
@@ -952,21 +962,27 @@ mod in_postgres {
         }
     }
 
-    async fn put_group(client: &Client, put: &Statement, group: &[Waiting]) {
+    async fn put_group(client: &Client, [meet, put]: [&Statement; 2], group: &[Waiting]) {
         let keys: Vec<&[u8]> = group.iter().map(|it| &it.0.key.as_bytes()[..]).collect();
         let kinds: Vec<&str> = group.iter().map(|it| it.0.kind).collect();
         let objects: Vec<&str> = group.iter().map(|it| &*it.0.object).collect();
-        let versions: Vec<&[u8]> = group.iter().map(|it| it.0.version.as_bytes()).collect();
+        let positions: Vec<i64> = group.iter().map(|it| it.0.version.position()).collect();
+        let versions: Vec<Vec<u8>> = group.iter().map(|it| it.0.version.to_bytes()).collect();
         let bodies: Vec<&[u8]> = group.iter().map(|it| &it.0.body[..]).collect();
         let dead: Vec<Option<&str>> = vec![None; group.len()];
-        let parameters: [&(dyn ToSql + Sync); 6] =
-            [&keys, &kinds, &objects, &versions, &bodies, &dead];
-        let (begun, rows, committed) = tokio::join!(
+        let plain: Vec<bool> = group.iter().map(|it| it.0.version.is_plain()).collect();
+        let later: Vec<i64> = (0..group.len()).rev().map(|rest| -(rest as i64)).collect();
+        let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
+        let parameters: [&(dyn ToSql + Sync); 9] =
+            [&keys, &kinds, &objects, &positions, &versions, &bodies, &dead, &plain, &later];
+        let (begun, met, rows, committed) = tokio::join!(
             client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
+            client.execute(meet, &met),
             client.query(put, &parameters),
             client.batch_execute("COMMIT"),
         );
         begun.and(committed).unwrap();
+        met.unwrap();
         assert_eq!(rows.unwrap().len(), group.len());
     }
 
@@ -974,6 +990,7 @@ mod in_postgres {
         seq: i64,
         object: String,
         claim: i64,
+        version: Vec<u8>,
     }
 
     /// Those of the inbox, and no more than them.
@@ -1009,9 +1026,9 @@ mod in_postgres {
                 // As much as a handler needs.
                 let body: Vec<u8> = row.get(4);
                 let key = Key::from_bytes(row.get::<_, &[u8]>(2).try_into().unwrap());
-                std::hint::black_box((body, key, row.get::<_, Vec<u8>>(3)));
+                std::hint::black_box((body, key, row.get::<_, bool>(7)));
                 let object: String = row.get(0);
-                Claimed { seq: row.get(1), claim: claims[&*object], object }
+                Claimed { seq: row.get(1), claim: claims[&*object], object, version: row.get(3) }
             });
             claimed.collect()
         }
@@ -1024,8 +1041,10 @@ mod in_postgres {
             assert_eq!(self.client.query(&self.lock, &lock).await.unwrap().len(), all.len());
             let seqs: Vec<i64> = all.iter().map(|it| it.seq).collect();
             let (states, waits) = (vec![1_i16; all.len()], vec![None::<i64>; all.len()]);
-            let errors = vec![None::<String>; all.len()];
-            let settle: [&(dyn ToSql + Sync); 4] = [&seqs, &states, &waits, &errors];
+            let (errors, verdicts) = (vec![None::<String>; all.len()], vec![0_i16; all.len()]);
+            let processed: Vec<_> = all.iter().map(|it| processed(it.seq, &it.version)).collect();
+            let settle: [&(dyn ToSql + Sync); 6] =
+                [&seqs, &states, &waits, &errors, &verdicts, &processed];
             assert_eq!(self.client.query(&self.settle, &settle).await.unwrap().len(), all.len());
         }
 

@@ -146,7 +146,7 @@ async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
     let shown = json(&run(folder.path(), &["redrive", &key, &key, "--json"]).await, 0);
     assert_eq!(shown, serde_json::json!({ "redriven": 1, "not_dead": 0 }));
     let stats = inbox.stats().await.unwrap();
-    assert_eq!((stats.open, stats.dead), (1, 1));
+    assert_eq!((stats.open(), stats.dead()), (1, 1));
 
     let text = printed(&run(folder.path(), &["redrive", &key]).await, 1);
     assert_eq!(text, "0 to be tried again\n1 of the keys are of no dead letter\n");
@@ -175,7 +175,7 @@ async fn discarded_ones_are_no_longer_dead_and_prune_takes_their_bodies() {
     }
     assert_eq!(inbox.dead(9).await.unwrap()[0].key.to_string(), third);
     let stats = inbox.stats().await.unwrap();
-    assert_eq!((stats.open, stats.dead), (0, 1));
+    assert_eq!((stats.open(), stats.dead()), (0, 1));
     let text = printed(&run(folder.path(), &["prune", "--older-than", "0s"]).await, 0);
     assert_eq!(text, "2 bodies deleted\n");
 }
@@ -236,7 +236,7 @@ async fn pruning_deletes_old_bodies_in_batches_and_leaves_keys() {
     let shown = json(&run(folder.path(), &["prune", "--older-than", "0s", "--json"]).await, 0);
     assert_eq!(shown, serde_json::json!({ "pruned": ALL }));
     assert_eq!(inbox.store().put(vec![record(7)]).await.unwrap(), [Put::Duplicate]);
-    assert_eq!(inbox.stats().await.unwrap().open, 1);
+    assert_eq!(inbox.stats().await.unwrap().open(), 1);
     for wrong in ["-1d", "30", "1 month", "soon", ""] {
         printed(&run(folder.path(), &["prune", "--older-than", wrong]).await, 2);
     }
@@ -278,7 +278,7 @@ async fn a_key_is_printed_as_it_is_read() {
     let text = printed(&run(folder.path(), &["dead"]).await, 0);
     assert!(text.starts_with("000102030405060708090a0b0c0d0eff request CAPD-1"), "{text}");
     printed(&run(folder.path(), &["redrive", "000102030405060708090A0B0C0D0EFF"]).await, 0);
-    assert_eq!(inbox.stats().await.unwrap().open, 1);
+    assert_eq!(inbox.stats().await.unwrap().open(), 1);
 }
 
 #[tokio::test]
@@ -317,7 +317,7 @@ async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
     let key = inbox.dead(1).await.unwrap()[0].key.to_string();
     assert_eq!(printed(&run(&["discard", &key]).await, 0), "1 put away\n");
     assert_eq!(printed(&run(&["redrive", "--all"]).await, 0), "1 to be tried again\n");
-    assert_eq!(inbox.stats().await.unwrap().open, 2);
+    assert_eq!(inbox.stats().await.unwrap().open(), 2);
     settle_all(&inbox, |_| Outcome::Skipped).await;
     assert_eq!(printed(&run(&["prune", "--older-than", "1h"]).await, 0), "0 bodies deleted\n");
     let shown = json(&run(&["prune", "--older-than", "0s", "--json"]).await, 0);

@@ -87,9 +87,9 @@ mod linux {
     use tokio::task::JoinSet;
     use tokio::time::{Instant, sleep, timeout};
     use tower_inqud::inbox::{
-        Cx, Inbox, InboxError, InboxErrorKind, Key, Notified, Sqlite, Storable, rusqlite,
+        Cx, Inbox, InboxError, InboxErrorKind, Key, Notified, Record, Sqlite, rusqlite,
     };
-    use tower_inqud::{Notification, PaymentRequest, contract};
+    use tower_inqud::{PaymentRequest, contract};
 
     use super::{assert_says, support};
 
@@ -181,9 +181,10 @@ mod linux {
         )
     }
 
-    fn key(number: u32) -> Key {
-        let request: PaymentRequest = serde_json::from_str(&body(number, 0)).unwrap();
-        Key::new(PaymentRequest::KIND, &request.delivery_key())
+    fn key(number: u32, padding: usize) -> Key {
+        let body = body(number, padding);
+        let request: PaymentRequest = serde_json::from_str(&body).unwrap();
+        Record::new(&request, body.into()).key
     }
 
     const ID: HeaderName = HeaderName::from_static("x-id");
@@ -265,8 +266,8 @@ mod linux {
         answers.iter().filter(|it| *it.1 == status).map(|it| *it.0).collect()
     }
 
-    fn keys(numbers: &[u32]) -> BTreeSet<[u8; 16]> {
-        numbers.iter().map(|number| *key(*number).as_bytes()).collect()
+    fn keys(numbers: &[u32], padding: usize) -> BTreeSet<[u8; 16]> {
+        numbers.iter().map(|number| *key(*number, padding).as_bytes()).collect()
     }
 
     /// What is in the file, for one who opens it anew.
@@ -318,8 +319,12 @@ mod linux {
         assert_eq!(accepted.len() + refused.len(), answers.len(), "{answers:?}");
         assert!(accepted.len() > 50, "{}", accepted.len());
         assert_all_say(&errors.lock().unwrap(), "database or disk is full");
-        assert_eq!(stored(&file), keys(&accepted), "what is acknowledged, and nothing else");
-        assert_eq!(inbox.stats().await.unwrap().open, accepted.len() as u64);
+        assert_eq!(
+            stored(&file),
+            keys(&accepted, padding),
+            "what is acknowledged, and nothing else"
+        );
+        assert_eq!(inbox.stats().await.unwrap().open(), accepted.len() as u64);
 
         fs::remove_file(&ballast).unwrap();
         let http = http();
@@ -329,9 +334,9 @@ mod linux {
         inbox.close().await;
         drop(inbox);
         let all: Vec<_> = answers.keys().copied().collect();
-        assert_eq!(stored(&file), keys(&all));
+        assert_eq!(stored(&file), keys(&all, padding));
         let inbox = Inbox::sqlite(&file).unwrap();
-        assert_eq!(inbox.stats().await.unwrap().open, all.len() as u64);
+        assert_eq!(inbox.stats().await.unwrap().open(), all.len() as u64);
     }
 
     #[test]
@@ -371,15 +376,15 @@ mod linux {
         let drained = async {
             // For some rounds nothing can be settled, nor be claimed.
             until(async || errors.lock().unwrap().len() >= 3).await;
-            assert_eq!(inbox.stats().await.unwrap().open, u64::from(COUNT));
+            assert_eq!(inbox.stats().await.unwrap().open(), u64::from(COUNT));
             fs::remove_file(&ballast).unwrap();
-            until(async || inbox.stats().await.unwrap().open == 0).await;
+            until(async || inbox.stats().await.unwrap().open() == 0).await;
         };
         timeout(LONG, runner.run_until(drained)).await.unwrap().unwrap();
 
         assert_all_say(&errors.lock().unwrap(), "database or disk is full");
         assert!(calls.load(Ordering::SeqCst) > COUNT as usize, "some were handled twice");
-        assert_eq!(inbox.stats().await.unwrap().dead, 0);
+        assert_eq!(inbox.stats().await.unwrap().dead(), 0);
         let all = |db: &rusqlite::Connection| {
             let mut all = db.prepare("SELECT id FROM paid ORDER BY id")?;
             all.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()
@@ -453,7 +458,7 @@ mod linux {
         };
         assert_eq!(tokio::join!(waiting, killed).0, StatusCode::OK);
         assert_eq!(deliver(&http, address, 1, 0).await, StatusCode::OK);
-        assert_eq!(inbox.stats().await.unwrap().open, 2);
+        assert_eq!(inbox.stats().await.unwrap().open(), 2);
     }
 
     #[test]

@@ -27,8 +27,8 @@ use tokio::time::{sleep, timeout};
 use tower::{Layer, Service};
 use tower_inqud::PaymentRequest;
 use tower_inqud::inbox::{
-    Claimed, Cx, DeadLetter, Inbox, InboxError, InboxErrorKind, Key, Memory, Notified, Put, Record,
-    Settled, Settlement, Stats, Store,
+    Claimed, Cx, Entry, Inbox, InboxError, InboxErrorKind, Key, List, Memory, Notified, Put,
+    Record, Settled, Settlement, Stats, Store,
 };
 
 /// A word that is in each body, and nowhere else.
@@ -80,7 +80,7 @@ async fn receive<S: Store>(inbox: &Inbox<S>, body: impl Into<Bytes>) {
 }
 
 async fn drained<S: Store>(inbox: Inbox<S>) {
-    while inbox.stats().await.unwrap().open > 0 {
+    while inbox.stats().await.unwrap().open() > 0 {
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -139,8 +139,12 @@ impl Store for Moody {
         self.memory.stats().await
     }
 
-    async fn dead(&self, count: usize) -> Result<Vec<DeadLetter>, InboxError> {
-        self.memory.dead(count).await
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.memory.unclaimed(since).await
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.memory.list(list, count).await
     }
 
     async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
@@ -219,7 +223,7 @@ async fn each_notification_has_a_span_and_is_counted_by_its_outcome() {
         inbox.process(handler).attempts(2).run_until(drained(inbox.clone())).await.unwrap();
     })
     .await;
-    for part in ["kind=\"request\"", "key=", "attempt=1", "freshness=\"newer\"", "tower_inqud"] {
+    for part in ["kind=\"request\"", "key=", "attempt=1", "verdict=\"newer\"", "tower_inqud"] {
         for said in ["in the handler", "still in the handler"] {
             assert!(line(&log, said).contains("inqud_inbox{"), "{log}");
         }
@@ -238,16 +242,16 @@ async fn each_notification_has_a_span_and_is_counted_by_its_outcome() {
     has(
         &metrics,
         &[
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\"} 1",
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"retry\"} 1",
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"dead\"} 1",
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"skipped\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"retry\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"dead\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"skipped\",verdict=\"older\"} 1",
             "inqud_inbox_handler_duration_seconds_count{kind=\"request\"} 3",
             "inqud_inbox_handler_duration_seconds_sum{kind=\"request\"} 6",
             "inqud_inbox_age_seconds_count{kind=\"request\"} 1",
         ],
     );
-    assert!(line(&log, "skipped: older than what was processed").contains("DEBUG"), "{log}");
+    assert!(line(&log, "skipped: older than what was processed").contains("INFO"), "{log}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,7 +269,12 @@ async fn what_could_not_be_settled_is_told() {
     .await;
     let told = line(&log, "a runner goes on after a failure");
     assert!(told.contains("WARN") && told.contains("the disk is full"), "{told}");
-    has(&metrics, &["inqud_inbox_processed_total{kind=\"request\",outcome=\"unsettled\"} 1"]);
+    has(
+        &metrics,
+        &[
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"unsettled\",verdict=\"newer\"} 1",
+        ],
+    );
 }
 
 /// One that is lost with its runner, and one that another has claimed meanwhile.
@@ -287,9 +296,9 @@ async fn the_rarer_outcomes_are_told_too() {
     has(
         &metrics,
         &[
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"dropped\"} 1",
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"lapsed\"} 1",
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"dropped\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"lapsed\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 1",
         ],
     );
     let lapsed = line(&log, "the lease has passed, and another claimed it");
@@ -316,8 +325,8 @@ async fn what_decodes_by_now_is_told() {
     has(
         &metrics,
         &[
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"anew\"} 1",
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"requeued\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 1",
         ],
     );
 }
@@ -401,13 +410,15 @@ async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
             "inqud_inbox_received_total{kind=\"request\",result=\"undecodable\"} 1",
             "inqud_inbox_commit_duration_seconds_count{kind=\"request\"} 5",
             "# TYPE inqud_inbox_processed_total counter",
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\"} 2",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 2",
             "inqud_inbox_handler_duration_seconds_count{kind=\"request\"} 2",
             "inqud_inbox_age_seconds_count{kind=\"request\"} 2",
-            "# HELP inqud_inbox_open Notifications to process, at the last look.",
+            "# HELP inqud_inbox_open Notifications to process by kind, at the last look.",
             "# TYPE inqud_inbox_open gauge",
-            "inqud_inbox_open 1",
-            "inqud_inbox_dead 1",
+            "inqud_inbox_open{kind=\"request\"} 1",
+            "inqud_inbox_dead{kind=\"request\"} 1",
+            "inqud_inbox_review{kind=\"request\"} 0",
+            "inqud_inbox_skipped{kind=\"request\"} 0",
             "# TYPE inqud_inbox_oldest_age_seconds gauge",
         ],
     );
@@ -416,7 +427,7 @@ async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
         let labels = line.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
         for label in labels.split(',').filter(|label| !label.is_empty()) {
             let name = label.split_once('=').unwrap().0;
-            assert!(["kind", "result", "outcome", "quantile"].contains(&name), "{line}");
+            assert!(["kind", "result", "outcome", "verdict", "quantile"].contains(&name), "{line}");
         }
     }
 }

@@ -136,7 +136,7 @@ async fn processed<T: Storable, S: Store>(inbox: &Inbox<S>) -> Vec<String> {
         ready(Ok::<_, Infallible>(()))
     };
     let drained = async {
-        while inbox.stats().await.unwrap().open > 0 {
+        while inbox.stats().await.unwrap().open() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -198,7 +198,7 @@ async fn what_cannot_be_decoded_is_kept_as_a_dead_letter_once(inbox: &Inbox<impl
         error.contains("at amount") && !error.contains("seven"),
         "where, and no value: {error}"
     );
-    assert_eq!(inbox.stats().await.unwrap().open, 0);
+    assert_eq!(inbox.stats().await.unwrap().open(), 0);
     assert_eq!(inbox.prune(Duration::ZERO, 9).await.unwrap(), 0, "not before it was processed");
 }
 
@@ -214,7 +214,7 @@ async fn what_is_of_unknown_origin_is_never_kept(inbox: &Inbox<impl Store>) {
         let response = support::call(unsigned.layer(inbox.receiver::<First>()), request).await;
         assert_eq!(response.status(), status);
     }
-    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+    assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 }
 
 async fn a_redriven_one_that_decodes_by_now_is_processed_in_its_order_and_once(
@@ -241,16 +241,16 @@ async fn a_redriven_one_that_decodes_by_now_is_processed_in_its_order_and_once(
     assert_eq!(redrive_all(inbox).await, 2);
     let late = processed::<Next, _>(inbox).await;
     assert!(late.is_empty(), "the one is older than what was processed, the other was: {late:?}");
-    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+    assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 
-    // Each has a row under the key of its delivery.
+    // Each row has become that of its notification; that of S-3 could not, because there was one.
     let records = bodies.iter().map(|body| {
         let event: Next = serde_json::from_str(body).unwrap();
         Record::new(&event, Bytes::from(body.clone()))
     });
     let put = inbox.store().put(records.collect()).await.unwrap();
     assert_eq!(put, [tower_inqud::inbox::Put::Duplicate; 5]);
-    assert_eq!(inbox.prune(Duration::ZERO, 99).await.unwrap(), 11, "five old rows, six new ones");
+    assert_eq!(inbox.prune(Duration::ZERO, 99).await.unwrap(), 7, "a row for each delivery");
 }
 
 async fn a_redriven_one_that_still_does_not_decode_is_dead_again(inbox: &Inbox<impl Store>) {
@@ -293,7 +293,7 @@ async fn unless_asked_for_it_is_refused() {
         let service = support::layer::<First>().layer(inbox.receiver::<First>());
         assert_eq!(support::call(service, support::signed(body)).await.status(), status);
     }
-    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+    assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 }
 
 #[tokio::test]
@@ -302,7 +302,7 @@ async fn a_receiver_of_another_type_does_not_take_it() {
     let service = handing_on().layer(inbox.receiver::<Checkout>());
     let response = support::call(service, support::signed("hello")).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+    assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 }
 
 #[tokio::test]

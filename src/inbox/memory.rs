@@ -160,7 +160,11 @@ impl Tables {
         let arrival = record.version.arrival(rows.iter().map(|row| &row.record.version));
         match (arrival, rows.last()) {
             (Arrival::Duplicate, _) | (_, None) => Err(known),
-            (arrival, Some(last)) => Ok((arrival, record.key_after(last.record.key))),
+            (arrival, Some(last)) => {
+                let key = record.key_after(last.record.key);
+                // One that was decoded later than it arrived may have it.
+                if self.keys.contains_key(&key) { Err(known) } else { Ok((arrival, key)) }
+            }
         }
     }
 
@@ -188,25 +192,24 @@ impl Tables {
             row.error.clone_from(dead);
         }
         self.rows.push(row);
-        self.file(seq, arrival)
+        self.file(seq, arrival, now)
     }
 
     /// Makes a row that is open or dead known, by its key and to its object.
-    fn file(&mut self, seq: usize, arrival: Arrival) -> Put {
-        let now = Instant::now();
+    fn file(&mut self, seq: usize, arrival: Arrival, now: Instant) -> Put {
         let Some(row) = self.rows.get_mut(seq) else { return Put::Duplicate };
         if arrival == Arrival::Review {
             (row.state, row.settled) = (State::Review, Some(now));
             store::RETURNED.clone_into(&mut row.error);
         }
-        let (state, due) = (row.state, row.arrived);
+        let state = row.state;
         let Record { key, kind, object, version, .. } = &row.record;
         let (key, kind, position) = (*key, *kind, version.position());
         let object = self.objects.entry((kind, Arc::from(&**object))).or_default();
         object.rows.insert(seq);
         if state == State::Open {
             object.open.insert((position, seq));
-            object.due.get_or_insert((due, seq));
+            object.due.get_or_insert((now, seq));
         }
         self.keys.insert(key, seq);
         if state == State::Review { Put::Review } else { Put::New }
@@ -305,14 +308,16 @@ impl Tables {
         let Some(row) = self.rows.get_mut(seq) else { return };
         let Ok((arrival, key)) = arrival else {
             row.state = State::Skipped;
+            row.verdict = None;
+            store::DUPLICATE.clone_into(&mut row.error);
             return;
         };
         self.keys.remove(&row.record.key);
         record.key = key;
-        (row.record, row.arrived, row.settled) = (record, now, None);
+        (row.record, row.settled) = (record, None);
         (row.verdict, row.attempts) = (None, 0);
         row.error.clear();
-        self.file(seq, arrival);
+        self.file(seq, arrival, now);
     }
 
     fn kept(&mut self, key: Key) -> Option<(usize, &mut Row)> {
@@ -403,6 +408,9 @@ impl Store for Memory {
     async fn stats(&self) -> Result<Stats, InboxError> {
         let mut stats = Stats::default();
         for row in &self.tables().rows {
+            if row.state == State::Done {
+                continue;
+            }
             let kind = stats.kind(row.record.kind);
             let count = match row.state {
                 State::Open => {
@@ -412,8 +420,7 @@ impl Store for Memory {
                 }
                 State::Dead => &mut kind.dead,
                 State::Review => &mut kind.review,
-                State::Skipped => &mut kind.skipped,
-                State::Done => continue,
+                State::Skipped | State::Done => &mut kind.skipped,
             };
             *count = count.saturating_add(1);
         }

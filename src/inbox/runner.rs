@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::{Id, JoinError, JoinSet, yield_now};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tower_service::Service;
 
 use super::backoff::Backoff;
@@ -140,8 +140,9 @@ where
         // A clone of the handler that is not ready, and keeps its turn.
         let mut unready = None;
         // Not at once: other runners of this program may be about to begin.
-        let mut looks = interval_at(Instant::now() + FIRST_LOOK, LOOK);
+        let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.reset_after(FIRST_LOOK);
         loop {
             let free = self.concurrency.saturating_sub(running.tasks.len());
             let free = if is_ending { 0 } else { free };

@@ -213,6 +213,9 @@ pub(crate) const RETURNED: &str = "says what was said before, with something els
 pub(crate) const WITHOUT_TIME: &str =
     "is further along than what was processed, but has no time. Look at the object in Inqud's API";
 
+/// Why an undecodable body that can be decoded is skipped.
+pub(crate) const DUPLICATE: &str = "is a duplicate of what was stored meanwhile";
+
 /// How much there is to do, by kind.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]

@@ -1,7 +1,7 @@
 WITH arrived AS (
     SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[],
-            $7::text[], $8::boolean[])
-        WITH ORDINALITY AS it (key, kind, object, position, version, body, dead, is_plain, nth)
+            $7::text[], $8::boolean[], $9::bigint[])
+        WITH ORDINALITY AS it (key, kind, object, position, version, body, dead, is_plain, later, nth)
 ), known AS MATERIALIZED (
     -- Those with the first half of the key say the same, at the same time or at another.
     SELECT nth, kind, object, is_plain AND same.key = arrived.key AS is_duplicate,
@@ -16,7 +16,7 @@ WITH arrived AS (
     INSERT INTO inqud_inbox.notification
         (key, kind, object, position, version, body, received_at, state, settled_at, error)
     SELECT key, kind, object, position, version, body,
-        statement_timestamp() + (nth - cardinality($1)) * interval '1 microsecond',
+        transaction_timestamp() + later * interval '1 microsecond',
         CASE WHEN dead IS NULL THEN 0 ELSE 3 END,
         CASE WHEN dead IS NOT NULL THEN statement_timestamp() END, dead
     FROM arrived
@@ -34,7 +34,7 @@ WITH arrived AS (
         GROUP BY kind, object) AS new
     WHERE mine.kind = new.kind AND mine.object = new.object AND mine.due_at IS NULL
 )
-SELECT nth, stored.key IS NOT NULL, known.is_duplicate, known.differs,
+SELECT nth, stored.key IS NOT NULL, known.is_duplicate, known.differs, transaction_timestamp(),
     -- Of all who commit at once each waits for the disk, also where the role or the database does not.
     CASE current_setting('synchronous_commit')
         WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END

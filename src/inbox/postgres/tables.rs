@@ -5,7 +5,7 @@
 use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use deadpool_postgres::ClientWrapper as Client;
@@ -83,8 +83,10 @@ pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Vec<Put>,
         }
     }
     let mut all = vec![Put::Duplicate; records.len()];
-    let firsts: Vec<_> = now.iter().filter_map(|at| records.get(*at)).collect();
-    let answers = put_new(client, &firsts).await?;
+    let all_of = |places: &mut dyn Iterator<Item = &usize>| -> Vec<_> {
+        places.filter_map(|at| Some((records.get(*at)?, later_by(*at, records.len())))).collect()
+    };
+    let (answers, began) = put_new(client, &all_of(&mut now.iter())).await?;
     for (at, answer) in now.into_iter().zip(answers) {
         match (answer, all.get_mut(at)) {
             (Some(answer), Some(put)) => *put = answer,
@@ -92,17 +94,30 @@ pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Vec<Put>,
         }
     }
     if !later.is_empty() {
-        let others: Vec<_> = later.iter().filter_map(|at| records.get(*at)).collect();
-        for (at, answer) in later.iter().zip(put_known(client, &others).await?) {
+        let others = all_of(&mut later.iter());
+        for (at, answer) in later.iter().zip(put_known(client, &others, began).await?) {
             all.get_mut(*at).into_iter().for_each(|put| *put = answer);
         }
     }
     Ok(all)
 }
 
-/// `None` for those that have to be looked into.
-async fn put_new(client: &Client, records: &[&Record]) -> Result<Vec<Option<Put>>, Error> {
+/// By how many microseconds one is later than the last of its batch, so that no two are received at once.
+fn later_by(at: usize, count: usize) -> i64 {
+    let rest = count.saturating_sub(at).saturating_sub(1);
+    i64::try_from(rest).unwrap_or(i64::MAX).saturating_neg()
+}
+
+/// A record, and [how much later](later_by) it is than the last of its batch.
+type Nth<'r> = (&'r Record, i64);
+
+/// `None` for those that have to be looked into. Gives also when the transaction began.
+async fn put_new(
+    client: &Client,
+    batch: &[Nth<'_>],
+) -> Result<(Vec<Option<Put>>, SystemTime), Error> {
     let (meet, put) = tokio::try_join!(client.prepare_cached(MEET), client.prepare_cached(PUT))?;
+    let (records, later): (Vec<&Record>, Vec<i64>) = batch.iter().copied().unzip();
     let keys: Vec<&[u8]> = records.iter().map(|it| &it.key.as_bytes()[..]).collect();
     let kinds: Vec<&str> = records.iter().map(|it| it.kind).collect();
     let objects: Vec<String> = records.iter().map(|it| object(&it.object)).collect();
@@ -111,9 +126,9 @@ async fn put_new(client: &Client, records: &[&Record]) -> Result<Vec<Option<Put>
     let bodies: Vec<&[u8]> = records.iter().map(|it| &it.body[..]).collect();
     let dead: Vec<_> = records.iter().map(|it| it.dead.as_deref().map(text)).collect();
     let plain: Vec<bool> = records.iter().map(|it| is_plain(it)).collect();
-    let met: [&(dyn ToSql + Sync); 3] = [&kinds, &objects, &dead];
-    let columns: [&(dyn ToSql + Sync); 8] =
-        [&keys, &kinds, &objects, &positions, &versions, &bodies, &dead, &plain];
+    let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
+    let columns: [&(dyn ToSql + Sync); 9] =
+        [&keys, &kinds, &objects, &positions, &versions, &bodies, &dead, &plain, &later];
     let (begun, met, rows, committed) = tokio::join!(
         client.batch_execute(BEGIN),
         client.execute(&meet, &met),
@@ -126,7 +141,9 @@ async fn put_new(client: &Client, records: &[&Record]) -> Result<Vec<Option<Put>
     let rows = rows?;
     committed?;
     let mut all = vec![None; records.len()];
+    let mut began = SystemTime::UNIX_EPOCH;
     for row in &rows {
+        began = row.try_get(4)?;
         let nth: i64 = row.try_get(0)?;
         let at = usize::try_from(nth).unwrap_or_default().wrapping_sub(1);
         let is_duplicate = row.try_get::<_, Option<bool>>(2)? == Some(true);
@@ -138,7 +155,7 @@ async fn put_new(client: &Client, records: &[&Record]) -> Result<Vec<Option<Put>
         };
         all.get_mut(at).into_iter().for_each(|it| *it = Some(answer));
     }
-    Ok(all)
+    Ok((all, began))
 }
 
 /// Whether an equal key is a duplicate, whatever came in between. An undecodable body says nothing else.
@@ -157,17 +174,23 @@ JOIN inqud_inbox.notification AS mine USING (kind, object) ORDER BY mine.seq";
 const SAME_BODY: &str = "
 SELECT bool_or(coalesce(body = $2, true)) FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[])";
 
-/// One after the other, with their objects locked.
-async fn put_known(client: &Client, records: &[&Record]) -> Result<Vec<Put>, Error> {
-    let kinds: Vec<&str> = records.iter().map(|it| it.kind).collect();
-    let objects: Vec<String> = records.iter().map(|it| object(&it.object)).collect();
-    let dead: Vec<_> = records.iter().map(|it| it.dead.as_deref().map(text)).collect();
+/// One after the other, with their objects locked, for a batch that began then.
+async fn put_known(
+    client: &Client,
+    batch: &[Nth<'_>],
+    began: SystemTime,
+) -> Result<Vec<Put>, Error> {
+    let kinds: Vec<&str> = batch.iter().map(|(it, _)| it.kind).collect();
+    let objects: Vec<String> = batch.iter().map(|(it, _)| object(&it.object)).collect();
+    let dead: Vec<_> = batch.iter().map(|(it, _)| it.dead.as_deref().map(text)).collect();
     client.batch_execute(BEGIN).await?;
     let mut stored = meet(client, &kinds, &objects, &dead).await?;
     let (one, same) =
         tokio::try_join!(client.prepare_cached(PUT_ONE), client.prepare_cached(SAME_BODY))?;
-    let mut all = Vec::with_capacity(records.len());
-    for ((record, object), dead) in records.iter().zip(&objects).zip(&dead) {
+    let mut all = Vec::with_capacity(batch.len());
+    for (((record, later), object), dead) in batch.iter().zip(&objects).zip(&dead) {
+        let earlier = Duration::from_micros(later.unsigned_abs());
+        let received_at = began.checked_sub(earlier).unwrap_or(began);
         let (key, put, state, why) = match stored.arrival(object, record) {
             Ok((arrival, key)) => {
                 let (put, state, why) = stored_as(arrival, dead.as_deref());
@@ -181,7 +204,7 @@ async fn put_known(client: &Client, records: &[&Record]) -> Result<Vec<Put>, Err
             }
         };
         let Record { kind, version, body, .. } = record;
-        let parameters: [&(dyn ToSql + Sync); 8] = [
+        let parameters: [&(dyn ToSql + Sync); 9] = [
             &bytes_of(&key),
             kind,
             object,
@@ -190,6 +213,7 @@ async fn put_known(client: &Client, records: &[&Record]) -> Result<Vec<Put>, Err
             &&body[..],
             &state,
             &why,
+            &received_at,
         ];
         client.query(&one, &parameters).await?;
         stored.add(record.kind, object, key, version.clone());
@@ -207,8 +231,9 @@ async fn meet(
     dead: &[Option<String>],
 ) -> Result<Stored, Error> {
     let (meet, all) = tokio::try_join!(client.prepare_cached(MEET), client.prepare_cached(STORED))?;
-    let (met, of): ([&(dyn ToSql + Sync); 3], [&(dyn ToSql + Sync); 2]) =
-        ([&kinds, &objects, &dead], [&kinds, &objects]);
+    let later = vec![0_i64; kinds.len()];
+    let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
+    let of: [&(dyn ToSql + Sync); 2] = [&kinds, &objects];
     let (met, rows) = tokio::join!(client.execute(&meet, &met), client.query(&all, &of));
     met?;
     let mut stored = Stored::default();
@@ -234,14 +259,16 @@ impl Stored {
         let rows = self.0.get(&(record.kind.to_owned(), object.to_owned()));
         let rows = rows.map_or(&[][..], |rows| &rows[..]);
         let arrival = record.version.arrival(rows.iter().map(|(_, version)| version));
-        match (arrival, rows.last()) {
-            (Arrival::New, _) | (_, None) => Ok((Arrival::New, record.key)),
+        let key = match (arrival, rows.last()) {
+            (Arrival::New, _) | (_, None) => record.key,
             (Arrival::Duplicate, _) => {
                 let same = rows.iter().filter(|(_, it)| record.version.is_duplicate_of(it));
-                Err(same.map(|(key, _)| *key).collect())
+                return Err(same.map(|(key, _)| *key).collect());
             }
-            (arrival, Some((last, _))) => Ok((arrival, record.key_after(*last))),
-        }
+            (_, Some((last, _))) => record.key_after(*last),
+        };
+        // One that was decoded later than it arrived may have it.
+        if rows.iter().any(|(its, _)| *its == key) { Err(vec![key]) } else { Ok((arrival, key)) }
     }
 }
 
@@ -308,8 +335,7 @@ pub(super) async fn claim(
     let mut claimed = Vec::with_capacity(attempted.len());
     for row in &attempted {
         let Some(leased) = all.remove(row.try_get::<_, &str>(0)?) else { continue };
-        claimed
-            .push((leased.try_get::<_, std::time::SystemTime>(3)?, claimed_of(kind, leased, row)?));
+        claimed.push((leased.try_get::<_, SystemTime>(3)?, claimed_of(kind, leased, row)?));
     }
     let idle: Vec<&str> = all.keys().copied().collect();
     if !idle.is_empty() {
@@ -478,8 +504,9 @@ impl Columns {
     fn push(&mut self, Settlement { ticket, outcome }: &Settlement<PostgresEffect>) {
         let (state, wait, error) = match outcome {
             Outcome::Done(_) => (DONE, None, None),
-            // One that is decoded is settled by a function of its own.
-            Outcome::Skipped | Outcome::Decoded(_) => (SKIPPED, None, None),
+            Outcome::Skipped => (SKIPPED, None, None),
+            // One that is no duplicate is settled by a function of its own.
+            Outcome::Decoded(_) => (SKIPPED, None, Some(store::DUPLICATE)),
             Outcome::Review => (REVIEW, None, Some(store::WITHOUT_TIME)),
             Outcome::Dead { error } => (DEAD, None, Some(&**error)),
             Outcome::Retry { after, error } => (OPEN, Some(micros(*after)), Some(&**error)),
@@ -532,19 +559,17 @@ pub(super) async fn decoded(
         return Ok(Settled::Lapsed);
     }
     let [id, _] = &ids;
-    let (key, state, why) = match stored.arrival(id, record) {
-        Ok((arrival, key)) => {
-            let (_, state, why) = stored_as(arrival, None);
-            (key, state, why)
-        }
-        // Its key and its object stay, because both are another's.
-        Err(_) => (Key::of_undecodable(ticket.kind, &record.body), SKIPPED, Some("is a duplicate")),
+    let Ok((arrival, key)) = stored.arrival(id, record) else {
+        let outcome = Outcome::Decoded(record.clone());
+        let settlement = Settlement { ticket: ticket.clone(), outcome };
+        close(client, &[settlement], &BTreeSet::from([0])).await?;
+        return Ok(Settled::Done);
     };
-    let object: &str = if state == SKIPPED { &ticket.object } else { id };
+    let (_, state, why) = stored_as(arrival, None);
     let parameters: [&(dyn ToSql + Sync); 7] = [
         &ticket.seq,
         &bytes_of(&key),
-        &object,
+        id,
         &record.version.position(),
         &record.version.to_bytes(),
         &state,

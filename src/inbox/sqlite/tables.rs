@@ -102,7 +102,8 @@ impl<'c> Tables<'c> {
             )?,
             close: connection.prepare(
                 "UPDATE inqud_inbox_notification
-                 SET state = ?2, settled_at = ?3, error = ?4, verdict = ?5 WHERE seq = ?1",
+                 SET state = ?2, settled_at = ?3, error = coalesce(?4, error), verdict = ?5
+                 WHERE seq = ?1",
             )?,
             process: connection
                 .prepare("UPDATE inqud_inbox_object SET processed = ?2 WHERE number = ?1")?,
@@ -211,9 +212,12 @@ impl<'c> Tables<'c> {
         })?;
         let rows = rows.collect::<Result<Vec<_>>>()?;
         let arrival = record.version.arrival(rows.iter().map(|(_, version)| version));
-        Ok(match (arrival, rows.last()) {
+        let key = rows.last().map(|(last, _)| record.key_after(*last));
+        Ok(match (arrival, key) {
             (Arrival::Duplicate, _) | (_, None) => Err(duplicate),
-            (arrival, Some((last, _))) => Ok((arrival, record.key_after(*last))),
+            // One that was decoded later than it arrived may have it.
+            (_, Some(key)) if rows.iter().any(|(its, _)| *its == key) => Err(duplicate),
+            (arrival, Some(key)) => Ok((arrival, key)),
         })
     }
 
@@ -225,7 +229,7 @@ impl<'c> Tables<'c> {
             None => self.index.meet(record.kind, &record.object, None)?,
         };
         let Ok((arrival, key)) = self.arrival(number, record)? else {
-            let row = params![seq, State::Skipped as i64, now, "is a duplicate", 0];
+            let row = params![seq, State::Skipped as i64, now, store::DUPLICATE, 0];
             return self.close.execute(row).map(drop);
         };
         let (_, state, why) = stored_as(arrival, None);

@@ -334,7 +334,7 @@ mod tests {
     use super::*;
     use crate::PaymentRequest;
     use crate::inbox::sqlite::Sqlite;
-    use crate::inbox::{Cx, Inbox, Key, Notified, Put, Record, Store, Version};
+    use crate::inbox::{Cx, Inbox, Notified, Put, Record, Store};
 
     /// Panics where nothing contains it.
     struct Fatal;
@@ -375,10 +375,9 @@ mod tests {
     }
 
     fn record(id: usize) -> Record {
-        let object = id.to_string();
-        let key = Key::hash([object.as_bytes()]);
-        let version = Version::from_bytes(vec![0]);
-        Record { key, kind: "request", object, version, body: "{}".into(), dead: None }
+        let body = format!(r#"{{"id":"CAPD-{id}","status":"SUCCESS"}}"#);
+        let request: PaymentRequest = serde_json::from_str(&body).unwrap();
+        Record::new(&request, body.into())
     }
 
     #[tokio::test]
