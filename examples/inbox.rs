@@ -371,7 +371,7 @@ async fn inbox(State(merchant): State<Merchant>) -> Result<Json<Value>, StatusCo
     })))
 }
 
-async fn serve() -> Result<(), BoxError> {
+pub(crate) async fn serve() -> Result<(), BoxError> {
     let secret = env::var("INQUD_WEBHOOK_SECRET").map_err(|_| "set INQUD_WEBHOOK_SECRET")?;
     let secret = Secret::new(secret)?;
     let folder = tempfile::tempdir()?;
