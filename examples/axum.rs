@@ -213,7 +213,7 @@ mod inqud {
         let exact = shown.get("payAmount") == Some(&json!("99.462910000000000001"));
         let settled = shop.state(SETTLED);
         let paid = shown.get("paysForOrder") == Some(&json!(true))
-            && settled.is_some_and(|it| it["status"] == "SUCCESS" && it["paysForOrder"] == false);
+            && settled.is_some_and(|it| it.get("paysForOrder") == Some(&json!(false)));
         println!("\nTo send one yourself:\n\n{}\n", curl(address, secret));
 
         let well = exact && paid && table.iter().all(|(.., as_expected)| *as_expected);

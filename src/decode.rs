@@ -7,18 +7,10 @@ use crate::event::{EventKind, kind_of};
 use crate::rejection::{Rejection, RejectionKind};
 
 /// Asks more than `serde_json` alone, which lets invalid UTF-8 in unknown fields through and fills
-/// a struct from an array.
+/// a struct from an array. The id must not be of another kind than `expected`; this crate's own types
+/// check theirs themselves.
 ///
 /// The event, which may be large, goes straight to where `keep` puts it.
-pub(crate) fn from_json<T: DeserializeOwned + 'static, K>(
-    body: &[u8],
-    keep: impl FnOnce(T) -> K,
-) -> Result<K, Rejection> {
-    of_kind(body, None, keep)
-}
-
-/// The same, and the id must not be of another kind than `expected`. What this crate's own types are
-/// for they check themselves.
 pub(crate) fn of_kind<T: DeserializeOwned + 'static, K>(
     body: &[u8],
     expected: Option<EventKind>,
@@ -40,6 +32,15 @@ pub(crate) fn of_kind<T: DeserializeOwned + 'static, K>(
         }
         Err(error) => Err(refuse::<T>(text, expected, error)),
     }
+}
+
+/// The same, of a type that is not told its kind.
+#[cfg(feature = "inbox")]
+pub(crate) fn from_json<T: DeserializeOwned + 'static, K>(
+    body: &[u8],
+    keep: impl FnOnce(T) -> K,
+) -> Result<K, Rejection> {
+    of_kind(body, None, keep)
 }
 
 fn check_kind<T: 'static>(text: &str, expected: EventKind) -> Result<(), Rejection> {

@@ -204,8 +204,9 @@ async fn of_an_object_one_is_claimed_at_a_time_and_the_oldest_first(inbox: &Inbo
 
 async fn a_straggler_is_told_and_kinds_are_apart(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
-    let json = br#"{"id":"CAPD-1","status":"NEW","lastUpdatedAt":"2026-11-22T09:00:00Z"}"#;
-    let checkout: Checkout = serde_json::from_slice(json).unwrap();
+    let json = br#"{"id":"CCO-1","status":"NEW","lastUpdatedAt":"2026-11-22T09:00:00Z"}"#;
+    let mut checkout: Checkout = serde_json::from_slice(json).unwrap();
+    checkout.id = "CAPD-1".to_owned(); // no two kinds share an id, but the store need not know
     store.put(vec![record(1, 2)]).await.unwrap();
     let newest = claim(store).await;
     // The same in all that tells which is later.

@@ -339,7 +339,7 @@ async fn no_trace_of_an_inbox_shows_a_body() {
         format!(r#"{{"id":"{HIDDEN}","status":7}}"#),
         format!(r#"{{"id":["{HIDDEN}"]}}"#),
         format!(r#"{{"id":"1","status":{{"{HIDDEN}":1}}}}"#),
-        format!(r#"{{"id":"1","status":"NEW","overpaid":"{HIDDEN}"}}"#),
+        format!(r#"{{"id":"1","status":"NEW","payAmount":"{HIDDEN}"}}"#),
         format!(r#"["{HIDDEN}"]"#),
         body(7, 0),
     ];

@@ -57,7 +57,7 @@ where
     T: DeserializeOwned + Send + Sync + 'static,
 {
     let through_the_layer = deliver::<T>(body.to_owned()).await.map(drop);
-    let verified = Verifier::new(secret()).verify(&digest(body), body.to_owned()).unwrap();
+    let verified = Verifier::new(secret()).verify(digest(body), body.to_owned()).unwrap();
     let by_itself = verified.decode::<T>().map(drop);
     let unsigned = danger::unsigned::<T>().layer(tower::service_fn(accept));
     let response = call(unsigned, signed(body.to_owned())).await;

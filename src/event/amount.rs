@@ -268,11 +268,11 @@ impl<'a> Number<'a> {
 
 /// An exponent that no text is long enough to make up for saturates.
 fn saturating_exponent(text: &str) -> i64 {
-    let limit = i64::MAX / 4;
+    const LIMIT: i64 = i64::MAX / 4;
     match text.parse::<i64>() {
-        Ok(exponent) => exponent.clamp(-limit, limit),
-        Err(_) if text.starts_with('-') => -limit,
-        Err(_) => limit,
+        Ok(exponent) => exponent.clamp(-LIMIT, LIMIT),
+        Err(_) if text.starts_with('-') => -LIMIT,
+        Err(_) => LIMIT,
     }
 }
 
@@ -389,9 +389,8 @@ impl Exponent {
             carry = carry.div_euclid(10);
         }
         let front = if carry > 0 { carry.to_string() } else { String::new() };
-        let rest = String::from_utf8_lossy(&sum);
-        let digits = (front + &rest).trim_start_matches('0').to_owned();
-        Self { negative, digits }
+        let digits = format!("{front}{}", String::from_utf8_lossy(&sum));
+        Self { negative, digits: digits.trim_start_matches('0').to_owned() }
     }
 }
 
