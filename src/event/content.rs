@@ -87,23 +87,23 @@ struct Reader<'j> {
     at: usize,
     form: Vec<u8>,
     times: Vec<i64>,
-    immaterial: &'j [&'j str],
 }
 
 /// Where a member of an object stands in the form, and its times.
 struct Member {
+    start: u64,
     key: std::ops::Range<usize>,
     form: std::ops::Range<usize>,
     times: std::ops::Range<usize>,
 }
 
 impl<'j> Reader<'j> {
-    fn read(text: &'j str, immaterial: &'j [&'j str]) -> Option<Content> {
+    fn read(text: &'j str, immaterial: &[&str]) -> Option<Content> {
         let form = Vec::with_capacity(text.len());
-        let mut reader = Self { text, at: 0, form, times: Vec::new(), immaterial };
+        let mut reader = Self { text, at: 0, form, times: Vec::new() };
         (reader.next()? == b'{').then_some(())?;
         reader.at = reader.at.checked_add(1)?;
-        reader.object(Some(""), DEPTH)?;
+        reader.object(immaterial, DEPTH)?;
         reader.next().is_none().then_some(())?;
         let Self { mut form, mut times, .. } = reader;
         if times.len() > TIMES {
@@ -129,43 +129,54 @@ impl<'j> Reader<'j> {
         Some(())
     }
 
-    /// Behind the brace. `path` is what the names of immaterial members of this object begin with.
-    fn object(&mut self, path: Option<&str>, depth: u8) -> Option<()> {
+    /// Behind the brace, without the members that are named.
+    fn object(&mut self, immaterial: &[&str], depth: u8) -> Option<()> {
         let (form, times) = (self.form.len(), self.times.len());
-        let mut members = Vec::new();
+        let leads_below = immaterial.iter().any(|name| name.contains('.'));
+        let mut members = Vec::with_capacity(if depth == DEPTH { 40 } else { 0 });
         let mut is_first = true;
         while self.next()? != b'}' {
             if !std::mem::take(&mut is_first) {
                 self.expect(b',')?;
             }
-            members.extend(self.member(path, depth)?);
+            members.extend(self.member(immaterial, leads_below, depth)?);
         }
         self.at = self.at.checked_add(1)?;
         self.sort(form, times, members)
     }
 
     /// `None` within if it is left out.
-    fn member(&mut self, path: Option<&str>, depth: u8) -> Option<Option<Member>> {
+    fn member(
+        &mut self,
+        immaterial: &[&str],
+        leads_below: bool,
+        depth: u8,
+    ) -> Option<Option<Member>> {
         let (form, times) = (self.form.len(), self.times.len());
         self.next()?;
         let key = self.string()?;
         self.expect(b':')?;
-        self.form.extend(key.as_bytes());
+        self.form.extend_from_slice(key.as_bytes());
         let keyed = self.form.len();
-        let is_null = self.next()? == b'n';
-        let is_material = path.is_none_or(|path| {
-            let mut named = self.immaterial.iter().filter_map(|name| name.strip_prefix(path));
-            named.all(|name| name != key)
-        });
-        let below = path.map(|path| path_below(path, &key, self.immaterial));
-        self.value(below.flatten().as_deref(), depth)?;
-        if is_null || !is_material {
+        let is_left_out = self.next()? == b'n' || immaterial.contains(&&*key);
+        let below: Vec<_> = if leads_below {
+            let below = |name: &&'_ str| name.strip_prefix(&*key)?.strip_prefix('.').map(str::to_owned);
+            immaterial.iter().filter_map(below).collect()
+        } else {
+            Vec::new()
+        };
+        let below: Vec<&str> = below.iter().map(String::as_str).collect();
+        self.value(&below, depth)?;
+        if is_left_out {
             self.form.truncate(form);
             self.times.truncate(times);
             return Some(None);
         }
         let (form, times) = (form..self.form.len(), times..self.times.len());
-        Some(Some(Member { key: form.start..keyed, form, times }))
+        let mut start = [0; 8];
+        start.iter_mut().zip(key.bytes()).for_each(|(to, from)| *to = from);
+        let start = u64::from_be_bytes(start);
+        Some(Some(Member { start, key: form.start..keyed, form, times }))
     }
 
     /// Of equal keys the first stays first.
@@ -176,7 +187,8 @@ impl<'j> Reader<'j> {
             let start = range.start.saturating_sub(form);
             unsorted.get(start..range.end.saturating_sub(form)).unwrap_or_default()
         };
-        members.sort_by(|a, b| of(&a.key).cmp(of(&b.key)));
+        // Most are told apart by their first bytes, as a number.
+        members.sort_by(|a, b| a.start.cmp(&b.start).then_with(|| of(&a.key).cmp(of(&b.key))));
         self.form.push(b'{');
         self.length(members.len());
         for member in &members {
@@ -189,7 +201,7 @@ impl<'j> Reader<'j> {
         Some(())
     }
 
-    fn value(&mut self, path: Option<&str>, depth: u8) -> Option<()> {
+    fn value(&mut self, immaterial: &[&str], depth: u8) -> Option<()> {
         match self.next()? {
             b'{' | b'[' if depth == 0 => {
                 let start = self.at;
@@ -201,7 +213,7 @@ impl<'j> Reader<'j> {
             }
             b'{' => {
                 self.at = self.at.checked_add(1)?;
-                self.object(path, depth.saturating_sub(1))?;
+                self.object(immaterial, depth.saturating_sub(1))?;
             }
             b'[' => self.array(depth.saturating_sub(1))?,
             b'"' => {
@@ -230,7 +242,7 @@ impl<'j> Reader<'j> {
             if !std::mem::take(&mut is_first) {
                 self.expect(b',')?;
             }
-            self.value(None, depth)?;
+            self.value(&[], depth)?;
         }
         self.at = self.at.checked_add(1)?;
         self.form.push(b']');
@@ -309,15 +321,6 @@ impl<'j> Reader<'j> {
             }
         }
     }
-}
-
-/// What the names of immaterial members of the object under `key` begin with, if there are any.
-fn path_below(path: &str, key: &str, immaterial: &[&str]) -> Option<String> {
-    let is_below = |name: &&str| {
-        let rest = name.strip_prefix(path).and_then(|name| name.strip_prefix(key));
-        rest.is_some_and(|rest| rest.starts_with('.'))
-    };
-    immaterial.iter().any(is_below).then(|| format!("{path}{key}."))
 }
 
 /// RFC 3339, as Inqud writes times. Cheap at what is no time.
