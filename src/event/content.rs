@@ -160,7 +160,8 @@ impl<'j> Reader<'j> {
         let keyed = self.form.len();
         let is_left_out = self.next()? == b'n' || immaterial.contains(&&*key);
         let below: Vec<_> = if leads_below {
-            let below = |name: &&'_ str| name.strip_prefix(&*key)?.strip_prefix('.').map(str::to_owned);
+            let below =
+                |name: &&'_ str| name.strip_prefix(&*key)?.strip_prefix('.').map(str::to_owned);
             immaterial.iter().filter_map(below).collect()
         } else {
             Vec::new()

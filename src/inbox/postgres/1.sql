@@ -13,9 +13,9 @@ CREATE TABLE inqud_inbox.version (
 -- Each notification, once. Rows stay, for they are what a duplicate is known by; bodies may go.
 CREATE TABLE inqud_inbox.notification (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    key bytea NOT NULL UNIQUE CHECK (octet_length(key) = 16),
-    kind text NOT NULL,
-    object text NOT NULL,
+    key bytea NOT NULL CHECK (octet_length(key) = 16),
+    kind text COLLATE "C" NOT NULL,
+    object text COLLATE "C" NOT NULL,
     position bigint NOT NULL, -- what open ones are sorted by, before their number
     version bytea NOT NULL,
     body bytea,
@@ -25,13 +25,16 @@ CREATE TABLE inqud_inbox.notification (
     reviewed boolean NOT NULL DEFAULT false,
     attempts integer NOT NULL DEFAULT 0,
     settled_at timestamptz,
-    error text
+    error text,
+    -- Also finds all of an object, and among them those that say the same: see `Key`.
+    UNIQUE (kind, object, key)
 ) WITH (autovacuum_analyze_scale_factor = 0.01);
 
 -- No index but this one may offer itself where the state is 0: statistics that say that there is nothing
 -- open, from a quiet hour, make any other look as good.
 CREATE INDEX notification_open
     ON inqud_inbox.notification (kind, object, position, seq, received_at) WHERE state = 0;
+CREATE INDEX notification_kept ON inqud_inbox.notification (key) WHERE state > 2;
 CREATE INDEX notification_aside ON inqud_inbox.notification (state, seq, kind) WHERE state > 1;
 CREATE INDEX notification_noted ON inqud_inbox.notification (verdict, seq)
     WHERE state = 1 AND verdict > 0;
@@ -40,8 +43,8 @@ CREATE INDEX notification_body
 
 -- Each object: the unit that is leased, and waits, so that one notification of it runs at a time.
 CREATE TABLE inqud_inbox.object (
-    kind text NOT NULL,
-    object text NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    object text COLLATE "C" NOT NULL,
     processed bytea, -- the version of the notification that was handled last, and its number
     due_at timestamptz, -- null without open notifications; the end of the lease while it is leased
     claim bigint NOT NULL DEFAULT 0, -- how often it was claimed: an earlier claim is void

@@ -3,6 +3,6 @@ INSERT INTO inqud_inbox.object AS mine (kind, object, due_at)
 SELECT kind, object,
     transaction_timestamp() + min(later) FILTER (WHERE dead IS NULL) * interval '1 microsecond'
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS it (kind, object, dead, later)
-GROUP BY kind, object ORDER BY kind, object
+GROUP BY kind, object ORDER BY kind COLLATE "C", object COLLATE "C"
 -- Locks what is there, and leaves it as it is.
 ON CONFLICT (kind, object) DO UPDATE SET due_at = mine.due_at WHERE false

@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{
-    ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
+    RecyclingMethod, Runtime,
 };
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
@@ -31,6 +32,10 @@ use crate::rejection::BoxError;
 /// [`Receiver`](super::Receiver) for the first, so that it can tell the reason.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// The statements look up what they are given by index, however much that is: to plan them anew for each batch
+/// would take longer than to run them.
+const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 
 /// How often it is written that a runner asks for a kind.
 const ASK: Duration = Duration::from_secs(60);
@@ -87,12 +92,16 @@ impl Inbox<Postgres> {
             let manager = Manager::from_config(config.clone(), tls.clone(), method);
             let pool = Pool::builder(manager).max_size(size).runtime(Runtime::Tokio1);
             let pool = pool.wait_timeout(Some(CONNECT)).create_timeout(Some(CONNECT));
-            pool.recycle_timeout(Some(CONNECT)).build().map_err(failed)
+            pool.recycle_timeout(Some(CONNECT))
         };
+        let plan_once = Hook::async_fn(|client: &mut ClientWrapper, _| {
+            Box::pin(async { client.batch_execute(PLAN_ONCE).await.map_err(HookError::Backend) })
+        });
+        let own = pool(RecyclingMethod::Fast, OWN).post_create(plan_once);
         let store = Postgres {
-            own: pool(RecyclingMethod::Fast, OWN)?,
+            own: own.build().map_err(failed)?,
             // What a handler set for its session is no other's, and a connection that hangs is found out.
-            handlers: pool(RecyclingMethod::Clean, HANDLERS)?,
+            handlers: pool(RecyclingMethod::Clean, HANDLERS).build().map_err(failed)?,
             asked: Mutex::default(),
         };
         let client = connection(&store.own).await?;

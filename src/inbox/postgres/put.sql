@@ -1,15 +1,13 @@
-WITH arrived AS (
-    SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[],
-            $7::text[], $8::boolean[], $9::bigint[])
-        WITH ORDINALITY AS it (key, kind, object, position, version, body, dead, is_plain, later, nth)
-), known AS MATERIALIZED (
+WITH known AS MATERIALIZED (
     -- Those with the first half of the key say the same, at the same time or at another.
-    SELECT nth, kind, object, is_plain AND same.key = arrived.key AS is_duplicate,
-        same.body IS NOT NULL AND same.body <> arrived.body AS differs
-    FROM arrived CROSS JOIN LATERAL (
+    SELECT nth, kind, object, is_plain AND same.key = it.key AS is_duplicate,
+        same.body IS NOT NULL AND same.body <> ($6::bytea[])[nth] AS differs
+    FROM unnest($1::bytea[], $2::text[], $3::text[], $8::boolean[])
+        WITH ORDINALITY AS it (key, kind, object, is_plain, nth)
+    CROSS JOIN LATERAL (
         SELECT mine.key, mine.body FROM inqud_inbox.notification AS mine
-        WHERE mine.key BETWEEN substring(arrived.key for 8)
-            AND substring(arrived.key for 8) || '\xffffffffffffffff'::bytea
+        WHERE mine.kind = it.kind AND mine.object = it.object AND mine.key BETWEEN substring(it.key for 8)
+            AND substring(it.key for 8) || '\xffffffffffffffff'::bytea
         ORDER BY mine.key LIMIT 1
     ) AS same
 ), stored AS (
@@ -19,14 +17,16 @@ WITH arrived AS (
         transaction_timestamp() + later * interval '1 microsecond',
         CASE WHEN dead IS NULL THEN 0 ELSE 3 END,
         CASE WHEN dead IS NOT NULL THEN statement_timestamp() END, dead
-    FROM arrived
+    FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[],
+            $7::text[], $9::bigint[])
+        WITH ORDINALITY AS it (key, kind, object, position, version, body, dead, later, nth)
     -- What comes after one that has to be looked into waits for it, so that the order of arrival stays.
     WHERE NOT EXISTS (
-        SELECT FROM known WHERE known.kind = arrived.kind AND known.object = arrived.object
-            AND (known.nth = arrived.nth OR known.nth < arrived.nth AND NOT known.is_duplicate)
+        SELECT FROM known WHERE known.kind = it.kind AND known.object = it.object
+            AND (known.nth = it.nth OR known.nth < it.nth AND NOT known.is_duplicate)
     )
     ORDER BY nth
-    ON CONFLICT (key) DO NOTHING
+    ON CONFLICT (kind, object, key) DO NOTHING
     RETURNING key, kind, object, received_at, state
 ), due AS (
     UPDATE inqud_inbox.object AS mine SET due_at = new.received_at
@@ -34,8 +34,10 @@ WITH arrived AS (
         GROUP BY kind, object) AS new
     WHERE mine.kind = new.kind AND mine.object = new.object AND mine.due_at IS NULL
 )
-SELECT nth, stored.key IS NOT NULL, known.is_duplicate, known.differs, transaction_timestamp(),
+SELECT transaction_timestamp(), key, NULL::bigint AS nth, NULL::boolean AS is_duplicate,
+    NULL::boolean AS differs,
     -- Of all who commit at once each waits for the disk, also where the role or the database does not.
     CASE current_setting('synchronous_commit')
         WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
-FROM arrived LEFT JOIN stored USING (key) LEFT JOIN known USING (nth)
+FROM stored
+UNION ALL SELECT transaction_timestamp(), NULL, nth, is_duplicate, differs, NULL FROM known

@@ -142,18 +142,22 @@ async fn put_new(
     committed?;
     let mut all = vec![None; records.len()];
     let mut began = SystemTime::UNIX_EPOCH;
+    let places: HashMap<_, _> = keys.iter().enumerate().map(|(at, key)| (*key, at)).collect();
     for row in &rows {
-        began = row.try_get(4)?;
-        let nth: i64 = row.try_get(0)?;
-        let at = usize::try_from(nth).unwrap_or_default().wrapping_sub(1);
-        let is_duplicate = row.try_get::<_, Option<bool>>(2)? == Some(true);
-        let answer = match (row.try_get(1)?, row.try_get::<_, Option<bool>>(3)?) {
-            (true, _) => Put::New,
-            (false, Some(true)) if is_duplicate => Put::DuplicateDiffers,
-            (false, _) if is_duplicate => Put::Duplicate,
-            _ => continue,
+        began = row.try_get(0)?;
+        let nth: Option<i64> = row.try_get(2)?;
+        let (at, answer) = match nth {
+            None => (places.get(row.try_get::<_, &[u8]>(1)?).copied(), Put::New),
+            Some(nth) => {
+                let answer = match (row.try_get(3)?, row.try_get(4)?) {
+                    (true, true) => Put::DuplicateDiffers,
+                    (true, false) => Put::Duplicate,
+                    (false, _) => continue,
+                };
+                (usize::try_from(nth).unwrap_or_default().checked_sub(1), answer)
+            }
         };
-        all.get_mut(at).into_iter().for_each(|it| *it = Some(answer));
+        at.and_then(|at| all.get_mut(at)).into_iter().for_each(|it| *it = Some(answer));
     }
     Ok((all, began))
 }
@@ -172,7 +176,8 @@ FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[])) AS it (kind, object
 JOIN inqud_inbox.notification AS mine USING (kind, object) ORDER BY mine.seq";
 
 const SAME_BODY: &str = "
-SELECT bool_or(coalesce(body = $2, true)) FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[])";
+SELECT bool_or(coalesce(body = $4, true)) FROM inqud_inbox.notification
+WHERE kind = $1 AND object = $2 AND key = ANY ($3::bytea[])";
 
 /// One after the other, with their objects locked, for a batch that began then.
 async fn put_known(
@@ -197,7 +202,9 @@ async fn put_known(
                 (key, put, state, why)
             }
             Err(known) => {
-                let row = client.query_one(&same, &[&bytes(&known), &&record.body[..]]).await?;
+                let of: [&(dyn ToSql + Sync); 4] =
+                    [&record.kind, object, &bytes(&known), &&record.body[..]];
+                let row = client.query_one(&same, &of).await?;
                 let differs = row.try_get::<_, Option<bool>>(0)? == Some(false);
                 all.push(if differs { Put::DuplicateDiffers } else { Put::Duplicate });
                 continue;
