@@ -4,5 +4,6 @@ SELECT kind, object,
     transaction_timestamp() + min(later) FILTER (WHERE dead IS NULL) * interval '1 microsecond'
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS it (kind, object, dead, later)
 GROUP BY kind, object ORDER BY kind COLLATE "C", object COLLATE "C"
--- Locks what is there, and leaves it as it is.
-ON CONFLICT (kind, object) DO UPDATE SET due_at = mine.due_at WHERE false
+-- Locks what is there, and makes it due if it is idle: `put.sql` takes that back if nothing is stored.
+ON CONFLICT (kind, object) DO UPDATE SET due_at = excluded.due_at
+WHERE mine.due_at IS NULL AND excluded.due_at IS NOT NULL

@@ -27,12 +27,14 @@ WITH known AS MATERIALIZED (
     )
     ORDER BY nth
     ON CONFLICT (kind, object, key) DO NOTHING
-    RETURNING key, kind, object, received_at, state
-), due AS (
-    UPDATE inqud_inbox.object AS mine SET due_at = new.received_at
-    FROM (SELECT kind, object, min(received_at) AS received_at FROM stored WHERE state = 0
-        GROUP BY kind, object) AS new
-    WHERE mine.kind = new.kind AND mine.object = new.object AND mine.due_at IS NULL
+    RETURNING key, kind, object
+), idle AS (
+    UPDATE inqud_inbox.object AS mine SET due_at = NULL FROM known
+    WHERE mine.kind = known.kind AND mine.object = known.object
+        AND NOT EXISTS (SELECT FROM stored
+            WHERE stored.kind = known.kind AND stored.object = known.object)
+        AND NOT EXISTS (SELECT FROM inqud_inbox.notification AS open
+            WHERE open.kind = known.kind AND open.object = known.object AND open.state = 0)
 )
 SELECT transaction_timestamp(), key, NULL::bigint AS nth, NULL::boolean AS is_duplicate,
     NULL::boolean AS differs,

@@ -3,10 +3,7 @@ WITH stored AS (
         (key, kind, object, position, version, body, received_at, state, settled_at, error)
     VALUES ($1::bytea, $2::text, $3::text, $4::bigint, $5::bytea, $6::bytea, $9::timestamptz,
         $7::smallint, CASE WHEN $7::smallint > 0 THEN statement_timestamp() END, $8::text)
-    RETURNING received_at, state
-), due AS (
-    UPDATE inqud_inbox.object AS mine SET due_at = stored.received_at FROM stored
-    WHERE mine.kind = $2::text AND mine.object = $3::text AND mine.due_at IS NULL AND stored.state = 0
+    RETURNING seq
 )
 SELECT CASE current_setting('synchronous_commit')
     WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END

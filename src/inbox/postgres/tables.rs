@@ -226,9 +226,19 @@ async fn put_known(
         stored.add(record.kind, object, key, version.clone());
         all.push(put);
     }
+    let idle = client.prepare_cached(IDLE).await?;
+    client.execute(&idle, &[&kinds, &objects]).await?;
     client.batch_execute("COMMIT").await?;
     Ok(all)
 }
+
+/// Those of which nothing is open are not due.
+const IDLE: &str = "
+UPDATE inqud_inbox.object AS mine SET due_at = NULL
+FROM unnest($1::text[], $2::text[]) AS it (kind, object)
+WHERE mine.kind = it.kind AND mine.object = it.object AND mine.due_at IS NOT NULL
+    AND NOT EXISTS (SELECT FROM inqud_inbox.notification AS open
+        WHERE open.kind = it.kind AND open.object = it.object AND open.state = 0)";
 
 /// Locks the objects, and reads what is stored of them.
 async fn meet(
