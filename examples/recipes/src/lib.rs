@@ -32,7 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(8);
 /// What the layer has put into the request, and its key.
 fn notification<B>(request: &Request<B>) -> Option<(Webhook<PaymentRequest>, String)> {
     let webhook = request.extensions().get::<Webhook<PaymentRequest>>()?.clone();
-    let key = Record::new(&**webhook, webhook.raw_body().clone()).key.to_string();
+    let key = Record::new::<PaymentRequest>(&webhook, webhook.raw_body().clone()).key.to_string();
     Some((webhook, key))
 }
 
