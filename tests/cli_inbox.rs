@@ -19,12 +19,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
-use tower_inqud::PaymentRequest;
 use tower_inqud::inbox::tokio_postgres::NoTls;
 use tower_inqud::inbox::{
-    Claimed, Cx, Freshness, Inbox, Key, Notified, Outcome, Postgres, Put, Record, Settlement,
-    Sqlite, Store,
+    Claimed, Cx, Inbox, Key, List, Notified, Outcome, Postgres, Put, Record, Settlement, Sqlite,
+    Store,
 };
+use tower_inqud::{Payment, PaymentRequest, Verdict};
 
 #[path = "support/postgres.rs"]
 mod postgres;
@@ -92,22 +92,126 @@ fn json(output: &Output, code: i32) -> Value {
     serde_json::from_str(&printed(output, code)).unwrap()
 }
 
+/// What is told of a payment, which has no times.
+fn payment(status: &str, amount: u32) -> Record {
+    let body = format!(
+        r#"{{"id":"PMT-1","status":"{status}","amount":{amount},"clientOrderId":"{HIDDEN}"}}"#
+    );
+    let payment: Payment = serde_json::from_str(&body).unwrap();
+    Record::new(&payment, Bytes::from(body))
+}
+
+/// As a runner would.
+async fn settle_payment<S: Store>(inbox: &Inbox<S>) {
+    let claimed = inbox.store().claim("payment", 1, PATIENCE).await.unwrap().remove(0);
+    let outcome = match claimed.ticket.verdict {
+        Verdict::Older => Outcome::Skipped,
+        Verdict::Review => Outcome::Review,
+        _ => Outcome::Done(vec![]),
+    };
+    inbox.store().settle(vec![Settlement { ticket: claimed.ticket, outcome }]).await.unwrap();
+}
+
+/// One of each list, of two kinds.
+async fn some_of_each<S: Store>(inbox: &Inbox<S>) {
+    inbox.store().put(vec![record(1), record(2)]).await.unwrap();
+    settle_all(inbox, dead).await;
+    inbox.store().put(vec![record(3)]).await.unwrap();
+    let told = ["SUCCESS 1", "SUCCESS 2", "FAILED 1", "PENDING 1", "FAILED 2", "SUCCESS 1"];
+    for (told, put) in told.iter().zip([Put::New; 5].iter().chain([&Put::Review])) {
+        let (status, amount) = told.split_once(' ').unwrap();
+        let record = payment(status, amount.parse().unwrap());
+        assert_eq!(inbox.store().put(vec![record]).await.unwrap(), [*put], "{told}");
+        if *put == Put::New {
+            settle_payment(inbox).await;
+        }
+    }
+}
+
+const NOTHING: &str = "open 0\ndead 0\nreview 0\nskipped 0\n";
+
 #[tokio::test]
 async fn stats_of_an_inbox_that_a_server_holds() {
     let (inbox, folder) = held();
     let text = printed(&run(folder.path(), &["stats"]).await, 0);
-    assert_eq!(text, "open 0\ndead 0\n");
+    assert_eq!(text, NOTHING);
     inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
     let stats = inbox.stats().await.unwrap();
     let shown = json(&run(folder.path(), &["stats", "--json"]).await, 0);
-    let oldest = stats.oldest.unwrap().to_string();
-    assert_eq!(shown, serde_json::json!({ "open": 3, "oldest": oldest, "dead": 0 }));
+    let oldest = stats.oldest().unwrap().to_string();
+    let counts = serde_json::json!({
+        "open": 3, "oldest": oldest, "dead": 0, "review": 0, "skipped": 0,
+    });
+    assert_eq!(shown["kinds"], serde_json::json!({ "request": counts }));
+    for (name, count) in counts.as_object().unwrap() {
+        assert_eq!(&shown[name], count, "{name}");
+    }
+    assert_eq!(shown["unclaimed"], serde_json::json!(["request"]));
     let text = printed(&run(folder.path(), &["stats"]).await, 0);
     assert!(text.starts_with("open 3, the oldest since 2"), "{text}");
+    assert!(text.contains("no runner processes request"), "{text}");
 
     settle_all(&inbox, dead).await;
     let text = printed(&run(folder.path(), &["stats"]).await, 0);
-    assert_eq!(text, "open 0\ndead 3\n");
+    let kind = "  request          open 0, dead 3, review 0, skipped 0\n";
+    assert_eq!(text, NOTHING.replace("dead 0", "dead 3") + kind);
+}
+
+#[tokio::test]
+async fn stats_are_by_kind_and_say_what_nobody_processes() {
+    let (inbox, folder) = held();
+    some_of_each(&inbox).await;
+    // Somebody asks for payments, and somebody has asked for Requests.
+    let asked =
+        "UPDATE inqud_inbox_runner SET claimed_at = claimed_at - 600000000 WHERE kind = 'request'";
+    inbox.write(|db| db.execute_batch(asked)).await.unwrap();
+    let text = printed(&run(folder.path(), &["stats"]).await, 0);
+    assert!(text.contains("\ndead 2\nreview 1\nskipped 1\n"), "{text}");
+    for line in [
+        "  payment          open 0, dead 0, review 1, skipped 1\n",
+        "  request          open 1, dead 2, review 0, skipped 0\n",
+        "no runner processes request, which has open ones\n",
+    ] {
+        assert!(text.contains(line), "no {line} in {text}");
+    }
+    assert!(!text.contains("processes payment") && !text.contains(HIDDEN), "{text}");
+}
+
+/// Of each list: without bodies unless asked for, and with why it is there.
+#[tokio::test]
+async fn what_is_kept_skipped_or_told_of_is_listed() {
+    let (inbox, folder) = held();
+    some_of_each(&inbox).await;
+    let lists = [
+        ("review", List::Review, "1 review\n", "SUCCESS"),
+        ("skipped", List::Skipped, "1 skipped\n", "PENDING"),
+        ("amended", List::Amended, "2 amended shown\n", "SUCCESS"),
+        ("unordered", List::Unordered, "1 unordered shown\n", "FAILED"),
+    ];
+    for (name, list, last, status) in lists {
+        let text = printed(&run(folder.path(), &[name]).await, 0);
+        assert!(text.ends_with(last) && text.contains("payment PMT-1"), "{name}: {text}");
+        assert!(!text.contains(HIDDEN), "{text}");
+        let text = printed(&run(folder.path(), &[name, "--bodies", "--count", "1"]).await, 0);
+        assert!(text.contains(HIDDEN) && text.contains(status), "{name}: {text}");
+        let shown = json(&run(folder.path(), &[name, "--json"]).await, 0);
+        let keys: Vec<_> = inbox.list(list, 9).await.unwrap().iter().map(|it| it.key).collect();
+        assert_eq!(shown[name], keys.len(), "{shown}");
+        let letters = shown["letters"].as_array().unwrap();
+        let shown: Vec<_> = letters.iter().map(|it| it["key"].as_str().unwrap()).collect();
+        assert_eq!(shown, keys.iter().map(ToString::to_string).collect::<Vec<_>>(), "{name}");
+    }
+    let text = printed(&run(folder.path(), &["review"]).await, 0);
+    assert!(text.contains("says what was said before"), "{text}");
+
+    // What is kept for review is handled when it is redriven, by its key only.
+    printed(&run(folder.path(), &["redrive", "--all"]).await, 0);
+    assert_eq!(inbox.stats().await.unwrap().review(), 1);
+    let key = inbox.list(List::Review, 1).await.unwrap()[0].key.to_string();
+    printed(&run(folder.path(), &["redrive", &key]).await, 0);
+    let claimed = inbox.store().claim("payment", 9, PATIENCE).await.unwrap();
+    assert_eq!(claimed[0].ticket.verdict, Verdict::Unordered);
+    assert_eq!(claimed[0].body, payment("SUCCESS", 1).body);
 }
 
 #[tokio::test]
@@ -149,7 +253,10 @@ async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
     assert_eq!((stats.open(), stats.dead()), (1, 1));
 
     let text = printed(&run(folder.path(), &["redrive", &key]).await, 1);
-    assert_eq!(text, "0 to be tried again\n1 of the keys are of no dead letter\n");
+    assert_eq!(
+        text,
+        "0 to be tried again\n1 of the keys are of no dead letter, and of none that is kept for review\n"
+    );
     for wrong in [&key[1..], "+0000000000000000000000000000000", "no key"] {
         printed(&run(folder.path(), &["redrive", wrong]).await, 2);
     }
@@ -167,7 +274,10 @@ async fn discarded_ones_are_no_longer_dead_and_prune_takes_their_bodies() {
     let text = printed(&run(folder.path(), &["discard", &first]).await, 0);
     assert_eq!(text, "1 put away\n");
     let text = printed(&run(folder.path(), &["discard", &first]).await, 1);
-    assert_eq!(text, "0 put away\n1 of the keys are of no dead letter\n");
+    assert_eq!(
+        text,
+        "0 put away\n1 of the keys are of no dead letter, and of none that is kept for review\n"
+    );
     let shown = json(&run(folder.path(), &["discard", &second, &first, "--json"]).await, 1);
     assert_eq!(shown, serde_json::json!({ "discarded": 1, "not_dead": 1 }));
     for wrong in [&["discard"][..], &["discard", "--all"], &["discard", "no key"]] {
@@ -214,7 +324,7 @@ async fn what_is_redriven_is_processed_by_the_server() {
     let (done, was_done) = tokio::sync::oneshot::channel();
     let done = std::sync::Arc::new(std::sync::Mutex::new(Some(done)));
     let handler = move |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
-        assert_eq!(cx.freshness(), Freshness::Newer);
+        assert_eq!(cx.verdict(), Verdict::Newer);
         done.lock().unwrap().take().unwrap().send(request.id.clone()).unwrap();
         std::future::ready(Ok::<_, Infallible>(()))
     };
@@ -296,7 +406,7 @@ async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
     assert!(stderr.starts_with("error: ") && stderr.contains("migrate"), "{stderr}");
     assert_eq!(json(&run(&["migrate", "--json"]).await, 0), serde_json::json!({ "version": 1 }));
     assert_eq!(printed(&run(&["migrate"]).await, 0), "the tables are of version 1\n");
-    assert_eq!(printed(&run(&["stats"]).await, 0), "open 0\ndead 0\n");
+    assert_eq!(printed(&run(&["stats"]).await, 0), NOTHING);
 
     let inbox = Inbox::postgres(config, NoTls).await.unwrap();
     inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
@@ -334,7 +444,7 @@ async fn the_sql_that_is_printed_is_what_migrates() {
     postgres::connect(&config).await.batch_execute(&sql).await.unwrap();
     let url = OsString::from(server.url("by_hand"));
     let text = printed(&run_in(url.clone(), &["stats", "--postgres"]).await, 0);
-    assert_eq!(text, "open 0\ndead 0\n");
+    assert_eq!(text, NOTHING);
     printed(&run_in(url, &["migrate", "--postgres"]).await, 0);
 }
 

@@ -26,7 +26,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tower::{Layer, service_fn};
-use tower_inqud::{Notification, PaymentRequest, WebhookBody};
+use tower_inqud::{History, Notification, PaymentRequest, Verdict, WebhookBody};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -240,8 +240,11 @@ async fn a_replay_is_passed_on_with_the_key_of_the_first() {
     }
     let seen = inner.seen();
     assert_eq!(seen.len(), 3);
-    for webhook in &seen {
+    let mut history = History::default();
+    for (nth, webhook) in seen.iter().enumerate() {
         assert_eq!(webhook.delivery_key(), seen.first().unwrap().delivery_key());
         assert_eq!(webhook.digest(), seen.first().unwrap().digest());
+        let verdict = if nth == 0 { Verdict::Newer } else { Verdict::Duplicate };
+        assert_eq!(history.receive(webhook), verdict);
     }
 }

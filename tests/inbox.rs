@@ -437,13 +437,13 @@ async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<
             Step::Settle(..) => {}
             Step::Redrive(list) => {
                 // One after the other, because those that become due together come in any order.
-                for entry in store.list(*list, 9).await.unwrap() {
+                for entry in listed(store, *list).await {
                     said.push(format!("{}", store.redrive(vec![entry.key]).await.unwrap()));
                     tick().await;
                 }
             }
             Step::Discard(list) => {
-                let keys = store.list(*list, 1).await.unwrap().iter().map(|it| it.key).collect();
+                let keys = listed(store, *list).await.iter().map(|it| it.key).take(1).collect();
                 said.push(format!("{}", store.discard(keys).await.unwrap()));
             }
         }
@@ -451,6 +451,13 @@ async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<
         said.push(summary(store).await);
     }
     said
+}
+
+/// By key: of what is about different objects and came together, a store lists either first.
+async fn listed(store: &impl Store, list: List) -> Vec<Entry> {
+    let mut entries = store.list(list, 999).await.unwrap();
+    entries.sort_by_key(|it| it.key);
+    entries
 }
 
 /// All that the store says of itself, but for the times.
@@ -461,7 +468,7 @@ async fn summary(store: &impl Store) -> String {
         said += &format!("{} {counts:?}\n", kind.kind);
     }
     for list in [List::Dead, List::Review, List::Skipped, List::Amended, List::Unordered] {
-        for entry in store.list(list, 99).await.unwrap() {
+        for entry in listed(store, list).await {
             let Entry { key, kind, object, body, attempts, error, .. } = entry;
             said += &format!("{list:?} {key} {kind} {object} {body:?} {attempts} {error}\n");
         }

@@ -25,11 +25,11 @@ use log::Log;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service};
-use tower_inqud::PaymentRequest;
 use tower_inqud::inbox::{
     Claimed, Cx, Entry, Inbox, InboxError, InboxErrorKind, Key, List, Memory, Notified, Put,
     Record, Settled, Settlement, Stats, Store,
 };
+use tower_inqud::{Payment, PaymentRequest};
 
 /// A word that is in each body, and nowhere else.
 const HIDDEN: &str = "gherkin";
@@ -329,6 +329,73 @@ async fn what_decodes_by_now_is_told() {
             "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 1",
         ],
     );
+}
+
+/// What is told apart, kept for review, or processed although its order is not known.
+#[tokio::test(start_paused = true)]
+async fn what_a_person_may_have_to_look_at_is_told() {
+    let payment = |status: &str, more: &str| {
+        format!(r#"{{"id":"PMT-{HIDDEN}","status":"{status}","amount":1{more}}}"#)
+    };
+    let (log, metrics) = observe(async || {
+        let inbox = Inbox::memory();
+        let receive = async |body: String| {
+            let service = support::layer::<Payment>().layer(inbox.receiver::<Payment>());
+            support::call(service, support::signed(body)).await;
+        };
+        receive(payment("SUCCESS", "")).await;
+        // Spelled in another way, and so other bytes.
+        receive(payment("SUCCESS", " ")).await;
+        receive(payment("FAILED", "")).await;
+        receive(payment("SUCCESS", "")).await;
+        inbox.stats().await.unwrap();
+        let handler = async |_: Notified<Payment>, _| Ok::<_, Infallible>(());
+        inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+        receive(payment("PENDING", "")).await;
+        let handler = async |_: Notified<Payment>, _| Ok::<_, Infallible>(());
+        inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+        inbox.stats().await.unwrap();
+
+        // Of a Request, without a time after one with a time.
+        let body = format!(r#"{{"id":"CAPD-{HIDDEN}-1","status":"SUCCESS"}}"#);
+        let request: PaymentRequest = serde_json::from_str(&body).unwrap();
+        let records = [record(1, 1), Record::new(&request, body.into())];
+        for record in records {
+            inbox.store().put(vec![record]).await.unwrap();
+            let handler = async |_: Notified<PaymentRequest>, _| Ok::<_, Infallible>(());
+            inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+        }
+        inbox.stats().await.unwrap();
+        // Nothing is left that has a number.
+        let keys = inbox.list(List::Review, 9).await.unwrap();
+        inbox.discard(keys.iter().map(|it| it.key)).await.unwrap();
+        inbox.stats().await.unwrap();
+    })
+    .await;
+    has(
+        &metrics,
+        &[
+            "inqud_inbox_received_total{kind=\"payment\",result=\"new\"} 3",
+            "inqud_inbox_received_total{kind=\"payment\",result=\"duplicate_differs\"} 1",
+            "inqud_inbox_received_total{kind=\"payment\",result=\"review\"} 1",
+            "inqud_inbox_processed_total{kind=\"payment\",outcome=\"done\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"payment\",outcome=\"done\",verdict=\"unordered\"} 1",
+            "inqud_inbox_processed_total{kind=\"payment\",outcome=\"skipped\",verdict=\"older\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"review\",verdict=\"review\"} 1",
+            "inqud_inbox_open{kind=\"payment\"} 0",
+            "inqud_inbox_review{kind=\"payment\"} 0",
+            "inqud_inbox_skipped{kind=\"payment\"} 2",
+            "inqud_inbox_skipped{kind=\"request\"} 1",
+        ],
+    );
+    let returned = line(&log, "kept for review: says what was said before");
+    assert!(returned.contains("WARN") && returned.contains("kind=\"payment\""), "{returned}");
+    let without_time = line(&log, "kept for review: is further along");
+    assert!(without_time.contains("WARN") && without_time.contains("verdict=\"review\""), "{log}");
+    let unordered = line(&log, "processed; its order is not known");
+    assert!(unordered.contains("INFO") && unordered.contains("verdict=\"unordered\""), "{log}");
+    let unclaimed = line(&log, "has open notifications, and no runner processes this kind");
+    assert!(unclaimed.contains("WARN") && unclaimed.contains("kind=\"payment\""), "{unclaimed}");
 }
 
 /// Each way a body can go wrong, at TRACE. `observe` looks for the word that is in each.

@@ -20,7 +20,7 @@ use support::{REQUEST, REQUEST_NO_REASON, deliver};
 use tower_inqud::RejectionKind::{NotJson, UnexpectedShape};
 use tower_inqud::{
     Amount, ConflictReason, Notification, PaymentRequest, PaymentStatus, RejectionKind,
-    RequestStatus, Webhook,
+    RequestStatus, Version, Webhook,
 };
 
 async fn request(body: impl Into<bytes::Bytes>) -> Result<Webhook<PaymentRequest>, RejectionKind> {
@@ -528,6 +528,10 @@ fn at(status: &str, second: Option<u8>) -> PaymentRequest {
     parse(&format!(r#"{{"id":"CAPD-1","status":"{status}","lastUpdatedAt":{update}}}"#))
 }
 
+fn version(request: &PaymentRequest) -> Version {
+    Version::new(request, &serde_json::to_vec(request).unwrap())
+}
+
 #[test]
 fn what_is_later_supersedes_and_what_is_equal_does_not() {
     // Each supersedes all before it, and none after it.
@@ -539,19 +543,23 @@ fn what_is_later_supersedes_and_what_is_equal_does_not() {
         at("PENDING_PAYMENT", Some(3)),
         at("REVIEWED", Some(3)),
         at("CANCELLED", Some(3)),
-        at("EXPIRED", Some(3)),
         at("CONFLICT", Some(3)),
         at("SUCCESS", Some(3)),
         at("CONFLICT", Some(4)), // a final status can change
-    ];
+    ]
+    .map(|request| version(&request));
     for (i, earlier) in life.iter().enumerate() {
         for (j, later) in life.iter().enumerate() {
             assert_eq!(later.supersedes(earlier), j > i, "{later:?} over {earlier:?}");
         }
     }
-    let mut other = at("SUCCESS", Some(9));
-    other.id = "CAPD-2".to_owned();
-    assert!(!other.supersedes(&life[0]), "another Request");
+    // Nothing tells which of these is later: the last to arrive counts.
+    let (cancelled, expired) = (&life[6], &version(&at("EXPIRED", Some(3))));
+    assert!(cancelled.supersedes(expired) && expired.supersedes(cancelled));
+    let mut amended = at("SUCCESS", Some(3));
+    amended.paid_amount = Some("7".parse().unwrap());
+    let (success, amended) = (&life[8], &version(&amended));
+    assert!(success.supersedes(amended) && amended.supersedes(success));
 }
 
 #[test]
@@ -571,6 +579,9 @@ fn a_delivery_key_tells_notifications_apart() {
     let mut again = at("SUCCESS", Some(1));
     again.tx_hash = Some("rendered anew".to_owned());
     assert_eq!(again.delivery_key(), keys[1]);
+    let finer =
+        r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:00:01.000999Z"}"#;
+    assert_eq!(parse(finer).delivery_key(), keys[1], "to the millisecond");
 }
 
 #[test]

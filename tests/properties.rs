@@ -15,7 +15,8 @@ use proptest::sample::Index;
 use support::{Inner, Script, Step, call, digest, layer, secret, signed_as};
 use tower::Layer;
 use tower_inqud::{
-    Algorithm, Amount, Notification, PaymentRequest, Rejection, RejectionKind, Secret, Verifier,
+    Algorithm, Amount, History, PaymentRequest, Rejection, RejectionKind, Secret, Verdict,
+    Verifier, Version,
 };
 
 fn run<F: Future>(future: F) -> F::Output {
@@ -210,6 +211,10 @@ fn hash(value: &impl std::hash::Hash) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
 }
 
+fn version(json: &str) -> Version {
+    Version::new(&parse(json), json.as_bytes())
+}
+
 proptest! {
     #[test]
     fn how_a_body_is_cut_never_changes_the_verdict(
@@ -368,35 +373,55 @@ proptest! {
     }
 
     #[test]
-    fn supersedes_is_a_strict_order(
+    fn versions_with_times_are_in_a_strict_order_but_for_ties(
         a in any_request(),
         b in any_request(),
         c in any_request(),
     ) {
-        let (a, b, c) = (parse(&a), parse(&b), parse(&c));
-        prop_assert!(!a.supersedes(&a));
-        prop_assert!(!(a.supersedes(&b) && b.supersedes(&a)));
-        if a.supersedes(&b) && b.supersedes(&c) {
-            prop_assert!(a.supersedes(&c));
+        let (a, b, c) = (version(&a), version(&b), version(&c));
+        prop_assert!(a.is_duplicate_of(&a) && !a.supersedes(&a));
+        prop_assert_eq!(a.is_duplicate_of(&b), b.is_duplicate_of(&a));
+        if [&a, &b, &c].iter().any(|it| it.last_update().is_none()) {
+            return Ok(());
         }
-        // It decides between any two notifications of one object.
-        if a.id == b.id && a.delivery_key() != b.delivery_key() {
+        let is_before = |one: &Version, other: &Version| other.supersedes(one) && !one.supersedes(other);
+        prop_assert!(!(is_before(&a, &b) && is_before(&b, &a)));
+        if is_before(&a, &b) && is_before(&b, &c) {
+            prop_assert!(is_before(&a, &c));
+        }
+        // It decides between any two notifications of one object. Both count where nothing tells which is later.
+        if !a.is_duplicate_of(&b) {
             prop_assert!(a.supersedes(&b) || b.supersedes(&a));
+            let is_tie = a.position() == b.position();
+            prop_assert_eq!(a.supersedes(&b) && b.supersedes(&a), is_tie);
         }
     }
 
+    /// That of the latest, and where several are that, of the last of them to arrive.
     #[test]
-    fn any_order_and_any_repeats_end_in_the_same_state((sent, arrived) in any_life()) {
-        let state = |arrived: &[String]| {
-            let mut requests = BTreeMap::<String, PaymentRequest>::new();
-            for json in arrived {
-                let new = parse(json);
-                if requests.get(&new.id).is_none_or(|old| new.supersedes(old)) {
-                    requests.insert(new.id.clone(), new);
-                }
+    fn any_order_and_any_repeats_end_in_the_same_state((_, arrived) in any_life()) {
+        let mut objects = BTreeMap::<String, (History, Vec<Version>, Option<Version>)>::new();
+        for json in &arrived {
+            let (history, seen, state) = objects.entry(parse(json).id).or_default();
+            let new = version(json);
+            let verdict = history.receive_version(new.clone());
+            let is_known = seen.iter().any(|it| it.is_duplicate_of(&new));
+            prop_assert!(is_known || verdict != Verdict::Duplicate, "{} was not said before", json);
+            if verdict.applies() {
+                *state = Some(new.clone());
             }
-            requests.into_values().map(|request| request.delivery_key()).collect::<Vec<_>>()
-        };
-        prop_assert_eq!(state(&arrived), state(&sent));
+            if verdict != Verdict::Duplicate {
+                seen.push(new);
+            }
+            // It is kept, and is the same when it is read again.
+            let kept: History = serde_json::from_str(&serde_json::to_string(history).unwrap()).unwrap();
+            prop_assert_eq!(&kept, history);
+        }
+        for (_, seen, state) in objects.into_values() {
+            let dated = seen.iter().filter(|it| it.last_update().is_some());
+            if let Some(latest) = dated.max_by_key(|it| it.position()) {
+                prop_assert_eq!(state, Some(latest.clone()));
+            }
+        }
     }
 }

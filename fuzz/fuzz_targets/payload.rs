@@ -2,10 +2,20 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tower_inqud::{Event, Notification, PaymentRequest, Secret, Verifier, sign};
+use tower_inqud::{Event, Notification, PaymentRequest, Secret, Verdict, Verifier, Version, sign};
 
 thread_local! {
     static SECRET: Secret = Secret::new("secret_value").unwrap();
+}
+
+/// A version is equal however the body is spaced, is kept as it is, and comes after nothing but others.
+fn is_itself(event: &impl Notification, body: &[u8]) {
+    let version = Version::new(event, body);
+    assert_eq!(Version::new(event, &[b" ", body, b"\n"].concat()), version);
+    assert_eq!(Version::from_bytes(&version.to_bytes()).as_ref(), Some(&version));
+    assert!(version.to_bytes().len() <= 400);
+    assert!(version.is_duplicate_of(&version) && !version.supersedes(&version));
+    assert_eq!(version.verdict(0, false, None), Verdict::Newer);
 }
 
 fuzz_target!(|body: &[u8]| {
@@ -20,7 +30,7 @@ fuzz_target!(|body: &[u8]| {
         assert_eq!(second, **first);
         assert_eq!(serde_json::to_string(&second).unwrap(), written);
         assert_eq!(second.delivery_key(), first.delivery_key());
-        assert!(!second.supersedes(first) && !first.supersedes(&second));
+        is_itself(&**first, body);
     }
     match verified.decode::<PaymentRequest>() {
         Ok(first) => {
@@ -30,7 +40,7 @@ fuzz_target!(|body: &[u8]| {
             assert_eq!(second, *first);
             assert_eq!(serde_json::to_string(&second).unwrap(), written);
             assert_eq!(second.delivery_key(), first.delivery_key());
-            assert!(!second.supersedes(&first) && !first.supersedes(&second));
+            is_itself(&*first, body);
             if let Some(payment) = &first.payment {
                 _ = payment.view();
             }

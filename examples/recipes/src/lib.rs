@@ -4,16 +4,17 @@
 //!
 //! What both do:
 //!
-//! 1. They publish the body byte for byte, with a [`Key`] that is equal for all deliveries of one
-//!    notification.
+//! 1. They publish the body byte for byte, with a [`Key`](tower_inqud::inbox::Key) that is equal for
+//!    all deliveries of one notification.
 //! 2. They answer 200 after the acknowledgement, and else 503 with `Retry-After`, within 8 s: Inqud
 //!    gives up after [10](tower_inqud::contract::PATIENCE).
 //!
 //! What remains, with any broker: *at least once*. A 503 does not prove that nothing was stored, for
 //! the acknowledgement may be what was lost; and Inqud may send again what it had a 200 for. So the
-//! consumer has to know a key that it has handled, in the same transaction as its effect. It also has
-//! to compare [`Version`](tower_inqud::inbox::Version)s: a broker keeps the order of arrival, and Inqud
-//! does not keep the order of events. The durable inbox of this crate does both.
+//! consumer keeps a [`History`](tower_inqud::History) for each object, in the same transaction as its
+//! effect. Its [`Verdict`](tower_inqud::Verdict) tells duplicates, also those whose time was rounded, and
+//! late notifications: a broker keeps the order of arrival, and Inqud does not keep the order of events.
+//! The durable inbox of this crate does both.
 
 pub mod kafka;
 pub mod nats;
@@ -22,8 +23,8 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response, StatusCode};
-use tower_inqud::inbox::{Key, Storable};
-use tower_inqud::{Ack, Notification, PaymentRequest, Webhook};
+use tower_inqud::inbox::Record;
+use tower_inqud::{Ack, PaymentRequest, Webhook};
 
 /// How long to wait for the broker.
 pub const PATIENCE: Duration = Duration::from_secs(8);
@@ -31,7 +32,7 @@ pub const PATIENCE: Duration = Duration::from_secs(8);
 /// What the layer has put into the request, and its key.
 fn notification<B>(request: &Request<B>) -> Option<(Webhook<PaymentRequest>, String)> {
     let webhook = request.extensions().get::<Webhook<PaymentRequest>>()?.clone();
-    let key = Key::new(PaymentRequest::KIND, &webhook.delivery_key()).to_string();
+    let key = Record::new::<PaymentRequest>(&webhook, webhook.raw_body().clone()).key.to_string();
     Some((webhook, key))
 }
 

@@ -18,10 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt};
-use tower_inqud::inbox::{Key, Storable};
-use tower_inqud::{
-    Notification, PaymentRequest, Secret, WebhookBody, WebhookLayer, contract, sign,
-};
+use tower_inqud::inbox::Record;
+use tower_inqud::{PaymentRequest, Secret, WebhookBody, WebhookLayer, contract, sign};
 
 const BODY: &str = r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:00:00Z"}"#;
 const LONG: Duration = Duration::from_secs(60);
@@ -150,7 +148,7 @@ async fn jetstream_stores_a_notification_once_and_byte_for_byte() {
     assert_eq!(stream.get_info().await.unwrap().state.messages, 1);
     let message = stream.get_raw_message(1).await.unwrap();
     let request: PaymentRequest = serde_json::from_str(BODY).unwrap();
-    let key = Key::new(PaymentRequest::KIND, &request.delivery_key()).to_string();
+    let key = Record::new(&request, BODY.into()).key.to_string();
     assert_eq!(message.payload, BODY);
     assert_eq!(message.headers.get("Nats-Msg-Id").unwrap().as_str(), key);
 
