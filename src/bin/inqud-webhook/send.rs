@@ -54,7 +54,7 @@ pub(crate) struct Send {
     /// The seed of that order, to have it again.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Sends digests that the secret does not make.
+    /// Signs with a random key in place of the secret.
     #[arg(long)]
     forge: bool,
     /// How many are sent in a second at most. One after another, as fast as it goes, if not given.
