@@ -23,12 +23,20 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tower_inqud::{Ack, ConfigError, Notification, PaymentRequest, Secret, Webhook, WebhookLayer};
+use tower_inqud::{
+    Ack, Amount, ConfigError, Notification, PaymentRequest, Secret, Webhook, WebhookLayer,
+};
 
 const WEBHOOK: &str = "/webhooks/inqud/request";
 const DEMONSTRATION_SECRET: &str = "secret_value";
 
 // ---------------------------------------------------------------- the merchant
+
+/// What an order costs, if there is one of this id.
+fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
+    let price = "100".parse().ok()?;
+    (order_id == "order-17").then_some((price, "USD"))
+}
 
 /// What the merchant knows of each Request. A database, in real life.
 #[derive(Clone, Default)]
@@ -40,43 +48,51 @@ struct Known {
     newest: Webhook<PaymentRequest>,
     /// How many notifications changed it.
     updates: u32,
+    /// Whether it pays for the order, with its amount in its currency. `SUCCESS` alone does not say so.
+    pays: bool,
 }
 
 impl Shop {
     /// Duplicates and stragglers change nothing.
-    fn apply(&self, request: Webhook<PaymentRequest>) {
+    fn apply(&self, request: Webhook<PaymentRequest>) -> Ack {
+        let Some((price, currency)) = request.client_order_id.as_deref().and_then(price_of) else {
+            return Ack::Discard("unknown order".into());
+        };
+        let pays = request.is_paid_for(&price, currency);
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         match requests.entry(request.id.clone()) {
             Entry::Vacant(entry) => {
-                entry.insert(Known { newest: request, updates: 1 });
+                entry.insert(Known { newest: request, updates: 1, pays });
             }
             Entry::Occupied(mut entry) => {
                 let known = entry.get_mut();
                 if request.supersedes(&known.newest) {
                     known.newest = request;
                     known.updates = known.updates.saturating_add(1);
+                    known.pays = pays;
                 }
             }
         }
+        Ack::Done
     }
 
     fn state(&self, id: &str) -> Option<Value> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { newest, updates } = requests.get(id)?;
+        let Known { newest, updates, pays } = requests.get(id)?;
         Some(json!({
             "id": newest.id,
             "status": newest.status,
             "clientOrderId": newest.client_order_id,
             "reason": newest.reason,
-            "payAmount": newest.pay_amount.map(|amount| amount.to_string()),
+            "payAmount": newest.pay_amount.as_ref().map(ToString::to_string),
+            "paysForOrder": pays,
             "updates": updates,
         }))
     }
 }
 
 async fn on_request(State(shop): State<Shop>, request: Webhook<PaymentRequest>) -> Ack {
-    shop.apply(request);
-    Ack::Done
+    shop.apply(request)
 }
 
 async fn show_request(
@@ -156,6 +172,8 @@ mod inqud {
     use tower_inqud::{contract, sign};
 
     const ID: &str = "CAPD-3f0c2f5e-52c1-4a39-9d0e-6c3b7b1a9e42";
+    /// Another, of which less was paid than was to be.
+    const SETTLED: &str = "CAPD-0b7ad1c4-9f35-4e58-8a61-d2c3e4f5a6b7";
 
     struct Delivery {
         what: &'static str,
@@ -193,9 +211,12 @@ mod inqud {
         println!("\nGET /requests/{ID}\n{shown}");
         let shown: Value = serde_json::from_str(&shown).unwrap_or_default();
         let exact = shown.get("payAmount") == Some(&json!("99.462910000000000001"));
+        let settled = shop.state(SETTLED);
+        let paid = shown.get("paysForOrder") == Some(&json!(true))
+            && settled.is_some_and(|it| it["status"] == "SUCCESS" && it["paysForOrder"] == false);
         println!("\nTo send one yourself:\n\n{}\n", curl(address, secret));
 
-        let well = exact && table.iter().all(|(.., as_expected)| *as_expected);
+        let well = exact && paid && table.iter().all(|(.., as_expected)| *as_expected);
         println!("{}", if well { "all as it should be" } else { "NOT all as it should be" });
         Ok(well)
     }
@@ -233,6 +254,24 @@ mod inqud {
                 digest: None,
                 ..signed("no digest", request("CONFLICT", 9), unauthorized, success)
             },
+            signed(
+                "SUCCESS of a settled conflict",
+                request("SUCCESS", 9)
+                    .replace(ID, SETTLED)
+                    .replace(r#""paidAmount":99"#, r#""paidAmount":9"#),
+                StatusCode::OK,
+                success,
+            ),
+            signed(
+                "SUCCESS of an unknown order",
+                request("SUCCESS", 9).replace("order-17", "order-18"),
+                StatusCode::OK,
+                success,
+            ),
+            signed("a payment", other("PMT-1"), StatusCode::UNPROCESSABLE_ENTITY, success),
+            signed("a checkout", other("CCO-1"), StatusCode::UNPROCESSABLE_ENTITY, success),
+            signed("a subscription", other("SUB-1"), StatusCode::UNPROCESSABLE_ENTITY, success),
+            signed("an unknown prefix", other("NEW-1"), StatusCode::OK, success),
             signed("broken JSON", "{\"id\":".to_owned(), StatusCode::BAD_REQUEST, success),
             signed("an array", "[]".to_owned(), StatusCode::UNPROCESSABLE_ENTITY, success),
             signed(
@@ -244,11 +283,17 @@ mod inqud {
         ]
     }
 
+    /// What is of another kind, and looks much like a Request.
+    fn other(id: &str) -> String {
+        request("SUCCESS", 9).replace(ID, id)
+    }
+
     fn request(status: &str, minute: u8) -> String {
+        let paid = if status == "SUCCESS" { "99.462910000000000001" } else { "null" };
         let updated = (minute > 0).then(|| format!("2026-11-22T10:{minute:02}:00.5Z"));
         let updated = json!(updated);
         format!(
-            r#"{{"id":"{ID}","clientOrderId":"order-17","status":"{status}","currency":"USDT","blockchain":"ETHEREUM","reason":null,"createdAt":"2026-11-22T10:00:00Z","lastUpdatedAt":{updated},"payAmount":99.462910000000000001}}"#
+            r#"{{"id":"{ID}","clientOrderId":"order-17","status":"{status}","currency":"USDT","blockchain":"ETHEREUM","reason":null,"createdAt":"2026-11-22T10:00:00Z","lastUpdatedAt":{updated},"requestAmount":100,"requestAmountIn":"USD","payAmount":99.462910000000000001,"paidAmount":{paid}}}"#
         )
     }
 
@@ -284,7 +329,7 @@ mod inqud {
     }
 
     fn curl(address: SocketAddr, secret: &Secret) -> String {
-        let body = r#"{"id":"CAPD-yours","status":"SUCCESS","payAmount":1.50}"#;
+        let body = r#"{"id":"CAPD-yours","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD"}"#;
         let digest = sign(secret, body.as_bytes());
         format!(
             "curl -i http://{address}{WEBHOOK} \\\n  -H 'X-Payload-Digest: {digest}' \\\n  -d '{body}'"

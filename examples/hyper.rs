@@ -26,7 +26,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 use tower_inqud::{
-    Ack, PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, contract, sign,
+    Ack, Amount, PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, contract, sign,
 };
 
 const WEBHOOK: &str = "/webhooks/inqud/request";
@@ -40,8 +40,20 @@ async fn on_request(
         *response.status_mut() = StatusCode::NOT_FOUND;
         return Ok(response);
     };
-    println!("  a web hook: {} is {}", webhook.id, webhook.status);
+    println!("  a webhook: {} is {}", webhook.id, webhook.status);
+    let Some((price, currency)) = webhook.client_order_id.as_deref().and_then(price_of) else {
+        return Ok(Ack::Discard("unknown order".into()).into());
+    };
+    if webhook.is_paid_for(&price, currency) {
+        println!("  the order is paid");
+    }
     Ok(Ack::Done.into())
+}
+
+/// What an order costs, if there is one of this id. A database, in real life.
+fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
+    let price = "100".parse().ok()?;
+    (order_id == "order-17").then_some((price, "USD"))
 }
 
 async fn serve(
@@ -102,7 +114,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD"}"#;
     for (version, http2) in [("HTTP/1.1", false), ("HTTP/2", true)] {
         let client = Client::builder(TokioExecutor::new())
             .http2_only(http2)

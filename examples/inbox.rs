@@ -1,152 +1,496 @@
-//! A durable inbox: a life of two Requests, with duplicates, disorder, a restart and a crash of the
-//! handler.
+//! A small merchant with a durable inbox: every webhook is stored before it is acknowledged, and handled
+//! afterwards, with the merchant's writes and "done" in one commit.
 //!
 //! ```text
-//! cargo run --features axum,inbox-sqlite --example inbox
+//! cargo run --all-features --example inbox             # plays two days of a shop, and ends
+//! cargo run --all-features --example inbox -- --serve  # serves, until it is terminated
 //! ```
 //!
-//! Exit code 0 if the merchant's table is right in the end. All of it is in a temporary folder.
+//! The first delivers webhooks late, twice and out of order, restarts in between, lets a handler fail, and
+//! exits with 0 if the merchant's tables are right in the end.
+//!
+//! The second listens on `LISTEN` (127.0.0.1:3000 by default), verifies with `INQUD_WEBHOOK_SECRET`, and keeps
+//! everything in the SQLite file `INBOX_FILE` (a temporary one by default). With `PROCESS=off` it only
+//! receives. SIGTERM ends it when what runs is done; after a `kill -9` it goes on where it was.
+//!
+//! | | |
+//! | --- | --- |
+//! | `POST /webhooks/inqud/request`, `POST /webhooks/inqud/payment` | Inqud's webhooks |
+//! | `POST /orders` | a new order: `{"orderId":"17","amount":"99.50","currency":"USD"}` |
+//! | `GET /orders/17` | what the handlers wrote of it |
+//! | `GET /inbox` | how much is open, dead, kept for review, skipped |
 #![allow(clippy::print_stdout, reason = "it shows what it does")]
 
+use std::env;
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
+use axum::extract::{self, State};
 use axum::http::{Request, StatusCode};
-use axum::routing::post_service;
+use axum::routing::{get, post, post_service};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tower::ServiceExt;
-use tower_inqud::inbox::{Cx, Inbox, InboxError, Notified, Sqlite, rusqlite};
-use tower_inqud::{Notification, PaymentRequest, Secret, WebhookLayer, contract, sign};
+use tower_inqud::inbox::rusqlite::{self, Connection, OpenFlags, OptionalExtension, params};
+use tower_inqud::inbox::{Cx, Inbox, InboxError, Key, Notified, Sqlite};
+use tower_inqud::{
+    Amount, Notification, Payment, PaymentRequest, PaymentStatus, Secret, WebhookLayer, contract, sign,
+};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-const ORDERS: &str = "CREATE TABLE IF NOT EXISTS orders (
-    id TEXT PRIMARY KEY, status TEXT NOT NULL, updates INTEGER NOT NULL)";
-const UPDATE: &str = "INSERT INTO orders VALUES (?1, ?2, 1)
-    ON CONFLICT DO UPDATE SET status = excluded.status, updates = updates + 1";
-
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    let secret = Secret::new("secret_value")?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("inqud-inbox.db");
-
-    println!("Received, while nothing processes:\n");
-    let inbox = Inbox::sqlite(&file)?;
-    let early = [
-        ("order-17", "SUCCESS", 3, "the last comes first"),
-        ("order-18", "WAITING_PAYMENT", 0, ""),
-        ("order-17", "WAITING_PAYMENT", 0, ""),
-        ("order-17", "SUCCESS", 3, "a duplicate"),
-        ("order-17", "PENDING_PAYMENT", 1, ""),
-        ("order-18", "EXPIRED", 5, ""),
-        ("order-18", "WAITING_PAYMENT", 0, "a duplicate"),
-    ];
-    let mut well = deliver(&inbox, &secret, &early).await?;
-    well &= show_open(&inbox, 5).await?;
-
-    println!("\nThe process ends, and starts again:\n");
-    inbox.close().await;
-    drop(inbox);
-    let inbox = Inbox::sqlite(&file)?;
-    inbox.write(|db| db.execute_batch(ORDERS)).await?;
-    well &= show_open(&inbox, 5).await?;
-
-    println!("\nProcessed, the oldest of each first:\n");
-    let calls = process(&inbox).await?;
-    well &= calls == 6;
-    well &= show_open(&inbox, 0).await?;
-
-    println!("\nA straggler, which is stored, and skipped:\n");
-    let late = [("order-17", "CONFLICT", 2, "older than SUCCESS")];
-    well &= deliver(&inbox, &secret, &late).await?;
-    well &= process(&inbox).await? == 0;
-    well &= show_open(&inbox, 0).await?;
-
-    println!("\nThe merchant's table:\n");
-    let orders = inbox.write(orders).await?;
-    for (id, status, updates) in &orders {
-        println!("  {id:<10} {status:<10} {updates} updates");
+    match env::args().nth(1).as_deref() {
+        None => play().await,
+        Some("--serve") => serve().await.map(|()| ExitCode::SUCCESS),
+        Some(other) => Err(format!("unknown argument {other}: there is only --serve").into()),
     }
-    let expected = [("order-17", "SUCCESS", 3), ("order-18", "EXPIRED", 2)];
-    well &= orders.iter().map(|it| (&*it.0, &*it.1, it.2)).eq(expected);
-    println!("\n{}", if well { "all as it should be" } else { "NOT all as it should be" });
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-// ---------------------------------------------------------------- the merchant
+// ------------------------------------------------------------------------- the merchant's tables
 
-fn app(inbox: &Inbox<Sqlite>, secret: &Secret) -> Router {
-    let webhooks = WebhookLayer::<PaymentRequest>::new(secret.clone());
-    let receiver = inbox.receiver::<PaymentRequest>();
-    Router::new().route("/inqud/request", post_service(receiver).layer(webhooks))
+/// A row for each object of Inqud's, and not one for each order: an order has several Requests and payments
+/// over its life, and the state of one must not overwrite that of another.
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS orders (
+    id TEXT PRIMARY KEY,
+    amount TEXT NOT NULL,
+    currency TEXT NOT NULL,
+    shipped INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS objects (
+    id TEXT PRIMARY KEY,
+    order_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    paid_amount TEXT,
+    is_paid INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS handled (
+    number INTEGER PRIMARY KEY,
+    order_id TEXT NOT NULL,
+    object TEXT NOT NULL,
+    status TEXT NOT NULL,
+    verdict TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS attention (
+    number INTEGER PRIMARY KEY,
+    order_id TEXT NOT NULL,
+    why TEXT NOT NULL
+);";
+
+/// What a notification says about money, whichever kind it is of.
+struct Update {
+    object: String,
+    order: String,
+    status: String,
+    paid_amount: Option<String>,
+    is_paid: bool,
 }
 
-/// Until nothing is open. Returns how often the handler was called.
-async fn process(inbox: &Inbox<Sqlite>) -> Result<u32, InboxError> {
-    let calls = Arc::new(AtomicU32::new(0));
-    let counter = Arc::clone(&calls);
-    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
-        counter.fetch_add(1, Ordering::Relaxed);
-        on_request(request, cx)
+impl Update {
+    /// In one commit with "done": all of it, or nothing. It is only called if the verdict applies, so the
+    /// row of the object never goes back to an earlier state.
+    fn write(&self, db: &Connection, verdict: &str) -> rusqlite::Result<()> {
+        let Self { object, order, status, paid_amount, is_paid } = self;
+        db.execute(
+            "INSERT INTO objects VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE
+             SET status = excluded.status, paid_amount = excluded.paid_amount,
+                 is_paid = excluded.is_paid",
+            params![object, order, status, paid_amount, is_paid],
+        )?;
+        db.execute(
+            "INSERT INTO handled (order_id, object, status, verdict) VALUES (?1, ?2, ?3, ?4)",
+            params![order, object, status, verdict],
+        )?;
+        Ok(())
+    }
+}
+
+fn note(db: &Connection, order: &str, why: &str) -> rusqlite::Result<usize> {
+    db.execute("INSERT INTO attention (order_id, why) VALUES (?1, ?2)", [order, why])
+}
+
+fn ship(db: &Connection, order: &str) -> Result<(), BoxError> {
+    let updated = db.execute("UPDATE orders SET shipped = shipped + 1 WHERE id = ?1", [order])?;
+    // An update that changes no row would lose a payment.
+    if updated == 1 { Ok(()) } else { Err(format!("there is no order {order}").into()) }
+}
+
+/// What is read. All writing is done by the inbox's own connection.
+#[derive(Clone)]
+struct Shop {
+    file: PathBuf,
+}
+
+impl Shop {
+    async fn read<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Connection) -> rusqlite::Result<R> + Send + 'static,
+    ) -> Result<R, BoxError> {
+        let file = self.file.clone();
+        let read = move || {
+            let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            db.busy_timeout(Duration::from_secs(5))?;
+            look(&db)
+        };
+        Ok(tokio::task::spawn_blocking(read).await??)
+    }
+
+    /// The amount and the currency of an order, neither of which ever changes.
+    async fn price(&self, order: &str) -> Result<Option<(Amount, String)>, BoxError> {
+        let order = order.to_owned();
+        let price = self.read(move |db| {
+            let price = "SELECT amount, currency FROM orders WHERE id = ?1";
+            let price = db.query_row(price, [order], |row| {
+                Ok((row.get::<_, String>(0)?, row.get(1)?))
+            });
+            price.optional()
+        });
+        let price = price.await?;
+        price.map(|(amount, currency)| Ok((amount.parse()?, currency))).transpose()
+    }
+
+    /// What the handlers wrote of an order; `None` if nobody knows it.
+    async fn order(&self, id: String) -> Result<Option<Value>, BoxError> {
+        self.read(move |db| {
+            let texts = |sql: &str| -> rusqlite::Result<Vec<String>> {
+                db.prepare(sql)?.query_map([&id], |row| row.get(0))?.collect()
+            };
+            let verdicts = texts("SELECT verdict FROM handled WHERE order_id = ?1 ORDER BY number")?;
+            let attention = texts("SELECT why FROM attention WHERE order_id = ?1 ORDER BY number")?;
+            // Paid, if any of its objects is; else what was handled last.
+            let latest = db.query_row(
+                "SELECT status, paid_amount, is_paid FROM objects WHERE order_id = ?1
+                 ORDER BY is_paid DESC,
+                     (SELECT max(number) FROM handled WHERE object = objects.id) DESC LIMIT 1",
+                [&id],
+                |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get(2)?)),
+            );
+            let latest: Option<(String, Option<String>, bool)> = latest.optional()?;
+            let shipped = "SELECT shipped FROM orders WHERE id = ?1";
+            let shipped = db.query_row(shipped, [&id], |row| row.get::<_, i64>(0)).optional()?;
+            if latest.is_none() && shipped.is_none() {
+                return Ok(None);
+            }
+            let (status, paid_amount, is_paid) = latest.unwrap_or_default();
+            // As a JSON number with the same digits.
+            let paid_amount = paid_amount.and_then(|digits| serde_json::from_str::<Value>(&digits).ok());
+            Ok(Some(json!({
+                "orderId": id,
+                "status": status,
+                "paidAmount": paid_amount,
+                "handled": verdicts.len(),
+                "verdicts": verdicts,
+                "isPaid": is_paid,
+                "shipped": shipped,
+                "attention": attention,
+            })))
+        })
+        .await
+    }
+}
+
+// ----------------------------------------------------------------------------------- the handlers
+
+async fn on_request(
+    shop: Shop,
+    request: Notified<PaymentRequest>,
+    cx: Cx<Sqlite>,
+) -> Result<(), BoxError> {
+    let order = request.client_order_id.clone().ok_or("a Request without the order's id")?;
+    let update = Update {
+        object: request.id.clone(),
+        order: order.clone(),
+        status: request.status_text().to_owned(),
+        paid_amount: request.paid_amount.as_ref().map(ToString::to_string),
+        is_paid: request.is_paid(),
     };
-    let is_empty = async {
-        while inbox.stats().await.is_ok_and(|stats| stats.open > 0) {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let runner = inbox.process(handler).backoff(Duration::from_millis(50), Duration::from_secs(1));
-    runner.run_until(is_empty).await?;
-    Ok(calls.load(Ordering::Relaxed))
-}
-
-async fn on_request(request: Notified<PaymentRequest>, cx: Cx<Sqlite>) -> Result<(), BoxError> {
-    let order = request.client_order_id.clone().ok_or("no order")?;
-    let status = request.status_text().to_owned();
-    let attempt = cx.attempt();
-    println!("  {order:<10} {status:<18} attempt {attempt}");
-    // Kept with "done", or not at all: no order is updated twice.
-    cx.effect(move |db| db.execute(UPDATE, [&order, &status]));
-    if request.status_text() == "PENDING_PAYMENT" && attempt == 1 {
-        return Err("the handler fails after it asked for its effect".into());
+    let verdict = cx.verdict().as_str();
+    cx.effect(move |db| update.write(db, verdict));
+    if request.is_paid() {
+        let price = shop.price(&order).await?;
+        ship_once(&cx, order, price.map(|(amount, currency)| request.is_paid_for(&amount, &currency)));
     }
     Ok(())
 }
 
-fn orders(db: &rusqlite::Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
-    let mut orders = db.prepare("SELECT id, status, updates FROM orders ORDER BY id")?;
-    orders.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+async fn on_payment(shop: Shop, payment: Notified<Payment>, cx: Cx<Sqlite>) -> Result<(), BoxError> {
+    let order = payment.client_order_id.clone().ok_or("a payment without the order's id")?;
+    let has_come = matches!(payment.status, PaymentStatus::Success | PaymentStatus::PartialSuccess);
+    let update = Update {
+        object: payment.id.clone(),
+        order: order.clone(),
+        status: payment.status_text().to_owned(),
+        paid_amount: payment.amount.as_ref().filter(|_| has_come).map(ToString::to_string),
+        is_paid: payment.is_paid_in(),
+    };
+    let verdict = cx.verdict().as_str();
+    cx.effect(move |db| update.write(db, verdict));
+    if payment.is_paid_in() {
+        let price = shop.price(&order).await?;
+        ship_once(&cx, order, price.map(|(amount, currency)| payment.is_paid_for(&amount, &currency)));
+    }
+    Ok(())
 }
 
-async fn show_open(inbox: &Inbox<Sqlite>, expected: u64) -> Result<bool, InboxError> {
-    let open = inbox.stats().await?.open;
-    println!("  {open} stored and not yet processed");
-    Ok(open == expected)
+/// Ships an order when the first of its objects is paid with what was asked for. Every other payment is
+/// noted, because somebody has to pay it back or to look at it. `is_enough` is `None` if nobody knows the
+/// order.
+fn ship_once(cx: &Cx<Sqlite>, order: String, is_enough: Option<bool>) {
+    match is_enough {
+        Some(true) => {
+            let (mark, again) = (format!("ship:{order}"), order.clone());
+            let ship = move |db: &Connection| ship(db, &order);
+            cx.once(mark, ship, move |db, _: Key| Ok(note(db, &again, "paid again")?));
+        }
+        Some(false) => cx.effect(move |db| note(db, &order, "paid with another amount or currency")),
+        None => cx.effect(move |db| note(db, &order, "paid, and nobody knows the order")),
+    }
 }
 
-// ------------------------------------------------------------------------ Inqud
+// ------------------------------------------------------------------------------------- the server
+
+#[derive(Clone)]
+struct Merchant {
+    inbox: Inbox<Sqlite>,
+    shop: Shop,
+}
+
+impl Merchant {
+    async fn open(file: &Path) -> Result<Self, BoxError> {
+        let inbox = Inbox::sqlite(file)?;
+        inbox.write(|db| db.execute_batch(TABLES)).await?;
+        Ok(Self { inbox, shop: Shop { file: file.to_owned() } })
+    }
+
+    fn app(&self, secret: &Secret) -> Router {
+        let requests = WebhookLayer::<PaymentRequest>::new(secret.clone());
+        let payments = WebhookLayer::<Payment>::new(secret.clone());
+        let on_request = post_service(self.inbox.receiver::<PaymentRequest>()).layer(requests);
+        let on_payment = post_service(self.inbox.receiver::<Payment>()).layer(payments);
+        Router::new()
+            .route("/webhooks/inqud/request", on_request)
+            .route("/webhooks/inqud/payment", on_payment)
+            .route("/orders", post(new_order))
+            .route("/orders/{id}", get(order))
+            .route("/inbox", get(inbox))
+            .with_state(self.clone())
+    }
+
+    /// Runs the handlers of both kinds until `ended`.
+    async fn process(&self, ended: watch::Receiver<bool>) -> Result<(), InboxError> {
+        let ended = || {
+            let mut ended = ended.clone();
+            async move { _ = ended.wait_for(|ended| *ended).await }
+        };
+        let shop = self.shop.clone();
+        let requests = self.inbox.process(move |it, cx| on_request(shop.clone(), it, cx));
+        let shop = self.shop.clone();
+        let payments = self.inbox.process(move |it, cx| on_payment(shop.clone(), it, cx));
+        tokio::try_join!(requests.run_until(ended()), payments.run_until(ended()))?;
+        Ok(())
+    }
+
+    async fn add(&self, order: &str, amount: &Amount, currency: &str) -> Result<(), InboxError> {
+        let row = [order.to_owned(), amount.to_string(), currency.to_owned()];
+        let add = "INSERT INTO orders VALUES (?1, ?2, ?3, 0) ON CONFLICT DO NOTHING";
+        self.inbox.write(move |db| db.execute(add, row)).await.map(drop)
+    }
+}
+
+async fn new_order(State(merchant): State<Merchant>, Json(order): Json<Value>) -> StatusCode {
+    let text = |key: &str| order.get(key).and_then(Value::as_str);
+    let (Some(id), Some(Ok(amount)), Some(currency)) =
+        (text("orderId"), text("amount").map(str::parse), text("currency"))
+    else {
+        return StatusCode::UNPROCESSABLE_ENTITY;
+    };
+    match merchant.add(id, &amount, currency).await {
+        Ok(()) => StatusCode::CREATED,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+async fn order(
+    State(merchant): State<Merchant>,
+    extract::Path(id): extract::Path<String>,
+) -> Result<Json<Value>, StatusCode> {
+    match merchant.shop.order(id).await {
+        Ok(order) => order.map(Json).ok_or(StatusCode::NOT_FOUND),
+        Err(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+async fn inbox(State(merchant): State<Merchant>) -> Result<Json<Value>, StatusCode> {
+    let stats = merchant.inbox.stats().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(Json(json!({
+        "open": stats.open(),
+        "dead": stats.dead(),
+        "review": stats.review(),
+        "skipped": stats.skipped(),
+    })))
+}
+
+async fn serve() -> Result<(), BoxError> {
+    let secret = env::var("INQUD_WEBHOOK_SECRET").map_err(|_| "set INQUD_WEBHOOK_SECRET")?;
+    let secret = Secret::new(secret)?;
+    let folder = tempfile::tempdir()?;
+    let file = env::var_os("INBOX_FILE").map_or(folder.path().join("inbox.db"), PathBuf::from);
+    let merchant = Merchant::open(&file).await?;
+    let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(&listen).await.map_err(|error| format!("{listen}: {error}"))?;
+    println!("listening on http://{}", listener.local_addr()?);
+
+    let (end, ended) = watch::channel(false);
+    let is_processing = env::var("PROCESS").as_deref() != Ok("off");
+    let runners = async {
+        if is_processing { merchant.process(ended.clone()).await.map_err(BoxError::from) } else { Ok(()) }
+    };
+    let mut told = ended.clone();
+    let server = axum::serve(listener, merchant.app(&secret))
+        .with_graceful_shutdown(async move { _ = told.wait_for(|ended| *ended).await });
+    let server = async { server.await.map_err(BoxError::from) };
+    let signal = async {
+        terminated().await?;
+        end.send_replace(true);
+        Ok(())
+    };
+    // Whichever fails ends the others, and is not silent.
+    tokio::try_join!(server, runners, signal)?;
+    merchant.inbox.close().await;
+    Ok(())
+}
+
+/// Until the process is asked to end.
+async fn terminated() -> Result<(), BoxError> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        }
+    }
+    #[cfg(not(unix))]
+    Ok(tokio::signal::ctrl_c().await?)
+}
+
+// --------------------------------------------------------------------------------------- the play
+
+/// An object, its order, its status, the minute of its last update, what was paid, and a remark.
+type Delivery = (&'static str, &'static str, &'static str, u8, &'static str, &'static str);
+
+const EARLY: &[Delivery] = &[
+    ("CAPD-1", "order-17", "SUCCESS", 3, "100", "the last comes first"),
+    ("CAPD-2", "order-18", "WAITING_PAYMENT", 0, "0", ""),
+    ("CAPD-1", "order-17", "WAITING_PAYMENT", 0, "0", "its first state, without a time"),
+    ("CAPD-1", "order-17", "SUCCESS", 3, "100", "a duplicate"),
+    ("CAPD-1", "order-17", "PENDING_PAYMENT", 1, "0", ""),
+    ("CAPD-2", "order-18", "EXPIRED", 5, "0", ""),
+    ("CAPD-2", "order-18", "WAITING_PAYMENT", 0, "0", "a duplicate"),
+];
+
+const LATE: &[Delivery] = &[
+    ("CAPD-1", "order-17", "CONFLICT", 2, "0", "older than SUCCESS: skipped"),
+    ("CAPD-1", "order-17", "SUCCESS", 3, "150", "amended: more was paid"),
+    ("CAPD-3", "order-18", "SUCCESS", 4, "100", "a second Request for an order that expired"),
+    ("CAPD-4", "order-17", "SUCCESS", 9, "100", "a second Request for an order that is paid"),
+    ("CAPD-5", "order-19", "SUCCESS", 9, "50", "settled with half of what was asked for"),
+];
+
+async fn play() -> Result<ExitCode, BoxError> {
+    let secret = Secret::new("secret_value")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("inbox.db");
+    let mut well = true;
+
+    println!("Received, while nothing processes:\n");
+    let merchant = Merchant::open(&file).await?;
+    for order in ["order-17", "order-18", "order-19"] {
+        merchant.add(order, &"100.00".parse()?, "USD").await?;
+    }
+    well &= deliver(&merchant, &secret, EARLY).await?;
+    well &= merchant.inbox.stats().await?.open() == 5;
+
+    println!("\nThe process ends, and starts again. Processed, the oldest of each object first:\n");
+    merchant.inbox.close().await;
+    drop(merchant);
+    let merchant = Merchant::open(&file).await?;
+    process(&merchant).await?;
+    show(&merchant).await?;
+
+    println!("\nWhat comes late:\n");
+    well &= deliver(&merchant, &secret, LATE).await?;
+    process(&merchant).await?;
+    well &= show(&merchant).await?
+        == [
+            ("order-17", "SUCCESS", 5, 1, vec!["paid again", "paid again"]),
+            ("order-18", "SUCCESS", 3, 1, vec![]),
+            ("order-19", "SUCCESS", 1, 0, vec![]),
+        ]
+        .map(|(id, status, handled, shipped, attention)| {
+            json!([id, status, handled, shipped, attention])
+        });
+    let stats = merchant.inbox.stats().await?;
+    well &= (stats.open(), stats.dead(), stats.review(), stats.skipped()) == (0, 0, 0, 1);
+    println!("\n{}", if well { "all as it should be" } else { "NOT all as it should be" });
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Until nothing is open.
+async fn process(merchant: &Merchant) -> Result<(), BoxError> {
+    let (end, ended) = watch::channel(false);
+    let is_empty = async {
+        while merchant.inbox.stats().await?.open() > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        end.send_replace(true);
+        Ok(())
+    };
+    tokio::try_join!(merchant.process(ended), is_empty)?;
+    Ok(())
+}
+
+async fn show(merchant: &Merchant) -> Result<Vec<Value>, BoxError> {
+    let mut all = Vec::new();
+    for id in ["order-17", "order-18", "order-19"] {
+        let order = merchant.shop.order(id.to_owned()).await?.ok_or("an order is lost")?;
+        println!("  {order}");
+        let [status, handled, shipped, attention] =
+            ["status", "handled", "shipped", "attention"].map(|key| order.get(key).cloned());
+        all.push(json!([id, status, handled, shipped, attention]));
+    }
+    Ok(all)
+}
 
 /// Whether each was answered 200.
 async fn deliver(
-    inbox: &Inbox<Sqlite>,
+    merchant: &Merchant,
     secret: &Secret,
-    deliveries: &[(&str, &str, u8, &str)],
+    deliveries: &[Delivery],
 ) -> Result<bool, BoxError> {
     let mut well = true;
-    for (order, status, minute, remark) in deliveries {
+    for (id, order, status, minute, paid, remark) in deliveries {
+        let updated = match minute {
+            0 => "null".to_owned(),
+            minute => format!("\"2026-11-22T10:{minute:02}:00Z\""),
+        };
         let body = format!(
-            r#"{{"id":"CAPD-{order}","clientOrderId":"{order}","status":"{status}","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z"}}"#
+            r#"{{"id":"{id}","clientOrderId":"{order}","status":"{status}","lastUpdatedAt":{updated},"requestAmount":100,"requestAmountIn":"USD","currency":"USDT","payAmount":100,"paidAmount":{paid}}}"#
         );
-        let request = Request::post("/inqud/request")
+        let request = Request::post("/webhooks/inqud/request")
             .header(contract::DIGEST_HEADER, sign(secret, body.as_bytes()))
             .body(Body::from(body))?;
-        let answer = app(inbox, secret).oneshot(request).await?.status();
-        println!("  {order:<10} {status:<18} {} {remark}", answer.as_u16());
+        let answer = merchant.app(secret).oneshot(request).await?.status();
+        println!("  {order:<10} {id:<8} {status:<18} {} {remark}", answer.as_u16());
         well &= answer == StatusCode::OK;
     }
     Ok(well)

@@ -13,13 +13,25 @@ use std::env;
 
 use lambda_http::{Body, Error, IntoResponse, Request, Response, Service};
 use tower::{Layer, service_fn};
-use tower_inqud::{Ack, PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, sign};
+use tower_inqud::{Ack, Amount, PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, sign};
 
 async fn on_request(request: http::Request<WebhookBody<Body>>) -> Result<Response<String>, Error> {
     let webhook = request.extensions().get::<Webhook<PaymentRequest>>();
     let webhook = webhook.ok_or("the layer is missing")?;
-    println!("a web hook: {} is {}", webhook.id, webhook.status);
+    println!("a webhook: {} is {}", webhook.id, webhook.status);
+    let Some((price, currency)) = webhook.client_order_id.as_deref().and_then(price_of) else {
+        return Ok(Ack::Discard("unknown order".into()).into());
+    };
+    if webhook.is_paid_for(&price, currency) {
+        println!("the order is paid");
+    }
     Ok(Ack::Done.into())
+}
+
+/// What an order costs, if there is one of this id. A database, in real life.
+fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
+    let price = "100".parse().ok()?;
+    (order_id == "order-17").then_some((price, "USD"))
 }
 
 #[tokio::main]
@@ -42,7 +54,7 @@ async fn main() -> Result<(), Error> {
 
 /// What API Gateway sends, payload format 2.0.
 fn event(secret: &Secret) -> Result<Request, Error> {
-    let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD"}"#;
     let digest = sign(secret, body.as_bytes()).to_string();
     let event = serde_json::json!({
         "version": "2.0",

@@ -23,7 +23,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
-use tower_inqud::{Ack, PaymentRequest, Secret, Webhook, WebhookLayer, contract, sign};
+use tower_inqud::{Ack, Amount, PaymentRequest, Secret, Webhook, WebhookLayer, contract, sign};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -47,7 +47,22 @@ fn record() -> Result<PrometheusHandle, Failure> {
 async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
     // In the span of the call.
     tracing::info!(id = request.id, status = request.status.as_str(), "a Request has changed");
+    let Some((price, currency)) = request.client_order_id.as_deref().and_then(price_of) else {
+        // The layer logs the reason.
+        return Ack::Discard("unknown order".into());
+    };
+    if request.is_paid_for(&price, currency) {
+        tracing::info!(order = request.client_order_id, "an order is paid");
+    } else if request.is_final() {
+        tracing::warn!(id = request.id, status = request.status.as_str(), "an order is not paid");
+    }
     Ack::Done
+}
+
+/// What an order costs, if there is one of this id. A database, in real life.
+fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
+    let price = "100".parse().ok()?;
+    (order_id == "order-17").then_some((price, "USD"))
 }
 
 fn app(secret: Secret, metrics: PrometheusHandle) -> Router {
@@ -82,7 +97,7 @@ async fn main() -> Result<(), Failure> {
 /// One good call, one with a wrong digest, and a look at what Prometheus gets to see.
 async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Failure> {
     let client: Client<_, Full<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD"}"#;
     for (signed, expected) in [(body, StatusCode::OK), ("{}", StatusCode::UNAUTHORIZED)] {
         let request = Request::post(format!("http://{address}/webhooks/inqud/request"))
             .header(contract::DIGEST_HEADER, sign(secret, signed.as_bytes()))

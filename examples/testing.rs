@@ -14,10 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::routing::post;
 use http::Uri;
+use rust_decimal::Decimal;
 use tower_inqud::sender::{Disagreement, Life, Sender, Story};
-use tower_inqud::{
-    Ack, Notification, PaymentRequest, RequestStatus, Secret, Webhook, WebhookLayer,
-};
+use tower_inqud::{Ack, Amount, Notification, PaymentRequest, Secret, Webhook, WebhookLayer};
 
 const WEBHOOK: &str = "/webhooks/inqud/request";
 
@@ -26,6 +25,8 @@ const WEBHOOK: &str = "/webhooks/inqud/request";
 struct Shop {
     orders: Arc<Mutex<BTreeMap<String, Webhook<PaymentRequest>>>>,
 }
+
+type State = BTreeMap<String, (String, bool)>;
 
 type Handler = fn(&Shop, Webhook<PaymentRequest>) -> Ack;
 
@@ -55,17 +56,20 @@ impl Shop {
         Router::new().route(WEBHOOK, post(on_request).layer(webhooks))
     }
 
-    /// The state that has to be the same in the end.
-    fn statuses(&self) -> BTreeMap<String, RequestStatus> {
+    /// The state that has to be the same in the end: of each Request its status, and whether it pays
+    /// for an order of 100 USD.
+    fn state(&self) -> State {
         let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        orders.iter().map(|(id, order)| (id.clone(), order.status.clone())).collect()
+        let hundred = Amount::from(Decimal::ONE_HUNDRED);
+        let of = |it: &Webhook<PaymentRequest>| {
+            let order = it.client_order_id.clone().unwrap_or_default();
+            (order, (it.status.to_string(), it.is_paid_for(&hundred, "USD")))
+        };
+        orders.values().map(of).collect()
     }
 }
 
-async fn in_any_order(
-    secret: &Secret,
-    handler: Handler,
-) -> Result<BTreeMap<String, RequestStatus>, Disagreement> {
+async fn in_any_order(secret: &Secret, handler: Handler) -> Result<State, Disagreement> {
     let inqud = Sender::new(secret.clone(), Uri::from_static(WEBHOOK));
     let paid = Life::new(Story::Success).client_order_id("order-1");
     let settled = Life::new(Story::Settled).client_order_id("order-2");
@@ -73,7 +77,7 @@ async fn in_any_order(
         .any_order(paid.into_iter().chain(settled), async |round| {
             let shop = Shop::default();
             round.deliver(shop.app(secret, handler)).await;
-            shop.statuses()
+            shop.state()
         })
         .await
 }
@@ -87,9 +91,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Err(found) => println!("the last comer counts: wrong. {found}\n"),
     }
 
-    let statuses = in_any_order(&secret, newest_counts).await?;
-    println!("the newest counts: right. In any order: {statuses:?}");
-    if !statuses.values().all(RequestStatus::is_paid) {
+    let state = in_any_order(&secret, newest_counts).await?;
+    println!("the newest counts: right. In any order: {state:?}");
+    // Settled by Inqud's support: a success too, and half of it paid.
+    let expected = [("order-1", true), ("order-2", false)]
+        .map(|(order, is_paid)| (order.to_owned(), ("SUCCESS".to_owned(), is_paid)));
+    if state != State::from(expected) {
         return Err("the right handler ends in another state than expected".into());
     }
     Ok(())

@@ -26,13 +26,25 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
-use tower_inqud::{Ack, PaymentRequest, Secret, Webhook, WebhookLayer, contract, sign};
+use tower_inqud::{Ack, Amount, PaymentRequest, Secret, Webhook, WebhookLayer, contract, sign};
 
 const WEBHOOK: &str = "/webhooks/inqud/request";
 
 async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
-    println!("  a web hook: {} is {}", request.id, request.status);
+    println!("  a webhook: {} is {}", request.id, request.status);
+    let Some((price, currency)) = request.client_order_id.as_deref().and_then(price_of) else {
+        return Ack::Discard("unknown order".into());
+    };
+    if request.is_paid_for(&price, currency) {
+        println!("  the order is paid");
+    }
     Ack::Done
+}
+
+/// What an order costs, if there is one of this id. A database, in real life.
+fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
+    let price = "100".parse().ok()?;
+    (order_id == "order-17").then_some((price, "USD"))
 }
 
 /// Any gRPC service; here the health service that comes with tonic.
@@ -105,7 +117,7 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error 
     println!("grpc.health.v1.Health/Check answered {:?}", health.status());
 
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
-    let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD"}"#;
     let right = sign(secret, body.as_bytes());
     let forged = sign(secret, b"another body");
     for (what, path, digest, expected) in [

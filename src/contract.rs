@@ -9,9 +9,7 @@
 //! - After the last retry the notification is lost; the same data can be read from Inqud's API
 //!   (confirmed).
 //! - No header names the event, its kind, its time or a nonce (confirmed), so no receiver can tell
-//!   a replay from a retry by its signature. [`Notification::delivery_key`] is what there is.
-//!
-//! [`Notification::delivery_key`]: crate::Notification::delivery_key
+//!   a replay from a retry by its signature. [`History`](crate::History) tells duplicates by what they say.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::layer::{Trust, WebhookLayer};
-use crate::{Rejection, decode};
+use crate::{EventKind, Rejection, decode};
 
 /// Accepts web hooks without any proof that Inqud sent them.
 ///
@@ -42,12 +42,12 @@ pub struct Unverified<T> {
 }
 
 impl<T> Unverified<T> {
-    pub(crate) fn decode(body: Bytes) -> Result<Self, Rejection>
+    pub(crate) fn decode(body: Bytes, expected: Option<EventKind>) -> Result<Self, Rejection>
     where
-        T: DeserializeOwned,
+        T: DeserializeOwned + 'static,
     {
         let kept = body.clone();
-        decode::from_json(&body, |event| Self { inner: Arc::new((event, kept)) })
+        decode::of_kind(&body, expected, |event| Self { inner: Arc::new((event, kept)) })
     }
 
     /// The event that someone claims.

@@ -3,14 +3,25 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
+use crate::event::{EventKind, kind_of};
 use crate::rejection::{Rejection, RejectionKind};
 
 /// Asks more than `serde_json` alone, which lets invalid UTF-8 in unknown fields through and fills
 /// a struct from an array.
 ///
 /// The event, which may be large, goes straight to where `keep` puts it.
-pub(crate) fn from_json<T: DeserializeOwned, K>(
+pub(crate) fn from_json<T: DeserializeOwned + 'static, K>(
     body: &[u8],
+    keep: impl FnOnce(T) -> K,
+) -> Result<K, Rejection> {
+    of_kind(body, None, keep)
+}
+
+/// The same, and the id must not be of another kind than `expected`. What this crate's own types are
+/// for they check themselves.
+pub(crate) fn of_kind<T: DeserializeOwned + 'static, K>(
+    body: &[u8],
+    expected: Option<EventKind>,
     keep: impl FnOnce(T) -> K,
 ) -> Result<K, Rejection> {
     let text = match std::str::from_utf8(body) {
@@ -21,9 +32,29 @@ pub(crate) fn from_json<T: DeserializeOwned, K>(
         return Err(refuse_non_object(text));
     }
     match serde_json::from_str(text) {
-        Ok(event) => Ok(keep(event)),
-        Err(error) => Err(refuse::<T>(text, error)),
+        Ok(event) => {
+            if let Some(expected) = expected {
+                check_kind::<T>(text, expected)?;
+            }
+            Ok(keep(event))
+        }
+        Err(error) => Err(refuse::<T>(text, expected, error)),
     }
+}
+
+fn check_kind<T: 'static>(text: &str, expected: EventKind) -> Result<(), Rejection> {
+    if EventKind::of_type::<T>().is_some() {
+        return Ok(());
+    }
+    match kind_of(text) {
+        Ok(Some(found)) if found != expected => Err(wrong_kind(expected, found)),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Rejection::caused_by(RejectionKind::UnexpectedShape, error)),
+    }
+}
+
+fn wrong_kind(expected: EventKind, found: EventKind) -> Rejection {
+    Rejection::new(RejectionKind::WrongKind { expected, found })
 }
 
 #[cold]
@@ -36,10 +67,23 @@ fn refuse_non_object(text: &str) -> Rejection {
 
 /// Reads a second time, to say which of the two is wrong, the JSON or its shape, and where.
 #[cold]
-fn refuse<T: DeserializeOwned>(text: &str, error: serde_json::Error) -> Rejection {
+fn refuse<T: DeserializeOwned + 'static>(
+    text: &str,
+    expected: Option<EventKind>,
+    error: serde_json::Error,
+) -> Rejection {
     let is_json =
         error.classify() == Category::Data && serde_json::from_str::<IgnoredAny>(text).is_ok();
     let kind = if is_json { RejectionKind::UnexpectedShape } else { RejectionKind::NotJson };
+
+    // That it is of another kind explains whatever else does not fit.
+    if is_json
+        && let Some(expected) = EventKind::of_type::<T>().or(expected)
+        && let Ok(Some(found)) = kind_of(text)
+        && found != expected
+    {
+        return wrong_kind(expected, found);
+    }
 
     let mut json = serde_json::Deserializer::from_str(text);
     match serde_path_to_error::deserialize::<_, T>(&mut json) {

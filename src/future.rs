@@ -132,7 +132,6 @@ const POLLED_AFTER_COMPLETION: &str = "`ResponseFuture` polled after completion"
 /// The rest of the flow, all of it pure: verify, decode, into the extensions. Gives the body back.
 fn authentic<T>(
     received: Result<Received, Rejection>,
-    #[cfg_attr(not(feature = "inbox"), expect(unused_variables, reason = "for its inbox"))]
     config: &Config,
     extensions: &mut Extensions,
     telemetry: &mut telemetry::Call,
@@ -146,7 +145,7 @@ where
         Accepted::Verified(verified) => {
             telemetry.verified(verified.label());
             let body = verified.raw_body().clone();
-            match verified.decode::<T>() {
+            match verified.decode_kind::<T>(config.kind) {
                 Ok(webhook) => drop(extensions.insert(webhook)),
                 #[cfg(feature = "inbox")]
                 Err(rejection) if config.hands_on_undecodable => {
@@ -158,7 +157,7 @@ where
             Ok(body)
         }
         Accepted::Unsigned(body) => {
-            extensions.insert(Unverified::<T>::decode(body.clone())?);
+            extensions.insert(Unverified::<T>::decode(body.clone(), config.kind)?);
             Ok(body)
         }
     }

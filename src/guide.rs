@@ -10,6 +10,9 @@ pub mod inbox {}
 #[doc = include_str!("../docs/mismatch.md")]
 pub mod mismatch {}
 
+#[doc = include_str!("../docs/order.md")]
+pub mod order {}
+
 #[cfg(feature = "sender")]
 #[doc = include_str!("../docs/testing.md")]
 pub mod testing {}

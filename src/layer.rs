@@ -12,7 +12,7 @@ use tower_layer::Layer;
 use crate::rejection::Rejection;
 use crate::service::WebhookService;
 use crate::signature::Verifier;
-use crate::{ConfigError, contract, telemetry};
+use crate::{ConfigError, EventKind, contract, telemetry};
 
 /// Verifies, decodes and acknowledges Inqud's web hooks, in front of any service.
 ///
@@ -27,7 +27,8 @@ use crate::{ConfigError, contract, telemetry};
 /// 2. The body is received, hashed as it arrives, within [a limit](Self::body_limit) and
 ///    [a deadline](Self::body_deadline).
 /// 3. The digest is compared in constant time. Nothing is parsed before it is right.
-/// 4. The JSON is decoded into `T`, and a [`Webhook<T>`](crate::Webhook) put into the extensions.
+/// 4. The JSON is decoded into `T`, and a [`Webhook<T>`](crate::Webhook) put into the extensions. An
+///    object of another kind than `T` is for is refused; see [`kind`](Self::kind) for your own type.
 /// 5. The inner service is called, with the body as it was received.
 /// 6. Any 2xx of its response becomes 200, the one status that ends Inqud's retries.
 ///
@@ -63,13 +64,13 @@ use crate::{ConfigError, contract, telemetry};
 ///
 /// | level | message | when |
 /// | --- | --- | --- |
-/// | WARN | refused a web hook | with `reason`, the `field` of a bad value, the [`diagnosis`](Rejection::diagnosis) of a wrong digest |
+/// | WARN | refused a web hook | with `reason`, both kinds of an object of the wrong one, the `field` of a bad value, the [`diagnosis`](Rejection::diagnosis) of a wrong digest |
 /// | WARN | handed on a web hook that could not be decoded | behind `hand_on_undecodable`, with `reason` and `field` |
 /// | WARN | answered too late: Inqud has given up; expect a duplicate | more than [10 s](contract::PATIENCE) after the head |
 /// | WARN | the handler was dropped before it answered; expect a duplicate | the connection was closed |
+/// | WARN | not done; Inqud will send it again | the handler answered anything but a 2xx, with its `status` |
 /// | WARN | the inner service had an error | |
 /// | ERROR | a call has panicked | in the handler, in `Deserialize`, in the body, in a callback |
-/// | INFO | not done; Inqud will send it again | the handler answered anything but a 2xx |
 /// | INFO | discarded a web hook | the handler answered [`Ack::Discard`](crate::Ack::Discard), with its `reason` |
 /// | DEBUG | a success became 200 | the handler answered another 2xx |
 /// | DEBUG | the sender left | before the body was there |
@@ -112,6 +113,8 @@ pub(crate) struct Config {
     pub(crate) body_deadline: Duration,
     /// Set once the timers that the deadline needs have been found to be there.
     timers: OnceLock<()>,
+    /// Checked if `T` is none of the crate's own types.
+    pub(crate) kind: Option<EventKind>,
     pub(crate) hands_on_undecodable: bool,
     pub(crate) source: Option<Arc<SourceFn>>,
     on_rejection: Option<Arc<ObserverFn>>,
@@ -148,6 +151,7 @@ impl<T> WebhookLayer<T> {
                 body_limit: BODY_LIMIT,
                 body_deadline: contract::PATIENCE,
                 timers: OnceLock::new(),
+                kind: None,
                 hands_on_undecodable: false,
                 source: None,
                 on_rejection: None,
@@ -216,6 +220,38 @@ impl<T> WebhookLayer<T> {
     #[must_use]
     pub fn body_deadline(mut self, deadline: Duration) -> Self {
         self.config.body_deadline = deadline;
+        self
+    }
+
+    /// Refuses an object of another known kind than this, with 422 and
+    /// [`WrongKind`](crate::RejectionKind::WrongKind). Not checked unless set, because a layer cannot
+    /// know what your own type is for.
+    ///
+    /// Set it if `T` is a type of your own, or an [`Event`](crate::Event) on a URL for one kind. A payment
+    /// and a Request look much alike: without the check, a pay-out whose notification goes to the wrong
+    /// URL can be read as a paid Request. The crate's own types know their kind and always check it.
+    ///
+    /// The [prefix](EventKind::id_prefix) of the `id` tells the kind; in the old form of a
+    /// [`Payment`](crate::Payment), that of its `paymentId`. An unknown prefix, or none, passes. The
+    /// check reads the body a second time. An inbox that decodes a stored body does not repeat it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_inqud::{EventKind, Secret, WebhookLayer};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Paid {
+    ///     status: String,
+    /// }
+    ///
+    /// let webhooks = WebhookLayer::<Paid>::new(Secret::new("secret_value")?)
+    ///     .kind(EventKind::Request);
+    /// # Ok::<_, tower_inqud::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn kind(mut self, kind: EventKind) -> Self {
+        self.config.kind = Some(kind);
         self
     }
 
@@ -386,6 +422,7 @@ impl fmt::Debug for Config {
             .field("paths", &self.paths)
             .field("body_limit", &self.body_limit)
             .field("body_deadline", &self.body_deadline)
+            .field("kind", &self.kind)
             .field("hands_on_undecodable", &self.hands_on_undecodable)
             .field("source", &self.source.is_some())
             .field("on_rejection", &self.on_rejection.is_some())

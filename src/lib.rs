@@ -11,15 +11,24 @@
 #![cfg_attr(feature = "axum", doc = "```")]
 #![cfg_attr(not(feature = "axum"), doc = "```ignore")]
 //! use axum::{Router, routing::post};
-//! use tower_inqud::{Ack, PaymentRequest, RequestStatus, Secret, Webhook, WebhookLayer};
+//! use tower_inqud::{Ack, Amount, PaymentRequest, Secret, Webhook, WebhookLayer};
 //!
 //! async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
-//!     match &request.status {
-//!         RequestStatus::Success => println!("{:?} is paid", request.client_order_id),
-//!         RequestStatus::Conflict => println!("{} needs a look: {:?}", request.id, request.reason),
-//!         _ => {}
+//!     let Some((price, currency)) = request.client_order_id.as_deref().and_then(price_of) else {
+//!         return Ack::Discard("unknown order".into());
+//!     };
+//!     if request.is_paid_for(&price, currency) {
+//!         println!("{:?} is paid", request.client_order_id);
+//!     } else if request.is_final() {
+//!         println!("{} needs a look: {}, {:?} paid", request.id, request.status, request.paid_amount);
 //!     }
 //!     Ack::Done
+//! }
+//!
+//! /// What the order costs, from your database.
+//! fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
+//!     let price = "850".parse().ok()?;
+//!     (order_id == "order-17").then_some((price, "USD"))
 //! }
 //!
 //! let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?);
@@ -61,17 +70,43 @@
 //! | several on one endpoint | [`Event`], an enum over all of them |
 //!
 //! A layer decodes into the type that it is given, `WebhookLayer::<Checkout>` for example; your own
-//! will do too. Of all of them a word or field that is new at Inqud is kept or ignored, and never an
+//! will do too. An object of another known kind is refused: see [`RejectionKind::WrongKind`]. Of all of them a word or field that is new at Inqud is kept or ignored, and never an
 //! error.
 //!
+//! # Fields
+//!
+//! One rule for all kinds says what a field can do to a notification:
+//!
+//! | field | missing or `null` | of another JSON type, or a value that cannot be read |
+//! | --- | --- | --- |
+//! | `id`, `status` | refused with 422 | refused with 422 |
+//! | the time that orders: `lastUpdatedAt` or `modifiedAt`, if its type is confirmed | `None` | refused with 422 |
+//! | money: an amount that is asked for, paid or left for you, its currency, `orderType`, `clientOrderId`, if its type is confirmed | `None` | refused with 422, because `None` would be a lie |
+//! | everything else: names, URLs, other ids and times, fees, rates, limits, and all fields whose type is inferred | `None` | `None` |
+//! | unknown fields | | ignored |
+//!
+//! No valid JSON number is refused as an [`Amount`], however many digits it has. A part whose shape is
+//! not public is a [`RawJson`] and takes any JSON. A Request inside a [`Checkout`] is read as a Request
+//! is. Half a surrogate pair (`\ud83d`) is a value that cannot be read, and the
+//! refusal is then a 400.
+//!
 //! # Handling a web hook well
+//!
+//! Ship an order only if it exists, and if [`is_paid_for`](PaymentRequest::is_paid_for) says so of its
+//! amount and its currency. `SUCCESS` alone does not: a conflict that Inqud's support settles is a
+//! `SUCCESS` with what was paid, which can be 50 of 100. An amount in a Request is what was asked for,
+//! and not what your order costs now.
 //!
 //! 1. Answer within 10 s: store first, and process afterwards. If the sender closes the connection,
 //!    hyper drops the handler where it stands; `tokio::spawn` what must not be cut short.
 //! 2. Answer [`Ack::Done`] for what is stored or handled, [`Ack::Retry`] for what should come again,
 //!    and [`Ack::Discard`] for what never will be of use, such as an unknown order.
-//! 3. Handle each [`delivery_key`](Notification::delivery_key) once, and let only what
-//!    [`supersedes`](Notification::supersedes) change a state. A final status can still change.
+//! 3. Tell duplicates and late deliveries, with a [`History`] for each object or with an inbox, and act only
+//!    if the [`Verdict`] applies. A final status can still change.
+//! 4. Keep a row for each object, check the order, the amount and the currency, and do once per order what
+//!    must happen once.
+//!
+#![cfg_attr(doc, doc = "[`guide::order`] has the rules, and why.")]
 //!
 //! # Servers
 //!

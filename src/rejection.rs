@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::Diagnosis;
+use crate::{Diagnosis, EventKind};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -25,7 +25,8 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 /// }
 /// ```
 ///
-/// `Display` is the fixed text of its [kind](RejectionKind), which is also what the sender is told.
+/// `Display` is the fixed text of its [kind](RejectionKind), which is also what the sender is told; for
+/// [`WrongKind`](RejectionKind::WrongKind) it goes on with both kinds, and the sender is not told them.
 /// The [path](Self::field_path) of a bad field, the [diagnosis](Self::diagnosis) of a wrong digest and
 /// the [source](Error::source) are for the log only; the source may quote values of the body.
 #[derive(Clone, Debug)]
@@ -112,7 +113,13 @@ impl Rejection {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.text())
+        f.write_str(self.kind.text())?;
+        match self.kind {
+            RejectionKind::WrongKind { expected, found } => {
+                write!(f, ": expected a `{expected}`, found a `{found}`")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -156,6 +163,15 @@ pub enum RejectionKind {
     /// in the event type: half a surrogate pair in a field that is kept, a number that is too large
     /// for an `f64`, arrays a hundred deep in a `serde_json::Value`.
     NotJson,
+    /// 422: an authentic object of another known kind than the event type is for, by the prefix of its
+    /// id. The URL was set for another of Inqud's webhooks too.
+    #[cfg_attr(doc, doc = "See [the guide](crate::guide::mismatch#the-object-is-of-another-kind).")]
+    WrongKind {
+        /// The kind that the layer is for.
+        expected: EventKind,
+        /// The kind of the object.
+        found: EventKind,
+    },
     /// 422: authentic JSON, but not an object, or not one that the event type can be made from.
     UnexpectedShape,
 }
@@ -175,7 +191,7 @@ impl RejectionKind {
             Self::EncodingNotSupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyUnreadable | Self::NotJson => StatusCode::BAD_REQUEST,
-            Self::UnexpectedShape => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::WrongKind { .. } | Self::UnexpectedShape => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 
@@ -195,6 +211,7 @@ impl RejectionKind {
             Self::BodyUnreadable => "body_unreadable",
             Self::DigestMismatch => "digest_mismatch",
             Self::NotJson => "not_json",
+            Self::WrongKind { .. } => "wrong_kind",
             Self::UnexpectedShape => "unexpected_shape",
         }
     }
@@ -213,6 +230,7 @@ impl RejectionKind {
             Self::BodyUnreadable => "the body could not be read",
             Self::DigestMismatch => "the digest does not match the body",
             Self::NotJson => "the body is not JSON",
+            Self::WrongKind { .. } => "the object is of another kind",
             Self::UnexpectedShape => "the JSON is not the expected object",
         }
     }

@@ -29,7 +29,8 @@ impl<T> Undecodable<T> {
         &self.body
     }
 
-    /// What was wrong with it: [`NotJson`](crate::RejectionKind::NotJson) or
+    /// What was wrong with it: [`NotJson`](crate::RejectionKind::NotJson),
+    /// [`WrongKind`](crate::RejectionKind::WrongKind) or
     /// [`UnexpectedShape`](crate::RejectionKind::UnexpectedShape). Its source may quote values of the
     /// body.
     #[must_use]

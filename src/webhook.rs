@@ -17,8 +17,7 @@ use crate::signature::{Digest, Verified};
 /// # Authentic is not new
 ///
 /// Inqud sends a notification again until it is answered 200, and nothing that it signs tells a
-/// retry from a replay. Key what you do on
-/// [`Notification::delivery_key`](crate::Notification::delivery_key), and use
+/// retry from a replay. A [`History`](crate::History) of the object, or an inbox, tells duplicates. Use
 /// [`digest`](Self::digest) for byte-identical repeats only: whether Inqud's own retries are
 /// byte-identical is not public.
 pub struct Webhook<T> {

@@ -7,6 +7,7 @@
 )]
 
 use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,8 +18,12 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use serde_json::Value;
+use tower::{Layer, service_fn};
+use tower_inqud::{Ack, PaymentRequest, Secret, WebhookBody, WebhookLayer};
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_inqud-webhook");
 const SECRET: &str = "whsec-lathe-and-loom";
@@ -293,6 +298,49 @@ fn what_is_forged_has_to_be_refused_and_not_merely_lost() {
     assert!(amiss[0].ends_with("404 Not Found: no such path"), "{amiss:?}");
     assert!(amiss[1].ends_with("200 OK"), "{amiss:?}");
     assert_eq!(server.join().unwrap(), Some(()));
+}
+
+/// The URL of a server for Requests, which lasts as long as the process.
+fn server_of_requests() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    listener.set_nonblocking(true).unwrap();
+    thread::spawn(move || {
+        let layer = WebhookLayer::<PaymentRequest>::new(Secret::new(SECRET).unwrap());
+        let handler = service_fn(|_: hyper::Request<WebhookBody<hyper::body::Incoming>>| {
+            std::future::ready(Ok::<_, Infallible>(hyper::Response::<String>::from(Ack::Done)))
+        });
+        let service = TowerToHyperService::new(layer.layer(handler));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let stream = TokioIo::new(stream);
+                let server = hyper::server::conn::http1::Builder::new();
+                _ = server.serve_connection(stream, service.clone()).await;
+            }
+        })
+    });
+    url
+}
+
+/// A URL that was pasted into the row of another kind.
+#[test]
+fn a_life_of_another_kind_fails_on_the_url_of_requests() {
+    let url = server_of_requests();
+    for life in ["success", "overpaid", "conflict", "settled", "expired"] {
+        let sent = run(&["send", &url, "--life", life]);
+        assert_eq!(sent.status.code(), Some(0), "{life}: {}", stdout(&sent));
+    }
+    // Which prefix an invoice has is not public, so the life's has none.
+    for life in ["payment", "checkout", "on-ramp", "subscription", "renewal", "authorization"] {
+        let sent = run(&["send", &url, "--life", life, "--json"]);
+        assert_eq!(sent.status.code(), Some(1), "{life}: {}", stdout(&sent));
+        for delivery in deliveries(&sent).0 {
+            assert_eq!(delivery["answered"], 422, "{life}: {delivery}");
+        }
+    }
 }
 
 #[test]

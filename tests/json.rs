@@ -9,10 +9,12 @@
 
 mod support;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::time::Duration;
 
-use http::StatusCode;
 use jiff::Timestamp;
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use support::{REQUEST, REQUEST_NO_REASON, deliver};
 use tower_inqud::RejectionKind::{NotJson, UnexpectedShape};
@@ -58,8 +60,8 @@ fn the_sample_is_read_into_every_field() {
     assert_eq!(request.status, RequestStatus::WaitingPayment);
     assert_eq!(request.reason, None);
     assert_eq!(request.created_at.unwrap().to_string(), "2026-11-21T18:39:42.207141577Z");
-    assert_eq!(request.request_amount.unwrap().to_string(), "850");
-    assert_eq!(request.merchant_fixed_platform_fee.unwrap().to_string(), "0.1");
+    assert_eq!(request.request_amount.as_ref().unwrap().to_string(), "850");
+    assert_eq!(request.merchant_fixed_platform_fee.as_ref().unwrap().to_string(), "0.1");
     assert_eq!(request.overpaid, Some(false));
     assert!(request.payment.is_none());
     assert!(!request.is_paid() && !request.is_final());
@@ -98,7 +100,7 @@ async fn amounts_keep_every_digit() {
     for (sent, held) in exact {
         let request = request(with(&format!(r#""payAmount":{sent}"#))).await;
         let request = request.unwrap_or_else(|kind| panic!("{sent}: {kind:?}"));
-        let amount = request.pay_amount.unwrap();
+        let amount = request.pay_amount.as_ref().unwrap();
         assert_eq!(amount.to_string(), held, "{sent}");
         let written = serde_json::to_string(&*request).unwrap();
         assert!(written.contains(&format!(r#""payAmount":{held},"#)), "{written}");
@@ -106,17 +108,46 @@ async fn amounts_keep_every_digit() {
     }
 }
 
+/// No valid JSON number is a reason to lose a payment.
 #[tokio::test]
-async fn amounts_that_cannot_be_held_exactly_are_refused() {
+async fn amounts_that_no_decimal_holds_keep_their_text() {
     let sixty = "1".repeat(60);
+    let fraction = format!("-0.{sixty}");
+    let exact = [
+        "1e400",
+        "1E-400",
+        "-1.50e+400",
+        "1e99999999999999999999",
+        "1e-99999999999999999999",
+        "79228162514264337593543950336",   // 2^96
+        "0.12345678901234567890123456789", // 29 digits
+        &sixty,
+        &fraction,
+    ];
+    for text in exact {
+        for sent in [text.to_owned(), format!("\"{text}\"")] {
+            let request = request(with(&format!(r#""payAmount":{sent}"#))).await;
+            let request = request.unwrap_or_else(|kind| panic!("{sent}: {kind:?}"));
+            let amount = request.pay_amount.clone().unwrap();
+            assert_eq!(amount.to_string(), text);
+            assert_eq!(format!("{amount:?}"), format!("Amount({text})"));
+            assert_eq!(amount.decimal(), None, "{sent}");
+            let error = Decimal::try_from(amount.clone()).unwrap_err().to_string();
+            assert_eq!(error, "a number that a `Decimal` does not hold exactly");
+            let written = serde_json::to_string(&*request).unwrap();
+            assert!(written.contains(&format!(r#""payAmount":{text},"#)), "{written}");
+            assert_eq!(parse(&written), *request);
+        }
+    }
+    let amount: Amount = "99.5".parse().unwrap();
+    assert_eq!(amount.decimal().unwrap().to_string(), "99.5");
+    assert_eq!(Amount::from(amount.decimal().unwrap()), amount);
+    assert_eq!(Decimal::try_from(amount.clone()).unwrap(), amount.decimal().unwrap());
+}
+
+#[tokio::test]
+async fn an_amount_that_is_no_number_is_refused() {
     let cases = [
-        ("1e400", UnexpectedShape),
-        ("1e-400", UnexpectedShape),
-        ("1e99999999999999999999", UnexpectedShape),
-        ("1e-99999999999999999999", UnexpectedShape),
-        (&sixty, UnexpectedShape),
-        ("79228162514264337593543950336", UnexpectedShape), // 2^96
-        ("0.12345678901234567890123456789", UnexpectedShape), // 29 digits
         ("\"\"", UnexpectedShape),
         ("\" 1\"", UnexpectedShape),
         ("\"1,5\"", UnexpectedShape),
@@ -128,6 +159,8 @@ async fn amounts_that_cannot_be_held_exactly_are_refused() {
         ("\"5.\"", UnexpectedShape),
         ("\"1e\"", UnexpectedShape),
         ("\"1e+\"", UnexpectedShape),
+        ("\"1e--5\"", UnexpectedShape),
+        ("\"1e5e5\"", UnexpectedShape),
         ("\"1_0\"", UnexpectedShape),
         ("\"\u{ff11}\"", UnexpectedShape),
         ("true", UnexpectedShape),
@@ -150,9 +183,77 @@ async fn amounts_that_cannot_be_held_exactly_are_refused() {
 #[test]
 fn amounts_compare_by_value() {
     let amount = |text: &str| text.parse::<Amount>().unwrap();
-    assert_eq!(amount("1.5"), amount("1.50"));
-    assert_eq!(amount("-0"), amount("0"));
-    assert!(amount("99.46290") < amount("99.46291"));
+    for equal in [
+        ["1.5", "1.50"],
+        ["-0", "0"],
+        ["0e99999999999999999999", "0"],
+        ["1e400", "10.00E+399"],
+        ["1e400", "0.001e403"],
+        ["-123e-400", "-1.23e-398"],
+        ["10000000000000000000000000000000000000000e-20", "100000000000000000000"],
+        ["1e100000000000000000000000000000000000000", "10e99999999999999999999999999999999999999"],
+        [
+            "1e-100000000000000000000000000000000000000",
+            "0.1e-99999999999999999999999999999999999999",
+        ],
+    ] {
+        let [a, b] = equal.map(amount);
+        assert_eq!(a, b);
+        assert_eq!(a.cmp(&b), Ordering::Equal, "{equal:?}");
+        assert_eq!(hash(&a), hash(&b), "{equal:?}");
+    }
+    // Each is less than all after it.
+    let sorted = [
+        "-1e99999999999999999999999999999999999999999",
+        "-1e99999999999999999999",
+        "-1e400000000",
+        "-79228162514264337593543950336",
+        "-79228162514264337593543950335",
+        "-1",
+        "-1e-400",
+        "-1e-99999999999999999999",
+        "0",
+        "1e-99999999999999999999999999999999999999999",
+        "1e-99999999999999999999",
+        "1e-400000001",
+        "1e-400000000",
+        "1E-28",
+        "99.46290",
+        "99.46291",
+        "79228162514264337593543950335",
+        "79228162514264337593543950335.5",
+        "79228162514264337593543950336",
+        "1e400000000",
+        "1.0000000000000000000000000000000000000000001e400000000",
+        "2e400000000",
+        "1e400000001",
+        "1e99999999999999999999",
+        "1e100000000000000000000",
+        "1e99999999999999999999999999999999999999999",
+    ]
+    .map(amount);
+    let began = std::time::Instant::now();
+    for (i, a) in sorted.iter().enumerate() {
+        for (j, b) in sorted.iter().enumerate() {
+            assert_eq!(a.cmp(b), i.cmp(&j), "{a} and {b}");
+            assert_eq!(a == b, i == j, "{a} and {b}");
+        }
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "no room is made for an exponent's zeros");
+}
+
+fn hash(amount: &Amount) -> u64 {
+    std::hash::BuildHasher::hash_one(
+        &std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default(),
+        amount,
+    )
+}
+
+/// As small as it can be beside a decimal of 16 bytes.
+#[test]
+fn an_amount_is_small() {
+    assert_eq!(size_of::<Amount>(), 24);
+    assert_eq!(size_of::<Option<Amount>>(), 24);
 }
 
 /// Documented on `Amount`: so it is in `serde_json`, unless `arbitrary_precision` is on.
@@ -207,43 +308,51 @@ fn every_known_status_is_read_and_ranked() {
     }
 }
 
-/// Only `id` and `status` are required, and no value makes a panic.
+/// What says whose money it is, how much, and of what: another JSON type is no `None`.
+const MONEY: [&str; 8] = [
+    "clientOrderId",
+    "currency",
+    "paidAmount",
+    "payAmount",
+    "processingAmount",
+    "requestAmount",
+    "requestAmountConverted",
+    "requestAmountIn",
+];
+
+/// Only `id` and `status` are required, nothing that is no money and no order can refuse a Request,
+/// and no value makes a panic.
 #[tokio::test]
 async fn each_field_in_each_type() {
     let sample: serde_json::Map<String, Value> = serde_json::from_str(REQUEST).unwrap();
     assert_eq!(sample.len(), 36);
-    let amounts = ["convertRate"];
-    let words = ["status", "reason", "paymentStatus"];
     for name in sample.keys() {
         let required = name == "id" || name == "status";
-        let is_amount = name.ends_with("Amount")
-            || name.ends_with("Converted")
-            || name.ends_with("Fee")
-            || name.ends_with("Limit")
-            || amounts.contains(&name.as_str());
-        let is_time = name.ends_with("At");
-        // "7" is no time, but only of `lastUpdatedAt` does anything depend on it.
-        let is_text = !is_amount && !is_time && name != "overpaid" && name != "payment";
-        assert!(!words.contains(&name.as_str()) || is_text);
+        let is_money = MONEY.contains(&name.as_str());
+        let is_amount = is_money && (name.ends_with("Amount") || name.ends_with("Converted"));
+        let is_strict_text = required || (is_money && !is_amount);
+        let is_side = !required && !is_money && name != "lastUpdatedAt";
 
-        // (value, whether it fits); `None` leaves the key out.
+        // (JSON, whether it fits); `None` leaves the key out.
         let table = [
             (None, !required),
-            (Some(json!(null)), !required),
-            (Some(json!(true)), name == "overpaid" || name == "payment"),
-            (Some(json!(7)), is_amount || name == "payment"),
-            (Some(json!("7")), name != "overpaid" && name != "lastUpdatedAt"),
-            (Some(json!("2026-11-22T10:00:00Z")), is_time || is_text || name == "payment"),
-            (Some(json!([])), name == "payment"),
-            (Some(json!({})), name == "payment"),
+            (Some("null"), !required),
+            (Some("true"), is_side),
+            (Some("7"), is_side || is_amount),
+            (Some("1e400"), is_side || is_amount),
+            (Some("\"7\""), name != "lastUpdatedAt"),
+            (Some("\"much\""), is_side || is_strict_text),
+            (Some("\"2026-11-22T10:00:00Z\""), !is_amount),
+            (Some("[]"), is_side),
+            (Some("{}"), is_side),
         ];
         for (value, fits) in table {
-            let mut body = sample.clone();
-            match &value {
-                Some(value) => body.insert(name.clone(), value.clone()),
-                None => body.remove(name),
-            };
-            let result = deliver::<PaymentRequest>(serde_json::to_vec(&body).unwrap()).await;
+            let members = sample.iter().filter_map(|(key, sent)| {
+                let json = if key == name { value?.to_owned() } else { sent.to_string() };
+                Some(format!("{}:{json}", json!(key)))
+            });
+            let body = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+            let result = deliver::<PaymentRequest>(body).await;
             match result {
                 Ok(request) => {
                     assert!(fits, "{name}: {value:?} was accepted");
@@ -252,13 +361,24 @@ async fn each_field_in_each_type() {
                 }
                 Err(rejection) => {
                     assert!(!fits, "{name}: {value:?}: {rejection}");
-                    assert_eq!(rejection.status(), StatusCode::UNPROCESSABLE_ENTITY);
+                    // `serde_json` says of it that it is no JSON.
+                    let kind = if value == Some("1e400") { NotJson } else { UnexpectedShape };
+                    assert_eq!(rejection.kind(), kind, "{name}: {value:?}");
                     let path = value.is_some().then_some(name.as_str());
                     assert_eq!(rejection.field_path(), path, "{name}: {value:?}");
                 }
             }
         }
     }
+}
+
+/// A sender that cuts a name in two makes it.
+#[tokio::test]
+async fn a_name_that_is_cut_in_two_costs_no_payment() {
+    let name = r#""cryptoAcquiringProjectName":"half a pair \ud83d","txHash":"\u0030x""#;
+    let request = request(with(name)).await.unwrap();
+    assert_eq!(request.crypto_acquiring_project_name, None);
+    assert_eq!(request.tx_hash.as_deref(), Some("0x"));
 }
 
 #[tokio::test]

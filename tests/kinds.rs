@@ -218,6 +218,64 @@ fn a_wrong_type_is_refused_at_the_same_path_wherever_the_id_is() {
     assert!(changed > 600, "{changed}");
 }
 
+/// Whatever a field's value is, only what says how much, whose, or in which order refuses it.
+struct RefusesOnly(Map<String, Value>, &'static [&'static str]);
+
+impl ForKind for RefusesOnly {
+    fn run<T>(&self)
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for name in self.0.keys().filter(|name| *name != "id" && *name != "status") {
+            for json in ["true", "7", "1e400", r#""much""#, r#""\ud83d""#, "[]", "{}"] {
+                let members = self.0.iter().map(|(key, value)| match key == name {
+                    true => format!("{}:{json}", json!(key)),
+                    false => format!("{}:{value}", json!(key)),
+                });
+                let body = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+                let refused = verdict(runtime.block_on(deliver::<T>(body.clone())));
+                if refused.is_err() {
+                    assert!(self.1.contains(&&**name), "{refused:?}: {body}");
+                } else if json == "true" {
+                    assert!(!self.1.contains(&&**name), "{body}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_side_field_refuses_a_notification() {
+    for (json, kind) in FIXTURES {
+        let strict: &'static [&'static str] = match kind {
+            EventKind::Request => &[
+                "clientOrderId",
+                "currency",
+                "lastUpdatedAt",
+                "paidAmount",
+                "payAmount",
+                "processingAmount",
+                "requestAmount",
+                "requestAmountConverted",
+                "requestAmountIn",
+            ],
+            EventKind::Checkout => &["clientOrderId", "fixedAmount", "lastUpdatedAt", "request"],
+            // The old form's id is one of them.
+            EventKind::Payment => {
+                &["amount", "clientOrderId", "currency", "orderType", "paymentId"]
+            }
+            EventKind::OnRampCheckout => {
+                &["modifiedAt", "sourceAmount", "sourceCurrency", "targetAmount", "targetCurrency"]
+            }
+            _ => &[],
+        };
+        let mut fields: Map<String, Value> = serde_json::from_str(json).unwrap();
+        fields.insert("unknown".to_owned(), json!(7));
+        for_kind(kind, &RefusesOnly(fields, strict));
+    }
+}
+
 #[tokio::test]
 async fn the_error_says_where_it_is_wrong_wherever_the_id_is() {
     let mut fields: Map<String, Value> = serde_json::from_str(CHECKOUT).unwrap();
@@ -270,8 +328,7 @@ fn the_fields_tell_where_the_prefix_does_not() {
     assert_eq!(of(r#""paymentIntents":[],"subStatus":"X""#), EventKind::Other);
     assert_eq!(of(r#""amount":7,"clientOrderId":"2""#), EventKind::Other);
     // Only without an id of its own is `paymentId` a payment's.
-    assert_eq!(of(r#""paymentId":"PMT-1""#), EventKind::Other);
-    assert_eq!(event(r#"{"status":"NEW","paymentId":"PMT-1"}"#).kind(), EventKind::Payment);
+    assert_eq!(of(r#""paymentId":"PMT-1","userId":"OWN-1","timestamp":null"#), EventKind::Other);
     assert_eq!(event(OLD_PAYMENT).id(), "PMT-e4f5a6b7-8c9d-4e0f-a1b2-c3d4e5f60718");
 }
 
@@ -284,18 +341,89 @@ fn a_new_kind_is_never_taken_for_a_known_one() {
         assert_eq!(event(&format!(r#"{{"id":"{id}",{fields}}}"#)).kind(), EventKind::Other);
         assert_eq!(event(&format!(r#"{{{fields},"id":"{id}"}}"#)).kind(), EventKind::Other);
     }
-    let other = event(r#"{"id":"PLAN-1","status":"ACTIVE","subStatus":"ACTIVE"}"#);
-    assert_eq!(other.kind(), EventKind::Other);
-    // An invoice's prefix is not public.
-    let invoice = event(r#"{"id":"INV-1","status":"SUCCESS","authorizationId":"AGR-1"}"#);
-    assert_eq!(invoice.kind(), EventKind::Invoice);
+    for id in ["PLAN-1", "INV-1", "RFD-9", "A2B-1", "X_Y-1"] {
+        for fields in [
+            r#""status":"ACTIVE","subStatus":"ACTIVE""#,
+            r#""status":"SUCCESS","authorizationId":"AGR-1""#,
+            r#""status":"SUCCESS","type":"REFUND","paymentIntents":[]"#,
+            r#""status":"SUCCESS","paymentId":"PMT-1","userId":"OWN-1","timestamp":"x""#,
+        ] {
+            assert_eq!(event(&format!(r#"{{"id":"{id}",{fields}}}"#)).kind(), EventKind::Other);
+            assert_eq!(event(&format!(r#"{{{fields},"id":"{id}"}}"#)).kind(), EventKind::Other);
+        }
+    }
+    // No prefix: an id in lower case, and a UUID.
+    for id in ["inv-1", "1", "ABCDEFAB-612D-D272-D137-1C17149D4395"] {
+        let invoice = format!(r#"{{"id":"{id}","status":"SUCCESS","authorizationId":"AGR-1"}}"#);
+        assert_eq!(event(&invoice).kind(), EventKind::Invoice, "{id}");
+    }
+}
+
+/// A refund of a payment names the payment, and must not be taken for it.
+#[tokio::test]
+async fn the_old_form_of_a_payment_needs_its_own_fields() {
+    let old = |fields: &str| format!(r#"{{"paymentId":"PMT-1","status":"SUCCESS"{fields}}}"#);
+    let own = r#","userId":"OWN-1","timestamp":"2021-05-06T07:08:09.012Z""#;
+    let odd = r#","userId":7,"timestamp":null"#;
+    for (fields, is_payment) in [
+        (own.to_owned(), true),
+        (odd.to_owned(), true),
+        (format!(r#"{own},"id":null"#), true),
+        (format!(r#"{own},"orderId":"ORD-1","clientOrderId":"7","externalId":"8""#), true),
+        (String::new(), false),
+        (r#","refundId":"RFD-1""#.to_owned(), false),
+        (r#","userId":"OWN-1""#.to_owned(), false),
+        (r#","timestamp":"2021-05-06T07:08:09.012Z""#.to_owned(), false),
+        (format!(r#"{own},"refundId":"RFD-1""#), false),
+        (format!(r#"{own},"chargebackId":null"#), false),
+    ] {
+        let json = old(&fields);
+        let expected = if is_payment { EventKind::Payment } else { EventKind::Other };
+        assert_eq!(event(&json).kind(), expected, "{json}");
+        assert_eq!(event(&written(&event(&json))), event(&json));
+        let payment = deliver::<Payment>(json.clone()).await;
+        assert_eq!(payment.is_ok(), is_payment, "{json}");
+        if let Ok(payment) = payment {
+            assert_eq!(serde_json::from_str::<Payment>(&written(&*payment)).unwrap(), *payment);
+        }
+    }
+}
+
+/// What its fields tell and it is not stays whole. It is never an error, for no kind is known.
+#[tokio::test]
+async fn an_object_without_an_id_is_kept_whole() {
+    for (json, status) in [
+        (r"{}", ""),
+        (r#"{"status":"NEW"}"#, "NEW"),
+        (r#"{"id":null,"status":"NEW"}"#, "NEW"),
+        (r#"{"status":"NEW","paymentId":"7"}"#, "NEW"),
+        (r#"{"refundId":"RFD-1","paymentId":"PMT-1","status":"SUCCESS"}"#, "SUCCESS"),
+        (r#"{"authorizationId":"AGR-1","status":"SUCCESS"}"#, "SUCCESS"),
+    ] {
+        let webhook = deliver::<Event>(json).await.unwrap();
+        let Event::Other(other) = &*webhook else { panic!("{json}") };
+        assert_eq!((other.json(), other.status_text()), (json, status));
+        assert_eq!(serde_json::from_str::<OtherEvent>(json).unwrap(), **other);
+        assert_eq!(written(other), json);
+        assert_eq!(event(&written(other)).id(), other.id());
+    }
+    // The SHA-256 of `{}`.
+    let empty = event(r" { } ");
+    assert_eq!(
+        empty.id(),
+        "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    );
+    let (new, paid) = (event(r#"{"status":"NEW"}"#), event(r#"{"status":"PAID"}"#));
+    assert_ne!(new.id(), paid.id());
+    assert!(!paid.supersedes(&new) && !new.supersedes(&paid), "objects of their own");
+    assert_eq!(event(r#"{ "status": "NEW" }"#).delivery_key(), new.delivery_key());
 }
 
 #[test]
 fn what_the_fields_tell_wrongly_is_kept_whole() {
     for json in [
         r#"{"id":"1","status":{"a":7},"authorizationId":"AGR-1"}"#,
-        r#"{"id":"1","status":"ACTIVE","subStatus":7}"#,
+        r#"{"id":"1","status":7,"subStatus":"ACTIVE"}"#,
     ] {
         let Event::Other(other) = event(json) else { panic!("{json}") };
         assert_eq!(other.json(), json);
@@ -405,10 +533,9 @@ fn an_unknown_kind_is_kept_whole() {
 #[tokio::test]
 async fn an_event_has_one_id_that_is_a_text() {
     for (body, path) in [
-        (r"{}", None),
-        (r#"{"status":"NEW"}"#, None),
         (r#"{"id":7,"status":"NEW"}"#, None),
-        (r#"{"id":null,"status":"NEW"}"#, None),
+        (r#"{"id":null,"id":null,"status":"NEW"}"#, None),
+        (r#"{"id":null,"id":"PMT-1","status":"NEW"}"#, None),
         (r#"{"id":["PMT-1"],"h2H":true,"status":"NEW"}"#, None),
         (r#"{"id":"NEW-1","id":"NEW-1"}"#, None),
         (r#"{"id":"NEW-1","id":"PMT-1","status":"NEW"}"#, None),
@@ -419,7 +546,7 @@ async fn an_event_has_one_id_that_is_a_text() {
         (r#"{"status":"NEW","id":"PMT-1","status":"NEW"}"#, None),
         (r#"{"status":"NEW","status":"NEW","id":"PMT-1"}"#, None),
         (r#"{"id":"PMT-1"}"#, None),
-        (r#"{"paymentId":"PMT-1"}"#, None),
+        (r#"{"paymentId":"PMT-1","userId":"7","timestamp":"now"}"#, None),
     ] {
         let refusal = verdict(deliver::<Event>(body).await).unwrap_err();
         assert_eq!(refusal, (RejectionKind::UnexpectedShape, path.map(str::to_owned)), "{body}");

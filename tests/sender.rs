@@ -30,9 +30,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower_inqud::sender::{Answer, Delivery, Flaw, Life, Message, Round, Sender, SentBody, Story};
 use tower_inqud::{
-    Ack, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout, Payment,
-    PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Subscription, Webhook,
-    contract,
+    Ack, Amount, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout,
+    Payment, PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Subscription,
+    Webhook, contract,
 };
 
 const PATH: &str = "/webhooks/inqud/request";
@@ -137,6 +137,37 @@ fn what_is_paid_fits_the_story_to_the_last_digit() {
     assert_eq!(last(Story::Success).overpaid, Some(false));
     assert_eq!(last(Story::Conflict).reason.unwrap().as_str(), "UNDERPAID");
     assert!(last(Story::Success).tx_hash.is_some());
+
+    // Also if it is more than can be calculated with.
+    for odd in ["1e400", "0.5e-400", &"9".repeat(60)] {
+        let amount: Amount = odd.parse().unwrap();
+        let paid = |story| {
+            requests(Life::new(story).amount(amount.clone())).pop().unwrap().paid_amount.unwrap()
+        };
+        assert_eq!(paid(Story::Success).to_string(), odd);
+        assert!(paid(Story::Overpaid) > amount, "{odd}");
+        assert!(paid(Story::Conflict) < amount, "{odd}");
+    }
+}
+
+/// Inqud's support settles a conflict: SUCCESS, and 50 of 100 paid.
+#[test]
+fn a_settled_request_is_a_success_and_not_paid() {
+    let last = |story| requests(Life::new(story)).pop().unwrap();
+    let hundred: Amount = "100".parse().unwrap();
+    let settled = last(Story::Settled);
+    assert_eq!(settled.status, RequestStatus::Success);
+    assert!(settled.status.is_successful() && !settled.is_paid());
+    assert_eq!(settled.paid_compared(), Some(std::cmp::Ordering::Less));
+    assert!(!settled.is_paid_for(&hundred, "USD"));
+    assert!(!settled.is_paid_for(&"50".parse().unwrap(), "USDT"));
+    for story in [Story::Success, Story::Overpaid] {
+        let paid = last(story);
+        assert!(paid.is_paid() && paid.is_paid_for(&hundred, "USD"), "{story}");
+    }
+    for story in [Story::Conflict, Story::Expired] {
+        assert!(!last(story).is_paid(), "{story}");
+    }
 }
 
 #[test]
@@ -693,11 +724,13 @@ async fn try_any_order(
 
 #[tokio::test]
 async fn any_order_agrees_with_a_handler_that_does_it_right() {
-    let two = Life::new(Story::Settled)
+    // Of what is settled, only half is paid.
+    let three = Life::new(Story::Settled)
         .into_iter()
-        .chain(Life::new(Story::Expired).client_order_id("order-2"));
-    let state = try_any_order(inqud(), two, newest_counts).await.unwrap();
-    assert_eq!((state.requests.len(), state.shipped), (2, 1));
+        .chain(Life::new(Story::Expired).client_order_id("order-2"))
+        .chain(Life::new(Story::Success).client_order_id("order-3"));
+    let state = try_any_order(inqud(), three, newest_counts).await.unwrap();
+    assert_eq!((state.requests.len(), state.shipped), (3, 1));
 }
 
 #[tokio::test]

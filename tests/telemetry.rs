@@ -132,12 +132,16 @@ async fn a_success_that_became_200_is_told_at_debug() {
 }
 
 #[tokio::test]
-async fn a_call_that_was_not_done_is_told_with_its_status() {
-    let (log, metrics) = answered(StatusCode::SERVICE_UNAVAILABLE, signed(SMALL)).await;
-    let told = line(&log, "not done; Inqud will send it again");
-    assert!(told.contains("INFO") && told.contains("status=503"), "{told}");
-    assert!(line(&log, "close").contains("outcome=\"failed\" reason=\"503\""), "{log}");
-    counted(&metrics, "failed", "503", "2026-11");
+async fn a_call_that_was_not_done_is_a_warning_with_its_status() {
+    for status in [302, 308, 400, 404, 429, 500, 503] {
+        let answer = StatusCode::from_u16(status).unwrap();
+        let (log, metrics) = answered(answer, signed(SMALL)).await;
+        let told = line(&log, "not done; Inqud will send it again");
+        assert!(told.contains("WARN") && told.contains(&format!("status={status}")), "{told}");
+        let end = format!("outcome=\"failed\" reason=\"{status}\"");
+        assert!(line(&log, "close").contains(&end), "{log}");
+        counted(&metrics, "failed", &status.to_string(), "2026-11");
+    }
 }
 
 #[tokio::test]
@@ -163,6 +167,12 @@ async fn a_refusal_is_a_warning_with_its_reason() {
         (wrong(digest(format!("{SMALL}\n"))), "digest_mismatch", "diagnosis=BodyLacksNewline", ""),
         (wrong(format!("sha1={}", digest("x"))), "digest_malformed", "a prefix", ""),
         (signed(r#"{"id":"1","status":7}"#), "unexpected_shape", "field=\"status\"", "2026-11"),
+        (
+            signed(r#"{"id":"PMT-1","status":"SUCCESS"}"#),
+            "wrong_kind",
+            "expected a `request`, found a `payment`",
+            "2026-11",
+        ),
         (signed("{"), "not_json", "the body is not JSON", "2026-11"),
         (get, "method_not_allowed", "a web hook is sent with POST", ""),
     ] {

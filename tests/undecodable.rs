@@ -24,8 +24,8 @@ use tempfile::TempDir;
 use tower::{Layer, service_fn};
 use tower_inqud::inbox::{Cx, Inbox, Key, Notified, Record, Sqlite, Storable, Store};
 use tower_inqud::{
-    Ack, Checkout, Notification, Rejection, RejectionKind, Secret, Undecodable, Webhook,
-    WebhookBody, WebhookLayer, danger,
+    Ack, Checkout, Notification, PaymentRequest, Rejection, RejectionKind, Secret, Undecodable,
+    Webhook, WebhookBody, WebhookLayer, danger,
 };
 
 #[cfg(feature = "inbox-postgres")]
@@ -92,6 +92,28 @@ fn handing_on() -> WebhookLayer<First> {
 fn file() -> (Inbox<Sqlite>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
+}
+
+/// A Request's inbox, behind a URL that was pasted into the row of payments too.
+#[tokio::test]
+async fn what_is_of_another_kind_is_kept_as_a_dead_letter() {
+    let inbox = Inbox::memory();
+    let layer = || support::layer::<PaymentRequest>();
+    let payment = r#"{"id":"PMT-1","status":"SUCCESS","orderType":"PAYOUT"}"#;
+    let refusing = layer().layer(inbox.receiver::<PaymentRequest>());
+    assert_eq!(support::call(refusing, support::signed(payment)).await.status(), 422);
+    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+
+    let keeping = layer().hand_on_undecodable().layer(inbox.receiver::<PaymentRequest>());
+    assert_eq!(support::call(keeping, support::signed(payment)).await.status(), 200);
+    let letters = inbox.dead(10).await.unwrap();
+    let why = "expected a `request`, found a `payment`";
+    assert!(letters[0].error.contains(why), "{}", letters[0].error);
+
+    // Nor is it handled as a Request later.
+    redrive_all(&inbox).await;
+    assert!(processed::<PaymentRequest, _>(&inbox).await.is_empty());
+    assert_eq!(inbox.stats().await.unwrap().dead, 1);
 }
 
 async fn receive<S: Store>(inbox: &Inbox<S>, request: Request<Full<Bytes>>) -> StatusCode {

@@ -1,5 +1,8 @@
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::error::Error;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
@@ -8,16 +11,21 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::json;
+
 /// An exact amount of money, or a rate or percentage.
 ///
 /// It is read from the text of the JSON, never through a floating-point number, and written as a
 /// JSON number with the same digits. Numbers are what Inqud's samples show (confirmed); a number
 /// inside a string, and an exponent, are accepted too (inferred: the sender is a JVM service).
 ///
-/// What cannot be held exactly is refused, never rounded: at most 28 digits after the point, and a
-/// value below 2^96 when written without the point, so that any amount of 28 digits fits.
+/// Every JSON number is an amount, and none is rounded. Nearly all fit a [`Decimal`], which
+/// [`decimal`](Self::decimal) gives you to calculate with: at most 28 digits after the point, and a
+/// value below 2^96 when written without the point. An amount that does not fit, such as one of 60
+/// digits, is kept as its text; then `decimal` is `None`.
 ///
-/// Amounts are compared by value: 1.5 equals 1.50, although each prints as it was written.
+/// Amounts are compared by value: 1.5 equals 1.50, although each prints as it was written. This
+/// holds for those that do not fit a `Decimal` too, and takes no longer for a large exponent.
 ///
 /// # Example
 ///
@@ -30,6 +38,11 @@ use serde_json::value::RawValue;
 /// let amount: Amount = "1E-8".parse()?;
 /// assert_eq!(amount.to_string(), "0.00000001");
 /// assert!(amount < "0.1".parse()?);
+///
+/// let amount: Amount = "1e400".parse()?;
+/// assert_eq!(amount.decimal(), None);
+/// assert_eq!(amount.to_string(), "1e400");
+/// assert!(amount > "9e399".parse()?);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -37,8 +50,8 @@ use serde_json::value::RawValue;
 ///
 /// To JSON text, as `serde_json::to_string` does it, the digits stay. A `serde_json::Value`, and so
 /// `json!` and `to_value`, holds numbers as floating point unless `serde_json`'s feature
-/// `arbitrary_precision` is on, and **rounds**. There, and in a database column of JSON, put
-/// [`to_string`](ToString::to_string):
+/// `arbitrary_precision` is on, and **rounds**; `1e400` has none and is an error there. In a `Value`,
+/// and in a database column of JSON, put [`to_string`](ToString::to_string):
 ///
 /// ```
 /// # use tower_inqud::Amount;
@@ -53,32 +66,114 @@ use serde_json::value::RawValue;
 /// The text has to be at hand: use `serde_json::from_str` or `from_slice`, as the layer does.
 /// `from_reader`, `from_value` and `#[serde(flatten)]` cannot lend it, and end in an error that says
 /// so.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Amount(Decimal);
+#[derive(Clone)]
+pub struct Amount(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Decimal(Decimal),
+    /// A JSON number that no `Decimal` equals.
+    Text(Box<str>),
+}
 
 impl Amount {
-    /// The amount as the `rust_decimal` crate's type, to calculate with.
+    /// The amount as the `rust_decimal` crate's type, to calculate with. `None` if it does not fit
+    /// one exactly.
     #[must_use]
-    pub fn decimal(self) -> Decimal {
-        self.0
+    pub fn decimal(&self) -> Option<Decimal> {
+        match self.0 {
+            Repr::Decimal(decimal) => Some(decimal),
+            Repr::Text(_) => None,
+        }
+    }
+
+    /// A number, or one in quotes. Within them nothing but a plain number is one, so no escape needs to
+    /// be undone.
+    pub(super) fn from_json(json: &str) -> Result<Self, AmountError> {
+        json.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(json).parse()
+    }
+
+    /// Whether there is this much in this currency, at least. False if it is unknown.
+    pub(super) fn covers(
+        it: Option<&Self>,
+        of: Option<&str>,
+        amount: &Self,
+        currency: &str,
+    ) -> bool {
+        it.is_some_and(|it| it >= amount) && of == Some(currency)
+    }
+
+    fn text(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Repr::Decimal(decimal) => decimal.to_string().into(),
+            Repr::Text(text) => (&**text).into(),
+        }
     }
 }
 
 impl From<Decimal> for Amount {
     fn from(decimal: Decimal) -> Self {
-        Self(decimal)
+        Self(Repr::Decimal(decimal))
     }
 }
 
-impl From<Amount> for Decimal {
-    fn from(amount: Amount) -> Self {
-        amount.0
+/// Fails if the amount does not fit: see [`Amount::decimal`].
+impl TryFrom<Amount> for Decimal {
+    type Error = AmountError;
+
+    fn try_from(amount: Amount) -> Result<Self, AmountError> {
+        amount.decimal().ok_or(AmountError { kind: Kind::NotExact })
     }
 }
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match &self.0 {
+            Repr::Decimal(decimal) => decimal.fmt(f),
+            Repr::Text(text) => f.pad(text),
+        }
+    }
+}
+
+impl fmt::Debug for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Amount({self})")
+    }
+}
+
+impl PartialEq for Amount {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Repr::Decimal(a), Repr::Decimal(b)) => a == b,
+            (Repr::Text(a), Repr::Text(b)) => Value::of(a) == Value::of(b),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Amount {}
+
+impl PartialOrd for Amount {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Amount {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (&self.0, &other.0) {
+            (Repr::Decimal(a), Repr::Decimal(b)) => a.cmp(b),
+            _ => Value::of(&self.text()).cmp(&Value::of(&other.text())),
+        }
+    }
+}
+
+impl Hash for Amount {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match &self.0 {
+            Repr::Decimal(decimal) => decimal.hash(state),
+            Repr::Text(text) => Value::of(text).hash(state),
+        }
     }
 }
 
@@ -88,51 +183,71 @@ impl FromStr for Amount {
 
     fn from_str(text: &str) -> Result<Self, AmountError> {
         let number = Number::parse(text).ok_or(AmountError { kind: Kind::NotANumber })?;
-        number.to_decimal().map(Self).ok_or(AmountError { kind: Kind::NotExact })
+        Ok(Self(match number.to_decimal() {
+            Some(decimal) => Repr::Decimal(decimal),
+            None => Repr::Text(text.into()),
+        }))
     }
 }
 
-/// The parts of a JSON number, digits only.
+/// The parts of a JSON number.
 struct Number<'a> {
     negative: bool,
     integer: &'a str,
-    fraction: &'a str,
-    exponent: i32,
+    fraction: Option<&'a str>,
+    /// With its sign.
+    exponent: Option<&'a str>,
 }
 
 impl<'a> Number<'a> {
     fn parse(text: &'a str) -> Option<Self> {
-        let (negative, rest) = match text.strip_prefix('-') {
+        let number = Self::split(text);
+        let has_leading_zero = number.integer.len() > 1 && number.integer.starts_with('0');
+        let is_number = is_digits(number.integer)
+            && !has_leading_zero
+            && number.fraction.is_none_or(is_digits)
+            && number.exponent.is_none_or(|exponent| {
+                is_digits(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))
+            });
+        is_number.then_some(number)
+    }
+
+    fn split(text: &'a str) -> Self {
+        let (negative, text) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
-            None => (rest, 0),
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+            None => (text, None),
         };
         let (integer, fraction) = match mantissa.split_once('.') {
-            Some((integer, fraction)) if is_digits(fraction) => (integer, fraction),
-            Some(_) => return None,
-            None => (mantissa, ""),
+            Some((integer, fraction)) => (integer, Some(fraction)),
+            None => (mantissa, None),
         };
-        let has_leading_zero = integer.len() > 1 && integer.starts_with('0');
-        (is_digits(integer) && !has_leading_zero).then_some(Self {
-            negative,
-            integer,
-            fraction,
-            exponent,
+        Self { negative, integer, fraction, exponent }
+    }
+
+    /// `None` only if no `Decimal` equals it.
+    fn to_decimal(&self) -> Option<Decimal> {
+        let (integer, fraction) = (self.integer, self.fraction.unwrap_or_default());
+        let exponent = self.exponent.map_or(0, saturating_exponent);
+        self.with_digits(integer, fraction, exponent).or_else(|| {
+            // Zeros at the end may be all that is too long.
+            let fraction = fraction.trim_end_matches('0');
+            if !fraction.is_empty() {
+                return self.with_digits(integer, fraction, exponent);
+            }
+            let trimmed = integer.trim_end_matches('0');
+            let zeros = integer.len().checked_sub(trimmed.len())?;
+            let exponent = exponent.checked_add(i64::try_from(zeros).ok()?)?;
+            self.with_digits(trimmed, "", exponent)
         })
     }
 
-    fn to_decimal(&self) -> Option<Decimal> {
-        // Zeros at the end of what is too long are not worth a refusal.
-        self.with_fraction(self.fraction)
-            .or_else(|| self.with_fraction(self.fraction.trim_end_matches('0')))
-    }
-
-    fn with_fraction(&self, fraction: &str) -> Option<Decimal> {
-        let mut scale = i32::try_from(fraction.len()).ok()?.checked_sub(self.exponent)?;
-        let mut units = append_digits(append_digits(0, self.integer)?, fraction)?;
+    fn with_digits(&self, integer: &str, fraction: &str, exponent: i64) -> Option<Decimal> {
+        let mut scale = i64::try_from(fraction.len()).ok()?.checked_sub(exponent)?;
+        let mut units = append_digits(append_digits(0, integer)?, fraction)?;
         if units == 0 {
             scale = scale.clamp(0, MAX_SCALE);
         }
@@ -151,6 +266,153 @@ impl<'a> Number<'a> {
     }
 }
 
+/// An exponent that no text is long enough to make up for saturates.
+fn saturating_exponent(text: &str) -> i64 {
+    let limit = i64::MAX / 4;
+    match text.parse::<i64>() {
+        Ok(exponent) => exponent.clamp(-limit, limit),
+        Err(_) if text.starts_with('-') => -limit,
+        Err(_) => limit,
+    }
+}
+
+/// What a number is, however it is written: 0.DIGITS times ten to the power of the exponent, with
+/// neither the first digit zero nor the last.
+#[derive(Eq, Hash, PartialEq)]
+struct Value<'a> {
+    /// -1, 0 or 1.
+    sign: i8,
+    exponent: Exponent,
+    digits: Digits<'a>,
+}
+
+impl<'a> Value<'a> {
+    /// The text must be a number.
+    fn of(text: &'a str) -> Self {
+        let number = Number::split(text);
+        let integer = number.integer.trim_start_matches('0');
+        let mut fraction = number.fraction.unwrap_or_default().trim_end_matches('0');
+        // Where the point is, seen from the first digit.
+        let mut point = i64::try_from(integer.len()).unwrap_or(i64::MAX);
+        if integer.is_empty() {
+            let significant = fraction.trim_start_matches('0');
+            let zeros = fraction.len().saturating_sub(significant.len());
+            point = i64::try_from(zeros).unwrap_or(i64::MAX).saturating_neg();
+            fraction = significant;
+        }
+        let integer = if fraction.is_empty() { integer.trim_end_matches('0') } else { integer };
+        let digits = Digits(integer, fraction);
+        if digits.iter().next().is_none() {
+            return Self { sign: 0, exponent: Exponent::default(), digits };
+        }
+        let sign = if number.negative { -1 } else { 1 };
+        Self { sign, exponent: Exponent::of(number.exponent.unwrap_or("0"), point), digits }
+    }
+}
+
+impl Ord for Value<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let size =
+            || self.exponent.cmp(&other.exponent).then_with(|| self.digits.cmp(&other.digits));
+        self.sign.cmp(&other.sign).then_with(|| match self.sign {
+            -1 => size().reverse(),
+            _ => size(),
+        })
+    }
+}
+
+impl PartialOrd for Value<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Those before the point and those after it. Where the point is makes no difference.
+struct Digits<'a>(&'a str, &'a str);
+
+impl Digits<'_> {
+    fn iter(&self) -> impl Iterator<Item = u8> {
+        self.0.bytes().chain(self.1.bytes())
+    }
+
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialEq for Digits<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Digits<'_> {}
+
+impl Hash for Digits<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.iter().for_each(|digit| state.write_u8(digit));
+        state.write_u8(0xff);
+    }
+}
+
+/// A whole number of any size, in decimal digits without a zero at their front.
+#[derive(Default, Eq, Hash, PartialEq)]
+struct Exponent {
+    negative: bool,
+    digits: String,
+}
+
+impl Exponent {
+    /// What the text says, and `point` more. It is as long as the text, whatever its value is.
+    fn of(text: &str, point: i64) -> Self {
+        /// So many digits and an `i64` fit an `i128`.
+        const EASY: usize = 36;
+        let negative = text.starts_with('-');
+        let digits = text.trim_start_matches(['-', '+']).trim_start_matches('0');
+        if digits.len() <= EASY {
+            let size = digits.parse::<i128>().unwrap_or(0);
+            let sum = if negative { size.wrapping_neg() } else { size }.wrapping_add(point.into());
+            return Self { negative: sum < 0, digits: sum.unsigned_abs().to_string() };
+        }
+        // Far more than `point` is: the sign stays.
+        let mut carry = i128::from(point);
+        if negative {
+            carry = carry.wrapping_neg();
+        }
+        let mut sum = digits.as_bytes().to_vec();
+        for digit in sum.iter_mut().rev() {
+            if carry == 0 {
+                break;
+            }
+            carry = carry.wrapping_add(digit.wrapping_sub(b'0').into());
+            *digit = u8::try_from(carry.rem_euclid(10)).unwrap_or(0).wrapping_add(b'0');
+            carry = carry.div_euclid(10);
+        }
+        let front = if carry > 0 { carry.to_string() } else { String::new() };
+        let rest = String::from_utf8_lossy(&sum);
+        let digits = (front + &rest).trim_start_matches('0').to_owned();
+        Self { negative, digits }
+    }
+}
+
+impl Ord for Exponent {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let size = || (self.digits.len(), &self.digits).cmp(&(other.digits.len(), &other.digits));
+        match (self.negative, other.negative) {
+            (false, false) => size(),
+            (true, true) => size().reverse(),
+            (false, true) => Ordering::Greater,
+            (true, false) => Ordering::Less,
+        }
+    }
+}
+
+impl PartialOrd for Exponent {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// Many digits at a time, as a wide multiplication costs more than reading them.
 fn append_digits(units: i128, digits: &str) -> Option<i128> {
     const AT_A_TIME: usize = 18;
@@ -165,38 +427,15 @@ fn append_digits(units: i128, digits: &str) -> Option<i128> {
 }
 
 /// Of `rust_decimal`.
-const MAX_SCALE: i32 = 28;
+const MAX_SCALE: i64 = 28;
 
 fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An exponent too large for an `i32` saturates: no amount has it, but zero.
-fn parse_exponent(text: &str) -> Option<i32> {
-    let (negative, digits) = match text.as_bytes().first()? {
-        b'-' => (true, text.split_at(1).1),
-        b'+' => (false, text.split_at(1).1),
-        _ => (false, text),
-    };
-    if !is_digits(digits) {
-        return None;
-    }
-    let exponent = digits.parse::<i32>().unwrap_or(i32::MAX / 2);
-    Some(if negative { exponent.saturating_neg() } else { exponent })
-}
-
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = <&RawValue>::deserialize(deserializer).map_err(|error| {
-            D::Error::custom(format_args!(
-                "{error}: an amount is read from the JSON text, so deserialize with \
-                 `serde_json::from_str` or `from_slice`, without `flatten`"
-            ))
-        })?;
-        // Within quotes nothing but a plain number is one, so no escape needs to be undone.
-        let text = json.get();
-        let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        number.parse().map_err(D::Error::custom)
+        Self::from_json(json::text(deserializer)?).map_err(D::Error::custom)
     }
 }
 
@@ -207,7 +446,7 @@ impl Serialize for Amount {
     }
 }
 
-/// A text that is not an amount, or not one that can be held exactly.
+/// A text that is not an amount, or an amount that does not fit a [`Decimal`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AmountError {
     kind: Kind,
@@ -223,7 +462,7 @@ impl fmt::Display for AmountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             Kind::NotANumber => "not a decimal number",
-            Kind::NotExact => "a number with more digits than can be held exactly",
+            Kind::NotExact => "a number that a `Decimal` does not hold exactly",
         })
     }
 }

@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -6,6 +5,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::held::{self, Member, Object};
+use super::told::Told;
 use super::{
     Authorization, Checkout, EventKind, Invoice, Notification, OnRampCheckout, OtherEvent, Payment,
     PaymentRequest, Stage, Subscription,
@@ -21,15 +21,21 @@ use super::{
 /// # Which kind
 ///
 /// 1. The one whose prefix the `id` has (see [`EventKind::id_prefix`]), whatever the fields are.
-/// 2. An invoice, whose prefix is not public, by a field that no other kind has; and if the `id` has no
-///    prefix at all, as in one of Inqud's samples, so is a subscription. What has such fields of both
-///    is neither.
-/// 3. [`Other`](Self::Other), if neither tells, or what the fields tell does not fit. A new kind of
-///    Inqud's is no error, and is never taken for a known one whose prefix it does not have.
+/// 2. [`Other`](Self::Other), if the `id` has an unknown prefix: capital letters, digits or underscores
+///    and a hyphen, as in `RFD-1`. No field makes such a notification one of a known kind. An invoice
+///    is `Other` too if Inqud gives invoices a prefix, because theirs is not public; then read
+///    [`OtherEvent::json`] as an [`Invoice`].
+/// 3. An invoice or a subscription, if the `id` has no prefix at all, as in one of Inqud's samples, and
+///    there is a field that no other kind has. If there are such fields of both, it is neither.
+/// 4. A payment in the old form, if there is no `id`: it has a `paymentId` with the prefix of a
+///    its `userId` and `timestamp`, and no other id than those of a payment. A `refundId` beside the
+///    `paymentId` makes it `Other`.
+/// 5. `Other`, if nothing else tells, or what the fields tell does not fit. So is an object without an
+///    `id`. A new kind of Inqud's is no error, and is never taken for a known one.
 ///
 /// A notification with the prefix of a known kind that cannot be read as such *is* an error, and so is
-/// one without an `id`, or with two. The error has the path of the field if the `id` came before it;
-/// else its text has.
+/// one with two ids, or with an `id` that is neither a text nor `null`. The error has the path of the
+/// field if the `id` came before it; otherwise its text has.
 ///
 /// # Reading
 ///
@@ -46,7 +52,7 @@ use super::{
 /// assert_eq!(event.kind(), EventKind::Subscription);
 /// assert_eq!(event.id(), "SUB-1");
 /// match event {
-///     Event::Request(request) => println!("{:?} is paid: {}", request.id, request.is_paid()),
+///     Event::Request(request) => println!("{} is paid: {}", request.id, request.is_paid()),
 ///     Event::Subscription(subscription) => println!("until {:?}", subscription.next_write_off_at()),
 ///     Event::Other(other) => println!("new to me: {}", other.json()),
 ///     _ => {}
@@ -166,7 +172,7 @@ impl<'de> Deserialize<'de> for Event {
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Event, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = held::next(&mut object)? {
-                    let id = (member.0 == "id").then(|| text(&member)).flatten();
+                    let id = (member.0 == "id").then(|| held::text(member.1)).flatten();
                     members.push(member);
                     if let Some(kind) = id.and_then(|id| EventKind::of_id(&id)) {
                         return read(kind, members, object);
@@ -206,24 +212,26 @@ fn read<'de, A: MapAccess<'de>>(
 
 /// The kind of an object whose `id` does not tell.
 fn guess(members: &[Member<'_>]) -> EventKind {
-    let find = |key: &str| members.iter().find(|member| member.0 == key).and_then(text);
-    let Some(id) = find("id") else {
-        // The old form of a payment has its id elsewhere, where a Request has that of its payment.
-        let kind = find("paymentId").and_then(|id| EventKind::of_id(&id));
+    let told = Told::by(members);
+    let Some(id) = told.id() else {
+        let kind = told.kind_of_old_payment();
         return kind.filter(|kind| *kind == EventKind::Payment).unwrap_or(EventKind::Other);
     };
-    let has_prefix = id.split_once('-').is_some_and(|(prefix, _)| {
-        !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_uppercase())
-    });
+    if has_prefix(&id) {
+        return EventKind::Other;
+    }
     let mut kinds = members.iter().filter_map(|member| EventKind::of_field(&member.0));
     match kinds.next() {
-        Some(kind) if !kinds.all(|other| other == kind) => EventKind::Other,
-        Some(EventKind::Subscription) if has_prefix => EventKind::Other,
-        Some(kind) => kind,
-        None => EventKind::Other,
+        Some(kind) if kinds.all(|other| other == kind) => kind,
+        _ => EventKind::Other,
     }
 }
 
-fn text<'de>(member: &Member<'de>) -> Option<Cow<'de, str>> {
-    serde_json::from_str::<held::Text<'de>>(member.1.get()).ok().map(|text| text.0)
+/// Whether an id looks as if it told its kind. The first part of a UUID does not.
+fn has_prefix(id: &str) -> bool {
+    let Some((prefix, _)) = id.split_once('-') else { return false };
+    let is_of_uuid = prefix.len() == 8 && prefix.bytes().all(|byte| byte.is_ascii_hexdigit());
+    prefix.starts_with(|first: char| first.is_ascii_uppercase())
+        && prefix.bytes().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit() || it == b'_')
+        && !is_of_uuid
 }

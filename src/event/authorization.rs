@@ -2,14 +2,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Notification, json};
+use super::{Notification, kind, side};
 
 /// An authorization, a user's consent to be charged for a plan, as its web hook shows it at each
 /// change of status.
 ///
 /// The fields, their names and JSON types are confirmed by Inqud's documentation. Unknown fields are
 /// ignored, and every field but `id` and `status` may be missing or `null`, which both read as
-/// `None`.
+/// `None`. So does a value of another JSON type: see [the rule](crate#fields).
 ///
 /// No published sample says when it last changed; `lastUpdatedAt` is read in case one does. If there is
 /// none, grants and revocations are ordered by their arrival, and one that is told again after the other
@@ -30,21 +30,27 @@ use super::{Notification, json};
 #[serde(rename_all = "camelCase")]
 pub struct Authorization {
     /// `AGR-` and a UUID. Never missing (confirmed).
+    #[serde(deserialize_with = "kind::id::<_, Authorization>")]
     pub id: String,
     /// The address of the wallet that is charged.
+    #[serde(default, deserialize_with = "side::text")]
     pub wallet: Option<String>,
     /// What it is charged in: blockchain and currency, such as `ETHEREUM_USDT`.
+    #[serde(default, deserialize_with = "side::text")]
     pub crypto_currency: Option<String>,
     /// Where the authorization stands. Never missing (confirmed).
     pub status: AuthorizationStatus,
     /// `SUB-` and a UUID.
+    #[serde(default, deserialize_with = "side::text")]
     pub subscription_id: Option<String>,
     /// The hash of the transaction that the user approved the spending by.
+    #[serde(default, deserialize_with = "side::text")]
     pub init_approval_tx: Option<String>,
     /// `PLAN-` and a UUID.
+    #[serde(default, deserialize_with = "side::text")]
     pub plan_id: Option<String>,
     /// When it last changed. Inferred from the other kinds; not in Inqud's published samples.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated_at: Option<Timestamp>,
 }

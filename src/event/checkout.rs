@@ -1,8 +1,10 @@
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, Stage, timestamp};
+use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, Stage, kind, side};
 
 /// A crypto checkout, the page where a payer chooses how to pay, as its web hook shows it at each
 /// change of status.
@@ -12,8 +14,9 @@ use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, Stage
 /// ignored, and every field but `id` and `status` may be missing or `null`, which both read as
 /// `None`.
 ///
-/// A time that is no instant is refused as `lastUpdatedAt`, which orders notifications, and reads as
-/// `None` elsewhere. Serialized, a checkout has Inqud's own form again, as a [`PaymentRequest`] has.
+/// A value of another JSON type, or a time that is no instant, is refused in `lastUpdatedAt`,
+/// `clientOrderId`, `fixedAmount` and `request`, and reads as `None` elsewhere: see
+/// [the rule](crate#fields). Serialized, a checkout has Inqud's own form again, as a [`PaymentRequest`] has.
 ///
 /// # Example
 ///
@@ -34,22 +37,29 @@ use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, Stage
 #[serde(rename_all = "camelCase")]
 pub struct Checkout {
     /// `CCO-` and a UUID. Never missing (confirmed).
+    #[serde(deserialize_with = "kind::id::<_, Checkout>")]
     pub id: String,
     /// `CAP-` and a UUID: the Crypto Widget, Inqud's word for a project.
+    #[serde(default, deserialize_with = "side::text")]
     pub project_id: Option<String>,
     /// The Crypto Widget's name.
+    #[serde(default, deserialize_with = "side::text")]
     pub project_name: Option<String>,
     /// The domain that the checkout is on.
+    #[serde(default, deserialize_with = "side::text")]
     pub merchant_domain: Option<String>,
     /// Your own id of the order.
     pub client_order_id: Option<String>,
     /// Where the checkout stands. Never missing (confirmed).
     pub status: CheckoutStatus,
     /// Why the checkout is in conflict (inferred: the same words as a Request's).
+    #[serde(default, deserialize_with = "side::text")]
     pub reason: Option<ConflictReason>,
     /// What the payer is shown as its name.
+    #[serde(default, deserialize_with = "side::text")]
     pub name: Option<String>,
     /// Who sets the price.
+    #[serde(default, deserialize_with = "side::text")]
     #[serde(rename = "type")]
     pub price_type: Option<PriceType>,
     /// The price, if it is fixed.
@@ -80,24 +90,42 @@ pub struct Checkout {
     /// (confirmed).
     pub request: Option<Box<PaymentRequest>>,
     /// Where the payer is sent to in the end.
+    #[serde(default, deserialize_with = "side::text")]
     pub return_url: Option<String>,
     /// Where the checkout is.
+    #[serde(default, deserialize_with = "side::text")]
     pub acquiring_url: Option<String>,
     /// When the checkout was created.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub created_at: Option<Timestamp>,
     /// When the checkout last changed; none in its first state (confirmed).
     pub last_updated_at: Option<Timestamp>,
     /// When the checkout expires.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub expires_at: Option<Timestamp>,
 }
 
 impl Checkout {
-    /// Whether it is paid: see [`CheckoutStatus::is_paid`].
+    /// Whether it is paid in whole, as far as is known: [`CheckoutStatus::Success`], and a
+    /// [`request`](Self::request) that is not known to be short. See [`PaymentRequest::is_paid`].
     #[must_use]
     pub fn is_paid(&self) -> bool {
-        self.status.is_paid()
+        let compared = self.request.as_ref().and_then(|request| request.paid_compared());
+        self.status.is_successful() && compared != Some(Ordering::Less)
+    }
+
+    /// Whether it [is paid](Self::is_paid), and pays for an order of yours of this amount in this
+    /// currency: by its [`fixed_amount`](Self::fixed_amount), or by what its Request says, as of
+    /// [`PaymentRequest::is_paid_for`]. False if neither is known in this currency.
+    #[must_use]
+    pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
+        let price = self.fixed_amount.as_ref();
+        let covers = |price: &Price| {
+            Amount::covers(price.amount.as_ref(), price.currency.as_deref(), amount, currency)
+        };
+        let request = self.request.as_ref();
+        self.is_paid()
+            && (price.is_some_and(covers) || request.is_some_and(|it| it.covers(amount, currency)))
     }
 
     /// Whether no further change is expected: see [`CheckoutStatus::is_final`].
@@ -170,15 +198,16 @@ open_enum! {
         /// `CONFLICT`: a transaction was handled, but something is wrong; see
         /// [`Checkout::reason`] and the Request's.
         Conflict = "CONFLICT",
-        /// `SUCCESS`: paid.
+        /// `SUCCESS`: paid; see [`Checkout::is_paid`].
         Success = "SUCCESS",
     }
 }
 
 impl CheckoutStatus {
-    /// Whether the checkout is paid: only with [`Success`](Self::Success).
+    /// Whether Inqud says that it succeeded: only with [`Success`](Self::Success). Whether it is paid,
+    /// [`Checkout::is_paid`] says.
     #[must_use]
-    pub fn is_paid(&self) -> bool {
+    pub fn is_successful(&self) -> bool {
         matches!(self, Self::Success)
     }
 

@@ -27,6 +27,11 @@ pub(super) fn next<'de, A: MapAccess<'de>>(
 #[serde(transparent)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
+/// What a value says, if it is a text.
+pub(super) fn text<'de>(json: &'de RawValue) -> Option<Cow<'de, str>> {
+    serde_json::from_str::<Text<'de>>(json.get()).ok().map(|text| text.0)
+}
+
 /// The whole object again: the held members, and then those that are still to come.
 pub(super) struct Object<'de, A> {
     held: std::vec::IntoIter<Member<'de>>,

@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, RawJson, Stage, json};
+use super::{Amount, Notification, RawJson, Stage, kind, side};
 
 /// An invoice for a subscription or an authorization, as its web hook shows it at each change of
 /// status.
@@ -12,8 +12,8 @@ use super::{Amount, Notification, RawJson, Stage, json};
 /// that every field but `id` and `status` may be missing or `null`, which both read as `None`.
 /// Unknown fields are ignored; [`Webhook::raw_body`](crate::Webhook::raw_body) has them.
 ///
-/// For they are inferred, what is of another type than expected reads as `None` too; nothing but `id`
-/// and `status` can make the notification be refused.
+/// Because they are inferred, a value of another type than expected reads as `None` too; nothing but
+/// `id` and `status` can make the notification be refused. See [the rule](crate#fields).
 ///
 /// # Example
 ///
@@ -31,34 +31,35 @@ use super::{Amount, Notification, RawJson, Stage, json};
 #[serde(rename_all = "camelCase")]
 pub struct Invoice {
     /// Never missing (inferred from the other kinds). What it begins with is not public.
+    #[serde(deserialize_with = "kind::id::<_, Invoice>")]
     pub id: String,
     /// `AGR-` and a UUID: what allows to charge it.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub authorization_id: Option<String>,
     /// `PLAN-` and a UUID.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub plan_id: Option<String>,
     /// The plan's name.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub plan_name: Option<String>,
     /// Your own id of the order.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub client_order_id: Option<String>,
     /// Where the invoice stands. Never missing (inferred from the other kinds).
     pub status: InvoiceStatus,
     /// The currency of [`amount`](Self::amount), such as `USD`.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub currency: Option<String>,
     /// How much is due.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::amount")]
     pub amount: Option<Amount>,
     /// The attempts to charge it: an array, of ids in the documentation and of objects in the SDK.
     pub payment_intents: Option<RawJson>,
     /// When the invoice was created.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub created_at: Option<Timestamp>,
     /// When the invoice last changed.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub modified_at: Option<Timestamp>,
 }
 
@@ -67,6 +68,14 @@ impl Invoice {
     #[must_use]
     pub fn is_paid(&self) -> bool {
         self.status.is_paid()
+    }
+
+    /// Whether it [is paid](Self::is_paid), and is for at least this amount in this currency. False if
+    /// [`amount`](Self::amount) or [`currency`](Self::currency) is unknown.
+    #[must_use]
+    pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
+        self.is_paid()
+            && Amount::covers(self.amount.as_ref(), self.currency.as_deref(), amount, currency)
     }
 
     /// Whether no further change is expected: see [`InvoiceStatus::is_final`].

@@ -1,4 +1,4 @@
-use serde::de::DeserializeOwned;
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -35,14 +35,18 @@ impl RawJson {
     }
 }
 
-/// Reads a field that is inferred: `None` too if it is of another type than expected.
-pub(super) fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+/// The JSON text of a value, as it was sent.
+pub(super) fn text<'de, D>(deserializer: D) -> Result<&'de str, D::Error>
 where
     D: Deserializer<'de>,
-    T: DeserializeOwned,
 {
-    let json = RawJson::deserialize(deserializer)?;
-    Ok(serde_json::from_str(json.json()).unwrap_or_default())
+    let json = <&RawValue>::deserialize(deserializer).map_err(|error| {
+        D::Error::custom(format_args!(
+            "{error}: this is read from the JSON text, so deserialize with `serde_json::from_str` \
+             or `from_slice`, without `flatten`"
+        ))
+    })?;
+    Ok(json.get())
 }
 
 /// Compared as text.

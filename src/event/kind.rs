@@ -1,4 +1,12 @@
+use std::any::TypeId;
 use std::fmt;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+use super::{
+    Authorization, Checkout, Invoice, OnRampCheckout, Payment, PaymentRequest, Subscription,
+};
 
 /// What a notification is about. Ordered only so that it can be sorted.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -74,6 +82,81 @@ impl EventKind {
             "authorizationId" | "paymentIntents" => Some(Self::Invoice),
             "nextWriteOfAt" | "nextWriteOffAt" | "subStatus" => Some(Self::Subscription),
             _ => None,
+        }
+    }
+}
+
+impl EventKind {
+    /// The kind of an id that has the prefix of another known kind than this.
+    pub(crate) fn not_of(self, id: &str) -> Option<Self> {
+        // Nearly always it is the right one.
+        if self.id_prefix().is_some_and(|prefix| id.starts_with(prefix)) {
+            return None;
+        }
+        Self::of_id(id).filter(|kind| *kind != self)
+    }
+}
+
+/// A type of this crate's that is for objects of one kind.
+pub(super) trait OfKind {
+    const KIND: EventKind;
+}
+
+macro_rules! types {
+    ($($type:ident is $kind:ident,)*) => {
+        $(impl OfKind for $type {
+            const KIND: EventKind = EventKind::$kind;
+        })*
+
+        impl EventKind {
+            /// The kind that this type is for. `None` for a merchant's own type, and for those that take
+            /// all kinds.
+            pub(crate) fn of_type<T: 'static>() -> Option<Self> {
+                let id = TypeId::of::<T>();
+                $(if id == TypeId::of::<$type>() {
+                    return Some(Self::$kind);
+                })*
+                None
+            }
+        }
+    };
+}
+
+types! {
+    PaymentRequest is Request,
+    Checkout is Checkout,
+    Payment is Payment,
+    OnRampCheckout is OnRampCheckout,
+    Subscription is Subscription,
+    Invoice is Invoice,
+    Authorization is Authorization,
+}
+
+/// Reads the id of a `T`. One with the prefix of another known kind is an error.
+pub(super) fn id<'de, D, T>(deserializer: D) -> Result<String, D::Error>
+where
+    D: Deserializer<'de>,
+    T: OfKind,
+{
+    let id = String::deserialize(deserializer)?;
+    check::<D::Error, T>(&id).map(|()| id)
+}
+
+/// The same of an id that may be missing or `null`.
+pub(super) fn optional_id<'de, D, T>(deserializer: D) -> Result<Option<String>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: OfKind,
+{
+    let id = Option::<String>::deserialize(deserializer)?;
+    id.as_deref().map_or(Ok(()), check::<D::Error, T>).map(|()| id)
+}
+
+fn check<E: Error, T: OfKind>(id: &str) -> Result<(), E> {
+    match T::KIND.not_of(id) {
+        None => Ok(()),
+        Some(found) => {
+            Err(E::custom(format_args!("the id of a `{found}`, expected a `{}`", T::KIND)))
         }
     }
 }

@@ -16,8 +16,9 @@ mod other;
 mod payment;
 mod request;
 mod request_payment;
+mod side;
 mod subscription;
-mod timestamp;
+mod told;
 mod version;
 
 pub use self::amount::{Amount, AmountError};
@@ -36,4 +37,5 @@ pub use self::payment::{OrderType, Payment, PaymentStatus};
 pub use self::request::{ConflictReason, PaymentRequest, RequestStatus};
 pub use self::request_payment::{PaymentView, RequestPayment};
 pub use self::subscription::{Subscription, SubscriptionStatus, SubscriptionSubStatus};
+pub(crate) use self::told::kind_of;
 pub use self::version::{Arrival, History, Processed, Stage, Verdict, Version};

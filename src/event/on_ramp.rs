@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, PriceType, RawJson, Stage, json, timestamp};
+use super::{Amount, Notification, PriceType, RawJson, Stage, kind, side};
 
 /// An on-ramp checkout, where a payer buys crypto with money, as its web hook shows it.
 ///
@@ -10,9 +10,9 @@ use super::{Amount, Notification, PriceType, RawJson, Stage, json, timestamp};
 /// field says otherwise. Unknown fields are ignored, and every field but `id` and `status` may be
 /// missing or `null`, which both read as `None`.
 ///
-/// It is ordered by `modifiedAt`, where a Request has `lastUpdatedAt` (confirmed); a time that is no
-/// instant is refused there, and reads as `None` elsewhere. So does a field whose type is inferred and
-/// that is of another.
+/// It is ordered by `modifiedAt`, where a Request has `lastUpdatedAt` (confirmed). A value of another
+/// JSON type, or a time that is no instant, is refused there, in the two amounts and in their
+/// currencies, and reads as `None` elsewhere: see [the rule](crate#fields).
 ///
 /// # Example
 ///
@@ -31,14 +31,19 @@ use super::{Amount, Notification, PriceType, RawJson, Stage, json, timestamp};
 #[serde(rename_all = "camelCase")]
 pub struct OnRampCheckout {
     /// `ORCO-` and a UUID. Never missing (confirmed).
+    #[serde(deserialize_with = "kind::id::<_, OnRampCheckout>")]
     pub id: String,
     /// Where the checkout is.
+    #[serde(default, deserialize_with = "side::text")]
     pub on_ramp_url: Option<String>,
     /// `ORD-` and a UUID: Inqud's id of the order.
+    #[serde(default, deserialize_with = "side::text")]
     pub order_id: Option<String>,
     /// `ORP-` and a UUID.
+    #[serde(default, deserialize_with = "side::text")]
     pub project_id: Option<String>,
     /// The project's name.
+    #[serde(default, deserialize_with = "side::text")]
     pub project_name: Option<String>,
     /// What the payer pays, in [`source_currency`](Self::source_currency).
     pub source_amount: Option<Amount>,
@@ -53,16 +58,16 @@ pub struct OnRampCheckout {
     /// Who sets the price; `FIXED_PRICE` was shown, the other words are inferred from a
     /// [`Checkout`](crate::Checkout)'s.
     #[serde(rename = "type")]
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub price_type: Option<PriceType>,
     /// What the payer is shown as its name (the type is inferred from a checkout's).
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub name: Option<String>,
     /// Your own id of the order (the type is inferred from a checkout's).
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub client_order_id: Option<String>,
     /// Where the payer is sent to in the end (the type is inferred from a checkout's).
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub return_url: Option<String>,
     /// Who pays. Only `null` was ever shown, as of the next three.
     pub end_user_id: Option<RawJson>,
@@ -73,12 +78,12 @@ pub struct OnRampCheckout {
     /// The crypto going out.
     pub transfer: Option<RawJson>,
     /// When the checkout was created.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub created_at: Option<Timestamp>,
     /// When the checkout last changed; when it was created, in its first state.
     pub modified_at: Option<Timestamp>,
     /// When the checkout expires.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub expires_at: Option<Timestamp>,
 }
 

@@ -3,12 +3,17 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 use super::held::{Members, Text, fail_at};
 use super::{Notification, RawJson};
 
 /// A notification of a kind that this version does not know: all of its JSON, and what every kind
 /// has.
+///
+/// An object without an `id`, or with a `null`, has the [id](Notification::id) `sha256:` and the SHA-256
+/// of its [`json`](OtherEvent::json): each distinct body is then an object of its own, and a duplicate
+/// is still one.
 ///
 /// It is ordered by `lastUpdatedAt` or, without one, by `modifiedAt`, if either is an instant
 /// (inferred from the other kinds).
@@ -61,7 +66,11 @@ impl Notification for OtherEvent {
     }
 }
 
-/// Any object that has one `id`, and that a text.
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Any object, unless it has two ids, or one that is neither a text nor `null`.
 impl<'de> Deserialize<'de> for OtherEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let members = Members::deserialize(deserializer)?;
@@ -72,14 +81,18 @@ impl<'de> Deserialize<'de> for OtherEvent {
         let time = |key: &str| text(key)?.parse().ok();
 
         let mut ids = members.0.iter().filter(|member| member.0 == "id");
-        let (_, id) = ids.next().ok_or_else(|| D::Error::missing_field("id"))?;
+        let id = ids.next().map_or("null", |(_, json)| json.get());
         if ids.next().is_some() {
             return Err(D::Error::duplicate_field("id"));
         }
-        let id: Text<'_> = serde_json::from_str(id.get()).map_err(|error| fail_at("id", error))?;
+        let id: Option<Text<'_>> =
+            serde_json::from_str(id).map_err(|error| fail_at("id", error))?;
         let json = serde_json::value::to_raw_value(&members).map_err(D::Error::custom)?;
         Ok(Self {
-            id: id.0.into_owned(),
+            id: match id {
+                Some(id) => id.0.into_owned(),
+                None => format!("sha256:{}", sha256(json.get())),
+            },
             status: text("status").map(Cow::into_owned),
             last_update: time("lastUpdatedAt").or_else(|| time("modifiedAt")),
             json: RawJson::new(json),

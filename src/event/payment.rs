@@ -1,19 +1,28 @@
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
+use jiff::Timestamp;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::held::Text;
 use super::open::open_enum;
-use super::{Amount, Notification, Stage, json, timestamp};
+use super::{Amount, EventKind, Notification, Stage, kind, side};
 
 /// A payment, in or out, as its web hook shows it at each change of status. Static addresses tell
 /// of their payments by it too (confirmed).
 ///
 /// The fields, their names and JSON types are confirmed by Inqud's documentation unless a field says
 /// otherwise. Unknown fields are ignored, and every field but `id` and `status` may be missing or
-/// `null`, which both read as `None`. A time that is no instant reads as `None`.
+/// `null`, which both read as `None`. A value of another JSON type is refused in `clientOrderId`,
+/// `amount`, `currency` and `orderType`, and reads as `None` elsewhere, as does a time that is no
+/// instant: see [the rule](crate#fields).
 ///
 /// An old form of it, in an older sample of Inqud's, says `paymentId` for `id` and has
-/// [`user_id`](Self::user_id) and [`timestamp`](Self::timestamp); it is read too. Serialized, a
-/// payment has the form and the words that it was read from.
+/// [`user_id`](Self::user_id) and [`timestamp`](Self::timestamp); it is read too. Without an `id`, both
+/// of these must be there, and no id that a payment does not have, such as a `refundId`: something else
+/// that names a payment must not be taken for it. Serialized, a payment has the form and the words that
+/// it was read from.
 ///
 /// # Order
 ///
@@ -35,9 +44,9 @@ use super::{Amount, Notification, Stage, json, timestamp};
 /// assert_eq!(payment.amount.map(|amount| amount.to_string()).as_deref(), Some("12.50"));
 /// # Ok::<_, serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
-#[serde(into = "Wire", try_from = "Wire")]
+#[serde(into = "Wire")]
 pub struct Payment {
     /// `PMT-` and a UUID. Never missing (confirmed).
     pub id: String,
@@ -85,6 +94,14 @@ impl Payment {
     #[must_use]
     pub fn is_paid_in(&self) -> bool {
         self.status.is_successful() && self.order_type != Some(OrderType::PayOut)
+    }
+
+    /// Whether money [came to you](Self::is_paid_in), and at least this amount in this currency. False if
+    /// [`amount`](Self::amount) or [`currency`](Self::currency) is unknown.
+    #[must_use]
+    pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
+        self.is_paid_in()
+            && Amount::covers(self.amount.as_ref(), self.currency.as_deref(), amount, currency)
     }
 
     /// Whether it succeeded in whole, to you or from you: see [`PaymentStatus::is_successful`].
@@ -205,31 +222,53 @@ open_enum! {
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
+    #[serde(default, deserialize_with = "kind::optional_id::<_, Payment>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_id: Option<String>,
+    #[serde(default, deserialize_with = "side::text")]
     order_id: Option<String>,
     client_order_id: Option<String>,
+    #[serde(default, deserialize_with = "side::text")]
     external_id: Option<String>,
     amount: Option<Amount>,
     currency: Option<String>,
+    #[serde(default, deserialize_with = "side::text")]
     method: Option<String>,
     order_type: Option<OrderType>,
+    #[serde(default, deserialize_with = "side::text")]
     transaction_type: Option<String>,
+    #[serde(default, deserialize_with = "side::flag")]
     #[serde(rename = "h2H")]
     h2h: Option<bool>,
     status: StatusWord,
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     created_at: Option<Timestamp>,
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     last_updated_at: Option<Timestamp>,
+    // Whether these two are there at all tells the old form.
+    #[serde(default, deserialize_with = "sent_text")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<String>,
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    user_id: Option<Option<String>>,
+    #[serde(default, deserialize_with = "sent_time")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<Timestamp>,
+    timestamp: Option<Option<Timestamp>>,
+}
+
+fn sent_text<'de, D>(deserializer: D) -> Result<Option<Option<String>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    side::text(deserializer).map(Some)
+}
+
+fn sent_time<'de, D>(deserializer: D) -> Result<Option<Option<Timestamp>>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    side::time(deserializer).map(Some)
 }
 
 open_enum! {
@@ -240,16 +279,69 @@ open_enum! {
     }
 }
 
-impl TryFrom<Wire> for Payment {
-    type Error = &'static str;
+impl<'de> Deserialize<'de> for Payment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
 
-    fn try_from(wire: Wire) -> Result<Self, Self::Error> {
+        impl<'de> Visitor<'de> for Either {
+            type Value = Payment;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Payment, A::Error> {
+                let mut has_foreign_id = false;
+                let object = Watched { object, has_foreign_id: &mut has_foreign_id };
+                let wire = Wire::deserialize(MapAccessDeserializer::new(object))?;
+                Payment::of(wire, has_foreign_id).ok_or_else(|| A::Error::missing_field("id"))
+            }
+        }
+
+        deserializer.deserialize_map(Either)
+    }
+}
+
+/// An object of which it is noted whether it has an id that no payment has.
+struct Watched<'a, A> {
+    object: A,
+    has_foreign_id: &'a mut bool,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Watched<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        let Some(Text(key)) = self.object.next_key()? else { return Ok(None) };
+        *self.has_foreign_id |= is_foreign_id(&key);
+        seed.deserialize(key.into_deserializer()).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.object.next_value_seed(seed)
+    }
+}
+
+/// Whether this is the name of an id that a payment in the old form does not have.
+pub(super) fn is_foreign_id(name: &str) -> bool {
+    const OWN: [&str; 5] = ["paymentId", "orderId", "clientOrderId", "externalId", "userId"];
+    name.ends_with("Id") && !OWN.contains(&name)
+}
+
+impl Payment {
+    /// `None` if it has no id of a payment: in the old form, that is another field.
+    fn of(wire: Wire, has_foreign_id: bool) -> Option<Self> {
         let spelling = Spelling {
             payment_id: wire.id.is_none(),
             cancelled: wire.status == StatusWord::Cancelled,
         };
-        Ok(Self {
-            id: wire.id.or(wire.payment_id).ok_or("missing field `id`")?,
+        let is_old = wire.user_id.is_some() && wire.timestamp.is_some() && !has_foreign_id;
+        let id = wire.id.or(wire.payment_id.filter(|_| is_old));
+        Some(Self {
+            id: id.filter(|id| EventKind::Payment.not_of(id).is_none())?,
             order_id: wire.order_id,
             client_order_id: wire.client_order_id,
             external_id: wire.external_id,
@@ -262,8 +354,8 @@ impl TryFrom<Wire> for Payment {
             status: wire.status.as_str().into(),
             created_at: wire.created_at,
             last_updated_at: wire.last_updated_at,
-            user_id: wire.user_id,
-            timestamp: wire.timestamp,
+            user_id: wire.user_id.flatten(),
+            timestamp: wire.timestamp.flatten(),
             spelling,
         })
     }
@@ -271,7 +363,8 @@ impl TryFrom<Wire> for Payment {
 
 impl From<Payment> for Wire {
     fn from(payment: Payment) -> Self {
-        let (id, payment_id) = match payment.spelling.payment_id {
+        let is_old = payment.spelling.payment_id;
+        let (id, payment_id) = match is_old {
             true => (None, Some(payment.id)),
             false => (Some(payment.id), None),
         };
@@ -295,8 +388,8 @@ impl From<Payment> for Wire {
             status,
             created_at: payment.created_at,
             last_updated_at: payment.last_updated_at,
-            user_id: payment.user_id,
-            timestamp: payment.timestamp,
+            user_id: payment.user_id.map(Some).or(is_old.then_some(None)),
+            timestamp: payment.timestamp.map(Some).or(is_old.then_some(None)),
         }
     }
 }

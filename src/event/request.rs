@@ -1,8 +1,10 @@
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Amount, Notification, PaymentStatus, RequestPayment, Stage, timestamp};
+use super::{Amount, Notification, PaymentStatus, RequestPayment, Stage, kind, side};
 
 /// A Request, Inqud's demand for one crypto payment, as its web hook shows it at each change of
 /// status.
@@ -11,9 +13,12 @@ use super::{Amount, Notification, PaymentStatus, RequestPayment, Stage, timestam
 /// says otherwise. Inqud declares its samples to be shortened: so unknown fields are ignored, and
 /// every field but `id` and `status` may be missing or `null`, which both read as `None`.
 ///
-/// A text that is no instant, or one that cannot be held (the year 9999 ends a day early), is refused
-/// as `lastUpdatedAt`, which orders notifications. As another time it reads as `None`: it is not worth
-/// a payment.
+/// A value of another JSON type is refused where it would say who pays, how much, or in which order:
+/// in `lastUpdatedAt`, `clientOrderId`, `currency`, `requestAmount`, `requestAmountIn`,
+/// `requestAmountConverted`, `payAmount`, `processingAmount` and `paidAmount`. Any other field then
+/// reads as `None`, because a name or a fee is not worth a payment. See [the rule](crate#fields). The
+/// same holds for a time that is no instant, or one that cannot be held (the year 9999 ends a day
+/// early).
 ///
 /// Serialized to JSON text it has Inqud's own form again: the same keys in the same order, `null` for
 /// `None`, and amounts as numbers with the same digits (a `serde_json::Value` would round them, see
@@ -40,45 +45,56 @@ use super::{Amount, Notification, PaymentStatus, RequestPayment, Stage, timestam
 #[serde(rename_all = "camelCase")]
 pub struct PaymentRequest {
     /// `CAPD-` and a UUID. Never missing (confirmed).
+    #[serde(deserialize_with = "kind::id::<_, PaymentRequest>")]
     pub id: String,
     /// `ORD-` and a UUID: Inqud's id of the order.
+    #[serde(default, deserialize_with = "side::text")]
     pub order_id: Option<String>,
     /// Your own id of the order. That it may be missing is inferred.
     pub client_order_id: Option<String>,
     /// The currency to be paid in, such as `USDT`.
     pub currency: Option<String>,
     /// The blockchain to be paid on, such as `ETHEREUM`.
+    #[serde(default, deserialize_with = "side::text")]
     pub blockchain: Option<String>,
     /// Where the Request stands. Never missing (confirmed).
     pub status: RequestStatus,
     /// Why the Request is in conflict.
+    #[serde(default, deserialize_with = "side::text")]
     pub reason: Option<ConflictReason>,
     /// `CAP-` and a UUID: the Crypto Widget, Inqud's word for a project.
+    #[serde(default, deserialize_with = "side::text")]
     pub crypto_acquiring_project_id: Option<String>,
     /// The Crypto Widget's name.
+    #[serde(default, deserialize_with = "side::text")]
     pub crypto_acquiring_project_name: Option<String>,
     /// `CCO-` and a UUID; none if the Request was made through the API (confirmed).
+    #[serde(default, deserialize_with = "side::text")]
     pub checkout_id: Option<String>,
     /// Where the payer sends to.
+    #[serde(default, deserialize_with = "side::text")]
     pub address: Option<String>,
     /// When the payment window ends.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub payment_window_ends_at: Option<Timestamp>,
     /// When the Request expires.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub expires_at: Option<Timestamp>,
     /// When the Request was created.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub created_at: Option<Timestamp>,
     /// When the Request last changed; none in its first state (confirmed).
     pub last_updated_at: Option<Timestamp>,
     /// The status of the payment.
+    #[serde(default, deserialize_with = "side::text")]
     pub payment_status: Option<PaymentStatus>,
     /// `PMT-` and a UUID.
+    #[serde(default, deserialize_with = "side::text")]
     pub payment_id: Option<String>,
     /// The payment itself. A Request has one at most (confirmed).
     pub payment: Option<RequestPayment>,
     /// The hash of the payer's transaction.
+    #[serde(default, deserialize_with = "side::text")]
     pub tx_hash: Option<String>,
     /// What you asked for, in [`request_amount_in`](Self::request_amount_in).
     pub request_amount: Option<Amount>,
@@ -87,23 +103,31 @@ pub struct PaymentRequest {
     /// What you asked for, in [`currency`](Self::currency).
     pub request_amount_converted: Option<Amount>,
     /// The pair of the conversion, such as `USDTUSD`.
+    #[serde(default, deserialize_with = "side::text")]
     pub convert_pair: Option<String>,
     /// The rate of the conversion.
+    #[serde(default, deserialize_with = "side::amount")]
     pub convert_rate: Option<Amount>,
     /// What the payer must send. Less ends in [`RequestStatus::Conflict`] with
     /// [`ConflictReason::Underpaid`] (confirmed).
     pub pay_amount: Option<Amount>,
     /// The payer's share of the fee.
+    #[serde(default, deserialize_with = "side::amount")]
     pub payer_platform_fee: Option<Amount>,
     /// The fixed part of the payer's fee.
+    #[serde(default, deserialize_with = "side::amount")]
     pub payer_fixed_platform_fee: Option<Amount>,
     /// The payer's fee in percent: 5 means 5 % (confirmed).
+    #[serde(default, deserialize_with = "side::amount")]
     pub payer_percent_platform_fee: Option<Amount>,
     /// Your share of the fee.
+    #[serde(default, deserialize_with = "side::amount")]
     pub merchant_platform_fee: Option<Amount>,
     /// The fixed part of your fee.
+    #[serde(default, deserialize_with = "side::amount")]
     pub merchant_fixed_platform_fee: Option<Amount>,
     /// Your fee in percent: 5 means 5 % (confirmed).
+    #[serde(default, deserialize_with = "side::amount")]
     pub merchant_percent_platform_fee: Option<Amount>,
     /// What is left for you after the fees (inferred, from the numbers of Inqud's sample).
     pub processing_amount: Option<Amount>,
@@ -111,18 +135,82 @@ pub struct PaymentRequest {
     pub paid_amount: Option<Amount>,
     /// Whether the payer sent more than [`pay_amount`](Self::pay_amount), which is allowed
     /// (confirmed).
+    #[serde(default, deserialize_with = "side::flag")]
     pub overpaid: Option<bool>,
     /// The least that may be paid, if the Request has no fixed price (confirmed).
+    #[serde(default, deserialize_with = "side::amount")]
     pub min_limit: Option<Amount>,
     /// The most that may be paid, if the Request has no fixed price (confirmed).
+    #[serde(default, deserialize_with = "side::amount")]
     pub max_limit: Option<Amount>,
 }
 
 impl PaymentRequest {
-    /// Whether it is paid: see [`RequestStatus::is_paid`].
+    /// Whether it is paid in whole, as far as is known: [`RequestStatus::Success`], and not
+    /// [`paid_amount`](Self::paid_amount) below [`pay_amount`](Self::pay_amount).
+    ///
+    /// `SUCCESS` alone does not say it: if Inqud's support settles a conflict, it ends in `SUCCESS` with
+    /// what was paid, which can be 50 of 100. [`status`](Self::status) keeps Inqud's word.
+    ///
+    /// It does not say how much that is. Before you ship, compare with your order:
+    /// [`is_paid_for`](Self::is_paid_for).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::cmp::Ordering;
+    /// use tower_inqud::PaymentRequest;
+    ///
+    /// let json = r#"{"id":"CAPD-1","status":"SUCCESS","payAmount":100,"paidAmount":50}"#;
+    /// let settled: PaymentRequest = serde_json::from_str(json)?;
+    /// assert!(settled.status.is_successful() && !settled.is_paid());
+    /// assert_eq!(settled.paid_compared(), Some(Ordering::Less));
+    /// # Ok::<_, serde_json::Error>(())
+    /// ```
     #[must_use]
     pub fn is_paid(&self) -> bool {
-        self.status.is_paid()
+        self.status.is_successful() && self.paid_compared() != Some(Ordering::Less)
+    }
+
+    /// Whether it [is paid](Self::is_paid), and pays for an order of yours of this amount in this
+    /// currency.
+    ///
+    /// That is so if you asked for at least that much ([`request_amount`](Self::request_amount) in
+    /// [`request_amount_in`](Self::request_amount_in)), or if at least that much was paid
+    /// ([`paid_amount`](Self::paid_amount) in [`currency`](Self::currency)). It is false if neither is
+    /// known in this currency, whose case matters.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use tower_inqud::PaymentRequest;
+    ///
+    /// let request: PaymentRequest = serde_json::from_str(
+    ///     r#"{"id":"CAPD-1","status":"SUCCESS","requestAmount":100,"requestAmountIn":"USD",
+    ///         "currency":"USDT","payAmount":99.46291,"paidAmount":99.46291}"#,
+    /// )?;
+    /// assert!(request.is_paid_for(&"100".parse()?, "USD"));
+    /// assert!(request.is_paid_for(&"99".parse()?, "USDT"));
+    /// assert!(!request.is_paid_for(&"200".parse()?, "USD")); // another order's price
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
+        self.is_paid() && self.covers(amount, currency)
+    }
+
+    /// How [`paid_amount`](Self::paid_amount) compares with [`pay_amount`](Self::pay_amount): less is
+    /// underpaid, greater is overpaid. `None` if either is unknown.
+    #[must_use]
+    pub fn paid_compared(&self) -> Option<Ordering> {
+        Some(self.paid_amount.as_ref()?.cmp(self.pay_amount.as_ref()?))
+    }
+
+    /// Whether at least this was asked for, or sent.
+    pub(super) fn covers(&self, amount: &Amount, currency: &str) -> bool {
+        let asked = (self.request_amount.as_ref(), self.request_amount_in.as_deref());
+        let sent = (self.paid_amount.as_ref(), self.currency.as_deref());
+        [asked, sent].into_iter().any(|(it, of)| Amount::covers(it, of, amount, currency))
     }
 
     /// Whether no further change is expected: see [`RequestStatus::is_final`].
@@ -175,7 +263,8 @@ open_enum! {
         /// `CONFLICT`: a transaction was handled, but something is wrong; see
         /// [`PaymentRequest::reason`] (confirmed).
         Conflict = "CONFLICT",
-        /// `SUCCESS`: paid.
+        /// `SUCCESS`: paid, or settled by Inqud's support with what was paid; see
+        /// [`PaymentRequest::is_paid`].
         ///
         /// Inferred: every other enum of Inqud's says `SUCCESS`. One integration says `COMPLETED`,
         /// so that is read as this too, and written as `SUCCESS`.
@@ -188,9 +277,10 @@ open_enum! {
 }
 
 impl RequestStatus {
-    /// Whether the Request is paid: only with [`Success`](Self::Success).
+    /// Whether Inqud says that it succeeded: only with [`Success`](Self::Success). Whether it is paid,
+    /// [`PaymentRequest::is_paid`] says.
     #[must_use]
-    pub fn is_paid(&self) -> bool {
+    pub fn is_successful(&self) -> bool {
         matches!(self, Self::Success)
     }
 

@@ -2,13 +2,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::open::open_enum;
-use super::{Notification, RawJson, Stage, json, timestamp};
+use super::{Notification, RawJson, Stage, kind, side};
 
 /// A subscription, as its web hook shows it.
 ///
 /// `id`, `status`, `subStatus` and the next write-off are confirmed; the other fields are inferred
 /// from Inqud's published sample. Unknown fields are ignored, and every field but `id` and `status`
-/// may be missing or `null`, which both read as `None`. A time that is no instant reads as `None`.
+/// may be missing or `null`, which both read as `None`. So do a value of another JSON type and a time
+/// that is no instant: see [the rule](crate#fields).
 ///
 /// # Order
 ///
@@ -33,29 +34,31 @@ use super::{Notification, RawJson, Stage, json, timestamp};
 #[serde(rename_all = "camelCase")]
 pub struct Subscription {
     /// `SUB-` and a UUID. Never missing (confirmed).
+    #[serde(deserialize_with = "kind::id::<_, Subscription>")]
     pub id: String,
     /// `PLAN-` and a UUID.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub plan_id: Option<String>,
     /// The plan's name.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub plan_name: Option<String>,
     /// Where the subscription stands. Never missing (confirmed).
     pub status: SubscriptionStatus,
     /// More about its status.
+    #[serde(default, deserialize_with = "side::text")]
     pub sub_status: Option<SubscriptionSubStatus>,
     /// Your own id of the order.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::text")]
     pub client_order_id: Option<String>,
     /// Inqud's documentation spells it so, its SDK with two f.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_write_of_at: Option<RawJson>,
     next_write_off_at: Option<RawJson>,
     /// When the subscription was created.
-    #[serde(default, deserialize_with = "timestamp::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     pub created_at: Option<Timestamp>,
     /// When it last changed. Inferred from the other kinds; not in Inqud's published samples.
-    #[serde(default, deserialize_with = "json::lenient")]
+    #[serde(default, deserialize_with = "side::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated_at: Option<Timestamp>,
 }

@@ -10,29 +10,56 @@
 #![cfg_attr(all(feature = "axum", feature = "inbox-sqlite"), doc = "```no_run")]
 #![cfg_attr(not(all(feature = "axum", feature = "inbox-sqlite")), doc = "```ignore")]
 //! use axum::{Router, routing::post_service};
-//! use tower_inqud::inbox::{Cx, Inbox, InboxError, Notified, Sqlite};
+//! use tower_inqud::inbox::{Cx, Inbox, Notified, Sqlite, rusqlite::Connection};
 //! use tower_inqud::{PaymentRequest, Secret, WebhookLayer};
 //!
-//! # async fn run(shutdown: impl Future<Output = ()>) -> Result<(), Box<dyn std::error::Error>> {
-//! let inbox = Inbox::sqlite("inqud-inbox.db")?;
-//! inbox.write(|db| db.execute_batch("CREATE TABLE IF NOT EXISTS paid (id TEXT UNIQUE)")).await?;
+//! type BoxError = Box<dyn std::error::Error + Send + Sync>;
 //!
-//! // Receive: 200 once it is stored.
-//! let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?);
-//! let receiver = inbox.receiver::<PaymentRequest>();
-//! let app: Router = Router::new().route("/inqud/request", post_service(receiver).layer(webhooks));
-//! # drop(app);
+//! const TABLES: &str = "
+//!     CREATE TABLE IF NOT EXISTS orders (id TEXT UNIQUE, amount TEXT, currency TEXT, shipped INT);
+//!     CREATE TABLE IF NOT EXISTS paid_again (order_id TEXT, notification TEXT);";
 //!
-//! // Process: the handler's writes and "done" are one commit.
-//! let runner = inbox.process(async |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+//! async fn run(shutdown: impl Future<Output = ()>) -> Result<(), BoxError> {
+//!     let inbox = Inbox::sqlite("inqud-inbox.db")?;
+//!     inbox.write(|db| db.execute_batch(TABLES)).await?;
+//!
+//!     // Receive: 200 once it is stored.
+//!     let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?);
+//!     let receiver = inbox.receiver::<PaymentRequest>();
+//!     let app: Router = Router::new().route("/inqud/request", post_service(receiver).layer(webhooks));
+//! #   drop(app);
+//!
+//!     // Process, beside the server.
+//!     Ok(inbox.process(on_request).run_until(shutdown).await?)
+//! }
+//!
+//! async fn on_request(request: Notified<PaymentRequest>, cx: Cx<Sqlite>) -> Result<(), BoxError> {
 //!     if request.is_paid() {
-//!         cx.effect(move |db| db.execute("INSERT INTO paid VALUES (?1)", [&request.id]));
+//!         let order = request.client_order_id.clone().ok_or("a Request without our order's id")?;
+//!         let again = order.clone();
+//!         cx.once(
+//!             format!("ship:{order}"),
+//!             move |db| ship(db, &order, &request),
+//!             move |db, first| {
+//!                 let row = [again.clone(), first.to_string()];
+//!                 Ok(db.execute("INSERT INTO paid_again VALUES (?1, ?2)", row)?)
+//!             },
+//!         );
 //!     }
-//!     Ok::<_, InboxError>(())
-//! });
-//! runner.concurrency(16).run_until(shutdown).await?;
-//! # Ok(())
-//! # }
+//!     Ok(())
+//! }
+//!
+//! /// Committed with "done". An error keeps nothing, and the notification is tried again.
+//! fn ship(db: &Connection, order: &str, request: &PaymentRequest) -> Result<(), BoxError> {
+//!     let price = "SELECT amount, currency FROM orders WHERE id = ?1";
+//!     let (amount, currency): (String, String) =
+//!         db.query_row(price, [order], |row| Ok((row.get(0)?, row.get(1)?)))?;
+//!     if !request.is_paid_for(&amount.parse()?, &currency) {
+//!         return Err("paid, but not what the order costs".into());
+//!     }
+//!     db.execute("UPDATE orders SET shipped = 1 WHERE id = ?1", [order])?;
+//!     Ok(())
+//! }
 //! ```
 //!
 //! # Receiving
@@ -40,8 +67,8 @@
 //! [`Inbox::receiver`] is a tower service for behind a [`WebhookLayer`](crate::WebhookLayer) of the
 //! same type.
 //!
-//! 1. It answers 200 after the commit, to a new notification and to a duplicate alike. What is equal
-//!    by [`delivery_key`](crate::Notification::delivery_key) is stored once.
+//! 1. It answers 200 after the commit, to a new notification and to a duplicate alike. A duplicate, which is
+//!    told by its [`Version`](crate::Version), is stored once; one whose bytes differ is counted apart.
 //! 2. It answers 503 with `Retry-After`, and so gets it again, when the queue in front of the store is
 //!    full, the store fails, or 8 s have passed. The [`InboxError`] rides in the extensions of the
 //!    response.
@@ -55,7 +82,7 @@
 //! 6. An authentic body that cannot be decoded is refused by the layer in front. With
 //!    [`hand_on_undecodable`](crate::WebhookLayer::hand_on_undecodable) it is stored as a dead letter,
 //!    once, and answered 200. When it is [redriven](Inbox::redrive) and can be decoded, by a new release
-//!    of yours, it is stored as what it is, and processed in the order of its object and once.
+//!    of yours, it becomes what it is, keeps its place among what arrived, and is processed once.
 //!
 //! # Processing
 //!
@@ -63,12 +90,15 @@
 //! service, so that timeouts, limits and traces can be put around it.
 //!
 //! 1. Each notification is handled at least once. What the handler gives to `cx.effect` is done exactly
-//!    once, in the commit that makes it "done". For what it does elsewhere, [`Cx::key`] is a key of
-//!    idempotency.
-//! 2. Of each object (the same kind and [`id`](crate::Notification::id)) one is handled at a time, the
-//!    oldest first, by last update and status. Different objects are handled concurrently.
-//! 3. One that is [older](Freshness::Older) than what was processed of its object is skipped, and kept;
-//!    or handled, with [`Runner::handle_older`]. Without a last update none is older. A handler that fails half-way has processed nothing.
+//!    once, in the commit that makes it "done". What must happen once per order, and not once per
+//!    notification, goes to `cx.once`, under a key of your own.
+//! 2. Notifications about one object (the same kind and [`id`](crate::Notification::id)) are handled one at a
+//!    time, by their [`position`](crate::Version::position) and then by their arrival. Different objects are
+//!    handled concurrently.
+//! 3. [`Cx::verdict`] tells how a notification stands to the one of its object that was handled last. One that is
+//!    [`Older`](crate::Verdict::Older) is skipped, and kept; or handled, with [`Runner::handle_older`]. One
+//!    that is for [`Review`](crate::Verdict::Review) is kept as a dead letter is, and not handled until it is
+//!    [redriven](Inbox::redrive). A handler that fails half-way has processed nothing.
 //! 4. If the handler returns an error, panics or takes too long, or an effect fails, it is tried again,
 //!    later each time. Its object waits meanwhile. After [20 attempts](Runner::attempts) it is a dead
 //!    letter, and its object goes on.
@@ -76,16 +106,17 @@
 //!
 //! # Operations
 //!
-//! [`Inbox::stats`] tells how much there is to do, [`Inbox::dead`] lists what was given up,
-//! [`Inbox::redrive`] has it tried again, [`Inbox::discard`] puts it away, and [`Inbox::prune`] deletes
-//! old bodies. So does, beside the process that has the inbox open, the command `inqud-webhook inbox`
+//! [`Inbox::stats`] tells how much there is to do, by kind. [`Inbox::list`] lists dead letters, what is kept for
+//! review, and what was skipped or handled as amended or unordered. [`Inbox::redrive`] has dead letters and
+//! reviews handled after all, [`Inbox::discard`] marks them as skipped, and [`Inbox::prune`] deletes old
+//! bodies. So does, beside the process that has the inbox open, the command `inqud-webhook inbox`
 //! (feature `cli`, and `inbox-sqlite` or `inbox-postgres`). It shows no body unless it is asked for, but
 //! it does show the errors of handlers.
 //!
 //! # Telemetry
 //!
 //! With feature `tracing` each notification that is claimed has a span `inqud_inbox` at INFO, in which
-//! its handler is called too, with the fields `kind` ([`Storable::KIND`]), `key`, `attempt`, `freshness`,
+//! its handler is called too, with the fields `kind` ([`Storable::KIND`]), `key`, `attempt`, `verdict`,
 //! `outcome` and, if there was a handler, `elapsed_us`. With the target `tower_inqud` there are:
 //!
 //! | level | message | when |
@@ -94,7 +125,10 @@
 //! | WARN | failed; to be tried again | with the `error`, and `after` how long |
 //! | WARN | the lease has passed, and another claimed it; nothing of it was kept | |
 //! | INFO | can be decoded by now; stored as what it is | a redriven dead letter |
-//! | DEBUG | skipped: older than what was processed | |
+//! | WARN | kept for review | with why: by a receiver, or when it was claimed |
+//! | WARN | has open notifications, and no runner processes this `kind` | a runner or [`Inbox::stats`] found it, and nobody has claimed the kind for three minutes |
+//! | INFO | skipped: older than what was processed | |
+//! | INFO | processed; its order is not known or its content differs | the `verdict` is `unordered` or `amended` |
 //! | WARN | a runner goes on after a failure | of the store, with `reason`; see [`Runner::on_error`] |
 //! | WARN | not stored; Inqud will send it again | a receiver answered 503, with `kind` and `reason` |
 //!
@@ -104,17 +138,20 @@
 //! | --- | --- | --- |
 //! | `inqud_inbox_received_total` | counter of calls of a receiver | `kind`, `result` |
 //! | `inqud_inbox_commit_duration_seconds` | histogram, from the call to the commit | `kind` |
-//! | `inqud_inbox_processed_total` | counter of claims | `kind`, `outcome` |
+//! | `inqud_inbox_processed_total` | counter of claims | `kind`, `outcome`, `verdict` |
 //! | `inqud_inbox_handler_duration_seconds` | histogram | `kind` |
 //! | `inqud_inbox_age_seconds` | histogram, from being stored to being done | `kind` |
-//! | `inqud_inbox_open` | gauge, set by [`Inbox::stats`] | |
-//! | `inqud_inbox_oldest_age_seconds` | gauge, set by it too; 0 if nothing is open | |
-//! | `inqud_inbox_dead` | gauge, set by it too | |
+//! | `inqud_inbox_open` | gauge, set by [`Inbox::stats`] | `kind` |
+//! | `inqud_inbox_oldest_age_seconds` | gauge, set by it too; 0 if nothing is open | `kind` |
+//! | `inqud_inbox_dead` | gauge, set by it too | `kind` |
+//! | `inqud_inbox_review` | gauge, set by it too | `kind` |
+//! | `inqud_inbox_skipped` | gauge, set by it too | `kind` |
 //!
-//! - `result` is `new`, `duplicate`, `undecodable` (kept as a dead letter), the
+//! - `result` is `new`, `duplicate`, `duplicate_differs` (in bytes, but not in what is material), `review`,
+//!   `undecodable` (kept as a dead letter), the
 //!   [name of the kind](InboxErrorKind::name) of what was answered 503, or `left`, if the sender did not
 //!   wait for the answer.
-//! - `outcome` is `done`, `skipped` (older), `anew` (stored as what it is), `retry`, `dead`, `lapsed`,
+//! - `outcome` is `done`, `skipped` (older), `review`, `requeued` (stored as what it is), `retry`, `dead`, `lapsed`,
 //!   `unsettled` (the store failed; it is handled again when its lease has passed) or `dropped` (the
 //!   runner was).
 //!
@@ -123,8 +160,8 @@
 //!
 //! # Keys and bodies
 //!
-//! Rows stay for ever, about 200 bytes each without the body, in Postgres 300, for they are what a
-//! duplicate is known by. [`Inbox::prune`] deletes old bodies.
+//! Rows are kept, because duplicates are detected by them: about 300 bytes each without the body, in Postgres
+//! 400. [`Inbox::prune`] deletes old bodies.
 
 mod backoff;
 mod error;

@@ -139,7 +139,7 @@ impl IntoIterator for Life {
                 ids: &ids,
                 client_order_id: &self.client_order_id,
                 status,
-                amount: self.amount,
+                amount: &self.amount,
                 paid: self.paid(),
                 created,
                 changed: changed.unwrap_or(Timestamp::MAX),

@@ -13,7 +13,7 @@ pub(super) struct Scene<'a> {
     pub(super) ids: &'a Ids,
     pub(super) client_order_id: &'a str,
     pub(super) status: &'a str,
-    pub(super) amount: Amount,
+    pub(super) amount: &'a Amount,
     pub(super) paid: Paid,
     pub(super) created: Timestamp,
     pub(super) changed: Timestamp,
@@ -141,14 +141,23 @@ fn nested_request(scene: &Scene<'_>) -> String {
     fill(template(Kind::Request), &|name| value(Kind::Checkout, &request, name))
 }
 
-fn paid(amount: Amount, paid: Paid) -> Amount {
+fn paid(amount: &Amount, paid: Paid) -> Amount {
     let decimal = amount.decimal();
-    let paid = match paid {
-        Paid::Under => decimal.checked_div(Decimal::TWO),
-        Paid::Full => None,
-        Paid::Over => decimal.checked_add(Decimal::ONE),
+    let exact = match paid {
+        Paid::Under => decimal.and_then(|it| it.checked_div(Decimal::TWO)),
+        Paid::Full => return amount.clone(),
+        Paid::Over => decimal.and_then(|it| it.checked_add(Decimal::ONE)),
     };
-    paid.map_or(amount, |paid| Amount::from(paid.normalize()))
+    if let Some(exact) = exact {
+        return exact.normalize().into();
+    }
+    // More digits than can be calculated with: nothing, or another digit at the front.
+    let text = amount.to_string();
+    let over = format!("1{}", text.strip_prefix('0').unwrap_or(&text));
+    match paid {
+        Paid::Under => Decimal::ZERO.into(),
+        _ => over.parse().unwrap_or_else(|_| amount.clone()),
+    }
 }
 
 /// What is known to say more about a status of a subscription.

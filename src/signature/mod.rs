@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use self::mac::Mac;
 use crate::rejection::{Rejection, RejectionKind};
-use crate::{Webhook, contract, decode};
+use crate::{EventKind, Webhook, contract, decode};
 
 pub use self::algorithm::Algorithm;
 pub use self::digest::Digest;
@@ -224,11 +224,19 @@ impl Verified {
     ///
     /// # Errors
     ///
-    /// A [`Rejection`] of kind [`NotJson`](RejectionKind::NotJson) or
+    /// A [`Rejection`] of kind [`NotJson`](RejectionKind::NotJson),
+    /// [`WrongKind`](RejectionKind::WrongKind) or
     /// [`UnexpectedShape`](RejectionKind::UnexpectedShape).
-    pub fn decode<T: DeserializeOwned>(self) -> Result<Webhook<T>, Rejection> {
+    pub fn decode<T: DeserializeOwned + 'static>(self) -> Result<Webhook<T>, Rejection> {
+        self.decode_kind(None)
+    }
+
+    pub(crate) fn decode_kind<T: DeserializeOwned + 'static>(
+        self,
+        expected: Option<EventKind>,
+    ) -> Result<Webhook<T>, Rejection> {
         let body = self.body.clone();
-        decode::from_json(&body, |event| Webhook::new(event, self))
+        decode::of_kind(&body, expected, |event| Webhook::new(event, self))
     }
 
     /// The body, byte for byte as it was received.

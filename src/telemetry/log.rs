@@ -77,7 +77,7 @@ impl Span {
     pub(super) fn failed(&self, status: StatusCode) {
         let status = status.as_u16();
         self.within(
-            || tracing::info!(target: TARGET, status, "not done; Inqud will send it again"),
+            || tracing::warn!(target: TARGET, status, "not done; Inqud will send it again"),
         );
     }
 

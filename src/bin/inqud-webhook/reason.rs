@@ -23,7 +23,9 @@ pub(crate) fn lines(rejection: &Rejection) -> Vec<String> {
 /// The same for programs.
 pub(crate) fn json(rejection: &Rejection) -> Value {
     let mut json = Map::new();
-    json.insert("kind".into(), format!("{:?}", rejection.kind()).into());
+    let kind = format!("{:?}", rejection.kind());
+    // The text has what is within it.
+    json.insert("kind".into(), kind.split(' ').next().into());
     json.insert("text".into(), rejection.to_string().into());
     json.insert("field".into(), rejection.field_path().into());
     json.insert("source".into(), rejection.source().map(ToString::to_string).into());

@@ -133,7 +133,7 @@ impl Send {
     fn life(&self) -> Life {
         let life = Life::new(self.life)
             .client_order_id(&self.order)
-            .amount(self.amount)
+            .amount(self.amount.clone())
             .ends(Timestamp::now());
         if self.status.is_empty() { life } else { life.statuses(&self.status) }
     }

@@ -1,0 +1,96 @@
+//! What the ids of an object tell of its kind.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::EventKind;
+use super::held::{self, Member};
+use super::payment::is_foreign_id;
+
+/// The kind that the object is of by its id. `None` if that does not tell.
+///
+/// # Errors
+///
+/// If it has two ids, or is no object.
+pub(crate) fn kind_of(json: &str) -> serde_json::Result<Option<EventKind>> {
+    serde_json::from_str::<Told<'_>>(json).map(|told| told.kind())
+}
+
+/// What is told by the members that were noted.
+#[derive(Default)]
+pub(super) struct Told<'de> {
+    id: Option<&'de RawValue>,
+    payment_id: Option<&'de RawValue>,
+    has_user_id: bool,
+    has_timestamp: bool,
+    has_foreign_id: bool,
+}
+
+impl<'de> Told<'de> {
+    pub(super) fn by(members: &[Member<'de>]) -> Self {
+        let mut told = Self::default();
+        members.iter().for_each(|member| told.note(member));
+        told
+    }
+
+    fn note(&mut self, (key, json): &Member<'de>) {
+        match &**key {
+            "id" => self.id = Some(json),
+            "paymentId" => self.payment_id = Some(json),
+            "userId" => self.has_user_id = true,
+            "timestamp" => self.has_timestamp = true,
+            _ => self.has_foreign_id |= is_foreign_id(key),
+        }
+    }
+
+    /// If it is a text.
+    pub(super) fn id(&self) -> Option<Cow<'de, str>> {
+        self.id.and_then(held::text)
+    }
+
+    fn kind(&self) -> Option<EventKind> {
+        match self.id() {
+            Some(id) => EventKind::of_id(&id),
+            None => self.kind_of_old_payment(),
+        }
+    }
+
+    /// The old form of a payment has its id elsewhere, where others name a payment too: a Request, or a
+    /// refund.
+    pub(super) fn kind_of_old_payment(&self) -> Option<EventKind> {
+        let is_old = self.has_user_id && self.has_timestamp && !self.has_foreign_id;
+        let id = self.payment_id.filter(|_| is_old).and_then(held::text)?;
+        EventKind::of_id(&id)
+    }
+}
+
+impl<'de> Deserialize<'de> for Told<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Ids;
+
+        impl<'de> Visitor<'de> for Ids {
+            type Value = Told<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Told<'de>, A::Error> {
+                let mut told = Told::default();
+                while let Some(member) = held::next(&mut object)? {
+                    if member.0 == "id" && told.id.is_some() {
+                        return Err(A::Error::duplicate_field("id"));
+                    }
+                    told.note(&member);
+                }
+                Ok(told)
+            }
+        }
+
+        deserializer.deserialize_map(Ids)
+    }
+}
