@@ -33,7 +33,8 @@ const TOLD: usize = 10;
 pub(crate) struct Send {
     /// Where to, with http or https, such as http://127.0.0.1:3000/webhooks/inqud/request.
     url: Uri,
-    /// What happens: the statuses that one object goes through.
+    /// What happens: the statuses that one object goes through. `inqud-webhook kinds` tells of which kind
+    /// each is. Against the URL of another kind it has to fail.
     #[arg(long, value_name = "STORY", default_value = "success", value_parser = story())]
     life: Story,
     /// Sends this status instead of those of the life, any word; give it again for more.
