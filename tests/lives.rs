@@ -15,15 +15,16 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
-use http::{Request, Uri};
+use http::{Request, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use support::{SECRET, layer, secret};
 use tower::{ServiceExt, service_fn};
 use tower_inqud::sender::{Flaw, Life, Message, Sender, SentBody, Story};
 use tower_inqud::{
-    Ack, Amount, Diagnosis, Event, History, Notification, Payment, PaymentRequest, RejectionKind,
-    RequestStatus, Verifier, Version, Webhook, contract,
+    Ack, Amount, Authorization, Checkout, Diagnosis, Event, EventKind, History, Notification,
+    OnRampCheckout, Payment, PaymentRequest, RejectionKind, RequestStatus, Subscription, Verifier,
+    Version, Webhook, contract,
 };
 
 const PATH: &str = "/webhooks/inqud/request";
@@ -214,6 +215,52 @@ fn no_two_messages_of_a_life_are_duplicates_and_each_applies() {
             assert!(["newer", "amended", "unordered"].contains(&verdict), "{story}: {verdicts}");
         }
     }
+}
+
+// Another kind's URL
+
+/// Plays each story against a handler for one kind.
+async fn only_of_its_kind<T>(own: EventKind)
+where
+    T: DeserializeOwned + Send + Sync + 'static,
+{
+    for story in Story::ALL.iter().copied() {
+        let calls = Arc::new(Mutex::new(0));
+        let count = calls.clone();
+        let handler = async move |_: Webhook<T>| {
+            *count.lock().unwrap() += 1;
+            Ack::Done
+        };
+        let app = Router::new().route(PATH, post(handler).layer(layer::<T>()));
+        let report = inqud().deliver(Life::new(story), app).await;
+
+        let first: Event = of(Life::new(story)).remove(0);
+        let found = first.kind();
+        if found == own {
+            assert!(report.all_acknowledged(), "{story}: {report}");
+            assert_eq!(*calls.lock().unwrap(), story.statuses().len());
+        } else if found != EventKind::Invoice {
+            // Which prefix an invoice has is not public, so nothing tells it from another object.
+            assert!(report.all_refused(), "{story} sent to {own}: {report}");
+            assert_eq!(*calls.lock().unwrap(), 0);
+            for delivery in report.deliveries() {
+                let rejection = delivery.rejection().unwrap();
+                assert_eq!(rejection.status(), StatusCode::UNPROCESSABLE_ENTITY);
+                let kind = rejection.kind();
+                assert_eq!(kind, RejectionKind::WrongKind { expected: own, found }, "{story}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_life_of_one_kind_is_refused_at_the_url_of_another() {
+    only_of_its_kind::<PaymentRequest>(EventKind::Request).await;
+    only_of_its_kind::<Checkout>(EventKind::Checkout).await;
+    only_of_its_kind::<Payment>(EventKind::Payment).await;
+    only_of_its_kind::<OnRampCheckout>(EventKind::OnRampCheckout).await;
+    only_of_its_kind::<Subscription>(EventKind::Subscription).await;
+    only_of_its_kind::<Authorization>(EventKind::Authorization).await;
 }
 
 // Any order
