@@ -2,6 +2,7 @@
 //! backlog, on each store.
 #![allow(
     clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
     clippy::panic,
     reason = "clippy.toml does not reach the helpers of tests"
 )]
