@@ -329,12 +329,21 @@ fn server_of_requests() -> String {
 #[test]
 fn a_life_of_another_kind_fails_on_the_url_of_requests() {
     let url = server_of_requests();
-    for life in ["success", "overpaid", "conflict", "settled", "expired"] {
+    for life in ["success", "overpaid", "conflict", "settled", "reversed", "amended", "expired"] {
         let sent = run(&["send", &url, "--life", life]);
         assert_eq!(sent.status.code(), Some(0), "{life}: {}", stdout(&sent));
     }
     // Which prefix an invoice has is not public, so the life's has none.
-    for life in ["payment", "checkout", "on-ramp", "subscription", "renewal", "authorization"] {
+    for life in [
+        "payment",
+        "reversed-payment",
+        "partial-payment",
+        "checkout",
+        "on-ramp",
+        "subscription",
+        "renewal",
+        "authorization",
+    ] {
         let sent = run(&["send", &url, "--life", life, "--json"]);
         assert_eq!(sent.status.code(), Some(1), "{life}: {}", stdout(&sent));
         for delivery in deliveries(&sent).0 {

@@ -289,7 +289,9 @@ fn each_body_of_each_story_is_of_its_kind_and_supersedes_the_one_before() {
     for story in Story::ALL.iter().copied() {
         match story {
             Story::Checkout => tells_of::<Checkout>(story, EventKind::Checkout),
-            Story::Payment => tells_of::<Payment>(story, EventKind::Payment),
+            Story::Payment | Story::ReversedPayment | Story::PartialPayment => {
+                tells_of::<Payment>(story, EventKind::Payment);
+            }
             Story::OnRamp => tells_of::<OnRampCheckout>(story, EventKind::OnRampCheckout),
             Story::Subscription | Story::Renewal => {
                 tells_of::<Subscription>(story, EventKind::Subscription);

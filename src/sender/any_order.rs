@@ -1,3 +1,4 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::iter;
@@ -9,6 +10,7 @@ use tower_service::Service;
 
 use super::{Message, Report, Sender, SentBody};
 use crate::rejection::BoxError;
+use crate::{Event, Notification, Version};
 
 /// A message is delivered so many times at most in a round.
 const REPEATS: usize = 3;
@@ -20,6 +22,18 @@ impl Sender {
     /// [`Round`] delivered to it, and returns the state that it then is in: whatever matters to you,
     /// such as the rows of a table. The first round is in order, each message once; in the
     /// [others](Self::rounds) each comes once to three times, shuffled.
+    ///
+    /// # What nothing but the arrival orders
+    ///
+    /// Some notifications about one object can be told apart by their arrival only, such as the
+    /// `SUCCESS` and the `FAILED` of a payment, which carry no time: see [`Verdict`](crate::Verdict). If the
+    /// second arrives first, another end is right, and no handler could agree with itself. So these keep their
+    /// order, each with its repeats right behind it, and everything else is shuffled among them.
+    /// [`Story`](super::Story#order) says which stories have such notifications. A status that
+    /// [comes too early for you](crate::Ack::Retry) loses its place, as it does with Inqud.
+    ///
+    /// That a late repeat of the `SUCCESS` does not undo the `FAILED` is not tried here. It may be a success
+    /// that came back, and is kept for [review](crate::Verdict::Review): deliver that sequence by itself.
     ///
     /// # Errors
     ///
@@ -34,30 +48,36 @@ impl Sender {
     /// # Example
     ///
     /// ```
+    /// # use std::collections::BTreeMap;
     /// # use std::sync::{Arc, Mutex};
     /// # use http::{Request, Response, Uri};
     /// # use tower::{ServiceBuilder, service_fn};
     /// # use tower_inqud::sender::{Life, SentBody, Sender, Story};
-    /// # use tower_inqud::{Ack, Notification, PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer};
+    /// # use tower_inqud::{
+    /// #     Ack, History, Notification, PaymentRequest, RequestStatus, Secret, Webhook, WebhookBody,
+    /// #     WebhookLayer,
+    /// # };
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let secret = Secret::new("a secret of the test")?;
+    /// # type Objects = BTreeMap<String, (History, Option<RequestStatus>)>;
     /// # #[derive(Default)]
-    /// # struct Shop(Arc<Mutex<Option<Webhook<PaymentRequest>>>>);
+    /// # struct Shop(Arc<Mutex<Objects>>);
     /// # impl Shop {
-    /// #     fn state(&self) -> Option<String> {
-    /// #         Some(self.0.lock().unwrap().as_ref()?.status.to_string())
+    /// #     fn state(&self) -> Vec<String> {
+    /// #         self.0.lock().unwrap().values().filter_map(|it| Some(it.1.as_ref()?.to_string())).collect()
     /// #     }
     /// # }
     /// # let layer = WebhookLayer::<PaymentRequest>::new(secret.clone());
     /// # let service = |shop: &Shop| {
-    /// #     let state = shop.0.clone();
+    /// #     let objects = shop.0.clone();
     /// #     ServiceBuilder::new().layer(layer.clone()).service(service_fn(
     /// #         move |request: Request<WebhookBody<SentBody>>| {
-    /// #             let new = request.extensions().get::<Webhook<PaymentRequest>>().unwrap().clone();
-    /// #             let mut state = state.lock().unwrap();
-    /// #             if state.as_ref().is_none_or(|old| new.supersedes(old)) {
-    /// #                 *state = Some(new);
+    /// #             let new = request.extensions().get::<Webhook<PaymentRequest>>().unwrap();
+    /// #             let mut objects = objects.lock().unwrap();
+    /// #             let (history, status) = objects.entry(new.id.clone()).or_default();
+    /// #             if history.receive(new).applies() {
+    /// #                 *status = Some(new.status.clone());
     /// #             }
     /// #             let response: Response<String> = Ack::Done.into();
     /// #             std::future::ready(Ok::<_, std::convert::Infallible>(response))
@@ -74,7 +94,7 @@ impl Sender {
     ///     })
     ///     .await?;
     ///
-    /// assert_eq!(state.as_deref(), Some("SUCCESS"));
+    /// assert_eq!(state, ["SUCCESS"]);
     /// # Ok(())
     /// # }
     /// ```
@@ -86,14 +106,17 @@ impl Sender {
     {
         let messages = messages.into_iter().collect::<Vec<_>>();
         let expected = self.round(self.seed, messages.clone(), &merchant).await?;
+        let ordered = ordered_by_arrival(&messages);
         for round in 0..self.rounds {
             let seed = self.seed.wrapping_add(u64::from(round));
             let mut random = fastrand::Rng::with_seed(seed);
             let mut plan = Vec::new();
-            for message in &messages {
-                plan.extend(iter::repeat_n(message.clone(), random.usize(1..=REPEATS)));
+            for number in 0..messages.len() {
+                plan.extend(iter::repeat_n(number, random.usize(1..=REPEATS)));
             }
             random.shuffle(&mut plan);
+            keep_order(&mut plan, &ordered);
+            let plan = plan.iter().filter_map(|number| messages.get(*number).cloned()).collect();
             let found = self.round(seed, plan, &merchant).await?;
             if found.state != expected.state {
                 let expected = format!("{:#?}", expected.state);
@@ -125,6 +148,42 @@ impl Sender {
             Ok(Ended { state, report })
         } else {
             Err(Disagreement { why: Why::NotAcknowledged, report })
+        }
+    }
+}
+
+/// Of each object, the numbers of those messages that only their arrival orders.
+fn ordered_by_arrival(messages: &[Message]) -> Vec<BTreeSet<usize>> {
+    let mut objects = BTreeMap::<_, Vec<_>>::new();
+    for (number, message) in messages.iter().enumerate() {
+        // What cannot be read is about no object.
+        let Ok(event) = serde_json::from_slice::<Event>(message.body()) else { continue };
+        let version = Version::new(&event, message.body());
+        objects.entry(event.id().to_owned()).or_default().push((number, version));
+    }
+    let of_object = |versions: Vec<(usize, Version)>| {
+        let mut ordered = BTreeSet::new();
+        for (at, (later, version)) in versions.iter().enumerate() {
+            for (earlier, before) in versions.iter().take(at) {
+                // It would count if it came behind.
+                if before.supersedes(version) {
+                    ordered.extend([*earlier, *later]);
+                }
+            }
+        }
+        ordered
+    };
+    objects.into_values().map(of_object).collect()
+}
+
+/// Puts these back in their order, in the places that they have among the others.
+fn keep_order(plan: &mut [usize], ordered: &[BTreeSet<usize>]) {
+    for numbers in ordered {
+        let is_one = |number: &usize| numbers.contains(number);
+        let mut sorted = plan.iter().copied().filter(is_one).collect::<Vec<_>>();
+        sorted.sort_unstable();
+        for (place, number) in plan.iter_mut().filter(|it| is_one(it)).zip(sorted) {
+            *place = number;
         }
     }
 }

@@ -74,8 +74,8 @@ impl Life {
         self
     }
 
-    /// The amount to be paid, in USDT: 100 unless set. In a conflict half of it is paid; where it is
-    /// overpaid, one more.
+    /// The amount to be paid, in USDT: 100 unless set. In a conflict half of it is paid; if it is
+    /// overpaid or amended, one more. A payment that succeeded in part has 40 % of it, and then 90 %.
     pub fn amount(mut self, amount: Amount) -> Self {
         self.amount = amount;
         self
@@ -95,8 +95,8 @@ impl Life {
         self
     }
 
-    /// The time between two statuses in their timestamps: 90 s unless set. It is not waited for. The
-    /// next write-off of a subscription is 30 days after the last one, whatever the pace.
+    /// The time between two statuses in their timestamps: 90 s unless set. It is not waited for. An
+    /// amendment has the time of what it amends. The next write-off of a subscription is 30 days after the last one, whatever the pace.
     pub fn pace(mut self, pace: Duration) -> Self {
         self.pace = pace;
         self
@@ -107,12 +107,23 @@ impl Life {
         SignedDuration::try_from(self.pace.saturating_mul(steps)).unwrap_or(SignedDuration::MAX)
     }
 
-    fn paid(&self) -> Paid {
+    /// How much is paid, if anything is, at the time of an amendment: 0 before the first.
+    fn paid(&self, amendment: usize) -> Paid {
         match self.story {
-            Story::Overpaid => Paid::Over,
+            Story::Overpaid => Paid::Over(1),
+            Story::Amended => Paid::Over(amendment),
+            // Nobody says why, so nothing is said to be missing.
+            Story::Reversed => Paid::Over(0),
             _ if self.statuses.iter().any(|status| status == "CONFLICT") => Paid::Under,
-            _ => Paid::Full,
+            _ => Paid::Over(0),
         }
+    }
+
+    /// How often this status was said right before: those that amend it have its last update.
+    fn amendment(&self, step: usize) -> usize {
+        let said = self.statuses.iter().take(step.saturating_add(1)).rev();
+        let same = said.clone().zip(said.skip(1)).take_while(|(it, before)| it == before).count();
+        if self.story == Story::Amended { same } else { 0 }
     }
 }
 
@@ -125,14 +136,21 @@ impl IntoIterator for Life {
         // What is in another status than the first has changed before.
         let first = self.story.statuses().first().copied();
         let is_older = self.statuses.first().map(String::as_str) != first;
-        let changes = |step: usize| step.saturating_add(usize::from(is_older));
+        let changes = |step: usize| {
+            let steps = 1..step.saturating_add(1);
+            let changes = steps.filter(|step| self.amendment(*step) == 0).count();
+            changes.saturating_add(usize::from(is_older))
+        };
         let last = self.paces(changes(self.statuses.len().saturating_sub(1)));
         // What is too early or too late for a timestamp is as much so as one can be.
         let created = match self.ends {
             Some(ends) => ends.checked_sub(last).unwrap_or(Timestamp::MIN),
             None => self.begins,
         };
-        let is_charge = |status: &&String| *status == "ACTIVE";
+        let times = |word: &str, step: usize| {
+            let said = self.statuses.iter().take(step.saturating_add(1));
+            said.filter(|status| *status == word).count()
+        };
         let message = |(step, status): (usize, &String)| {
             let changed = created.checked_add(self.paces(changes(step)));
             let scene = Scene {
@@ -140,17 +158,13 @@ impl IntoIterator for Life {
                 client_order_id: &self.client_order_id,
                 status,
                 amount: &self.amount,
-                paid: self.paid(),
+                paid: self.paid(self.amendment(step)),
                 created,
                 changed: changed.unwrap_or(Timestamp::MAX),
                 // No last update while it is in its first state (confirmed).
                 is_first: changes(step) == 0,
-                charges: self
-                    .statuses
-                    .iter()
-                    .take(step.saturating_add(1))
-                    .filter(is_charge)
-                    .count(),
+                charges: times("ACTIVE", step),
+                parts: times("PARTIAL_SUCCESS", step),
             };
             Message::new(status, scene::body(self.story.kind(), &scene))
         };

@@ -9,7 +9,7 @@
 //! 3. A [`Report`] tells what was delivered, how often, and what each delivery was answered.
 //!
 //! [`Sender::any_order`] checks what matters most: whatever the order and however often, the
-//! merchant ends in the same state.
+//! merchant ends in the same state, wherever the notifications tell their order.
 //!
 //! # Example
 //!

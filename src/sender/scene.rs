@@ -20,14 +20,17 @@ pub(super) struct Scene<'a> {
     pub(super) is_first: bool,
     /// How often a subscription was charged so far: each time that it is reported as active.
     pub(super) charges: usize,
+    /// How often a payment succeeded in part so far.
+    pub(super) parts: usize,
 }
 
 /// How much is paid once something is.
 #[derive(Clone, Copy)]
 pub(super) enum Paid {
+    /// Half.
     Under,
-    Full,
-    Over,
+    /// All of it, and so much more.
+    Over(usize),
 }
 
 /// What the ids of one object and of those around it end in.
@@ -115,11 +118,14 @@ fn value(kind: Kind, scene: &Scene<'_>, name: &str) -> Option<String> {
             scene.status == "ACTIVE",
             text(&renewal(scene.created, scene.charges).to_string()),
         ),
-        "reason" => only_if(is_conflict, text("UNDERPAID")),
+        "reason" => only_if(is_conflict && matches!(scene.paid, Paid::Under), text("UNDERPAID")),
         "paymentStatus" => only_if(is_paid, text(if is_settled { "SUCCESS" } else { "PENDING" })),
+        "amount" if kind == Kind::Payment && scene.status == "PARTIAL_SUCCESS" => {
+            part(scene.amount, scene.parts).to_string()
+        }
         "amount" => scene.amount.to_string(),
         "paidAmount" => only_if(is_paid, paid(scene.amount, scene.paid).to_string()),
-        "overpaid" => (is_paid && matches!(scene.paid, Paid::Over)).to_string(),
+        "overpaid" => (is_paid && matches!(scene.paid, Paid::Over(1..))).to_string(),
         "createdAt" => text(&scene.created.to_string()),
         "changedAt" => text(&scene.changed.to_string()),
         "updatedAt" => only_if(!scene.is_first, text(&scene.changed.to_string())),
@@ -142,22 +148,31 @@ fn nested_request(scene: &Scene<'_>) -> String {
 }
 
 fn paid(amount: &Amount, paid: Paid) -> Amount {
-    let decimal = amount.decimal();
-    let exact = match paid {
-        Paid::Under => decimal.and_then(|it| it.checked_div(Decimal::TWO)),
-        Paid::Full => return amount.clone(),
-        Paid::Over => decimal.and_then(|it| it.checked_add(Decimal::ONE)),
-    };
-    if let Some(exact) = exact {
-        return exact.normalize().into();
-    }
-    // More digits than can be calculated with: nothing, or another digit at the front.
-    let text = amount.to_string();
-    let over = format!("1{}", text.strip_prefix('0').unwrap_or(&text));
     match paid {
-        Paid::Under => Decimal::ZERO.into(),
-        _ => over.parse().unwrap_or_else(|_| amount.clone()),
+        Paid::Under => calculated(amount, |it| it.checked_div(Decimal::TWO))
+            .unwrap_or_else(|| Decimal::ZERO.into()),
+        Paid::Over(0) => amount.clone(),
+        Paid::Over(more) => {
+            calculated(amount, |it| it.checked_add(more.into())).unwrap_or_else(|| {
+                // More digits than can be calculated with: others at the front.
+                let text = amount.to_string();
+                let over = format!("{more}{}", text.strip_prefix('0').unwrap_or(&text));
+                over.parse().unwrap_or_else(|_| amount.clone())
+            })
+        }
     }
+}
+
+/// 40 %, and from the second on 90 %.
+fn part(amount: &Amount, number: usize) -> Amount {
+    let tenths = if number > 1 { 9 } else { 4 };
+    calculated(amount, |it| it.checked_mul(Decimal::new(tenths, 1)))
+        .unwrap_or_else(|| Decimal::from(tenths).into())
+}
+
+/// `None` if it has more digits than can be calculated with.
+fn calculated(amount: &Amount, with: impl Fn(Decimal) -> Option<Decimal>) -> Option<Amount> {
+    amount.decimal().and_then(with).map(|exact| exact.normalize().into())
 }
 
 /// What is known to say more about a status of a subscription.

@@ -18,6 +18,9 @@ use crate::{Secret, contract, sign};
 #[must_use]
 pub struct Sender {
     secret: Secret,
+    /// What forged calls are signed with. Never the secret: whoever sees such a call would have a digest
+    /// that the secret made.
+    stranger: Secret,
     uri: Uri,
     pub(super) seed: u64,
     pub(super) shuffled: bool,
@@ -35,7 +38,8 @@ pub struct Sender {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Flaw {
-    /// The digest is one that the secret does not make.
+    /// The digest is made with a random key that the sender throws away, and proves nothing under your
+    /// secret.
     Forged,
     /// There is no digest.
     Unsigned,
@@ -51,6 +55,7 @@ impl Sender {
     pub fn new(secret: Secret, uri: Uri) -> Self {
         Self {
             secret,
+            stranger: Secret::throw_away(),
             uri,
             seed: fastrand::u64(..),
             shuffled: false,
@@ -135,7 +140,7 @@ impl Sender {
         self
     }
 
-    /// What is sent for a message. Made anew for each delivery, always the same.
+    /// What is sent for a message. Built for each delivery, always the same for this sender and its clones.
     ///
     /// To send it by other means than [`deliver`](Self::deliver).
     #[must_use]
@@ -155,8 +160,7 @@ impl Sender {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let digest = match self.flaw {
             Some(Flaw::Unsigned) => return request,
-            // Of another body: as good as made with another secret.
-            Some(Flaw::Forged) => sign(&self.secret, &[message.body(), "\n".as_bytes()].concat()),
+            Some(Flaw::Forged) => sign(&self.stranger, message.body()),
             _ => sign(&self.secret, message.body()),
         };
         headers.insert(contract::DIGEST_HEADER, digest.into());

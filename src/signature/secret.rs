@@ -71,13 +71,25 @@ impl Secret {
         if secret.is_empty() {
             return Err(ConfigError::SecretEmpty);
         }
+        Ok(Self::of_key(secret))
+    }
+
+    /// A random one that nobody else has.
+    #[cfg(feature = "sender")]
+    pub(crate) fn throw_away() -> Self {
+        let mut key = [0; 32];
+        fastrand::fill(&mut key);
+        Self::of_key(&key)
+    }
+
+    fn of_key(secret: &[u8]) -> Self {
         let key = PreparedKey {
             sha1: Mac::new(Algorithm::HmacSha1, secret),
             sha256: Mac::new(Algorithm::HmacSha256, secret),
             sha512: Mac::new(Algorithm::HmacSha512, secret),
             doctor: Doctor::new(secret),
         };
-        Ok(Self { key: Arc::new(key), label: None })
+        Self { key: Arc::new(key), label: None }
     }
 
     /// Names the secret, to tell during a rotation which one matched

@@ -55,7 +55,7 @@ const KINDS: &[Kind] = &[
             ("EXPIRED", Inferred),
             ("CANCELLED", Unknown),
         ],
-        lives: &["success", "overpaid", "conflict", "settled", "expired"],
+        lives: &["success", "overpaid", "conflict", "settled", "reversed", "amended", "expired"],
     },
     Kind {
         name: "Checkout",
@@ -85,7 +85,7 @@ const KINDS: &[Kind] = &[
             ("CANCELLED", Confirmed),
             ("EXPIRED", Confirmed),
         ],
-        lives: &["payment"],
+        lives: &["payment", "reversed-payment", "partial-payment"],
     },
     Kind {
         name: "On-ramp checkout",

@@ -33,7 +33,8 @@ const TOLD: usize = 10;
 pub(crate) struct Send {
     /// Where to, with http or https, such as http://127.0.0.1:3000/webhooks/inqud/request.
     url: Uri,
-    /// What happens: the statuses that one object goes through.
+    /// What happens: the statuses that one object goes through. `inqud-webhook kinds` tells of which kind
+    /// each is. Against the URL of another kind it has to fail.
     #[arg(long, value_name = "STORY", default_value = "success", value_parser = story())]
     life: Story,
     /// Sends this status instead of those of the life, any word; give it again for more.
@@ -54,7 +55,7 @@ pub(crate) struct Send {
     /// The seed of that order, to have it again.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Sends digests that the secret does not make.
+    /// Signs with a random key in place of the secret.
     #[arg(long)]
     forge: bool,
     /// How many are sent in a second at most. One after another, as fast as it goes, if not given.
