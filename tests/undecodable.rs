@@ -102,7 +102,7 @@ async fn what_is_of_another_kind_is_kept_as_a_dead_letter() {
     let payment = r#"{"id":"PMT-1","status":"SUCCESS","orderType":"PAYOUT"}"#;
     let refusing = layer().layer(inbox.receiver::<PaymentRequest>());
     assert_eq!(support::call(refusing, support::signed(payment)).await.status(), 422);
-    assert_eq!(inbox.stats().await.unwrap().dead, 0);
+    assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 
     let keeping = layer().hand_on_undecodable().layer(inbox.receiver::<PaymentRequest>());
     assert_eq!(support::call(keeping, support::signed(payment)).await.status(), 200);
@@ -113,7 +113,7 @@ async fn what_is_of_another_kind_is_kept_as_a_dead_letter() {
     // Nor is it handled as a Request later.
     redrive_all(&inbox).await;
     assert!(processed::<PaymentRequest, _>(&inbox).await.is_empty());
-    assert_eq!(inbox.stats().await.unwrap().dead, 1);
+    assert_eq!(inbox.stats().await.unwrap().dead(), 1);
 }
 
 async fn receive<S: Store>(inbox: &Inbox<S>, request: Request<Full<Bytes>>) -> StatusCode {
