@@ -189,15 +189,12 @@ impl Claim {
     pub(crate) fn verify(self, body: Bytes) -> Result<Verified, Rejection> {
         let Self { digest, secrets, mut mac, diagnoses } = self;
         let matching = secrets.iter().find(|secret| {
-            // Fed already, if it is that of the first secret.
-            let mac = mac.take().map_or_else(
-                || {
-                    let mut mac = secret.mac(digest.algorithm());
-                    mac.update(&body);
-                    mac
-                },
-                |mac| *mac,
-            );
+            // Fed already, if it is that of the first secret. It stays in its box, which is zeroized.
+            if let Some(mut mac) = mac.take() {
+                return mac.verify(&digest);
+            }
+            let mut mac = secret.mac(digest.algorithm());
+            mac.update(&body);
             mac.verify(&digest)
         });
         match matching {
