@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{Response, Uri};
 use tower_layer::Layer;
 
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, RejectionKind};
 use crate::service::WebhookService;
 use crate::signature::Verifier;
 use crate::{ConfigError, contract, telemetry};
@@ -52,7 +52,8 @@ use crate::{ConfigError, contract, telemetry};
 /// The inner service that was ready is the one that is called. So what its readiness reserves, such
 /// as the permit of a `ConcurrencyLimit`, is held while the body arrives, for the
 /// [deadline](Self::body_deadline) at most. A call that is refused for its head leaves the service
-/// ready, and what is reserved with it, for the next call. To keep stalled senders from taking the
+/// ready, and what is reserved with it, for the next call, unless only its [source](Self::source) is
+/// wrong. To keep stalled senders from taking the
 /// permits, put the limit into the handler, or shorten the deadline.
 ///
 /// # Telemetry
@@ -97,6 +98,9 @@ use crate::{ConfigError, contract, telemetry};
 ///
 /// The deadline is a Tokio timer: without a Tokio runtime that has its timers enabled, the first call
 /// whose head is admitted panics. (`#[tokio::main]` and `#[tokio::test]` enable them.)
+///
+/// All panics, also those of your callbacks, happen when the response future is polled, and never in
+/// `Service::call`: each costs one call, also behind a `Buffer`.
 pub struct WebhookLayer<T> {
     config: Config,
     event: PhantomData<fn() -> T>,
@@ -113,7 +117,7 @@ pub(crate) struct Config {
     /// Set once the timers that the deadline needs have been found to be there.
     timers: OnceLock<()>,
     pub(crate) hands_on_undecodable: bool,
-    pub(crate) source: Option<Arc<SourceFn>>,
+    source: Option<Arc<SourceFn>>,
     on_rejection: Option<Arc<ObserverFn>>,
     rejection_response: Option<Arc<ResponseFn>>,
 }
@@ -319,6 +323,15 @@ impl Config {
     /// Whether requests to this URI are web hooks.
     pub(crate) fn takes(&self, uri: &Uri) -> bool {
         self.paths.is_empty() || self.paths.iter().any(|path| path.path() == uri.path())
+    }
+
+    pub(crate) fn check_source(&self, request: &Parts) -> Result<(), Rejection> {
+        match &self.source {
+            Some(is_source) if !is_source(request) => {
+                Err(Rejection::new(RejectionKind::SourceNotAllowed))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Once for all calls, so that what is missing shows at the first and not at the first slow one.

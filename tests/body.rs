@@ -247,6 +247,7 @@ async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task
 #[test]
 #[should_panic(expected = "no reactor running")]
 fn a_call_outside_a_tokio_runtime_panics_at_once() {
-    let mut service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
-    let _future = tower::Service::call(&mut service, support::signed(SMALL));
+    let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+    let mut future = pin!(call(service, support::signed(SMALL)));
+    _ = future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
 }
