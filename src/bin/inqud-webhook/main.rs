@@ -1,6 +1,7 @@
 //! `inqud-webhook`: Inqud's web hooks at the command line. It signs, verifies, sends and receives them,
 //! and tends an inbox.
 
+mod copied;
 #[cfg(feature = "inbox-postgres")]
 mod database;
 #[cfg(any(feature = "inbox-postgres", feature = "inbox-sqlite"))]
