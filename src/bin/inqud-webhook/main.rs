@@ -17,7 +17,6 @@ mod sign;
 mod verify;
 
 use std::error::Error;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -88,7 +87,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            _ = writeln!(io::stderr(), "error: {error}");
+            out::fail(&*error);
             ExitCode::from(2)
         }
     }
