@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tower_http::timeout::TimeoutError;
 
 use crate::admit::Admitted;
@@ -82,7 +82,12 @@ where
         }
         let this = self.project();
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.deadline)));
-        timer.as_mut().poll(cx).map(|()| Err(Rejection::new(RejectionKind::BodyTooSlow)))
+        // A body that is always ready can use up the budget that Tokio gives a task. A timer is then
+        // pending whatever the time is, and the task is woken at once: the clock decides.
+        if timer.as_mut().poll(cx).is_ready() || Instant::now() >= timer.deadline() {
+            return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTooSlow)));
+        }
+        Poll::Pending
     }
 }
 
@@ -124,12 +129,18 @@ where
 fn unreadable(error: BoxError) -> Rejection {
     let first: &(dyn Error + 'static) = &*error;
     let mut causes = std::iter::successors(Some(first), |&error| error.source());
-    let kind = if causes.any(|error| error.is::<TimeoutError>()) {
+    let kind = if causes.any(is_timeout) {
         RejectionKind::BodyTooSlow
     } else {
         RejectionKind::BodyUnreadable
     };
     Rejection::caused_by(kind, error)
+}
+
+/// Of tower-http 0.7 by its type. Other versions have a type of their own and the same text.
+fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    error.is::<TimeoutError>()
+        || error.to_string() == "data was not received within the designated timeout"
 }
 
 /// What has arrived. A body of one frame is never copied, and hashed in one go when it has ended;

@@ -166,21 +166,52 @@ async fn endless_empty_frames_end_at_the_deadline() {
     assert_eq!(response.status(), 408);
 }
 
+/// A body that always has something, and uses up what Tokio lets a task do at once: its timer is then
+/// never ready.
+#[tokio::test]
+async fn a_body_that_uses_up_the_budget_of_its_task_ends_at_the_deadline() {
+    struct Greedy;
+    impl Body for Greedy {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            for _ in 0..4 {
+                std::task::ready!(pin!(tokio::task::coop::consume_budget()).poll(cx));
+            }
+            std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::new()))))
+        }
+    }
+    let service = layer::<PaymentRequest>()
+        .body_deadline(Duration::from_millis(50))
+        .layer(Inner::<PaymentRequest>::new());
+    let answered = tokio::spawn(call(service, signed_as("", Greedy)));
+    let response = tokio::time::timeout(Duration::from_secs(10), answered).await;
+    assert_eq!(response.expect("the deadline").unwrap().status(), 408);
+}
+
 /// What a timeout of tower-http outside makes of a body is told apart from a broken connection, also
 /// when axum-core has wrapped it.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_a_layer_outside_is_recognised() {
-    use tower_http::timeout::TimeoutBody;
-
+    let second = Duration::from_secs(1);
+    let stalled = || Script::new([Step::Stall]);
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
-    let stalled = || TimeoutBody::new(Duration::from_secs(1), Script::new([Step::Stall]));
-    let response = call(service.clone(), signed_as(REQUEST, Box::pin(stalled()))).await;
+    let slow = async |body: axum::body::Body| {
+        let response = call(service.clone(), signed_as(REQUEST, body)).await;
+        assert_eq!(response.status(), 408);
+        let rejection = response.extensions().get::<Rejection>().unwrap();
+        assert_eq!(rejection.kind(), RejectionKind::BodyTooSlow);
+    };
+    let outside = || Box::pin(tower_http::timeout::TimeoutBody::new(second, stalled()));
+    slow(axum::body::Body::new(outside())).await;
+    // Of a version whose type is not that of ours.
+    let other = Box::pin(tower_http_06::timeout::TimeoutBody::new(second, stalled()));
+    slow(axum::body::Body::new(other)).await;
+    let response = call(service.clone(), signed_as(REQUEST, outside())).await;
     assert_eq!(response.status(), 408);
-    let wrapped = axum::body::Body::new(Box::pin(stalled()));
-    let response = call(service, signed_as(REQUEST, wrapped)).await;
-    assert_eq!(response.status(), 408);
-    let rejection = response.extensions().get::<Rejection>().unwrap();
-    assert_eq!(rejection.kind(), RejectionKind::BodyTooSlow);
 }
 
 /// A limit outside is not: its error is of a crate that this one does not depend on.
