@@ -287,8 +287,8 @@ fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, KeyBytes)> {
     }
     keys.extend(from_hex(trimmed).map(|key| (Diagnosis::SecretIsHex, key)));
     keys.extend(from_base64(trimmed).map(|key| (Diagnosis::SecretIsBase64, key)));
-    // Anyone can sign with an empty key, which tells nothing.
-    keys.retain(|(_, key)| !key.is_empty());
+    // Anyone can sign with an empty key, or with one of zeros, which tells nothing.
+    keys.retain(|(_, key)| key.iter().any(|byte| *byte != 0));
     keys
 }
 

@@ -70,6 +70,7 @@ impl Secret {
     /// # Errors
     ///
     /// - [`ConfigError::SecretEmpty`]: anyone can sign with an empty secret.
+    /// - [`ConfigError::SecretAllZeros`]: that signs like the empty one.
     /// - [`ConfigError::SecretHasWhitespaceAround`]: a newline from a file, a blank from a copied
     ///   line, a byte order mark or a NUL. If it does belong to the secret, see
     ///   [`verbatim`](Self::verbatim).
@@ -85,7 +86,7 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::SecretEmpty`].
+    /// [`ConfigError::SecretEmpty`] and [`ConfigError::SecretAllZeros`].
     pub fn verbatim(secret: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         Self::prepare(&Zeroizing::new(secret.into()))
     }
@@ -93,6 +94,9 @@ impl Secret {
     fn prepare(secret: &[u8]) -> Result<Self, ConfigError> {
         if secret.is_empty() {
             return Err(ConfigError::SecretEmpty);
+        }
+        if secret.iter().all(|byte| *byte == 0) {
+            return Err(ConfigError::SecretAllZeros);
         }
         let key = PreparedKey::new(secret);
         wipe_stack();
