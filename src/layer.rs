@@ -179,7 +179,9 @@ impl<T> WebhookLayer<T> {
     /// # Errors
     ///
     /// [`ConfigError::PathImpossible`] if no request can have this path, so that each web hook would
-    /// pass unverified. There are no patterns: braces and asterisks are an error too.
+    /// pass unverified: one with characters that clients percent-encode, such as `ü` or a blank, or with a
+    /// segment `.` or `..`, which they take out. Write `/zahlung/%C3%BC`, as it stands in the link. There
+    /// are no patterns: braces and asterisks are an error too.
     ///
     /// # Example
     ///
@@ -194,8 +196,7 @@ impl<T> WebhookLayer<T> {
     pub fn path(mut self, path: &str) -> Result<Self, ConfigError> {
         let path = PathAndQuery::try_from(path)
             .ok()
-            .filter(|parsed| path.starts_with('/') && parsed.path() == path)
-            .filter(|_| !path.contains(['{', '}', '*']))
+            .filter(|parsed| parsed.path() == path && is_sent_as_it_is(path))
             .ok_or(ConfigError::PathImpossible)?;
         self.config.paths.push(path);
         Ok(self)
@@ -317,6 +318,25 @@ impl<T> WebhookLayer<T> {
         self.config.rejection_response = Some(Arc::new(build));
         self
     }
+}
+
+/// Whether a client can send this path, and does not write it otherwise: RFC 3986, without dot segments.
+/// An asterisk could be sent, but is meant as a pattern.
+fn is_sent_as_it_is(path: &str) -> bool {
+    let is_path_character =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()+,;=:@%".contains(&byte);
+    let mut escapes = path.split('%').skip(1);
+    let is_dots = |segment: &str| {
+        let dots = segment.to_ascii_lowercase().replace("%2e", ".");
+        dots == "." || dots == ".."
+    };
+    path.starts_with('/')
+        && path.bytes().all(is_path_character)
+        && escapes.all(|text| {
+            let digits = text.as_bytes().first_chunk::<2>();
+            digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        })
+        && !path.split('/').any(is_dots)
 }
 
 impl Config {
