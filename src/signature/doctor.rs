@@ -181,7 +181,10 @@ impl Doctor {
     }
 
     fn may_look(&self) -> bool {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        // `as_millis` divides 128 bits, which a flood would notice.
+        let millis = |time: Duration| {
+            time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
+        };
         let (now, until) = (millis(self.born.elapsed()), self.rests_until.load(Ordering::Relaxed));
         let next = now.saturating_add(millis(REST));
         // If two come at once, one of them looks.
