@@ -22,8 +22,8 @@ use crate::signature::{Claim, Verified};
 const FRAMES_PER_POLL: u32 = 64;
 
 /// A frame up to this size is copied. It is a part of the server's read buffer and keeps all of that, which
-/// for a small body is many times its size; the copy costs a call of 1 KB some 5 %. To copy a large one
-/// too would cost more than it saves.
+/// for a small body is many times its size. The copy costs a call of 1 KB up to 8 % in process with
+/// glibc, which is slow from 1 KiB on, and 3 % of 256 bytes. A large one would cost more than it saves.
 const COPIED: usize = 16 * 1024;
 
 /// A whole body, its digest not yet compared.
