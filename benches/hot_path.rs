@@ -316,6 +316,22 @@ fn refused_and_rotated(smoke: bool) {
         println!("ratio {name}_over_accepted {:.3}", rounds.ratio(program, &[0]));
     }
     println!("ratio forged_over_forged_without_diagnosis {:.3}", rounds.ratio(3, &[7]));
+
+    // Without a layer, so that there is less to hide it behind.
+    let digest = sign(&secret(SECRET), b"another body").to_string();
+    let refuse = |verifier: &Verifier| {
+        let began = Instant::now();
+        for _ in 0..BATCH {
+            let body = Bytes::from_static(REQUEST.as_bytes());
+            assert!(black_box(verifier.verify(&digest, body)).is_err());
+        }
+        began.elapsed()
+    };
+    let diagnoses = Verifier::new(secret(SECRET));
+    let does_not = diagnoses.clone().diagnose(false);
+    let rounds = Rounds::run(smoke, || [refuse(&diagnoses), refuse(&does_not)]);
+    println!("{:>7.0} ns forged at a verifier", rounds.median(0));
+    println!("ratio forged_over_forged_without_diagnosis_verifier {:.3}", rounds.ratio(0, &[1]));
 }
 
 /// Counted, and so the same in each run.

@@ -1,4 +1,5 @@
-//! Everything that can be refused before a byte of the body is read.
+//! Everything that can be refused before a byte of the body is read, except for its source, which is the
+//! merchant's own code and asked in the future.
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
@@ -15,13 +16,10 @@ pub(crate) struct Admitted {
 }
 
 pub(crate) fn admit(config: &Config, parts: &mut Parts) -> Result<Admitted, RejectionKind> {
-    // First of all, for it hides the digest from whoever is shown the head of a refused request.
+    // First, because it hides the digest from the callbacks, which see the head of a refused request.
     let headers = Headers::read(config, &mut parts.headers);
     if parts.method != Method::POST {
         return Err(RejectionKind::MethodNotAllowed);
-    }
-    if config.source.as_ref().is_some_and(|is_source| !is_source(parts)) {
-        return Err(RejectionKind::SourceNotAllowed);
     }
     let claim = match &config.trust {
         Trust::Signed(verifier) => Some(verifier.claim(headers.digest?)),

@@ -8,12 +8,16 @@ use std::fmt;
 pub enum ConfigError {
     /// The secret is empty: anyone could sign with it.
     SecretEmpty,
+    /// The secret consists of zero bytes. HMAC fills a short key up with them, so that it would sign like
+    /// the empty one.
+    SecretAllZeros,
     /// The secret begins or ends with white space, a byte order mark or a NUL, which is nearly always
     /// a copying accident.
     SecretHasWhitespaceAround,
     /// There is no secret in the list.
     NoSecrets,
-    /// A path that no request has: it has to begin with `/`, and has no query and no pattern in it.
+    /// A path that no request has: it has to begin with `/`, to be percent-encoded, and to have no query,
+    /// no pattern and no segment `.` or `..` in it.
     PathImpossible,
 }
 
@@ -23,6 +27,10 @@ impl fmt::Display for ConfigError {
             Self::SecretEmpty => {
                 "the web hook secret is empty: set the one that Inqud shows beside the web hook's link"
             }
+            Self::SecretAllZeros => {
+                "the webhook secret has only zero bytes, and anyone could sign with it: perhaps a \
+                 buffer was never filled; set the secret that Inqud shows beside the webhook's link"
+            }
             Self::SecretHasWhitespaceAround => {
                 "the web hook secret begins or ends with white space, a byte order mark or a NUL, \
                  perhaps a newline from a file: \
@@ -31,7 +39,8 @@ impl fmt::Display for ConfigError {
             Self::NoSecrets => "there is no web hook secret to verify with: give at least one",
             Self::PathImpossible => {
                 "no request has this path: give it as it stands in the web hook's link, from the \
-                 first `/` after the host, without a query or a pattern"
+                 first `/` after the host, percent-encoded as clients send it, without a query, a \
+                 pattern, `.` or `..`"
             }
         })
     }

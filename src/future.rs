@@ -18,7 +18,7 @@ use crate::body::WebhookBody;
 use crate::danger::Unverified;
 use crate::layer::Config;
 use crate::receive::{Accepted, Receive, Received};
-use crate::rejection::{BoxError, Rejection};
+use crate::rejection::{BoxError, Rejection, RejectionKind};
 use crate::telemetry;
 #[cfg(feature = "inbox")]
 use crate::undecodable::Undecodable;
@@ -39,10 +39,10 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, F, B> {
-        Receiving { #[pin] receive: Receive<B>, call: Option<Call<S>> },
+        Receiving { #[pin] receive: Receive<B>, call: Option<Call<S>>, begun: bool },
         Calling { #[pin] future: F, telemetry: telemetry::Call },
         Passing { #[pin] future: F },
-        Refused { response: Option<Response<Bytes>> },
+        Refusing { kind: RejectionKind, refusal: Option<Refusal> },
     }
 }
 
@@ -54,9 +54,17 @@ pub(crate) struct Call<S> {
     pub(crate) telemetry: telemetry::Call,
 }
 
+/// What a call is refused with for its head.
+pub(crate) struct Refusal {
+    pub(crate) parts: Parts,
+    pub(crate) config: Arc<Config>,
+    pub(crate) telemetry: telemetry::Call,
+}
+
 impl<S, F, B, T> ResponseFuture<S, F, B, T> {
     pub(crate) fn receiving(receive: Receive<B>, call: Call<S>) -> Self {
-        Self { state: State::Receiving { receive, call: Some(call) }, event: PhantomData }
+        let state = State::Receiving { receive, call: Some(call), begun: false };
+        Self { state, event: PhantomData }
     }
 
     /// A call that is no web hook.
@@ -64,8 +72,9 @@ impl<S, F, B, T> ResponseFuture<S, F, B, T> {
         Self { state: State::Passing { future }, event: PhantomData }
     }
 
-    pub(crate) fn refused(response: Response<Bytes>) -> Self {
-        Self { state: State::Refused { response: Some(response) }, event: PhantomData }
+    pub(crate) fn refusing(kind: RejectionKind, refusal: Refusal) -> Self {
+        let state = State::Refusing { kind, refusal: Some(refusal) };
+        Self { state, event: PhantomData }
     }
 }
 
@@ -83,9 +92,16 @@ where
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
-                StateProj::Receiving { receive, call } => {
-                    let telemetry = &mut call.as_mut().expect(POLLED_AFTER_COMPLETION).telemetry;
-                    let received = ready!(telemetry.poll(|| receive.poll(cx)));
+                StateProj::Receiving { receive, call, begun } => {
+                    let Call { parts, config, telemetry, .. } =
+                        call.as_mut().expect(POLLED_AFTER_COMPLETION);
+                    let received = ready!(telemetry.poll(|| {
+                        if !std::mem::replace(begun, true) {
+                            config.check_source(parts)?;
+                            config.demand_timers();
+                        }
+                        receive.poll(cx)
+                    }));
                     let Call { mut parts, mut service, config, mut telemetry } =
                         call.take().expect(POLLED_AFTER_COMPLETION);
                     match authentic::<T>(received, &config, &mut parts.extensions, &mut telemetry) {
@@ -97,7 +113,7 @@ where
                         }
                         Err(rejection) => {
                             let response = config.refuse(rejection, &parts, &mut telemetry);
-                            state.set(State::Refused { response: Some(response) });
+                            return Poll::Ready(Ok(response.map(WebhookBody::held)));
                         }
                     }
                 }
@@ -118,8 +134,19 @@ where
                     let response = ready!(future.poll(cx))?;
                     return Poll::Ready(Ok(response.map(WebhookBody::as_it_came)));
                 }
-                StateProj::Refused { response } => {
-                    let response = response.take().expect(POLLED_AFTER_COMPLETION);
+                StateProj::Refusing { kind, refusal } => {
+                    let Refusal { parts, config, mut telemetry } =
+                        refusal.take().expect(POLLED_AFTER_COMPLETION);
+                    telemetry.resume();
+                    let rejection = match *kind {
+                        RejectionKind::MethodNotAllowed => Rejection::new(*kind),
+                        // The source is asked before the digest is looked at.
+                        kind => config
+                            .check_source(&parts)
+                            .err()
+                            .unwrap_or_else(|| Rejection::new(kind)),
+                    };
+                    let response = config.refuse(rejection, &parts, &mut telemetry);
                     return Poll::Ready(Ok(response.map(WebhookBody::held)));
                 }
             }

@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{Response, Uri};
 use tower_layer::Layer;
 
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, RejectionKind};
 use crate::service::WebhookService;
 use crate::signature::Verifier;
 use crate::{ConfigError, EventKind, contract, telemetry};
@@ -53,7 +53,8 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 /// The inner service that was ready is the one that is called. So what its readiness reserves, such
 /// as the permit of a `ConcurrencyLimit`, is held while the body arrives, for the
 /// [deadline](Self::body_deadline) at most. A call that is refused for its head leaves the service
-/// ready, and what is reserved with it, for the next call. To keep stalled senders from taking the
+/// ready, and what is reserved with it, for the next call, unless only its [source](Self::source) is
+/// wrong. To keep stalled senders from taking the
 /// permits, put the limit into the handler, or shorten the deadline.
 ///
 /// # Telemetry
@@ -98,6 +99,9 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 ///
 /// The deadline is a Tokio timer: without a Tokio runtime that has its timers enabled, the first call
 /// whose head is admitted panics. (`#[tokio::main]` and `#[tokio::test]` enable them.)
+///
+/// All panics, also those of your callbacks, happen when the response future is polled, and never in
+/// `Service::call`: each costs one call, also behind a `Buffer`.
 pub struct WebhookLayer<T> {
     config: Config,
     event: PhantomData<fn() -> T>,
@@ -116,7 +120,7 @@ pub(crate) struct Config {
     /// Checked if `T` is none of the crate's own types.
     pub(crate) kind: Option<EventKind>,
     pub(crate) hands_on_undecodable: bool,
-    pub(crate) source: Option<Arc<SourceFn>>,
+    source: Option<Arc<SourceFn>>,
     on_rejection: Option<Arc<ObserverFn>>,
     rejection_response: Option<Arc<ResponseFn>>,
 }
@@ -179,7 +183,9 @@ impl<T> WebhookLayer<T> {
     /// # Errors
     ///
     /// [`ConfigError::PathImpossible`] if no request can have this path, so that each web hook would
-    /// pass unverified. There are no patterns: braces and asterisks are an error too.
+    /// pass unverified: one with characters that clients percent-encode, such as `ü` or a blank, or with a
+    /// segment `.` or `..`, which they take out. Write `/zahlung/%C3%BC`, as it stands in the link. There
+    /// are no patterns: braces and asterisks are an error too.
     ///
     /// # Example
     ///
@@ -194,8 +200,7 @@ impl<T> WebhookLayer<T> {
     pub fn path(mut self, path: &str) -> Result<Self, ConfigError> {
         let path = PathAndQuery::try_from(path)
             .ok()
-            .filter(|parsed| path.starts_with('/') && parsed.path() == path)
-            .filter(|_| !path.contains(['{', '}', '*']))
+            .filter(|parsed| parsed.path() == path && is_sent_as_it_is(path))
             .ok_or(ConfigError::PathImpossible)?;
         self.config.paths.push(path);
         Ok(self)
@@ -351,10 +356,38 @@ impl<T> WebhookLayer<T> {
     }
 }
 
+/// Whether a client can send this path, and does not write it otherwise: RFC 3986, without dot segments.
+/// An asterisk could be sent, but is meant as a pattern.
+fn is_sent_as_it_is(path: &str) -> bool {
+    let is_path_character =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()+,;=:@%".contains(&byte);
+    let mut escapes = path.split('%').skip(1);
+    let is_dots = |segment: &str| {
+        let dots = segment.to_ascii_lowercase().replace("%2e", ".");
+        dots == "." || dots == ".."
+    };
+    path.starts_with('/')
+        && path.bytes().all(is_path_character)
+        && escapes.all(|text| {
+            let digits = text.as_bytes().first_chunk::<2>();
+            digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        })
+        && !path.split('/').any(is_dots)
+}
+
 impl Config {
     /// Whether requests to this URI are web hooks.
     pub(crate) fn takes(&self, uri: &Uri) -> bool {
         self.paths.is_empty() || self.paths.iter().any(|path| path.path() == uri.path())
+    }
+
+    pub(crate) fn check_source(&self, request: &Parts) -> Result<(), Rejection> {
+        match &self.source {
+            Some(is_source) if !is_source(request) => {
+                Err(Rejection::new(RejectionKind::SourceNotAllowed))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Once for all calls, so that what is missing shows at the first and not at the first slow one.

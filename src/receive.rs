@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tower_http::timeout::TimeoutError;
 
 use crate::admit::Admitted;
@@ -20,6 +20,11 @@ use crate::signature::{Claim, Verified};
 /// After this many frames in one poll other tasks get their turn; a body could consist of nothing
 /// but empty frames that are always ready.
 const FRAMES_PER_POLL: u32 = 64;
+
+/// A frame up to this size is copied. It is a part of the server's read buffer and keeps all of that, which
+/// for a small body is many times its size. The copy costs a call of 1 KB up to 8 % in process with
+/// glibc, which is slow from 1 KiB on, and 3 % of 256 bytes. A large one would cost more than it saves.
+const COPIED: usize = 16 * 1024;
 
 /// A whole body, its digest not yet compared.
 pub(crate) struct Received {
@@ -58,14 +63,16 @@ pin_project! {
         // much as half the HMAC.
         timer: Option<Pin<Box<Sleep>>>,
         claim: Option<Claim>,
-        buffer: Buffer,
+        // A first frame that is large, as long as nothing had to be waited for: it may be the whole body.
+        frame: Bytes,
+        buffer: Vec<u8>,
     }
 }
 
 impl<B> Receive<B> {
     pub(crate) fn new(admitted: Admitted, body: B, limit: usize, deadline: Duration) -> Self {
-        let (claim, buffer) = (admitted.claim, Buffer::Empty);
-        Self { body, limit, deadline, timer: None, claim, buffer }
+        let (claim, frame, buffer) = (admitted.claim, Bytes::new(), Vec::new());
+        Self { body, limit, deadline, timer: None, claim, frame, buffer }
     }
 }
 
@@ -80,9 +87,16 @@ where
         if let Poll::Ready(received) = self.as_mut().poll_frames(cx) {
             return Poll::Ready(received);
         }
+        // Whoever stalls does not keep the server's read buffer from it.
+        self.as_mut().copy_frame();
         let this = self.project();
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.deadline)));
-        timer.as_mut().poll(cx).map(|()| Err(Rejection::new(RejectionKind::BodyTooSlow)))
+        // A body that is always ready can use up the budget that Tokio gives a task. A timer is then
+        // pending whatever the time is, and the task is woken at once: the clock decides.
+        if timer.as_mut().poll(cx).is_ready() || Instant::now() >= timer.deadline() {
+            return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTooSlow)));
+        }
+        Poll::Pending
     }
 }
 
@@ -92,10 +106,10 @@ where
     B::Error: Into<BoxError>,
 {
     fn poll_frames(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Received, Rejection>> {
-        let mut this = self.project();
+        let mut this = self.as_mut().project();
         for _ in 0..FRAMES_PER_POLL {
             // A body that wrongly says it has ended is cut short, and its digest will not match.
             let frame = if this.body.is_end_stream() {
@@ -104,19 +118,37 @@ where
                 ready!(this.body.as_mut().poll_frame(cx))
             };
             let Some(frame) = frame else {
-                let body = std::mem::replace(this.buffer, Buffer::Empty).into_bytes();
+                let frame = std::mem::take(this.frame);
+                let body = if frame.is_empty() { compact(this.buffer) } else { frame };
                 return Poll::Ready(Ok(Received { body, claim: this.claim.take() }));
             };
             let frame = frame.map_err(|error| unreadable(error.into()))?;
             // Trailers are passed over.
             let Ok(data) = frame.into_data() else { continue };
-            if data.remaining() > this.limit.saturating_sub(this.buffer.len()) {
+            let len = this.frame.len().saturating_add(this.buffer.len());
+            if data.remaining() > this.limit.saturating_sub(len) {
                 return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTooLarge)));
             }
-            this.buffer.push(into_bytes(data), *this.limit, this.claim.as_mut());
+            if len == 0 && data.remaining() > COPIED {
+                *this.frame = into_bytes(data);
+                continue;
+            }
+            self.as_mut().copy_frame();
+            this = self.as_mut().project();
+            append(this.buffer, data, *this.limit);
+            if let Some(claim) = this.claim {
+                claim.arrived(this.buffer);
+            }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn copy_frame(self: Pin<&mut Self>) {
+        let this = self.project();
+        if !this.frame.is_empty() {
+            append(this.buffer, std::mem::take(this.frame), *this.limit);
+        }
     }
 }
 
@@ -124,7 +156,7 @@ where
 fn unreadable(error: BoxError) -> Rejection {
     let first: &(dyn Error + 'static) = &*error;
     let mut causes = std::iter::successors(Some(first), |&error| error.source());
-    let kind = if causes.any(|error| error.is::<TimeoutError>()) {
+    let kind = if causes.any(is_timeout) {
         RejectionKind::BodyTooSlow
     } else {
         RejectionKind::BodyUnreadable
@@ -132,88 +164,51 @@ fn unreadable(error: BoxError) -> Rejection {
     Rejection::caused_by(kind, error)
 }
 
-/// What has arrived. A body of one frame is never copied, and hashed in one go when it has ended;
-/// more of them are hashed as they arrive.
-enum Buffer {
-    Empty,
-    One(Bytes),
-    Many(Vec<u8>),
+/// Of tower-http 0.7 by its type. Other versions have a type of their own and the same text.
+fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    error.is::<TimeoutError>()
+        || error.to_string() == "data was not received within the designated timeout"
 }
 
-impl Buffer {
-    fn len(&self) -> usize {
-        match self {
-            Self::Empty => 0,
-            Self::One(bytes) => bytes.len(),
-            Self::Many(bytes) => bytes.len(),
-        }
+/// Grows by what has arrived, never by what was announced. Doubles like a `Vec`, but never beyond the
+/// limit, which the caller has checked.
+fn append(buffer: &mut Vec<u8>, mut data: impl Buf, limit: usize) {
+    let needed = buffer.len().saturating_add(data.remaining());
+    if needed > buffer.capacity() {
+        let capacity = needed.max(buffer.capacity().saturating_mul(2)).min(limit);
+        buffer.reserve_exact(capacity.saturating_sub(buffer.len()));
     }
-
-    /// Grows by what has arrived, never by what was announced, and never beyond the limit, which
-    /// the caller has checked.
-    fn push(&mut self, data: Bytes, limit: usize, claim: Option<&mut Claim>) {
-        if data.is_empty() {
-            return;
-        }
-        match self {
-            Self::Empty => *self = Self::One(data),
-            Self::One(first) => {
-                if let Some(claim) = claim {
-                    claim.update(first);
-                    claim.update(&data);
-                }
-                let mut bytes = Vec::with_capacity(first.len().saturating_add(data.len()));
-                append(&mut bytes, first, limit);
-                append(&mut bytes, &data, limit);
-                *self = Self::Many(bytes);
-            }
-            Self::Many(bytes) => {
-                if let Some(claim) = claim {
-                    claim.update(&data);
-                }
-                append(bytes, &data, limit);
-            }
-        }
-    }
-
-    fn into_bytes(self) -> Bytes {
-        match self {
-            Self::Empty => Bytes::new(),
-            Self::One(bytes) => bytes,
-            Self::Many(bytes) => bytes.into(),
-        }
+    while data.has_remaining() {
+        let chunk = data.chunk();
+        buffer.extend_from_slice(chunk);
+        data.advance(chunk.len());
     }
 }
 
-/// Doubles like a `Vec`, but no further than the limit.
-fn append(bytes: &mut Vec<u8>, data: &[u8], limit: usize) {
-    let needed = bytes.len().saturating_add(data.len());
-    if needed > bytes.capacity() {
-        let capacity = needed.max(bytes.capacity().saturating_mul(2)).min(limit);
-        bytes.reserve_exact(capacity.saturating_sub(bytes.len()));
-    }
-    bytes.extend_from_slice(data);
+/// Holds no more than the body, because a web hook may be kept for long.
+fn compact(buffer: &mut Vec<u8>) -> Bytes {
+    let mut buffer = std::mem::take(buffer);
+    buffer.shrink_to_fit();
+    buffer.into()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Buffer, Bytes};
+    use super::{append, compact};
 
     /// No more is held than twice what has arrived, nor more than the limit.
     #[test]
     fn a_buffer_grows_with_what_arrives_and_never_beyond_the_limit() {
         for (limit, frame) in [(1000, 1), (1001, 1), (4096, 7), (100_000, 999), (100_000, 60_000)] {
-            let mut buffer = Buffer::Empty;
+            let mut buffer = Vec::new();
             while buffer.len() < limit {
-                let data = Bytes::from(vec![b'x'; frame.min(limit - buffer.len())]);
-                buffer.push(data, limit, None);
-                if let Buffer::Many(bytes) = &buffer {
-                    let arrived = bytes.len();
-                    let most = arrived.max(2 * (arrived - 1)).min(limit);
-                    assert!(bytes.capacity() <= most, "{arrived} of {limit} by {frame}");
-                }
+                let data = vec![b'x'; frame.min(limit - buffer.len())];
+                append(&mut buffer, &*data, limit);
+                let arrived = buffer.len();
+                let most = arrived.max(2 * (arrived - 1)).min(limit);
+                assert!(buffer.capacity() <= most, "{arrived} of {limit} by {frame}");
             }
-            assert_eq!(buffer.into_bytes().len(), limit);
+            assert_eq!(compact(&mut buffer).len(), limit);
         }
     }
 }

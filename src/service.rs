@@ -10,10 +10,10 @@ use tower_service::Service;
 
 use crate::admit::admit;
 use crate::body::WebhookBody;
-use crate::future::{Call, ResponseFuture};
+use crate::future::{Call, Refusal, ResponseFuture};
 use crate::layer::Config;
 use crate::receive::Receive;
-use crate::rejection::{BoxError, Rejection};
+use crate::rejection::BoxError;
 use crate::telemetry;
 
 /// What [`WebhookLayer`](crate::WebhookLayer) makes of a service; described there.
@@ -50,24 +50,20 @@ where
         }
         let mut telemetry = telemetry::Call::begin();
         let (mut parts, body) = request.into_parts();
-        let admitted = match admit(&self.config, &mut parts) {
-            Ok(admitted) => admitted,
-            Err(kind) => {
-                let rejection = Rejection::new(kind);
-                let response = self.config.refuse(rejection, &parts, &mut telemetry);
-                return ResponseFuture::refused(response);
-            }
-        };
-        self.config.demand_timers();
-        // The service that was ready is the one to call; its clone may not be.
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-
+        let admitted = admit(&self.config, &mut parts);
         let config = Arc::clone(&self.config);
-        let receive = Receive::new(admitted, body, config.body_limit, config.body_deadline);
         telemetry.rest();
-        let call = Call { parts, service: ready, config, telemetry };
-        ResponseFuture::receiving(receive, call)
+        // No callback is called in here: behind a `Buffer`, a panic would be the end of the service.
+        match admitted {
+            Ok(admitted) => {
+                // The service that was ready is the one to call; its clone may not be.
+                let clone = self.inner.clone();
+                let service = std::mem::replace(&mut self.inner, clone);
+                let receive = Receive::new(admitted, body, config.body_limit, config.body_deadline);
+                ResponseFuture::receiving(receive, Call { parts, service, config, telemetry })
+            }
+            Err(kind) => ResponseFuture::refusing(kind, Refusal { parts, config, telemetry }),
+        }
     }
 }
 

@@ -20,6 +20,12 @@ use crate::signature::{Digest, Verified};
 /// retry from a replay. A [`History`](crate::History) of the object, or an inbox, tells duplicates. Use
 /// [`digest`](Self::digest) for byte-identical repeats only: whether Inqud's own retries are
 /// byte-identical is not public.
+///
+/// # Keeping it
+///
+/// A webhook that is kept after its call holds the event and the body. A body of up to 16 KiB is a copy, and
+/// so is one that came in several frames. A larger one in one frame is a part of the server's read buffer
+/// and keeps all of that, up to 400 KiB with hyper: keep the event instead.
 pub struct Webhook<T> {
     inner: Arc<Inner<T>>,
 }

@@ -19,6 +19,9 @@ use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
 use support::{REQUEST, SMALL, digest, layer, secret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -382,4 +385,52 @@ async fn a_digest_anywhere_else_is_as_good_as_none() {
         assert_eq!((status, &*answer), (401, "the digest header is missing"), "{text}");
     }
     assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
+/// As in `docs/servers.md`, with a shorter time.
+async fn serve_with_limits(app: Router, head: Duration) -> SocketAddr {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(head);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (server, service) = (server.clone(), TowerToHyperService::new(app.clone()));
+            tokio::spawn(async move {
+                _ = server.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+/// The head comes before any layer. `axum::serve` waits for it for as long as the client likes, and the
+/// page about servers has to say so.
+#[tokio::test]
+async fn a_slow_head_is_the_servers_to_time_out() {
+    let app = || {
+        Router::new().route(
+            "/",
+            post(async |_: Webhook<PaymentRequest>| Ack::Done).layer(layer::<PaymentRequest>()),
+        )
+    };
+    let closes = async |address| {
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"POST / HTTP/1.1\r\nhost: te").await.unwrap();
+        let mut answer = Vec::new();
+        let end = slow.read_to_end(&mut answer);
+        tokio::time::timeout(Duration::from_secs(2), end).await.is_ok()
+    };
+    assert!(!closes(serve(app()).await).await);
+    let limited = serve_with_limits(app(), Duration::from_millis(200)).await;
+    assert!(closes(limited).await);
+    let mut good_client = Connection::to(limited).await;
+    good_client.send(&good(SMALL)).await;
+    assert_eq!(good_client.response().await.0, 200);
+
+    let page = include_str!("../docs/servers.md");
+    let row = page.lines().find(|line| line.starts_with("| axum 0.8 ")).unwrap();
+    assert!(row.contains("slow heads"), "{row}");
+    assert!(page.contains("server.http1().timer(TokioTimer::new()).header_read_timeout("));
 }

@@ -166,21 +166,52 @@ async fn endless_empty_frames_end_at_the_deadline() {
     assert_eq!(response.status(), 408);
 }
 
+/// A body that always has something, and uses up what Tokio lets a task do at once: its timer is then
+/// never ready.
+#[tokio::test]
+async fn a_body_that_uses_up_the_budget_of_its_task_ends_at_the_deadline() {
+    struct Greedy;
+    impl Body for Greedy {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            for _ in 0..4 {
+                std::task::ready!(pin!(tokio::task::coop::consume_budget()).poll(cx));
+            }
+            std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::new()))))
+        }
+    }
+    let service = layer::<PaymentRequest>()
+        .body_deadline(Duration::from_millis(50))
+        .layer(Inner::<PaymentRequest>::new());
+    let answered = tokio::spawn(call(service, signed_as("", Greedy)));
+    let response = tokio::time::timeout(Duration::from_secs(10), answered).await;
+    assert_eq!(response.expect("the deadline").unwrap().status(), 408);
+}
+
 /// What a timeout of tower-http outside makes of a body is told apart from a broken connection, also
 /// when axum-core has wrapped it.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_a_layer_outside_is_recognised() {
-    use tower_http::timeout::TimeoutBody;
-
+    let second = Duration::from_secs(1);
+    let stalled = || Script::new([Step::Stall]);
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
-    let stalled = || TimeoutBody::new(Duration::from_secs(1), Script::new([Step::Stall]));
-    let response = call(service.clone(), signed_as(REQUEST, Box::pin(stalled()))).await;
+    let slow = async |body: axum::body::Body| {
+        let response = call(service.clone(), signed_as(REQUEST, body)).await;
+        assert_eq!(response.status(), 408);
+        let rejection = response.extensions().get::<Rejection>().unwrap();
+        assert_eq!(rejection.kind(), RejectionKind::BodyTooSlow);
+    };
+    let outside = || Box::pin(tower_http::timeout::TimeoutBody::new(second, stalled()));
+    slow(axum::body::Body::new(outside())).await;
+    // Of a version whose type is not that of ours.
+    let other = Box::pin(tower_http_06::timeout::TimeoutBody::new(second, stalled()));
+    slow(axum::body::Body::new(other)).await;
+    let response = call(service.clone(), signed_as(REQUEST, outside())).await;
     assert_eq!(response.status(), 408);
-    let wrapped = axum::body::Body::new(Box::pin(stalled()));
-    let response = call(service, signed_as(REQUEST, wrapped)).await;
-    assert_eq!(response.status(), 408);
-    let rejection = response.extensions().get::<Rejection>().unwrap();
-    assert_eq!(rejection.kind(), RejectionKind::BodyTooSlow);
 }
 
 /// A limit outside is not: its error is of a crate that this one does not depend on.
@@ -214,14 +245,39 @@ async fn the_inner_service_reads_the_same_bytes() {
     }
 }
 
-/// A body of one frame is the frame.
+/// A small body is copied, because its frame would keep the server's read buffer; see `memory.rs`.
 #[tokio::test]
-async fn a_body_of_one_frame_is_not_copied() {
-    let bytes = Bytes::copy_from_slice(REQUEST.as_bytes());
-    let inner = Inner::<PaymentRequest>::new();
-    let body = Script::new([Step::Data(bytes.clone())]);
-    call(layer::<PaymentRequest>().layer(inner.clone()), signed_as(REQUEST, body)).await;
-    assert_eq!(inner.seen()[0].raw_body().as_ptr(), bytes.as_ptr());
+async fn a_large_body_of_one_frame_is_not_copied() {
+    let large = REQUEST.to_owned() + &" ".repeat(32 * 1024);
+    for (text, is_copied) in [(REQUEST, true), (&*large, false)] {
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let inner = Inner::<PaymentRequest>::new();
+        let body = Script::new([Step::Data(bytes.clone())]);
+        call(layer::<PaymentRequest>().layer(inner.clone()), signed_as(text, body)).await;
+        let seen = inner.seen();
+        assert_eq!(seen[0].raw_body(), text);
+        assert_eq!(seen[0].raw_body().as_ptr() != bytes.as_ptr(), is_copied);
+    }
+}
+
+/// A large frame is copied as soon as more has to be waited for; the verdict is the same.
+#[tokio::test]
+async fn a_large_frame_and_then_another_are_one_body() {
+    let large = REQUEST.to_owned() + &" ".repeat(40 * 1024);
+    for at in [1, 20 * 1024, large.len() - 1] {
+        for waits in [false, true] {
+            let (first, second) = large.split_at(at);
+            let mut steps = vec![Step::data(first), Step::data(second)];
+            if waits {
+                steps.insert(1, Step::Wake);
+            }
+            let inner = Inner::<PaymentRequest>::new();
+            let service = layer::<PaymentRequest>().layer(inner.clone());
+            let response = call(service, signed_as(&large, Script::new(steps))).await;
+            assert_eq!(response.status(), 200, "cut at {at}, waits {waits}");
+            assert_eq!(inner.seen()[0].raw_body(), &*large);
+        }
+    }
 }
 
 #[tokio::test]
@@ -247,6 +303,7 @@ async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task
 #[test]
 #[should_panic(expected = "no reactor running")]
 fn a_call_outside_a_tokio_runtime_panics_at_once() {
-    let mut service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
-    let _future = tower::Service::call(&mut service, support::signed(SMALL));
+    let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
+    let mut future = pin!(call(service, support::signed(SMALL)));
+    _ = future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
 }

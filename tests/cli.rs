@@ -641,6 +641,46 @@ fn head_with(digest: &str) -> String {
     format!("POST /hook HTTP/1.1\r\nX-Payload-Digest: {digest}")
 }
 
+/// Each frame used to be kept by itself: a byte took some 40.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_body_in_many_chunks_costs_listen_little_more_than_its_bytes() {
+    const CALLS: usize = 16;
+    const BYTES: usize = 64 * 1024;
+    let listener = Listener::start(&["--count", &CALLS.to_string()]);
+    let status = format!("/proc/{}/status", listener.child.id());
+    let most = move || {
+        let status = fs::read_to_string(&status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+    };
+    let before = most();
+    let url = listener.url.clone();
+    // Reads what it prints, or it would wait.
+    let ended = thread::spawn(move || listener.end().0);
+    let address = url.trim_start_matches("http://").trim_end_matches("/hook");
+    let head = head_with(&"a".repeat(40)) + "\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunks = "1\r\nx\r\n".repeat(BYTES);
+    let begin = |_| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(chunks.as_bytes()).unwrap();
+        stream
+    };
+    let mut streams = (0..CALLS).map(begin).collect::<Vec<_>>();
+    for stream in &mut streams {
+        stream.write_all(b"0\r\n\r\n").unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 401");
+    }
+    let grown = most() - before;
+    // Twice for the layer and the copy, each as it grows, and what is printed.
+    assert!(grown < CALLS * BYTES * 4 + 8 * 1024 * 1024, "{grown} bytes");
+    drop(streams);
+    assert_eq!(ended.join().unwrap(), Some(1));
+}
+
 #[test]
 fn no_body_can_steer_the_terminal() {
     let listener = Listener::start(&["--count", "2"]);

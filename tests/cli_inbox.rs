@@ -9,6 +9,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::Output;
@@ -495,6 +496,30 @@ async fn no_output_shows_the_password_of_a_database_and_none_is_an_argument() {
     printed(&run_in(OsString::from(server.url("hidden")), &["stats", "--postgres"]).await, 0);
     let help = printed(&run_in(OsString::from(HIDDEN), &["stats", "--help"]).await, 0);
     assert!(help.contains("not encrypted") && !help.contains(HIDDEN), "{help}");
+}
+
+/// A database may be another's, or no database at all.
+#[tokio::test]
+async fn no_error_of_a_server_can_steer_the_terminal() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            _ = stream.read(&mut [0; 1024]).unwrap();
+            let text = "no\u{1b}]0;title\u{7}\u{1b}[2J\nopen 0\n\u{202e}";
+            let fields = format!("SFATAL\0VFATAL\0C28000\0M{text}\0\0");
+            let len = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+            stream.write_all(&[b"E", &len[..], fields.as_bytes()].concat()).unwrap();
+        }
+    });
+    let url = format!("--postgres=postgres://someone@{address}/inbox");
+    for command in ["stats", "dead", "migrate"] {
+        let error = refused(None, &[command, &url]).await;
+        assert!(error.contains(r"no\u{1b}]0;title\u{7}\u{1b}[2J\u{a}open 0"), "{error:?}");
+        let mut characters = error.strip_suffix('\n').unwrap().chars();
+        assert!(!characters.any(|it| it.is_control() || it == '\u{202e}'), "{error:?}");
+    }
 }
 
 #[tokio::test]

@@ -15,9 +15,11 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
 use http::{Request, Version};
 use http_body_util::Full;
 use proptest::prelude::*;
+use sha1::Sha1;
 use support::{Inner, REQUEST, REQUEST_NO_REASON, SECRET, SMALL, call, digest, secret, signed};
 use tower::Layer;
 use tower_inqud::{
@@ -76,6 +78,12 @@ fn a_mistaken_secret_is_named() {
         let rejection = refusal(verbatim(configured), used.as_bytes(), b"{}", b"{}");
         assert_eq!(rejection.diagnosis(), Some(Diagnosis::Unexplained), "{configured:?}");
     }
+    // Zeros sign like the empty key.
+    let mut mac = Hmac::<Sha1>::new_from_slice(&[]).unwrap();
+    mac.update(b"{}");
+    let digest = hex(&mac.finalize().into_bytes());
+    let rejection = Verifier::new(verbatim("0000")).verify(digest, "{}").unwrap_err();
+    assert_eq!(rejection.diagnosis(), Some(Diagnosis::Unexplained));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! calls that come again.
 #![allow(
     clippy::arithmetic_side_effects,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "clippy.toml does not reach the helpers of tests"
 )]
@@ -25,7 +26,7 @@ use support::{Inner, REQUEST, SMALL, Script, Step, call, digest, layer, signed, 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
-use tower::{Layer, service_fn};
+use tower::{Layer, ServiceBuilder, service_fn};
 use tower_inqud::{History, Notification, PaymentRequest, Verdict, WebhookBody};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -217,6 +218,40 @@ async fn a_panic_in_the_body_spoils_one_call_only() {
     assert!(panicking.await.unwrap_err().is_panic());
     assert_eq!(call(service, signed(SMALL)).await.status(), 200);
     assert_eq!(inner.calls(), 1);
+}
+
+/// Behind a `Buffer`, what panics in `Service::call` is the end of the service, and not of a call.
+#[tokio::test]
+async fn a_panicking_callback_behind_a_buffer_spoils_one_call_only() {
+    fn panic_once<T>(panicked: &AtomicUsize, otherwise: T) -> T {
+        assert_ne!(panicked.fetch_add(1, Ordering::SeqCst), 0, "a callback that panics once");
+        otherwise
+    }
+    let source = AtomicUsize::new(0);
+    let observer = AtomicUsize::new(0);
+    let builder = AtomicUsize::new(0);
+    let layers = [
+        layer::<PaymentRequest>().source(move |_| panic_once(&source, true)),
+        layer::<PaymentRequest>().on_rejection(move |_, _| panic_once(&observer, ())),
+        layer::<PaymentRequest>().rejection_response(move |_| {
+            panic_once(&builder, Response::builder().status(418).body(bytes::Bytes::new()).unwrap())
+        }),
+    ];
+    for (at, layer) in layers.into_iter().enumerate() {
+        let inner = Inner::<PaymentRequest>::new();
+        let service = ServiceBuilder::new().buffer(4).layer(layer).service(inner.clone());
+        let forged = || {
+            let mut forged = signed(SMALL);
+            forged.headers_mut().remove("x-payload-digest");
+            forged
+        };
+        let panicking = tokio::spawn(call(service.clone(), forged()));
+        assert!(panicking.await.unwrap_err().is_panic(), "callback {at}");
+        let refused = call(service.clone(), forged()).await;
+        assert_eq!(refused.status(), if at == 2 { 418 } else { 401 }, "callback {at}");
+        assert_eq!(call(service, signed(SMALL)).await.status(), 200, "callback {at}");
+        assert_eq!(inner.calls(), 1);
+    }
 }
 
 /// The end is asked for once: what a body says after it does not matter.

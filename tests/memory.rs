@@ -7,15 +7,28 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
-use support::{Inner, REQUEST, Script, Step, call, layer, signed_as};
-use tower::Layer;
-use tower_inqud::PaymentRequest;
+use http::{Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{client::conn as client, server::conn as server};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use support::{Inner, REQUEST, Script, Step, call, digest, layer, signed_as};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
+use tokio::time::sleep;
+use tower::{Layer, Service};
+use tower_inqud::{PaymentRequest, WebhookBody};
 
 const LIMIT: usize = 16 * 1024;
 /// For the future and all that it holds besides the body.
@@ -133,4 +146,186 @@ fn a_length_makes_no_room_before_bytes_come() {
         assert!(future.as_mut().poll(&mut cx).is_pending());
     });
     assert!(info.bytes_max < u64::try_from(EACH).unwrap(), "{} bytes", info.bytes_max);
+}
+
+// ---------------------------------------------------------------- with real servers
+
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+type Answer = Response<WebhookBody<Full<Bytes>>>;
+
+/// What is allocated in the thread of a server and not given back, while it serves a client in another
+/// thread, until the client is where it is to be measured.
+fn held_by_a_server<S, C>(version: Version, service: S, client: C) -> usize
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Clone + 'static,
+    S::Future: 'static,
+    C: AsyncFnOnce(SocketAddr) + Send + 'static,
+{
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (server, local) = (runtime(), LocalSet::new());
+    let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    local.spawn_local(async move {
+        loop {
+            let stream = TokioIo::new(listener.accept().await.unwrap().0);
+            let service = TowerToHyperService::new(service.clone());
+            tokio::task::spawn_local(async move {
+                _ = match version {
+                    Version::Http1 => {
+                        server::http1::Builder::new().serve_connection(stream, service).await
+                    }
+                    Version::Http2 => {
+                        let server = server::http2::Builder::new(LocalExecutor);
+                        server.serve_connection(stream, service).await
+                    }
+                };
+            });
+        }
+    });
+    let (ready, mut is_ready) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = tokio::sync::oneshot::channel::<()>();
+    let client = std::thread::spawn(move || {
+        runtime().block_on(async {
+            client(address).await;
+            ready.send(()).unwrap();
+            _ = may_go_on.await;
+        });
+    });
+    let info = measure(|| local.block_on(&server, &mut is_ready).unwrap());
+    drop(go_on);
+    client.join().unwrap();
+    usize::try_from(info.bytes_current).unwrap()
+}
+
+#[derive(Clone)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move { drop(future.await) });
+    }
+}
+
+type AnyBody = BoxBody<Bytes, Infallible>;
+
+/// Sends as many calls as there are bodies, all on one connection over HTTP/2. Does not wait for answers
+/// of bodies that stall.
+async fn send(
+    version: Version,
+    address: SocketAddr,
+    text: &'static str,
+    bodies: Vec<AnyBody>,
+    waits: bool,
+) {
+    let connect = async || TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let request = move |body: AnyBody| {
+        let request = Request::post("http://test/");
+        request.header("x-payload-digest", digest(text)).body(body).unwrap()
+    };
+    match version {
+        Version::Http1 if waits => {
+            let (mut sender, connection) = client::http1::handshake(connect().await).await.unwrap();
+            tokio::spawn(connection);
+            for body in bodies {
+                sender.ready().await.unwrap();
+                let answer = sender.send_request(request(body)).await.unwrap();
+                assert_eq!(answer.status(), 200);
+                drop(answer.into_body().collect().await);
+            }
+        }
+        Version::Http1 => {
+            for body in bodies {
+                let (mut sender, connection) =
+                    client::http1::handshake(connect().await).await.unwrap();
+                tokio::spawn(connection);
+                tokio::spawn(async move {
+                    let answer = sender.send_request(request(body)).await;
+                    drop((answer, sender));
+                });
+            }
+        }
+        Version::Http2 => {
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let (sender, connection) =
+                client::http2::handshake(executor, connect().await).await.unwrap();
+            tokio::spawn(connection);
+            for body in bodies {
+                let mut sender = sender.clone();
+                let (mut one, request) = (sender.clone(), request(body));
+                let task = tokio::spawn(async move { one.send_request(request).await });
+                if waits {
+                    assert_eq!(task.await.unwrap().unwrap().status(), 200);
+                } else {
+                    // So that no two of them are in one read buffer of the server.
+                    sleep(Duration::from_millis(5)).await;
+                    let filler = Request::post("http://test/");
+                    let filler = filler.body(Full::from(vec![0; 32 * 1024]).boxed()).unwrap();
+                    drop(sender.send_request(filler).await.unwrap().into_body().collect().await);
+                }
+            }
+        }
+    }
+    // Until the server has seen all of it, or that the connection is over.
+    sleep(Duration::from_millis(300)).await;
+}
+
+/// A frame is a part of the server's read buffer. A web hook that is kept does not keep that.
+#[test]
+fn a_webhook_that_is_kept_holds_its_body_and_its_event_alone() {
+    const KEPT: usize = 100;
+    let event = measured(|| (), |()| serde_json::from_str::<PaymentRequest>(REQUEST).unwrap());
+    let event = usize::try_from(event.bytes_current).unwrap() + size_of::<PaymentRequest>();
+    for version in [Version::Http1, Version::Http2] {
+        let inner = Inner::<PaymentRequest>::new();
+        let service = layer::<PaymentRequest>().layer(inner.clone());
+        let held = held_by_a_server(version, service, async move |address| {
+            let bodies = (0..KEPT).map(|_| Full::from(REQUEST).boxed()).collect();
+            send(version, address, REQUEST, bodies, true).await;
+        });
+        assert_eq!(inner.calls(), KEPT);
+        let each = held / KEPT;
+        println!("{version:?}: {each} bytes each, {event} of them the event");
+        assert!(each < REQUEST.len() + event + 512, "{version:?}: {each} bytes each");
+        assert!(each > REQUEST.len() + event, "{version:?}: {each} bytes each");
+    }
+}
+
+/// Beyond what the server itself holds, which is told by a service that keeps nothing of what it reads.
+#[test]
+fn over_a_real_server_a_stalled_body_holds_the_limit_and_a_constant() {
+    const CALLS: usize = 50;
+    const SMALL: usize = 1024;
+    static BODY: [u8; SMALL - 1] = [b' '; SMALL - 1];
+    for version in [Version::Http2, Version::Http1] {
+        let stall = async move |address| {
+            let bodies = (0..CALLS)
+                .map(|_| {
+                    Script::new([Step::Data(Bytes::from_static(&BODY)), Step::Stall])
+                        .map_err(|error| -> Infallible { unreachable!("{error}") })
+                        .boxed()
+                })
+                .collect();
+            send(version, address, "", bodies, false).await;
+        };
+        let reads = tower::service_fn(async |request: Request<Incoming>| {
+            // The head too is a part of what the server has read, and every service has that.
+            let (_head, mut body) = request.into_parts();
+            while body.frame().await.is_some() {}
+            Ok(Answer::default())
+        });
+        let server = held_by_a_server(version, reads, stall);
+        let inner = Inner::<PaymentRequest>::new();
+        let service = layer::<PaymentRequest>().body_limit(SMALL).layer(inner);
+        let both = held_by_a_server(version, service, stall);
+        let each = both.saturating_sub(server) / CALLS;
+        println!("{version:?}: {each} bytes each, besides {} of the server", server / CALLS);
+        assert!(each < SMALL + EACH, "{version:?}: {each} bytes each");
+        // So that the test cannot pass because nothing was held.
+        assert!(each > 256, "{version:?}: {each} bytes each");
+    }
 }

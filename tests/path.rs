@@ -111,8 +111,28 @@ fn a_path_that_no_request_has_is_an_error() {
         "http://a/hook",
         "/{shop}",
         "/hooks/*",
+        // What clients percent-encode.
+        "/zahlung/ü",
+        "/\"quoted\"",
+        "/a\\b",
+        "/a^b",
+        "/a|b",
+        "/a[0]",
+        // No percent-encoding.
+        "/100%",
+        "/%c",
+        "/%zz",
+        // What clients take out.
+        "/.",
+        "/a/../hook",
+        "/./hook",
+        "/a/%2E%2e/hook",
+        "/.%2e",
     ] {
         let error = layer::<PaymentRequest>().path(path).unwrap_err();
         assert_eq!(error, ConfigError::PathImpossible, "{path:?}");
+    }
+    for path in ["/", "/zahlung/%C3%BC", "//", "/a/...", "/.well-known/a~b;c=1,2:@!$&'()+"] {
+        assert!(layer::<PaymentRequest>().path(path).is_ok(), "{path:?}");
     }
 }

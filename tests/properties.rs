@@ -215,6 +215,12 @@ fn version(json: &str) -> Version {
     Version::new(&parse(json), json.as_bytes())
 }
 
+/// One of zeros is refused.
+fn any_key() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 1..200)
+        .prop_filter("zeros", |key| key.iter().any(|byte| *byte != 0))
+}
+
 proptest! {
     #[test]
     fn how_a_body_is_cut_never_changes_the_verdict(
@@ -268,8 +274,8 @@ proptest! {
 
     #[test]
     fn what_is_signed_verifies_and_only_with_its_secret(
-        key in prop::collection::vec(any::<u8>(), 1..200),
-        other in prop::collection::vec(any::<u8>(), 1..200),
+        key in any_key(),
+        other in any_key(),
         body in prop::collection::vec(any::<u8>(), 0..300),
         algorithm in prop::sample::select(
             &[Algorithm::HmacSha1, Algorithm::HmacSha256, Algorithm::HmacSha512][..]

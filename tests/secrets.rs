@@ -24,6 +24,20 @@ fn ghsa_xff3_5c9p_2mr4_an_empty_secret_is_refused() {
     assert_eq!(Secrets::new([]).unwrap_err(), ConfigError::NoSecrets);
 }
 
+/// HMAC fills a short key up with zeros, so that these sign like the empty one. A longer key is hashed
+/// first, and is still nobody's secret.
+#[test]
+fn a_secret_of_zeros_is_refused() {
+    for len in [1, 20, 32, 64, 65, 128, 129, 5000] {
+        let error = Secret::verbatim(vec![0; len]).unwrap_err();
+        assert_eq!(error, ConfigError::SecretAllZeros, "{len} bytes");
+        assert!(error.to_string().contains("zero bytes"));
+        assert!(Secret::new(vec![0; len]).is_err(), "{len} bytes");
+    }
+    let nearly = Secret::verbatim([&[0; 31][..], b"\x01"].concat()).unwrap();
+    assert_eq!(sign(&nearly, b"{}").as_bytes().len(), 20);
+}
+
 #[test]
 fn white_space_around_a_secret_is_refused_unless_asked_for() {
     for around in [
@@ -41,7 +55,7 @@ fn white_space_around_a_secret_is_refused_unless_asked_for() {
         let error = Secret::new(around).unwrap_err();
         assert_eq!(error, ConfigError::SecretHasWhitespaceAround, "{around:?}");
         assert!(error.to_string().contains("white space"));
-        assert!(Secret::verbatim(around).is_ok(), "{around:?}");
+        assert_eq!(Secret::verbatim(around).is_ok(), around != "\0", "{around:?}");
     }
     assert_eq!(Secret::new(b"\xff ").unwrap_err(), ConfigError::SecretHasWhitespaceAround);
     assert!(Secret::new("two words").is_ok());

@@ -1,15 +1,16 @@
 //! Likely reasons why a digest is not right. For the log: nothing in here can accept a call.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fmt, iter};
 
 use http::request::Parts;
 use http::{HeaderName, Version, header};
+use sha1::Sha1;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::mac::Mac;
+use super::mac::{Key, Mac};
 use super::{Algorithm, Digest, Secret};
 
 /// The likely reason why a digest was refused, for whoever reads the log.
@@ -166,26 +167,30 @@ const MOST_SECRETS: usize = 4;
 /// What one secret is looked at with.
 pub(super) struct Doctor {
     /// Keys that are easily taken for the secret, under HMAC-SHA1.
-    mistakes: Vec<(Diagnosis, Mac)>,
-    rests_until: Mutex<Option<Instant>>,
+    mistakes: Vec<(Diagnosis, Key<Sha1>)>,
+    born: Instant,
+    /// In milliseconds after `born`. A flood of forged calls only reads it.
+    rests_until: AtomicU64,
 }
 
 impl Doctor {
     pub(super) fn new(secret: &[u8]) -> Self {
-        let mac = |key: &[u8]| Mac::new(Algorithm::HmacSha1, key);
-        let mistakes = mistaken_keys(secret).into_iter().map(|(why, key)| (why, mac(&key)));
-        Self { mistakes: mistakes.collect(), rests_until: Mutex::new(None) }
+        let mistakes = mistaken_keys(secret).into_iter().map(|(why, key)| (why, Key::new(&key)));
+        let (born, rests_until) = (Instant::now(), AtomicU64::new(0));
+        Self { mistakes: mistakes.collect(), born, rests_until }
     }
 
     fn may_look(&self) -> bool {
-        // Whoever finds it locked comes while another looks.
-        let Ok(mut rests_until) = self.rests_until.try_lock() else { return false };
-        let now = Instant::now();
-        if rests_until.is_some_and(|until| now < until) {
-            return false;
-        }
-        *rests_until = now.checked_add(REST);
-        true
+        // `as_millis` divides 128 bits, which a flood would notice.
+        let millis = |time: Duration| {
+            time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
+        };
+        let (now, until) = (millis(self.born.elapsed()), self.rests_until.load(Ordering::Relaxed));
+        let next = now.saturating_add(millis(REST));
+        // If two come at once, one of them looks.
+        let set =
+            || self.rests_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed);
+        now >= until && set().is_ok()
     }
 }
 
@@ -217,8 +222,8 @@ fn mistaken_key(secrets: &[Secret], digest: &Digest, body: &[u8]) -> Option<Diag
         return None;
     }
     let mut mistakes = secrets.iter().flat_map(|secret| &secret.doctor().mistakes);
-    let right = mistakes.find(|(_, mac)| {
-        let mut mac = mac.clone();
+    let right = mistakes.find(|(_, key)| {
+        let mut mac = key.sha1();
         mac.update(body);
         mac.verify(digest)
     });
@@ -266,9 +271,9 @@ pub(super) fn is_without_length(head: &Parts) -> bool {
         && !head.headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-type Key = Zeroizing<Vec<u8>>;
+type KeyBytes = Zeroizing<Vec<u8>>;
 
-fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, Key)> {
+fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, KeyBytes)> {
     let key = |key: &[u8]| Zeroizing::new(key.to_vec());
     let trimmed = secret.trim_ascii();
     let mut keys = vec![
@@ -285,8 +290,8 @@ fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, Key)> {
     }
     keys.extend(from_hex(trimmed).map(|key| (Diagnosis::SecretIsHex, key)));
     keys.extend(from_base64(trimmed).map(|key| (Diagnosis::SecretIsBase64, key)));
-    // Anyone can sign with an empty key, which tells nothing.
-    keys.retain(|(_, key)| !key.is_empty());
+    // Anyone can sign with an empty key, or with one of zeros, which tells nothing.
+    keys.retain(|(_, key)| key.iter().any(|byte| *byte != 0));
     keys
 }
 
@@ -380,13 +385,13 @@ fn unescape(text: &[u8]) -> Option<(char, &[u8])> {
     (!character.is_ascii_control()).then_some((character, after))
 }
 
-fn to_hex(bytes: &[u8]) -> Key {
+fn to_hex(bytes: &[u8]) -> KeyBytes {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     digits(halves, DIGITS, bytes.len().saturating_mul(2))
 }
 
-fn from_hex(text: &[u8]) -> Option<Key> {
+fn from_hex(text: &[u8]) -> Option<KeyBytes> {
     let (pairs, []) = text.as_chunks::<2>() else { return None };
     let worth = |digit: u8| char::from(digit).to_digit(16).and_then(|it| u8::try_from(it).ok());
     let mut key = Zeroizing::new(Vec::with_capacity(pairs.len()));
@@ -398,7 +403,7 @@ fn from_hex(text: &[u8]) -> Option<Key> {
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-fn to_base64(bytes: &[u8]) -> Key {
+fn to_base64(bytes: &[u8]) -> KeyBytes {
     let capacity = bytes.len().div_ceil(3).saturating_mul(4);
     let sixths = bytes.chunks(3).flat_map(|chunk| {
         let mut group = [0; 4];
@@ -421,7 +426,7 @@ fn base64_len(bytes: usize) -> usize {
 }
 
 /// Both alphabets, with and without padding.
-fn from_base64(text: &[u8]) -> Option<Key> {
+fn from_base64(text: &[u8]) -> Option<KeyBytes> {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').take(2).count();
     let text = text.get(..text.len().saturating_sub(padding))?;
     let mut key = Zeroizing::new(Vec::with_capacity(text.len()));
@@ -450,7 +455,7 @@ fn sixth(digit: u8) -> Option<u32> {
     }
 }
 
-fn digits(worths: impl Iterator<Item = u8>, alphabet: &[u8], capacity: usize) -> Key {
+fn digits(worths: impl Iterator<Item = u8>, alphabet: &[u8], capacity: usize) -> KeyBytes {
     let mut text = Zeroizing::new(Vec::with_capacity(capacity));
     text.extend(worths.filter_map(|worth| alphabet.get(usize::from(worth))));
     text

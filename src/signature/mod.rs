@@ -167,37 +167,43 @@ impl Verifier {
     }
 }
 
+/// How much of a body is hashed at once while it arrives. Less is hashed at its end: most bodies are
+/// smaller, and need no state that is kept in between.
+const STRIDE: usize = 8 * 1024;
+
 /// A digest that a request claims, not yet checked, and the check as far as it has come.
 pub(crate) struct Claim {
     digest: Digest,
     /// Those of the moment in which the call began.
     secrets: Arc<[Secret]>,
-    /// Of the first secret, fed while the body arrives. A body in one piece needs none; this way the
-    /// claim stays small.
-    mac: Option<Box<Mac>>,
+    /// Of the first secret, with the length of what it was fed.
+    mac: Option<(Box<Mac>, usize)>,
     diagnoses: bool,
 }
 
 impl Claim {
-    pub(crate) fn update(&mut self, data: &[u8]) {
+    /// `body` is all that has arrived so far.
+    pub(crate) fn arrived(&mut self, body: &[u8]) {
+        let fed = self.mac.as_ref().map_or(0, |(_, fed)| *fed);
+        let Some(new) = body.get(fed..).filter(|new| new.len() >= STRIDE) else { return };
         let Some(first) = self.secrets.first() else { return };
-        let algorithm = self.digest.algorithm();
-        self.mac.get_or_insert_with(|| Box::new(first.mac(algorithm))).update(data);
+        let start = || (Box::new(first.mac(self.digest.algorithm())), 0);
+        let (mac, fed) = self.mac.get_or_insert_with(start);
+        mac.update(new);
+        *fed = body.len();
     }
 
-    /// `body` must be all that [`update`](Self::update) was given, if it was given anything.
+    /// `body` must begin with what has [arrived](Self::arrived).
     pub(crate) fn verify(self, body: Bytes) -> Result<Verified, Rejection> {
         let Self { digest, secrets, mut mac, diagnoses } = self;
         let matching = secrets.iter().find(|secret| {
-            // Fed already, if it is that of the first secret.
-            let mac = mac.take().map_or_else(
-                || {
-                    let mut mac = secret.mac(digest.algorithm());
-                    mac.update(&body);
-                    mac
-                },
-                |mac| *mac,
-            );
+            // Fed already, if it is that of the first secret. It stays in its box, which is zeroized.
+            if let Some((mut mac, fed)) = mac.take() {
+                mac.update(body.get(fed..).unwrap_or_default());
+                return mac.verify(&digest);
+            }
+            let mut mac = secret.mac(digest.algorithm());
+            mac.update(&body);
             mac.verify(&digest)
         });
         match matching {

@@ -1,10 +1,12 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use zeroize::Zeroizing;
+use sha1::Sha1;
+use sha2::{Sha256, Sha512};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::doctor::Doctor;
-use super::mac::Mac;
+use super::mac::{Key, Mac};
 use super::{Algorithm, Verifier};
 use crate::ConfigError;
 
@@ -35,10 +37,31 @@ pub struct Secret {
 
 /// The key after its schedule, for each algorithm, and what is easily taken for it.
 struct PreparedKey {
-    sha1: Mac,
-    sha256: Mac,
-    sha512: Mac,
+    sha1: Key<Sha1>,
+    sha256: Key<Sha256>,
+    sha512: Key<Sha512>,
     doctor: Doctor,
+}
+
+impl PreparedKey {
+    /// In a frame of its own, so that [`wipe_stack`] wipes what it leaves.
+    #[inline(never)]
+    fn new(secret: &[u8]) -> Arc<Self> {
+        Arc::new(Self {
+            sha1: Key::new(secret),
+            sha256: Key::new(secret),
+            sha512: Key::new(secret),
+            doctor: Doctor::new(secret),
+        })
+    }
+}
+
+/// Overwrites the stack below its caller. The key schedules leave copies of the key there.
+#[inline(never)]
+fn wipe_stack() {
+    let mut below = [0_u8; 16 * 1024];
+    below.zeroize();
+    std::hint::black_box(&below);
 }
 
 impl Secret {
@@ -47,6 +70,7 @@ impl Secret {
     /// # Errors
     ///
     /// - [`ConfigError::SecretEmpty`]: anyone can sign with an empty secret.
+    /// - [`ConfigError::SecretAllZeros`]: that signs like the empty one.
     /// - [`ConfigError::SecretHasWhitespaceAround`]: a newline from a file, a blank from a copied
     ///   line, a byte order mark or a NUL. If it does belong to the secret, see
     ///   [`verbatim`](Self::verbatim).
@@ -62,7 +86,7 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::SecretEmpty`].
+    /// [`ConfigError::SecretEmpty`] and [`ConfigError::SecretAllZeros`].
     pub fn verbatim(secret: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         Self::prepare(&Zeroizing::new(secret.into()))
     }
@@ -70,6 +94,9 @@ impl Secret {
     fn prepare(secret: &[u8]) -> Result<Self, ConfigError> {
         if secret.is_empty() {
             return Err(ConfigError::SecretEmpty);
+        }
+        if secret.iter().all(|byte| *byte == 0) {
+            return Err(ConfigError::SecretAllZeros);
         }
         Ok(Self::of_key(secret))
     }
@@ -83,13 +110,9 @@ impl Secret {
     }
 
     fn of_key(secret: &[u8]) -> Self {
-        let key = PreparedKey {
-            sha1: Mac::new(Algorithm::HmacSha1, secret),
-            sha256: Mac::new(Algorithm::HmacSha256, secret),
-            sha512: Mac::new(Algorithm::HmacSha512, secret),
-            doctor: Doctor::new(secret),
-        };
-        Self { key: Arc::new(key), label: None }
+        let key = PreparedKey::new(secret);
+        wipe_stack();
+        Self { key, label: None }
     }
 
     /// Names the secret, to tell during a rotation which one matched
@@ -110,9 +133,9 @@ impl Secret {
 
     pub(super) fn mac(&self, algorithm: Algorithm) -> Mac {
         match algorithm {
-            Algorithm::HmacSha1 => self.key.sha1.clone(),
-            Algorithm::HmacSha256 => self.key.sha256.clone(),
-            Algorithm::HmacSha512 => self.key.sha512.clone(),
+            Algorithm::HmacSha1 => self.key.sha1.sha1(),
+            Algorithm::HmacSha256 => self.key.sha256.sha256(),
+            Algorithm::HmacSha512 => self.key.sha512.sha512(),
         }
     }
 }

@@ -67,6 +67,10 @@ impl Call {
         self.at_work = false;
     }
 
+    pub(crate) fn resume(&mut self) {
+        self.at_work = true;
+    }
+
     pub(crate) fn received(&mut self, bytes: usize) {
         self.span.received(bytes);
         meter::received(bytes);

@@ -24,6 +24,8 @@ impl Call {
 
     pub(crate) fn rest(&mut self) {}
 
+    pub(crate) fn resume(&mut self) {}
+
     pub(crate) fn received(&mut self, _: usize) {}
 
     pub(crate) fn verified(&mut self, _: Option<&Arc<str>>) {}

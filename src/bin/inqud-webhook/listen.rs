@@ -2,15 +2,12 @@ use std::convert::Infallible;
 use std::future::{Ready, poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready as ready_or_return};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Args;
 use http::{Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,17 +17,21 @@ use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tower_inqud::{Ack, Rejection, WebhookBody, WebhookLayer, WebhookService};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::copied::{Copied, Copy, Held};
 use crate::out::{BAD, FAINT, GOOD, Out, STRONG, nobody_reads, styled};
 use crate::secret::SecretArgs;
 use crate::{Outcome, pretty, reason};
 
 /// For the head of a request, and for connections to end at the end.
 const SHORT: Duration = Duration::from_secs(10);
+
+/// More wait until one of them ends: each may hold a body.
+const CONNECTIONS: usize = 100;
 
 /// Receives web hooks and shows each as it comes: verified, or why not.
 ///
@@ -74,6 +75,7 @@ impl Listen {
             answer: self.answer,
             until: self.count.unwrap_or(u64::MAX),
             tally: Mutex::default(),
+            held: Held::default(),
             end: Notify::new(),
         });
         desk.clone().serve(listener).await?;
@@ -98,6 +100,7 @@ struct Desk {
     answer: StatusCode,
     until: u64,
     tally: Mutex<Tally>,
+    held: Held,
     end: Notify,
 }
 
@@ -114,10 +117,15 @@ impl Desk {
         server.timer(TokioTimer::new()).header_read_timeout(SHORT);
         let graceful = GracefulShutdown::new();
         let mut ctrl_c = std::pin::pin!(tokio::signal::ctrl_c());
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let accept = async || {
+            let place = Arc::clone(&places).acquire_owned().await;
+            Ok::<_, io::Error>((listener.accept().await?.0, place))
+        };
         loop {
-            let stream = tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+            let (stream, place) = tokio::select! {
+                accepted = accept() => match accepted {
+                    Ok(accepted) => accepted,
                     // One that left before it was accepted, or too many at once.
                     Err(_) => {
                         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -130,7 +138,11 @@ impl Desk {
             let desk = Arc::clone(&self);
             let service = service_fn(move |request| Arc::clone(&desk).receive(request));
             let connection = server.serve_connection(TokioIo::new(stream), service);
-            tokio::spawn(graceful.watch(connection));
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                _ = connection.await;
+                drop(place);
+            });
         }
         drop(listener);
         // The last answer is still to be sent.
@@ -143,8 +155,8 @@ impl Desk {
         request: Request<Incoming>,
     ) -> Result<Response<WebhookBody<String>>, Infallible> {
         let line = format!("{} {}", request.method(), request.uri());
-        let copy = Copy::default();
-        let request = request.map(|body| Copied { body, copy: Arc::clone(&copy) });
+        let copy = Copy::new(&self.held);
+        let request = request.map(|body| Copied { body, copy: copy.clone() });
         let mut webhooks = self.webhooks.clone();
         poll_fn(|cx| Service::<Request<Copied>>::poll_ready(&mut webhooks, cx)).await?;
         let mut response = webhooks.call(request).await?;
@@ -153,12 +165,20 @@ impl Desk {
         if rejection.is_none() {
             *response.status_mut() = self.answer;
         }
-        let body = copy.lock().unwrap_or_else(PoisonError::into_inner).concat();
-        self.note(&line, &String::from_utf8_lossy(&body), rejection.as_ref(), response.status());
+        let body = copy.take();
+        let body = body.as_deref().map(String::from_utf8_lossy);
+        self.note(&line, body.as_deref(), rejection.as_ref(), response.status());
         Ok(response)
     }
 
-    fn note(&self, line: &str, body: &str, rejection: Option<&Rejection>, answer: StatusCode) {
+    /// There is no `body` if it was not kept.
+    fn note(
+        &self,
+        line: &str,
+        body: Option<&str>,
+        rejection: Option<&Rejection>,
+        answer: StatusCode,
+    ) {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let count = match rejection {
             None => &mut tally.verified,
@@ -180,7 +200,10 @@ impl Desk {
                 let answered = format!("answered {answer}");
                 let (time, answered) = (styled(FAINT, time), styled(FAINT, answered));
                 let head = styled(STRONG, head);
-                let body = pretty::json(body);
+                let body = match body {
+                    Some(body) => pretty::json(body),
+                    None => "  not shown: too many bodies at once\n".to_owned(),
+                };
                 format!("{time} {head} {verdict}, {answered}\n{body}")
             },
             || {
@@ -223,40 +246,5 @@ impl<B> Service<Request<WebhookBody<B>>> for Accepting {
 
     fn call(&mut self, _: Request<WebhookBody<B>>) -> Self::Future {
         ready(Ok(Ack::Done.into()))
-    }
-}
-
-/// The frames of a body that have come so far.
-type Copy = Arc<Mutex<Vec<Bytes>>>;
-
-/// A body that leaves a copy of what is read from it: of a refused one, as far as the layer read it.
-struct Copied {
-    body: Incoming,
-    copy: Copy,
-}
-
-impl Body for Copied {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready_or_return!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.copy.lock().unwrap_or_else(PoisonError::into_inner).push(data.clone());
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -1,6 +1,7 @@
 //! `inqud-webhook`: Inqud's web hooks at the command line. It signs, verifies, sends and receives them,
 //! and tends an inbox.
 
+mod copied;
 #[cfg(feature = "inbox-postgres")]
 mod database;
 #[cfg(any(feature = "inbox-postgres", feature = "inbox-sqlite"))]
@@ -16,7 +17,6 @@ mod sign;
 mod verify;
 
 use std::error::Error;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            _ = writeln!(io::stderr(), "error: {error}");
+            out::fail(&*error);
             ExitCode::from(2)
         }
     }

@@ -68,6 +68,12 @@ impl Out {
     }
 }
 
+/// The one way to standard error. What went wrong may be in words of a server, so that it is escaped and
+/// stays in its line.
+pub(crate) fn fail(error: &dyn std::error::Error) {
+    _ = writeln!(io::stderr(), "error: {}", pretty::printable(&error.to_string()));
+}
+
 /// Whether whoever read the output has closed it.
 pub(crate) fn nobody_reads(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe

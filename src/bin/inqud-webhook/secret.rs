@@ -1,6 +1,8 @@
+use std::env;
 use std::error::Error;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use clap::Args;
 use tower_inqud::Secret;
@@ -33,9 +35,43 @@ impl SecretArgs {
 }
 
 fn from_file(path: &Path) -> Result<Secret, Box<dyn Error + Send + Sync>> {
-    let text = Zeroizing::new(fs::read(path)?);
+    let text = read(File::open(path)?)?;
     // An editor puts it there; it is what ends the line, no part of the secret.
     let line = text.strip_suffix(b"\n").unwrap_or(&text);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     Ok(Secret::new(line)?)
+}
+
+/// All bytes, and no copy of them: `fs::read` leaves some on the stack, and on the heap as it grows.
+fn read(mut file: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0; 4096]);
+    let mut len = 0_usize;
+    loop {
+        if len == bytes.len() {
+            let mut larger = Zeroizing::new(vec![0; len.saturating_mul(2)]);
+            larger.iter_mut().zip(bytes.iter()).for_each(|(to, from)| *to = *from);
+            bytes = larger;
+        }
+        match file.read(bytes.split_at_mut(len).1) {
+            Ok(0) => break,
+            Ok(more) => len = len.saturating_add(more),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn reads_all_bytes_of_any_length() {
+        for len in [0, 1, 4095, 4096, 4097, 20_000] {
+            let bytes = (0..=u8::MAX).cycle().take(len).collect::<Vec<_>>();
+            assert_eq!(*read(&*bytes).unwrap(), bytes);
+        }
+    }
 }

@@ -1,0 +1,137 @@
+//! A copy of what a call is sent, to show it. Bounded, because anyone can call.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// How many bytes the copies of all calls hold at most.
+const MOST: usize = 16 * 1024 * 1024;
+
+/// What the copies of all calls hold now.
+#[derive(Clone, Default)]
+pub(crate) struct Held(Arc<AtomicUsize>);
+
+/// The bytes of one body that have come so far.
+#[derive(Clone)]
+pub(crate) struct Copy(Arc<Mutex<Kept>>);
+
+struct Kept {
+    bytes: Vec<u8>,
+    /// What they count for in `held`.
+    counted: usize,
+    held: Held,
+    is_given_up: bool,
+}
+
+impl Copy {
+    pub(crate) fn new(held: &Held) -> Self {
+        let (bytes, held) = (Vec::new(), held.clone());
+        Self(Arc::new(Mutex::new(Kept { bytes, counted: 0, held, is_given_up: false })))
+    }
+
+    /// The bytes; `None` if there were too many at once to keep them.
+    pub(crate) fn take(&self) -> Option<Vec<u8>> {
+        let mut copy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!copy.is_given_up).then(|| std::mem::take(&mut copy.bytes))
+    }
+
+    fn push(&self, data: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(data);
+    }
+}
+
+impl Kept {
+    fn push(&mut self, data: &[u8]) {
+        if self.is_given_up {
+            return;
+        }
+        let needed = self.bytes.len().saturating_add(data.len());
+        if needed > self.bytes.capacity() {
+            let capacity = needed.max(self.bytes.capacity().saturating_mul(2));
+            if !self.count(capacity) {
+                self.is_given_up = true;
+                self.bytes = Vec::new();
+                self.count(0);
+                return;
+            }
+            self.bytes.reserve_exact(capacity.saturating_sub(self.bytes.len()));
+        }
+        self.bytes.extend_from_slice(data);
+    }
+
+    /// Counts so many bytes for this copy; not if there would be too many then.
+    fn count(&mut self, bytes: usize) -> bool {
+        let counted = std::mem::replace(&mut self.counted, bytes);
+        let all = self.held.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.held.0.fetch_sub(counted, Ordering::Relaxed);
+        all.saturating_sub(counted) <= MOST
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.count(0);
+    }
+}
+
+/// A body that leaves a copy of what is read from it: of a refused one, as far as the layer read it.
+pub(crate) struct Copied {
+    pub(crate) body: Incoming,
+    pub(crate) copy: Copy,
+}
+
+impl Body for Copied {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.copy.push(data);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Copy, Held, MOST};
+    use std::sync::atomic::Ordering;
+
+    /// One that is too large gives up its own place, and takes none of the others'.
+    #[test]
+    fn all_copies_together_are_bounded_and_given_back() {
+        let held = Held::default();
+        let (first, second) = (Copy::new(&held), Copy::new(&held));
+        first.push(b"kept");
+        for _ in 0..2 * MOST / 4096 {
+            second.push(&[b'x'; 4096]);
+            assert!(held.0.load(Ordering::Relaxed) <= MOST);
+        }
+        assert_eq!(second.take(), None);
+        let third = Copy::new(&held);
+        third.push(b"kept too");
+        assert_eq!(first.take().unwrap(), b"kept");
+        assert_eq!(third.take().unwrap(), b"kept too");
+        drop((first, second, third));
+        assert_eq!(held.0.load(Ordering::Relaxed), 0);
+    }
+}
