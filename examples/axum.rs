@@ -10,7 +10,6 @@
 #![allow(clippy::print_stdout, reason = "it shows what it does")]
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::env;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -24,7 +23,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_inqud::{
-    Ack, Amount, ConfigError, Notification, PaymentRequest, Secret, Webhook, WebhookLayer,
+    Ack, Amount, ConfigError, History, PaymentRequest, Secret, Verdict, Webhook, WebhookLayer,
 };
 
 const WEBHOOK: &str = "/webhooks/inqud/request";
@@ -44,8 +43,11 @@ struct Shop {
     requests: Arc<Mutex<HashMap<String, Known>>>,
 }
 
+#[derive(Default)]
 struct Known {
-    newest: Webhook<PaymentRequest>,
+    /// What has arrived of it, to tell duplicates and what is late.
+    history: History,
+    latest: Option<Webhook<PaymentRequest>>,
     /// How many notifications changed it.
     updates: u32,
     /// Whether it pays for the order, with its amount in its currency. `SUCCESS` alone does not say so.
@@ -53,38 +55,35 @@ struct Known {
 }
 
 impl Shop {
-    /// Duplicates and stragglers change nothing.
+    /// Duplicates and late deliveries change nothing.
     fn apply(&self, request: Webhook<PaymentRequest>) -> Ack {
         let Some((price, currency)) = request.client_order_id.as_deref().and_then(price_of) else {
             return Ack::Discard("unknown order".into());
         };
         let pays = request.is_paid_for(&price, currency);
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        match requests.entry(request.id.clone()) {
-            Entry::Vacant(entry) => {
-                entry.insert(Known { newest: request, updates: 1, pays });
-            }
-            Entry::Occupied(mut entry) => {
-                let known = entry.get_mut();
-                if request.supersedes(&known.newest) {
-                    known.newest = request;
-                    known.updates = known.updates.saturating_add(1);
-                    known.pays = pays;
-                }
-            }
+        let known = requests.entry(request.id.clone()).or_default();
+        let verdict = known.history.receive(&request);
+        if verdict.applies() {
+            known.updates = known.updates.saturating_add(1);
+            known.pays = pays;
+            known.latest = Some(request);
+        } else if verdict == Verdict::Review {
+            println!("  {} has to be looked at: {:?}", request.id, request.status);
         }
         Ack::Done
     }
 
     fn state(&self, id: &str) -> Option<Value> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { newest, updates, pays } = requests.get(id)?;
+        let Known { latest, updates, pays, .. } = requests.get(id)?;
+        let latest = latest.as_ref()?;
         Some(json!({
-            "id": newest.id,
-            "status": newest.status,
-            "clientOrderId": newest.client_order_id,
-            "reason": newest.reason,
-            "payAmount": newest.pay_amount.as_ref().map(ToString::to_string),
+            "id": latest.id,
+            "status": latest.status,
+            "clientOrderId": latest.client_order_id,
+            "reason": latest.reason,
+            "payAmount": latest.pay_amount.as_ref().map(ToString::to_string),
             "paysForOrder": pays,
             "updates": updates,
         }))

@@ -996,11 +996,14 @@ trait Shop: Store + Sized {
     fn shipped(inbox: &Inbox<Self>, name: &'static str) -> impl Future<Output = Shipped>;
 }
 
-type Shipped = BTreeMap<String, (i64, i64)>;
+type Shipped = BTreeMap<String, Counts>;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-static IN_MEMORY: Mutex<BTreeMap<(&str, String), (i64, i64)>> = Mutex::new(BTreeMap::new());
+/// By the name of the test and the order.
+static IN_MEMORY: Mutex<BTreeMap<(&str, String), Counts>> = Mutex::new(BTreeMap::new());
+
+type Counts = (i64, i64);
 
 impl Shop for Memory {
     async fn prepare(_: &Inbox<Self>, _: &'static str) {}

@@ -8,7 +8,6 @@
     reason = "clippy.toml does not reach the helpers of tests"
 )]
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::ready;
 use std::sync::{Arc, Mutex};
@@ -18,22 +17,14 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::time::sleep;
-use tower_inqud::inbox::{
-    Cx, Entry, Inbox, Key, List, Memory, Notified, Outcome, Put, Record, Settled, Settlement,
-    Sqlite, Storable, Store,
-};
-#[cfg(feature = "inbox-postgres")]
-use tower_inqud::inbox::{Once, Postgres};
+use tower_inqud::inbox::{Cx, Inbox, Key, List, Notified, Put, Record, Sqlite, Storable, Store};
 use tower_inqud::{
-    Content, History, Notification, Payment, PaymentRequest, Processed, Stage, Subscription,
-    Verdict, Version,
+    Content, Notification, Payment, PaymentRequest, Processed, Stage, Verdict, Version,
 };
 
 #[cfg(feature = "inbox-postgres")]
 #[path = "support/postgres.rs"]
 mod postgres;
-
-const LEASE: Duration = Duration::from_secs(3600);
 
 fn file() -> (Inbox<Sqlite>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -324,7 +315,3 @@ async fn two_that_decode_to_the_same_are_told_apart_or_skipped(inbox: &Inbox<imp
     assert!(skipped.last().unwrap().error.contains("duplicate"), "{skipped:?}");
     assert_eq!(skipped.last().unwrap().object, all.last().unwrap().object);
 }
-
-// ----------------------------------------------------------------------------- once
-
-const MARK: &str = "ship:order-17";
