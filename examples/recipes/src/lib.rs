@@ -15,6 +15,10 @@
 //! effect. Its [`Verdict`](tower_inqud::Verdict) tells duplicates, also those whose time was rounded, and
 //! late notifications: a broker keeps the order of arrival, and Inqud does not keep the order of events.
 //! The durable inbox of this crate does both.
+//!
+//! The key suits Requests, whose every change has a time. A payment carries none: a `SUCCESS` that comes back
+//! after a `FAILED` has the key of the first, and a broker that deduplicates by it would drop it. Publish
+//! payments without a message id, and let the history tell.
 
 pub mod kafka;
 pub mod nats;
