@@ -63,7 +63,7 @@ pin_project! {
         // much as half the HMAC.
         timer: Option<Pin<Box<Sleep>>>,
         claim: Option<Claim>,
-        // A first frame that is large, as long as nothing had to be waited for: it may be the whole body.
+        // The first frame, as long as nothing had to be waited for: it may be the whole body.
         frame: Bytes,
         buffer: Vec<u8>,
     }
@@ -129,8 +129,9 @@ where
             if data.remaining() > this.limit.saturating_sub(len) {
                 return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTooLarge)));
             }
-            if len == 0 && data.remaining() > COPIED {
-                *this.frame = into_bytes(data);
+            if len == 0 {
+                // It may be all there is: then it is hashed at once, in the end.
+                *this.frame = if data.remaining() > COPIED { into_bytes(data) } else { copy(data) };
                 continue;
             }
             self.as_mut().copy_frame();
@@ -183,6 +184,12 @@ fn append(buffer: &mut Vec<u8>, mut data: impl Buf, limit: usize) {
         buffer.extend_from_slice(chunk);
         data.advance(chunk.len());
     }
+}
+
+fn copy(data: impl Buf) -> Bytes {
+    let mut copy = Vec::with_capacity(data.remaining());
+    append(&mut copy, data, usize::MAX);
+    copy.into()
 }
 
 /// Holds no more than the body, because a web hook may be kept for long.
