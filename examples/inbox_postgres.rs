@@ -132,7 +132,7 @@ async fn on_request(
     // Kept with "done", or not at all. What is older never comes here, so no state goes back.
     let transaction = cx.transaction().await?;
     transaction.execute(UPDATE, &[&request.id, &order, &status]).await?;
-    if request.is_paid() {
+    if request.status.is_successful() {
         let price =
             transaction.query_opt(PRICE, &[&order]).await?.ok_or("nobody knows the order")?;
         let (amount, currency) = (price.get::<_, String>(0).parse()?, price.get::<_, String>(1));

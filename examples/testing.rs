@@ -16,7 +16,7 @@ use axum::routing::post;
 use http::Uri;
 use rust_decimal::Decimal;
 use tower_inqud::sender::{Disagreement, Life, Sender, Story};
-use tower_inqud::{Ack, Amount, History, PaymentRequest, Secret, Webhook, WebhookLayer};
+use tower_inqud::{Ack, Amount, History, PaymentRequest, Secret, Verdict, Webhook, WebhookLayer};
 
 const WEBHOOK: &str = "/webhooks/inqud/request";
 
@@ -58,8 +58,12 @@ fn verdicts_count(shop: &Shop, request: &Webhook<PaymentRequest>) -> Ack {
     };
     let mut objects = shop.objects.lock().unwrap_or_else(PoisonError::into_inner);
     let object = objects.entry(request.id.clone()).or_default();
-    if object.history.receive(request).applies() {
+    let verdict = object.history.receive(request);
+    if verdict.applies() {
         object.update(request, order, price);
+    } else if verdict == Verdict::Review {
+        // In production, somewhere that somebody looks.
+        println!("{} has to be looked at: {}", request.id, request.status);
     }
     Ack::Done
 }

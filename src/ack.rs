@@ -19,7 +19,7 @@ use crate::contract;
 /// assert_eq!(Ack::Done.status(), StatusCode::OK);
 /// assert_eq!(Ack::Retry.status(), StatusCode::SERVICE_UNAVAILABLE);
 ///
-/// // An order that nobody knows stays unknown; with 404 Inqud would ask ten times more.
+/// // For what you will never need. With 404 Inqud would send it ten times more.
 /// let response: Response<String> = Ack::Discard("unknown order".into()).into();
 /// assert_eq!(response.status(), StatusCode::OK);
 /// ```

@@ -99,8 +99,9 @@
 //!
 //! 1. Answer within 10 s: store first, and process afterwards. If the sender closes the connection,
 //!    hyper drops the handler where it stands; `tokio::spawn` what must not be cut short.
-//! 2. Answer [`Ack::Done`] for what is stored or handled, [`Ack::Retry`] for what should come again,
-//!    and [`Ack::Discard`] for what never will be of use, such as an unknown order.
+//! 2. Answer [`Ack::Done`] for what is stored or handled, and [`Ack::Retry`] for what should come again, such
+//!    as a payment for an order that you cannot find yet. [`Ack::Discard`] is a 200 and an INFO line: use it
+//!    only for what you will never need, or after you have written it down.
 //! 3. Tell duplicates and late deliveries, with a [`History`] for each object or with an inbox, and act only
 //!    if the [`Verdict`] applies. A final status can still change.
 //! 4. Keep a row for each object, check the order, the amount and the currency, and do once per order what

@@ -51,8 +51,8 @@ impl<T: fmt::Debug> fmt::Debug for Notified<T> {
     }
 }
 
-/// What a handler is given beside the event: what is known of it, and a way to have writes committed
-/// together with "done", named `effect` in each store.
+/// What a handler gets beside the event: its key, verdict and attempt, and a way to commit writes together
+/// with "done": `effect` and `once`, or in Postgres `transaction` and `once`.
 pub struct Cx<S: Store> {
     shared: Arc<Shared<S>>,
 }
@@ -91,7 +91,7 @@ impl<S: Store> Cx<S> {
         self.shared.key
     }
 
-    /// How it stands to the latest notification of its object that was processed.
+    /// How it compares with the notification of its object that was handled last.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.shared.verdict

@@ -34,7 +34,7 @@
 //! }
 //!
 //! async fn on_request(request: Notified<PaymentRequest>, cx: Cx<Sqlite>) -> Result<(), BoxError> {
-//!     if request.is_paid() {
+//!     if request.status.is_successful() {
 //!         let order = request.client_order_id.clone().ok_or("a Request without our order's id")?;
 //!         let again = order.clone();
 //!         cx.once(
@@ -49,7 +49,8 @@
 //!     Ok(())
 //! }
 //!
-//! /// Committed with "done". An error keeps nothing, and the notification is tried again.
+//! /// Committed with "done". An error rolls it back, and the notification is retried. What is short or
+//! /// unknown after the last attempt is a dead letter: alert on those.
 //! fn ship(db: &Connection, order: &str, request: &PaymentRequest) -> Result<(), BoxError> {
 //!     let price = "SELECT amount, currency FROM orders WHERE id = ?1";
 //!     let (amount, currency): (String, String) =
@@ -89,9 +90,9 @@
 //! [`Inbox::process`] calls a handler, an async closure or, with [`Inbox::process_with`], any tower
 //! service, so that timeouts, limits and traces can be put around it.
 //!
-//! 1. Each notification is handled at least once. What the handler gives to `cx.effect` is done exactly
-//!    once, in the commit that makes it "done". What must happen once per order, and not once per
-//!    notification, goes to `cx.once`, under a key of your own.
+//! 1. Each notification is handled at least once. What a handler passes to `cx.effect` (memory, SQLite) or
+//!    writes in `cx.transaction` (Postgres) commits together with "done", exactly once. What must happen once
+//!    per order needs `cx.once`, with a key of your own.
 //! 2. Notifications about one object (the same kind and [`id`](crate::Notification::id)) are handled one at a
 //!    time, by their [`position`](crate::Version::position) and then by their arrival. Different objects are
 //!    handled concurrently.

@@ -83,8 +83,8 @@ where
         self
     }
 
-    /// How often to try a notification before it is a dead letter. 20 unless set: with the default
-    /// backoff about two hours. What ended the process counts too.
+    /// Maximum attempts before a notification becomes a dead letter. Defaults to 20, about 80 minutes with
+    /// the default backoff. An attempt that ended the process counts too.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);
         self
