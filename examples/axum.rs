@@ -328,7 +328,7 @@ mod inqud {
     }
 
     fn curl(address: SocketAddr, secret: &Secret) -> String {
-        let body = r#"{"id":"CAPD-yours","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD"}"#;
+        let body = r#"{"id":"CAPD-yours","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD","payAmount":100,"paidAmount":100}"#;
         let digest = sign(secret, body.as_bytes());
         format!(
             "curl -i http://{address}{WEBHOOK} \\\n  -H 'X-Payload-Digest: {digest}' \\\n  -d '{body}'"

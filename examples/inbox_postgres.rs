@@ -174,7 +174,7 @@ async fn deliver(
     // Another run is about other Requests.
     let run = std::process::id();
     let body = format!(
-        r#"{{"id":"CAPD-{run}-{order}","clientOrderId":"order-{order}","status":"{status}","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z","requestAmount":100,"requestAmountIn":"USD"}}"#
+        r#"{{"id":"CAPD-{run}-{order}","clientOrderId":"order-{order}","status":"{status}","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z","requestAmount":100,"requestAmountIn":"USD","payAmount":100,"paidAmount":100}}"#
     );
     let request = Request::post("/inqud/request")
         .header(contract::DIGEST_HEADER, sign(secret, body.as_bytes()))

@@ -54,7 +54,7 @@ async fn main() -> Result<(), Error> {
 
 /// What API Gateway sends, payload format 2.0.
 fn event(secret: &Secret) -> Result<Request, Error> {
-    let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD"}"#;
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD","payAmount":100,"paidAmount":100}"#;
     let digest = sign(secret, body.as_bytes()).to_string();
     let event = serde_json::json!({
         "version": "2.0",

@@ -97,7 +97,7 @@ async fn main() -> Result<(), Failure> {
 /// One good call, one with a wrong digest, and a look at what Prometheus gets to see.
 async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Failure> {
     let client: Client<_, Full<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD"}"#;
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD","payAmount":100,"paidAmount":100}"#;
     for (signed, expected) in [(body, StatusCode::OK), ("{}", StatusCode::UNAUTHORIZED)] {
         let request = Request::post(format!("http://{address}/webhooks/inqud/request"))
             .header(contract::DIGEST_HEADER, sign(secret, signed.as_bytes()))

@@ -117,7 +117,7 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error 
     println!("grpc.health.v1.Health/Check answered {:?}", health.status());
 
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
-    let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD"}"#;
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD","payAmount":100,"paidAmount":100}"#;
     let right = sign(secret, body.as_bytes());
     let forged = sign(secret, b"another body");
     for (what, path, digest, expected) in [

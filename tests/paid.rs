@@ -28,6 +28,8 @@ fn a_request_that_is_known_to_be_short_is_not_paid() {
         (r#","paidAmount":99.999999999999999999,"payAmount":100"#, Some(Ordering::Less), false),
         (r#","paidAmount":1e-99,"payAmount":1e99"#, Some(Ordering::Less), false),
         (r#","paidAmount":1e99,"payAmount":1"#, Some(Ordering::Greater), true),
+        (r#","paidAmount":50,"requestAmountConverted":99.5"#, Some(Ordering::Less), false),
+        (r#","reason":"UNDERPAID","payAmount":100"#, None, false),
     ] {
         let success = request("SUCCESS", fields);
         assert_eq!(success.paid_compared(), compared, "{fields}");
@@ -69,6 +71,15 @@ fn a_request_is_paid_for_an_amount_in_a_currency() {
     // Without a price, what was paid counts.
     let any = request("SUCCESS", r#","paidAmount":20,"currency":"USDT""#);
     assert!(any.is_paid_for(&amount("20"), "USDT") && !any.is_paid_for(&amount("21"), "USDT"));
+    // What was asked for is not what was paid, also where nothing says that it is less.
+    for fields in [
+        r#","requestAmount":100,"requestAmountIn":"USDT","currency":"USDT","paidAmount":50"#,
+        r#","requestAmount":100,"requestAmountIn":"USDT","currency":"USDT""#,
+        r#","requestAmount":100,"requestAmountIn":"USDT","payAmount":100"#,
+        r#","requestAmount":100,"requestAmountIn":"USDT","paidAmount":100,"currency":"TRX""#,
+    ] {
+        assert!(!request("SUCCESS", fields).is_paid_for(&amount("100"), "USDT"), "{fields}");
+    }
     let no_currency = request("SUCCESS", r#","paidAmount":20,"requestAmount":20"#);
     assert!(!no_currency.is_paid_for(&amount("20"), "USDT"));
 }
@@ -83,7 +94,7 @@ fn a_checkout_with_a_short_request_is_not_paid() {
             r#","fixedAmount":{{"currency":"EUR","amount":64.9}},"request":{{"id":"CAPD-1","status":"SUCCESS","currency":"USDT","payAmount":70,"paidAmount":{paid}}}"#
         )
     };
-    for (paid, is_paid) in [("70", true), ("null", true), ("71", true), ("69.9", false)] {
+    for (paid, is_paid) in [("70", true), ("71", true), ("69.9", false)] {
         let success = checkout("SUCCESS", &nested(paid));
         assert_eq!(success.is_paid(), is_paid, "{paid}");
         assert_eq!(success.is_paid_for(&amount("64.9"), "EUR"), is_paid, "{paid}");
@@ -92,6 +103,10 @@ fn a_checkout_with_a_short_request_is_not_paid() {
     }
     assert!(checkout("SUCCESS", &nested("70")).is_paid_for(&amount("70"), "USDT"));
     assert!(!checkout("SUCCESS", &nested("70")).is_paid_for(&amount("71"), "USDT"));
+    let unknown = checkout("SUCCESS", &nested("null"));
+    assert!(unknown.is_paid() && !unknown.is_paid_for(&amount("64.9"), "EUR"));
+    let conflict = nested("70").replace(r#""status":"SUCCESS""#, r#""status":"CONFLICT""#);
+    assert!(!checkout("SUCCESS", &conflict).is_paid());
     let bare = checkout("SUCCESS", "");
     assert!(bare.is_paid() && !bare.is_paid_for(&amount("0"), "EUR"));
 }

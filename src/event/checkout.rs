@@ -1,5 +1,3 @@
-use std::cmp::Ordering;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -106,26 +104,26 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// Whether it is paid in whole, as far as is known: [`CheckoutStatus::Success`], and a
-    /// [`request`](Self::request) that is not known to be short. See [`PaymentRequest::is_paid`].
+    /// Whether it is paid in whole, as far as is known: [`CheckoutStatus::Success`], and so is its
+    /// [`request`](Self::request), if it was sent. See [`PaymentRequest::is_paid`].
     #[must_use]
     pub fn is_paid(&self) -> bool {
-        let compared = self.request.as_ref().and_then(|request| request.paid_compared());
-        self.status.is_successful() && compared != Some(Ordering::Less)
+        self.status.is_successful() && self.request.as_ref().is_none_or(|it| it.is_paid())
     }
 
     /// Whether it [is paid](Self::is_paid), and pays for an order of yours of this amount in this
-    /// currency: by its [`fixed_amount`](Self::fixed_amount), or by what its Request says, as of
-    /// [`PaymentRequest::is_paid_for`]. False if neither is known in this currency.
+    /// currency: by what its Request says, as of [`PaymentRequest::is_paid_for`], or by its
+    /// [`fixed_amount`](Self::fixed_amount), if the Request is known to be paid in whole. False if that is
+    /// unknown.
     #[must_use]
     pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
-        let price = self.fixed_amount.as_ref();
-        let covers = |price: &Price| {
+        let is_priced = self.fixed_amount.as_ref().is_some_and(|price| {
             Amount::covers(price.amount.as_ref(), price.currency.as_deref(), amount, currency)
+        });
+        let covers = |request: &PaymentRequest| {
+            request.covers(amount, currency) || (is_priced && request.is_known_to_be_whole())
         };
-        let request = self.request.as_ref();
-        self.is_paid()
-            && (price.is_some_and(covers) || request.is_some_and(|it| it.covers(amount, currency)))
+        self.is_paid() && self.request.as_ref().is_some_and(|request| covers(request))
     }
 
     /// Whether no further change is expected: see [`CheckoutStatus::is_final`].

@@ -146,8 +146,8 @@ pub struct PaymentRequest {
 }
 
 impl PaymentRequest {
-    /// Whether it is paid in whole, as far as is known: [`RequestStatus::Success`], and not
-    /// [`paid_amount`](Self::paid_amount) below [`pay_amount`](Self::pay_amount).
+    /// Whether it is paid in whole, as far as is known: [`RequestStatus::Success`], and not known to be
+    /// short, neither by its [`reason`](Self::reason) nor as [compared](Self::paid_compared).
     ///
     /// `SUCCESS` alone does not say it: if Inqud's support settles a conflict, it ends in `SUCCESS` with
     /// what was paid, which can be 50 of 100. [`status`](Self::status) keeps Inqud's word.
@@ -169,16 +169,19 @@ impl PaymentRequest {
     /// ```
     #[must_use]
     pub fn is_paid(&self) -> bool {
-        self.status.is_successful() && self.paid_compared() != Some(Ordering::Less)
+        self.status.is_successful()
+            && self.reason != Some(ConflictReason::Underpaid)
+            && self.paid_compared() != Some(Ordering::Less)
     }
 
     /// Whether it [is paid](Self::is_paid), and pays for an order of yours of this amount in this
     /// currency.
     ///
-    /// That is so if you asked for at least that much ([`request_amount`](Self::request_amount) in
-    /// [`request_amount_in`](Self::request_amount_in)), or if at least that much was paid
-    /// ([`paid_amount`](Self::paid_amount) in [`currency`](Self::currency)). It is false if neither is
-    /// known in this currency, whose case matters.
+    /// In the [`currency`](Self::currency) that it was paid in, [`paid_amount`](Self::paid_amount) has to be at
+    /// least that much. In another one, you have to have asked for at least that much
+    /// ([`request_amount`](Self::request_amount) in [`request_amount_in`](Self::request_amount_in)), and what
+    /// was paid must not be [less](Self::paid_compared) than what that came to. It is false if any of this is
+    /// unknown. The case of a currency matters.
     ///
     /// # Example
     ///
@@ -199,18 +202,29 @@ impl PaymentRequest {
         self.is_paid() && self.covers(amount, currency)
     }
 
-    /// How [`paid_amount`](Self::paid_amount) compares with [`pay_amount`](Self::pay_amount): less is
-    /// underpaid, greater is overpaid. `None` if either is unknown.
+    /// How [`paid_amount`](Self::paid_amount) compares with [`pay_amount`](Self::pay_amount), or without
+    /// that with [`request_amount_converted`](Self::request_amount_converted): less is underpaid, greater is
+    /// overpaid. `None` if either side is unknown.
     #[must_use]
     pub fn paid_compared(&self) -> Option<Ordering> {
-        Some(self.paid_amount.as_ref()?.cmp(self.pay_amount.as_ref()?))
+        let asked = self.pay_amount.as_ref().or(self.request_amount_converted.as_ref())?;
+        Some(self.paid_amount.as_ref()?.cmp(asked))
     }
 
-    /// Whether at least this was asked for, or sent.
+    /// Whether it is known that no less was paid than what was asked for.
+    pub(super) fn is_known_to_be_whole(&self) -> bool {
+        self.paid_compared().is_some_and(Ordering::is_ge)
+    }
+
+    /// Whether at least this was sent, or was asked for and sent.
     pub(super) fn covers(&self, amount: &Amount, currency: &str) -> bool {
-        let asked = (self.request_amount.as_ref(), self.request_amount_in.as_deref());
-        let sent = (self.paid_amount.as_ref(), self.currency.as_deref());
-        [asked, sent].into_iter().any(|(it, of)| Amount::covers(it, of, amount, currency))
+        match &self.paid_amount {
+            Some(paid) if self.currency.as_deref() == Some(currency) => paid >= amount,
+            _ => {
+                let asked = (self.request_amount.as_ref(), self.request_amount_in.as_deref());
+                Amount::covers(asked.0, asked.1, amount, currency) && self.is_known_to_be_whole()
+            }
+        }
     }
 
     /// Whether no further change is expected: see [`RequestStatus::is_final`].
