@@ -271,7 +271,10 @@ impl<'j> Reader<'j> {
         let (end, is_escaped) = self.end_of_string()?;
         self.at = end;
         if is_escaped {
-            return serde_json::from_str(self.text.get(start..end)?).ok().map(Cow::Owned);
+            let quoted = self.text.get(start..end)?;
+            // Half a surrogate pair is no text, and is compared as it is spelled.
+            let text = serde_json::from_str(quoted).unwrap_or_else(|_| format!("\0{quoted}"));
+            return Some(Cow::Owned(text));
         }
         self.text.get(start.checked_add(1)?..end.checked_sub(1)?).map(Cow::Borrowed)
     }
@@ -437,6 +440,14 @@ mod tests {
         assert!(content.times.is_empty());
         assert_eq!(content, times("2026-11-22T10:05:00.0001Z"));
         assert_ne!(content, times("2026-11-22T10:05:01Z"));
+    }
+
+    /// A sender that cuts a name in two makes one.
+    #[test]
+    fn half_a_surrogate_pair_leaves_the_rest_compared_by_value() {
+        let cut = |rate: u32, name: &str| of(&format!(r#"{{"rate":{rate}, "name":"{name}"}}"#));
+        assert_eq!(cut(1, r"a\ud83d"), cut(2, r"a\ud83d"));
+        assert_ne!(cut(1, r"a\ud83d"), cut(1, r"a\ud83e"));
     }
 
     #[test]
