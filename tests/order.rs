@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tower_inqud::inbox::tokio_postgres::NoTls;
 use tower_inqud::inbox::{
-    Claimed, Cx, Inbox, List, Memory, Notified, Once, Outcome, Postgres, Put, Record, Settled,
+    Claimed, Cx, Inbox, Key, List, Memory, Notified, Once, Outcome, Postgres, Put, Record, Settled,
     Settlement, Sqlite, Storable, Store, rusqlite,
 };
 use tower_inqud::{Checkout, Event, History, Notification, Verdict, Version};
@@ -847,6 +847,9 @@ of_each_store! {
     an_early_dead_letter_does_not_regress_what_came_after_it
     a_dead_letter_keeps_its_place_among_what_arrived
     a_review_is_over_when_it_is_redriven
+    a_review_that_is_discarded_hides_no_later_one
+    what_was_decoded_late_takes_no_key_of_another
+    a_kind_is_unclaimed_also_while_nothing_is_committed
     a_review_is_older_than_what_was_settled_after_it
     a_review_for_want_of_a_time_keeps_the_time_of_what_was_processed
     what_is_discarded_is_skipped
@@ -906,6 +909,53 @@ async fn a_review_is_over_when_it_is_redriven<S: Store>(inbox: &Inbox<S>) {
     assert_eq!(handled[2], (SUCCESS.to_owned(), Unordered), "{handled:?}");
     assert_eq!(inbox.stats().await.unwrap().review(), 0);
     assert_eq!(put(inbox, &[SUCCESS]).await, [Put::Duplicate], "it is the last that was settled");
+}
+
+/// It was a late duplicate, says Inqud's API; and then the payment is set right after all.
+async fn a_review_that_is_discarded_hides_no_later_one<S: Store>(inbox: &Inbox<S>) {
+    for body in [SUCCESS, FAILED, SUCCESS] {
+        put(inbox, &[body]).await;
+        process(inbox, &Log::default(), None).await;
+    }
+    let keys = inbox.list(List::Review, 9).await.unwrap().into_iter().map(|it| it.key);
+    assert_eq!(inbox.discard(keys).await.unwrap(), 1);
+    assert_eq!(put(inbox, &[SUCCESS]).await, [Put::Review]);
+    assert_eq!(put(inbox, &[SUCCESS]).await, [Put::Duplicate]);
+    let log = Log::default();
+    redrive_all(inbox).await;
+    process(inbox, &log, None).await;
+    assert_eq!(*log.lock().unwrap(), [(SUCCESS.to_owned(), Unordered)]);
+}
+
+async fn what_was_decoded_late_takes_no_key_of_another<S: Store>(inbox: &Inbox<S>) {
+    let key = Key::of_undecodable(Event::KIND, SUCCESS.as_bytes());
+    let undecodable = Record {
+        key,
+        object: format!("undecodable:{key}"),
+        version: Version::of_unknown(SUCCESS.as_bytes()),
+        dead: Some("at amount".to_owned()),
+        ..record(SUCCESS)
+    };
+    inbox.store().put(vec![undecodable]).await.unwrap();
+    put(inbox, &[SUCCESS, FAILED]).await;
+    let log = Log::default();
+    process(inbox, &log, None).await;
+    // The first of all becomes a review of what it says.
+    redrive_all(inbox).await;
+    process(inbox, &log, None).await;
+    assert_eq!(inbox.stats().await.unwrap().review(), 1);
+    assert_eq!(put(inbox, &[SUCCESS]).await, [Put::Review]);
+    redrive_all(inbox).await;
+    process(inbox, &log, None).await;
+    assert_eq!(log.lock().unwrap().last(), Some(&(SUCCESS.to_owned(), Unordered)));
+}
+
+async fn a_kind_is_unclaimed_also_while_nothing_is_committed<S: Store>(inbox: &Inbox<S>) {
+    inbox.store().claim("event", 9, Duration::ZERO).await.unwrap();
+    put(inbox, &[SUCCESS]).await;
+    assert!(inbox.unclaimed(Duration::from_secs(60)).await.unwrap().is_empty());
+    sleep(Duration::from_millis(1200)).await;
+    assert_eq!(inbox.unclaimed(Duration::from_secs(1)).await.unwrap(), ["event"]);
 }
 
 async fn a_review_is_older_than_what_was_settled_after_it<S: Store>(inbox: &Inbox<S>) {

@@ -85,6 +85,8 @@ impl MemoryEffect {
         match self.0 {
             Effect::Plain(effect) => effect(),
             Effect::Once { mark, effect, otherwise } => match marks.get(&mark) {
+                // A later effect of this notification has failed.
+                Some(first) if *first == key => Ok(()),
                 Some(first) => otherwise(*first),
                 None => {
                     effect()?;
@@ -156,16 +158,10 @@ impl Tables {
         let known = if is_same { Put::Duplicate } else { Put::DuplicateDiffers };
         let rows = self.objects.get(&(record.kind, Arc::from(&*record.object)));
         let rows = rows.into_iter().flat_map(|object| &object.rows);
-        let rows: Vec<_> = rows.filter_map(|seq| self.rows.get(*seq)).collect();
-        let arrival = record.version.arrival(rows.iter().map(|row| &row.record.version));
-        match (arrival, rows.last()) {
-            (Arrival::Duplicate, _) | (_, None) => Err(known),
-            (arrival, Some(last)) => {
-                let key = record.key_after(last.record.key);
-                // One that was decoded later than it arrived may have it.
-                if self.keys.contains_key(&key) { Err(known) } else { Ok((arrival, key)) }
-            }
-        }
+        let rows = rows
+            .filter_map(|seq| self.rows.get(*seq))
+            .map(|row| (row.record.key, &row.record.version, !row.is_discarded_review()));
+        record.arrival(&rows.collect::<Vec<_>>()).ok_or(known)
     }
 
     fn put(&mut self, mut record: Record) -> Put {
@@ -328,6 +324,9 @@ impl Tables {
 
     fn discard(&mut self, key: Key) -> bool {
         let Some((_, row)) = self.kept(key) else { return false };
+        if row.state == State::Review {
+            row.verdict = Some(Verdict::Review);
+        }
         row.state = State::Skipped;
         row.settled = Some(Instant::now());
         true
@@ -348,6 +347,11 @@ impl Tables {
 }
 
 impl Row {
+    /// Somebody has looked, and it was a late duplicate: nothing has happened between what is around it.
+    fn is_discarded_review(&self) -> bool {
+        self.state == State::Skipped && self.verdict == Some(Verdict::Review)
+    }
+
     fn is_in(&self, list: List) -> bool {
         match list {
             List::Dead => self.state == State::Dead,

@@ -17,7 +17,7 @@
 //!
 //! const TABLES: &str = "
 //!     CREATE TABLE IF NOT EXISTS orders (id TEXT UNIQUE, amount TEXT, currency TEXT, shipped INT);
-//!     CREATE TABLE IF NOT EXISTS paid_again (order_id TEXT, notification TEXT);";
+//!     CREATE TABLE IF NOT EXISTS told_again (order_id TEXT, object TEXT, payment TEXT);";
 //!
 //! async fn run(shutdown: impl Future<Output = ()>) -> Result<(), BoxError> {
 //!     let inbox = Inbox::sqlite("inqud-inbox.db")?;
@@ -36,14 +36,13 @@
 //! async fn on_request(request: Notified<PaymentRequest>, cx: Cx<Sqlite>) -> Result<(), BoxError> {
 //!     if request.status.is_successful() {
 //!         let order = request.client_order_id.clone().ok_or("a Request without our order's id")?;
-//!         let again = order.clone();
+//!         let payment = request.payment_id.clone().unwrap_or_default();
+//!         let told = [order.clone(), request.id.clone(), payment];
 //!         cx.once(
 //!             format!("ship:{order}"),
 //!             move |db| ship(db, &order, &request),
-//!             move |db, first| {
-//!                 let row = [again.clone(), first.to_string()];
-//!                 Ok(db.execute("INSERT INTO paid_again VALUES (?1, ?2)", row)?)
-//!             },
+//!             // Another payment, or the same one again: amended, or told by another webhook.
+//!             move |db, _| Ok(db.execute("INSERT INTO told_again VALUES (?1, ?2, ?3)", told.each_ref())?),
 //!         );
 //!     }
 //!     Ok(())

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 
 use super::Key;
 use crate::{
-    Authorization, Checkout, Event, Invoice, Notification, OnRampCheckout, Payment, PaymentRequest,
-    Rejection, Subscription, Undecodable, Version,
+    Arrival, Authorization, Checkout, Event, Invoice, Notification, OnRampCheckout, Payment,
+    PaymentRequest, Rejection, Subscription, Undecodable, Version,
 };
 
 /// What an inbox can keep: a notification with a name for its kind, by which a
@@ -122,6 +122,26 @@ impl Record {
     #[must_use]
     pub fn key_after(&self, last: Key) -> Key {
         Key::following(self.kind, &self.object, &self.version, Some(last))
+    }
+
+    /// What becomes of it, and the key that it is then stored under; `None` if it is a duplicate. `rows` are
+    /// all of its object, in the order of their arrival, and whether each counts: a review that was discarded
+    /// says that nothing has happened between what is around it.
+    pub(super) fn arrival(&self, rows: &[(Key, &Version, bool)]) -> Option<(Arrival, Key)> {
+        let counted = rows.iter().filter(|(.., counts)| *counts);
+        let arrival = self.version.arrival(counted.map(|(_, version, _)| *version));
+        let mut key = self.key;
+        if arrival == Arrival::Duplicate {
+            return None;
+        }
+        if arrival != Arrival::New {
+            key = rows.last().map_or(key, |(last, ..)| self.key_after(*last));
+            // One that was decoded later than it arrived may have it.
+            while rows.iter().any(|(its, ..)| *its == key) {
+                key = self.key_after(key);
+            }
+        }
+        Some((arrival, key))
     }
 
     /// Whether a notification with this key and object was stored as an undecodable one.

@@ -33,8 +33,10 @@ WITH known AS MATERIALIZED (
     WHERE mine.kind = known.kind AND mine.object = known.object
         AND NOT EXISTS (SELECT FROM stored
             WHERE stored.kind = known.kind AND stored.object = known.object)
-        AND NOT EXISTS (SELECT FROM inqud_inbox.notification AS open
-            WHERE open.kind = known.kind AND open.object = known.object AND open.state = 0)
+        -- As a look-up for each: statistics that say that there is nothing open would have all of it read.
+        AND (SELECT open.seq FROM inqud_inbox.notification AS open
+            WHERE open.kind = known.kind AND open.object = known.object AND open.state = 0
+            ORDER BY open.position, open.seq LIMIT 1) IS NULL
 )
 SELECT transaction_timestamp(), key, NULL::bigint AS nth, NULL::boolean AS is_duplicate,
     NULL::boolean AS differs,

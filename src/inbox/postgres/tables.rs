@@ -171,7 +171,7 @@ const PUT_ONE: &str = include_str!("put_one.sql");
 
 /// All that is stored of some objects, in the order of its arrival.
 const STORED: &str = "
-SELECT mine.kind, mine.object, mine.key, mine.version
+SELECT mine.kind, mine.object, mine.key, mine.version, NOT (mine.state = 2 AND mine.verdict = 4)
 FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[])) AS it (kind, object)
 JOIN inqud_inbox.notification AS mine USING (kind, object) ORDER BY mine.seq";
 
@@ -223,7 +223,7 @@ async fn put_known(
             &received_at,
         ];
         client.query(&one, &parameters).await?;
-        stored.add(record.kind, object, key, version.clone());
+        stored.add(record.kind, object, (key, version.clone(), true));
         all.push(put);
     }
     let idle = client.prepare_cached(IDLE).await?;
@@ -236,9 +236,11 @@ async fn put_known(
 const IDLE: &str = "
 UPDATE inqud_inbox.object AS mine SET due_at = NULL
 FROM unnest($1::text[], $2::text[]) AS it (kind, object)
-WHERE mine.kind = it.kind AND mine.object = it.object AND mine.due_at IS NOT NULL
-    AND NOT EXISTS (SELECT FROM inqud_inbox.notification AS open
-        WHERE open.kind = it.kind AND open.object = it.object AND open.state = 0)";
+WHERE mine.kind = it.kind AND mine.object = it.object
+    -- As a look-up for each: statistics that say that there is nothing open would have all of it read.
+    AND (SELECT open.seq FROM inqud_inbox.notification AS open
+        WHERE open.kind = mine.kind AND open.object = mine.object AND open.state = 0
+        ORDER BY open.position, open.seq LIMIT 1) IS NULL";
 
 /// Locks the objects, and reads what is stored of them.
 async fn meet(
@@ -255,37 +257,33 @@ async fn meet(
     met?;
     let mut stored = Stored::default();
     for row in &rows? {
-        let version = version(row.try_get(3)?);
-        stored.add(row.try_get(0)?, row.try_get(1)?, key(row.try_get(2)?), version);
+        let row_of = (key(row.try_get(2)?), version(row.try_get(3)?), row.try_get(4)?);
+        stored.add(row.try_get(0)?, row.try_get(1)?, row_of);
     }
     Ok(stored)
 }
 
-/// What is stored of some objects, by kind and id.
+/// What is stored of some objects, by kind and id, and whether each row counts.
 #[derive(Default)]
-struct Stored(HashMap<(String, String), Vec<(Key, Version)>>);
+struct Stored(HashMap<(String, String), Vec<StoredRow>>);
+
+type StoredRow = (Key, Version, bool);
 
 impl Stored {
-    fn add(&mut self, kind: &str, object: &str, key: Key, version: Version) {
-        let of = (kind.to_owned(), object.to_owned());
-        self.0.entry(of).or_default().push((key, version));
+    fn add(&mut self, kind: &str, object: &str, row: StoredRow) {
+        self.0.entry((kind.to_owned(), object.to_owned())).or_default().push(row);
     }
 
     /// What becomes of a record, and its key; or those that it is a duplicate of.
     fn arrival(&self, object: &str, record: &Record) -> Result<(Arrival, Key), Vec<Key>> {
         let rows = self.0.get(&(record.kind.to_owned(), object.to_owned()));
-        let rows = rows.map_or(&[][..], |rows| &rows[..]);
-        let arrival = record.version.arrival(rows.iter().map(|(_, version)| version));
-        let key = match (arrival, rows.last()) {
-            (Arrival::New, _) | (_, None) => record.key,
-            (Arrival::Duplicate, _) => {
-                let same = rows.iter().filter(|(_, it)| record.version.is_duplicate_of(it));
-                return Err(same.map(|(key, _)| *key).collect());
-            }
-            (_, Some((last, _))) => record.key_after(*last),
-        };
-        // One that was decoded later than it arrived may have it.
-        if rows.iter().any(|(its, _)| *its == key) { Err(vec![key]) } else { Ok((arrival, key)) }
+        let rows =
+            rows.into_iter().flatten().map(|(key, version, counts)| (*key, version, *counts));
+        let rows: Vec<_> = rows.collect();
+        record.arrival(&rows).ok_or_else(|| {
+            let same = rows.iter().filter(|(_, it, _)| record.version.is_duplicate_of(it));
+            same.map(|(key, ..)| *key).collect()
+        })
     }
 }
 
@@ -704,7 +702,7 @@ pub(super) async fn list(client: &Client, list: List, count: usize) -> Result<Ve
 /// Keeps a mark for a notification. If it was kept before, the key of the notification that it was kept for.
 /// Waits for whoever keeps it in a transaction that is not committed yet.
 pub(super) async fn mark(client: &Client, mark: &str, of: Key) -> Result<Option<Key>, Error> {
-    let mark = text(mark);
+    let mark = object(mark);
     let (keep, first) = tokio::try_join!(
         client
             .prepare_cached("INSERT INTO inqud_inbox.once VALUES ($1, $2) ON CONFLICT DO NOTHING"),
@@ -734,20 +732,46 @@ WITH opened AS (
 SELECT count(*) FROM opened";
 
 pub(super) async fn redrive(client: &Client, keys: &[Key]) -> Result<usize, Error> {
-    let rows = transact(client, REDRIVE, &[&bytes(keys)]).await?;
+    let rows = change_kept(client, REDRIVE, keys).await?;
     let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
 pub(super) async fn discard(client: &Client, keys: &[Key]) -> Result<usize, Error> {
-    // In the order of `REDRIVE`.
     let discard = "
-        UPDATE inqud_inbox.notification SET state = 2, settled_at = statement_timestamp()
+        UPDATE inqud_inbox.notification
+        SET verdict = CASE state WHEN 4 THEN 4 ELSE verdict END, state = 2,
+            settled_at = statement_timestamp()
         WHERE seq = ANY (ARRAY(
             SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2
             ORDER BY key FOR UPDATE))
         RETURNING seq";
-    Ok(transact(client, discard, &[&bytes(keys)]).await?.len())
+    Ok(change_kept(client, discard, keys).await?.len())
+}
+
+/// Locks the objects of what is kept, before the notifications, as everybody does.
+const LOCK_KEPT: &str = "
+SELECT FROM inqud_inbox.object AS mine
+WHERE (kind, object) IN (
+    SELECT kind, object FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2)
+ORDER BY kind, object FOR UPDATE OF mine";
+
+async fn change_kept(client: &Client, change: &str, keys: &[Key]) -> Result<Vec<Row>, Error> {
+    let (lock, change) =
+        tokio::try_join!(client.prepare_cached(LOCK_KEPT), client.prepare_cached(change))?;
+    let keys = bytes(keys);
+    let keys: [&(dyn ToSql + Sync); 1] = [&keys];
+    let (begun, locked, rows, committed) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.query(&lock, &keys),
+        client.query(&change, &keys),
+        client.batch_execute("COMMIT"),
+    );
+    begun?;
+    locked?;
+    let rows = rows?;
+    committed?;
+    Ok(rows)
 }
 
 pub(super) async fn prune(client: &Client, age: Duration, count: usize) -> Result<usize, Error> {

@@ -61,7 +61,8 @@ impl<'c> Tables<'c> {
                  WHERE object = ?1 AND key BETWEEN ?2 AND ?3",
             )?,
             all: connection.prepare(
-                "SELECT key, version FROM inqud_inbox_notification WHERE object = ?1 ORDER BY seq",
+                "SELECT key, version, NOT (state = 2 AND verdict = 4) FROM inqud_inbox_notification
+                 WHERE object = ?1 ORDER BY seq",
             )?,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification
@@ -208,17 +209,12 @@ impl<'c> Tables<'c> {
             return Ok(Err(duplicate));
         }
         let rows = self.all.query_map([number], |row| {
-            Ok((Key::from_bytes(row.get(0)?), version(row.get_ref(1)?.as_blob()?)))
+            let key = Key::from_bytes(row.get(0)?);
+            Ok((key, version(row.get_ref(1)?.as_blob()?), row.get(2)?))
         })?;
         let rows = rows.collect::<Result<Vec<_>>>()?;
-        let arrival = record.version.arrival(rows.iter().map(|(_, version)| version));
-        let key = rows.last().map(|(last, _)| record.key_after(*last));
-        Ok(match (arrival, key) {
-            (Arrival::Duplicate, _) | (_, None) => Err(duplicate),
-            // One that was decoded later than it arrived may have it.
-            (_, Some(key)) if rows.iter().any(|(its, _)| *its == key) => Err(duplicate),
-            (arrival, Some(key)) => Ok((arrival, key)),
-        })
+        let rows = rows.iter().map(|(key, version, counts)| (*key, version, *counts));
+        Ok(record.arrival(&rows.collect::<Vec<_>>()).ok_or(duplicate))
     }
 
     /// The row of an undecodable body becomes that of what it is. Its number, and so its place among what
@@ -462,7 +458,8 @@ pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result
 
 pub(super) fn discard(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
     let mut skip = connection.prepare(
-        "UPDATE inqud_inbox_notification SET state = 2, settled_at = ?2
+        "UPDATE inqud_inbox_notification
+         SET verdict = iif(state = 4, 4, verdict), state = 2, settled_at = ?2
          WHERE key = ?1 AND state > 2",
     )?;
     keys.iter().try_fold(0_usize, |count, key| {
@@ -520,7 +517,9 @@ pub(super) fn unclaimed(connection: &Connection, since: Duration) -> Result<Vec<
         "SELECT DISTINCT kind FROM inqud_inbox_object WHERE due_at IS NOT NULL AND kind NOT IN
              (SELECT kind FROM inqud_inbox_runner WHERE claimed_at > ?1)",
     )?;
-    let before = last(connection)?.saturating_sub(micros(since));
+    // The file's clock stands still while nothing is committed.
+    let now = last(connection)?.max(Timestamp::now().as_microsecond());
+    let before = now.saturating_sub(micros(since));
     kinds.query_map([before], |row| row.get(0))?.collect()
 }
 
