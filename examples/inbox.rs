@@ -41,8 +41,8 @@ use tower::ServiceExt;
 use tower_inqud::inbox::rusqlite::{self, Connection, OpenFlags, OptionalExtension, params};
 use tower_inqud::inbox::{Cx, Inbox, InboxError, Key, Notified, Sqlite};
 use tower_inqud::{
-    Amount, Notification, Payment, PaymentRequest, PaymentStatus, Secret, WebhookLayer, contract,
-    sign,
+    Amount, Notification, OrderType, Payment, PaymentRequest, PaymentStatus, Secret, WebhookLayer,
+    contract, sign,
 };
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -65,7 +65,8 @@ CREATE TABLE IF NOT EXISTS orders (
     id TEXT PRIMARY KEY,
     amount TEXT NOT NULL,
     currency TEXT NOT NULL,
-    shipped INTEGER NOT NULL DEFAULT 0
+    shipped INTEGER NOT NULL DEFAULT 0,
+    payment TEXT -- what it was shipped for
 );
 CREATE TABLE IF NOT EXISTS objects (
     id TEXT PRIMARY KEY,
@@ -119,8 +120,9 @@ fn note(db: &Connection, order: &str, why: &str) -> rusqlite::Result<usize> {
     db.execute("INSERT INTO attention (order_id, why) VALUES (?1, ?2)", [order, why])
 }
 
-fn ship(db: &Connection, order: &str) -> Result<(), BoxError> {
-    let updated = db.execute("UPDATE orders SET shipped = shipped + 1 WHERE id = ?1", [order])?;
+fn ship(db: &Connection, order: &str, payment: &str) -> Result<(), BoxError> {
+    let ship = "UPDATE orders SET shipped = shipped + 1, payment = ?2 WHERE id = ?1";
+    let updated = db.execute(ship, [order, payment])?;
     // An update that changes no row would lose a payment.
     if updated == 1 { Ok(()) } else { Err(format!("there is no order {order}").into()) }
 }
@@ -224,22 +226,20 @@ async fn on_request(
     cx: Cx<Sqlite>,
 ) -> Result<(), BoxError> {
     let order = request.client_order_id.clone().ok_or("a Request without the order's id")?;
+    let price = shop.price(&order).await?;
+    let is_enough = price.map(|(amount, currency)| request.is_paid_for(&amount, &currency));
     let update = Update {
         object: request.id.clone(),
         order: order.clone(),
         status: request.status_text().to_owned(),
         paid_amount: request.paid_amount.as_ref().map(ToString::to_string),
-        is_paid: request.is_paid(),
+        is_paid: is_enough.unwrap_or_else(|| request.is_paid()),
     };
     let verdict = cx.verdict().as_str();
     cx.effect(move |db| update.write(db, verdict));
     if request.status.is_successful() {
-        let price = shop.price(&order).await?;
-        ship_once(
-            &cx,
-            order,
-            price.map(|(amount, currency)| request.is_paid_for(&amount, &currency)),
-        );
+        let payment = request.payment_id.clone().unwrap_or_else(|| request.id.clone());
+        ship_once(&cx, order, payment, is_enough);
     }
     Ok(())
 }
@@ -250,39 +250,50 @@ async fn on_payment(
     cx: Cx<Sqlite>,
 ) -> Result<(), BoxError> {
     let order = payment.client_order_id.clone().ok_or("a payment without the order's id")?;
+    if payment.order_type == Some(OrderType::PayOut) {
+        // It says nothing of what the order was paid with.
+        let why = format!("a pay-out: {}", payment.status);
+        cx.effect(move |db| note(db, &order, &why));
+        return Ok(());
+    }
+    let price = shop.price(&order).await?;
+    let is_enough = price.map(|(amount, currency)| payment.is_paid_for(&amount, &currency));
     let has_come = matches!(payment.status, PaymentStatus::Success | PaymentStatus::PartialSuccess);
     let update = Update {
         object: payment.id.clone(),
         order: order.clone(),
         status: payment.status_text().to_owned(),
         paid_amount: payment.amount.as_ref().filter(|_| has_come).map(ToString::to_string),
-        is_paid: payment.is_paid_in(),
+        is_paid: is_enough.unwrap_or_else(|| payment.is_paid_in()),
     };
     let verdict = cx.verdict().as_str();
     cx.effect(move |db| update.write(db, verdict));
-    if payment.is_paid_in() {
-        let price = shop.price(&order).await?;
-        ship_once(
-            &cx,
-            order,
-            price.map(|(amount, currency)| payment.is_paid_for(&amount, &currency)),
-        );
+    if payment.status.is_successful() {
+        ship_once(&cx, order, payment.id.clone(), is_enough);
     }
     Ok(())
 }
 
-/// Ships an order when the first of its objects is paid with what was asked for. Every other payment is
-/// noted, because somebody has to pay it back or to look at it. `is_enough` is `None` if nobody knows the
-/// order.
-fn ship_once(cx: &Cx<Sqlite>, order: String, is_enough: Option<bool>) {
+/// Ships an order when the first of its payments is what was asked for. Another payment is noted, because
+/// somebody has to pay it back. The same payment can come again: amended, or told by another webhook.
+/// `is_enough` is `None` if nobody knows the order.
+fn ship_once(cx: &Cx<Sqlite>, order: String, payment: String, is_enough: Option<bool>) {
     match is_enough {
         Some(true) => {
-            let (mark, again) = (format!("ship:{order}"), order.clone());
-            let ship = move |db: &Connection| ship(db, &order);
-            cx.once(mark, ship, move |db, _: Key| Ok(note(db, &again, "paid again")?));
+            let (mark, again) = (format!("ship:{order}"), (order.clone(), payment.clone()));
+            let ship = move |db: &Connection| ship(db, &order, &payment);
+            cx.once(mark, ship, move |db, _: Key| {
+                let (order, payment) = &again;
+                let first = "SELECT payment FROM orders WHERE id = ?1";
+                let first: String = db.query_row(first, [order], |row| row.get(0))?;
+                if first != *payment {
+                    note(db, order, "paid again")?;
+                }
+                Ok(())
+            });
         }
         Some(false) => {
-            cx.effect(move |db| note(db, &order, "paid with another amount or currency"))
+            cx.effect(move |db| note(db, &order, "paid with another amount or currency"));
         }
         None => cx.effect(move |db| note(db, &order, "paid, and nobody knows the order")),
     }
@@ -333,7 +344,7 @@ impl Merchant {
 
     async fn add(&self, order: &str, amount: &Amount, currency: &str) -> Result<(), InboxError> {
         let row = [order.to_owned(), amount.to_string(), currency.to_owned()];
-        let add = "INSERT INTO orders VALUES (?1, ?2, ?3, 0) ON CONFLICT DO NOTHING";
+        let add = "INSERT INTO orders VALUES (?1, ?2, ?3, 0, NULL) ON CONFLICT DO NOTHING";
         self.inbox.write(move |db| db.execute(add, row)).await.map(drop)
     }
 }
@@ -468,11 +479,8 @@ async fn play() -> Result<ExitCode, BoxError> {
     println!("\nWhat comes late:\n");
     well &= deliver(&merchant, &secret, LATE).await?;
     process(&merchant).await?;
-    let expected: [(usize, i64, &[&str]); 3] = [
-        (5, 1, &["paid again", "paid again"]),
-        (3, 1, &[]),
-        (1, 0, &["paid with another amount or currency"]),
-    ];
+    let expected: [(usize, i64, &[&str]); 3] =
+        [(5, 1, &["paid again"]), (3, 1, &[]), (1, 0, &["paid with another amount or currency"])];
     for (order, (handled, shipped, attention)) in show(&merchant).await?.iter().zip(expected) {
         well &= order.status.as_deref() == Some("SUCCESS") && order.handled == handled;
         well &= order.shipped == Some(shipped) && order.attention == attention;

@@ -277,7 +277,7 @@ async fn it_ships_an_order_that_it_knows_once_if_the_amount_is_right() {
     }
     let paid = |object: &str, order: &str, asked: u32| {
         let fields = format!(
-            r#""id":"CAPD-{object}","status":"SUCCESS","requestAmount":{asked},"requestAmountIn":"USD","lastUpdatedAt":"2026-11-22T09:45:00Z""#
+            r#""id":"CAPD-{object}","status":"SUCCESS","requestAmount":{asked},"requestAmountIn":"USD","payAmount":{asked},"paidAmount":{asked},"lastUpdatedAt":"2026-11-22T09:45:00Z""#
         );
         body(order, &fields)
     };
