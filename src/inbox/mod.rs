@@ -48,8 +48,8 @@
 //!     Ok(())
 //! }
 //!
-//! /// Committed with "done". An error rolls it back, and the notification is retried. What is short or
-//! /// unknown after the last attempt is a dead letter: alert on those.
+//! /// Committed with "done". An error rolls it back, and the notification is retried. A payment that is
+//! /// still short or unknown after the last attempt is a dead letter: alert on those.
 //! fn ship(db: &Connection, order: &str, request: &PaymentRequest) -> Result<(), BoxError> {
 //!     let price = "SELECT amount, currency FROM orders WHERE id = ?1";
 //!     let (amount, currency): (String, String) =

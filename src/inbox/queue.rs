@@ -166,7 +166,8 @@ impl<S: Store> Pump<S> {
                 self.is_done = true;
                 break;
             }
-            // A copy, for it is stored again if this pump is lost; the store knows its keys then.
+            // A copy, because it is stored again if this pump is lost. The store then treats it as Inqud's own
+            // repetition: a duplicate, or a payment to review if another came in between.
             let records = self.batch.iter().map(|place| place.record.clone()).collect();
             let stored = put(&*self.queue.store, records).await;
             self.queue.stored.notify_waiters();

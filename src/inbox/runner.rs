@@ -236,7 +236,7 @@ where
         }
     }
 
-    /// Gives those whose effects failed, to be settled anew.
+    /// Returns those whose effects failed, to be settled again.
     async fn settle(
         &self,
         settlements: Vec<Unsettled<S::Effect>>,

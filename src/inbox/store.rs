@@ -24,6 +24,9 @@ pub trait Store: Send + Sync + 'static {
     /// What becomes of a record that says what was said before is [`Version::arrival`]'s to decide, over all
     /// that is stored of its object; then its key is [`Record::key_after`] the last of them.
     ///
+    /// Records that say what was said before may be in a second commit, after the others. If that fails, so
+    /// does the call, and what was stored is a duplicate when it is delivered again.
+    ///
     /// [`Version::arrival`]: crate::Version::arrival
     fn put(
         &self,

@@ -33,8 +33,8 @@ use crate::rejection::BoxError;
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The statements look up what they are given by index, however much that is: to plan them anew for each batch
-/// would take longer than to run them.
+/// The statements look up their parameters by index, however many there are. Planning them again for each
+/// batch would take longer than running them.
 const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 
 /// How often it is written that a runner asks for a kind.
