@@ -160,26 +160,21 @@
 extern crate self as tower_inqud;
 
 mod ack;
-mod admit;
 #[cfg(feature = "axum")]
 mod axum;
-mod body;
 mod config_error;
 pub mod contract;
 pub mod danger;
 mod decode;
 mod event;
-mod future;
 #[cfg(any(doc, all(doctest, feature = "axum")))]
 pub mod guide;
 #[cfg(feature = "inbox")]
 pub mod inbox;
 mod layer;
-mod receive;
 mod rejection;
 #[cfg(feature = "sender")]
 pub mod sender;
-mod service;
 mod signature;
 mod telemetry;
 #[cfg(feature = "inbox")]
@@ -189,7 +184,6 @@ mod webhook;
 pub use self::ack::Ack;
 #[cfg(feature = "axum")]
 pub use self::axum::{MissingLayer, NoWebhook};
-pub use self::body::WebhookBody;
 pub use self::config_error::ConfigError;
 pub use self::event::{
     Amount, AmountError, Arrival, Authorization, AuthorizationStatus, Checkout, CheckoutStatus,
@@ -199,10 +193,8 @@ pub use self::event::{
     RequestStatus, Stage, Subscription, SubscriptionStatus, SubscriptionSubStatus, UnknownWord,
     Verdict, Version,
 };
-pub use self::future::ResponseFuture;
-pub use self::layer::WebhookLayer;
+pub use self::layer::{ResponseFuture, WebhookBody, WebhookLayer, WebhookService};
 pub use self::rejection::{Rejection, RejectionKind};
-pub use self::service::WebhookService;
 pub use self::signature::{
     Algorithm, Diagnosis, Digest, Secret, Secrets, Verified, Verifier, sign,
 };

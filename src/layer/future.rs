@@ -13,11 +13,11 @@ use pin_project_lite::pin_project;
 use serde::de::DeserializeOwned;
 use tower_service::Service;
 
+use super::body::WebhookBody;
+use super::config::Config;
+use super::receive::{Accepted, Receive, Received};
 use crate::ack;
-use crate::body::WebhookBody;
 use crate::danger::Unverified;
-use crate::layer::Config;
-use crate::receive::{Accepted, Receive, Received};
 use crate::rejection::{BoxError, Rejection, RejectionKind};
 use crate::telemetry;
 #[cfg(feature = "inbox")]

@@ -8,11 +8,11 @@ use http_body::Body;
 use serde::de::DeserializeOwned;
 use tower_service::Service;
 
-use crate::admit::admit;
-use crate::body::WebhookBody;
-use crate::future::{Call, Refusal, ResponseFuture};
-use crate::layer::Config;
-use crate::receive::Receive;
+use super::admit::admit;
+use super::body::WebhookBody;
+use super::config::Config;
+use super::future::{Call, Refusal, ResponseFuture};
+use super::receive::Receive;
 use crate::rejection::BoxError;
 use crate::telemetry;
 

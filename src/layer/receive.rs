@@ -12,8 +12,8 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_http::timeout::TimeoutError;
 
-use crate::admit::Admitted;
-use crate::body::into_bytes;
+use super::admit::Admitted;
+use super::body::into_bytes;
 use crate::rejection::{BoxError, Rejection, RejectionKind};
 use crate::signature::{Claim, Verified};
 

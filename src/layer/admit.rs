@@ -5,7 +5,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::layer::{Config, Trust};
+use super::config::{Config, Trust};
 use crate::rejection::RejectionKind;
 use crate::signature::{Claim, Digest};
 
