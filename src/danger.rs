@@ -1,13 +1,8 @@
 //! Everything that weakens a check, gathered for reviewers: search your code for `danger`.
 
-use std::fmt;
-use std::sync::Arc;
-
-use bytes::Bytes;
-use serde::de::DeserializeOwned;
-
 use crate::layer::{Trust, WebhookLayer};
-use crate::{EventKind, Rejection, decode};
+
+pub use crate::webhook::Unverified;
 
 /// Accepts web hooks without any proof that Inqud sent them.
 ///
@@ -32,45 +27,4 @@ use crate::{EventKind, Rejection, decode};
 #[must_use]
 pub fn unsigned<T>() -> WebhookLayer<T> {
     WebhookLayer::trusting(Trust::Unsigned)
-}
-
-/// What came without proof, behind [`unsigned`]: anyone may have sent it.
-///
-/// It does not dereference to the event; the word has to be written. A clone is cheap.
-pub struct Unverified<T> {
-    inner: Arc<(T, Bytes)>,
-}
-
-impl<T> Unverified<T> {
-    pub(crate) fn decode(body: Bytes, expected: Option<EventKind>) -> Result<Self, Rejection>
-    where
-        T: DeserializeOwned + 'static,
-    {
-        let kept = body.clone();
-        decode::of_kind(&body, expected, |event| Self { inner: Arc::new((event, kept)) })
-    }
-
-    /// The event that someone claims.
-    #[must_use]
-    pub fn unverified(&self) -> &T {
-        &self.inner.0
-    }
-
-    /// The body, byte for byte as it was received.
-    #[must_use]
-    pub fn raw_body(&self) -> &Bytes {
-        &self.inner.1
-    }
-}
-
-impl<T> Clone for Unverified<T> {
-    fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Unverified<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unverified").field(self.unverified()).finish()
-    }
 }

@@ -1,10 +1,14 @@
+//! What a handler can be given: proof and event, an event without proof, a body without an event.
+
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use crate::signature::{Digest, Verified};
+use crate::{EventKind, Rejection, decode};
 
 /// An authentic web hook: an event whose body carried the right digest.
 ///
@@ -79,5 +83,67 @@ impl<T: fmt::Debug> fmt::Debug for Webhook<T> {
             .field("event", &**self)
             .field("secret_label", &self.secret_label())
             .finish_non_exhaustive()
+    }
+}
+
+impl Verified {
+    /// Reads the body as one JSON object.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] of kind [`NotJson`](crate::RejectionKind::NotJson),
+    /// [`WrongKind`](crate::RejectionKind::WrongKind) or
+    /// [`UnexpectedShape`](crate::RejectionKind::UnexpectedShape).
+    pub fn decode<T: DeserializeOwned + 'static>(self) -> Result<Webhook<T>, Rejection> {
+        self.decode_kind(None)
+    }
+
+    pub(crate) fn decode_kind<T: DeserializeOwned + 'static>(
+        self,
+        expected: Option<EventKind>,
+    ) -> Result<Webhook<T>, Rejection> {
+        let body = self.raw_body().clone();
+        decode::of_kind(&body, expected, |event| Webhook::new(event, self))
+    }
+}
+
+/// What came without proof, behind [`danger::unsigned`](crate::danger::unsigned): anyone may have sent it.
+///
+/// It does not dereference to the event; the word has to be written. A clone is cheap.
+pub struct Unverified<T> {
+    inner: Arc<(T, Bytes)>,
+}
+
+impl<T> Unverified<T> {
+    pub(crate) fn decode(body: Bytes, expected: Option<EventKind>) -> Result<Self, Rejection>
+    where
+        T: DeserializeOwned + 'static,
+    {
+        let kept = body.clone();
+        decode::of_kind(&body, expected, |event| Self { inner: Arc::new((event, kept)) })
+    }
+
+    /// The event that someone claims.
+    #[must_use]
+    pub fn unverified(&self) -> &T {
+        &self.inner.0
+    }
+
+    /// The body, byte for byte as it was received.
+    #[must_use]
+    pub fn raw_body(&self) -> &Bytes {
+        &self.inner.1
+    }
+}
+
+impl<T> Clone for Unverified<T> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Unverified<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unverified").field(self.unverified()).finish()
     }
 }

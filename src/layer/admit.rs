@@ -10,12 +10,12 @@ use crate::rejection::RejectionKind;
 use crate::signature::{Claim, Digest};
 
 /// A head that nothing is wrong with.
-pub(crate) struct Admitted {
+pub(super) struct Admitted {
     /// `None` only behind [`danger::unsigned`](crate::danger::unsigned).
-    pub(crate) claim: Option<Claim>,
+    pub(super) claim: Option<Claim>,
 }
 
-pub(crate) fn admit(config: &Config, parts: &mut Parts) -> Result<Admitted, RejectionKind> {
+pub(super) fn admit(config: &Config, parts: &mut Parts) -> Result<Admitted, RejectionKind> {
     // First, because it hides the digest from the callbacks, which see the head of a refused request.
     let headers = Headers::read(config, &mut parts.headers);
     if parts.method != Method::POST {

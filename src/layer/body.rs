@@ -30,11 +30,11 @@ pin_project! {
 }
 
 impl<B> WebhookBody<B> {
-    pub(crate) fn held(bytes: Bytes) -> Self {
+    pub(super) fn held(bytes: Bytes) -> Self {
         Self { kind: Kind::Held { bytes: (!bytes.is_empty()).then_some(bytes) } }
     }
 
-    pub(crate) fn as_it_came(body: B) -> Self {
+    pub(super) fn as_it_came(body: B) -> Self {
         Self { kind: Kind::AsItCame { body } }
     }
 }
@@ -87,6 +87,6 @@ impl<B> fmt::Debug for WebhookBody<B> {
 }
 
 /// Without a copy where the data are `Bytes` already.
-pub(crate) fn into_bytes(mut data: impl Buf) -> Bytes {
+pub(super) fn into_bytes(mut data: impl Buf) -> Bytes {
     data.copy_to_bytes(data.remaining())
 }

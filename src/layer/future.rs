@@ -47,32 +47,32 @@ pin_project! {
 }
 
 /// What the inner service is called with, once the body is verified.
-pub(crate) struct Call<S> {
-    pub(crate) parts: Parts,
-    pub(crate) service: S,
-    pub(crate) config: Arc<Config>,
-    pub(crate) telemetry: telemetry::Call,
+pub(super) struct Call<S> {
+    pub(super) parts: Parts,
+    pub(super) service: S,
+    pub(super) config: Arc<Config>,
+    pub(super) telemetry: telemetry::Call,
 }
 
 /// What a call is refused with for its head.
-pub(crate) struct Refusal {
-    pub(crate) parts: Parts,
-    pub(crate) config: Arc<Config>,
-    pub(crate) telemetry: telemetry::Call,
+pub(super) struct Refusal {
+    pub(super) parts: Parts,
+    pub(super) config: Arc<Config>,
+    pub(super) telemetry: telemetry::Call,
 }
 
 impl<S, F, B, T> ResponseFuture<S, F, B, T> {
-    pub(crate) fn receiving(receive: Receive<B>, call: Call<S>) -> Self {
+    pub(super) fn receiving(receive: Receive<B>, call: Call<S>) -> Self {
         let state = State::Receiving { receive, call: Some(call), begun: false };
         Self { state, event: PhantomData }
     }
 
     /// A call that is no web hook.
-    pub(crate) fn passing(future: F) -> Self {
+    pub(super) fn passing(future: F) -> Self {
         Self { state: State::Passing { future }, event: PhantomData }
     }
 
-    pub(crate) fn refusing(kind: RejectionKind, refusal: Refusal) -> Self {
+    pub(super) fn refusing(kind: RejectionKind, refusal: Refusal) -> Self {
         let state = State::Refusing { kind, refusal: Some(refusal) };
         Self { state, event: PhantomData }
     }

@@ -1,16 +1,29 @@
+//! The layer: its settings here, and a room for each stage of a call.
+
+mod admit;
+mod body;
+mod config;
+mod future;
+mod receive;
+mod service;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Response, Uri};
 use tower_layer::Layer;
 
-use crate::rejection::{Rejection, RejectionKind};
-use crate::service::WebhookService;
+pub use self::body::WebhookBody;
+use self::config::Config;
+pub(crate) use self::config::Trust;
+pub use self::future::ResponseFuture;
+pub use self::service::WebhookService;
+use crate::rejection::Rejection;
 use crate::signature::Verifier;
 use crate::{ConfigError, EventKind, contract, telemetry};
 
@@ -106,34 +119,6 @@ pub struct WebhookLayer<T> {
     config: Config,
     event: PhantomData<fn() -> T>,
 }
-
-/// What all calls share.
-#[derive(Clone)]
-pub(crate) struct Config {
-    pub(crate) trust: Trust,
-    /// All of them if there is none.
-    paths: Vec<PathAndQuery>,
-    pub(crate) body_limit: usize,
-    pub(crate) body_deadline: Duration,
-    /// Set once the timers that the deadline needs have been found to be there.
-    timers: OnceLock<()>,
-    /// Checked if `T` is none of the crate's own types.
-    pub(crate) kind: Option<EventKind>,
-    pub(crate) hands_on_undecodable: bool,
-    source: Option<Arc<SourceFn>>,
-    on_rejection: Option<Arc<ObserverFn>>,
-    rejection_response: Option<Arc<ResponseFn>>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Trust {
-    Signed(Verifier),
-    Unsigned,
-}
-
-type SourceFn = dyn Fn(&Parts) -> bool + Send + Sync;
-type ObserverFn = dyn Fn(&Rejection, &Parts) + Send + Sync;
-type ResponseFn = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
 
 /// A Request is about 1 KB (Inqud's published sample), a checkout may be tens of KB (inferred from its
 /// fields); no maximum is documented.
@@ -375,58 +360,6 @@ fn is_sent_as_it_is(path: &str) -> bool {
         && !path.split('/').any(is_dots)
 }
 
-impl Config {
-    /// Whether requests to this URI are web hooks.
-    pub(crate) fn takes(&self, uri: &Uri) -> bool {
-        self.paths.is_empty() || self.paths.iter().any(|path| path.path() == uri.path())
-    }
-
-    pub(crate) fn check_source(&self, request: &Parts) -> Result<(), Rejection> {
-        match &self.source {
-            Some(is_source) if !is_source(request) => {
-                Err(Rejection::new(RejectionKind::SourceNotAllowed))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Once for all calls, so that what is missing shows at the first and not at the first slow one.
-    ///
-    /// # Panics
-    ///
-    /// Without a Tokio runtime that has its timers enabled.
-    pub(crate) fn demand_timers(&self) {
-        self.timers.get_or_init(|| drop(tokio::time::sleep(self.body_deadline)));
-    }
-
-    /// The one way out for every refusal.
-    #[cold]
-    pub(crate) fn refuse(
-        &self,
-        rejection: Rejection,
-        request: &Parts,
-        telemetry: &mut telemetry::Call,
-    ) -> Response<Bytes> {
-        let rejection = match &self.trust {
-            Trust::Signed(verifier) => verifier.explain(rejection, request),
-            Trust::Unsigned => rejection,
-        };
-        telemetry.refused(&rejection);
-        if let Some(observe) = &self.on_rejection {
-            observe(&rejection, request);
-        }
-        let mut response = match &self.rejection_response {
-            Some(build) => build(&rejection),
-            None => rejection.response(),
-        };
-        if response.status().is_success() {
-            *response.status_mut() = rejection.status();
-        }
-        response.extensions_mut().insert(rejection);
-        response
-    }
-}
-
 impl<S, T> Layer<S> for WebhookLayer<T> {
     type Service = WebhookService<S, T>;
 
@@ -445,21 +378,5 @@ impl<T> Clone for WebhookLayer<T> {
 impl<T> fmt::Debug for WebhookLayer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookLayer").field("config", &self.config).finish()
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("trust", &self.trust)
-            .field("paths", &self.paths)
-            .field("body_limit", &self.body_limit)
-            .field("body_deadline", &self.body_deadline)
-            .field("kind", &self.kind)
-            .field("hands_on_undecodable", &self.hands_on_undecodable)
-            .field("source", &self.source.is_some())
-            .field("on_rejection", &self.on_rejection.is_some())
-            .field("rejection_response", &self.rejection_response.is_some())
-            .finish()
     }
 }

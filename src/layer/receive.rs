@@ -27,24 +27,24 @@ const FRAMES_PER_POLL: u32 = 64;
 const COPIED: usize = 16 * 1024;
 
 /// A whole body, its digest not yet compared.
-pub(crate) struct Received {
+pub(super) struct Received {
     body: Bytes,
     claim: Option<Claim>,
 }
 
 /// A body that may be decoded, with or without proof.
-pub(crate) enum Accepted {
+pub(super) enum Accepted {
     Verified(Verified),
     /// Only behind [`danger::unsigned`](crate::danger::unsigned).
     Unsigned(Bytes),
 }
 
 impl Received {
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.body.len()
     }
 
-    pub(crate) fn verify(self) -> Result<Accepted, Rejection> {
+    pub(super) fn verify(self) -> Result<Accepted, Rejection> {
         Ok(match self.claim {
             Some(claim) => Accepted::Verified(claim.verify(self.body)?),
             None => Accepted::Unsigned(self.body),
@@ -54,7 +54,7 @@ impl Received {
 
 pin_project! {
     /// Reads a body to its end.
-    pub(crate) struct Receive<B> {
+    pub(super) struct Receive<B> {
         #[pin]
         body: B,
         limit: usize,
@@ -70,7 +70,7 @@ pin_project! {
 }
 
 impl<B> Receive<B> {
-    pub(crate) fn new(admitted: Admitted, body: B, limit: usize, deadline: Duration) -> Self {
+    pub(super) fn new(admitted: Admitted, body: B, limit: usize, deadline: Duration) -> Self {
         let (claim, frame, buffer) = (admitted.claim, Bytes::new(), Vec::new());
         Self { body, limit, deadline, timer: None, claim, frame, buffer }
     }

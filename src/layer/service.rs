@@ -24,7 +24,7 @@ pub struct WebhookService<S, T> {
 }
 
 impl<S, T> WebhookService<S, T> {
-    pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
+    pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
         Self { inner, config, event: PhantomData }
     }
 }

@@ -1,5 +1,3 @@
-use super::{Digest, Secret};
-
 /// The HMAC that a web hook is signed with.
 ///
 /// Inqud signs with HMAC-SHA1 (confirmed). The others serve a relay of your own that signs anew,
@@ -30,26 +28,5 @@ impl Algorithm {
             Self::HmacSha256 => 32,
             Self::HmacSha512 => 64,
         }
-    }
-
-    /// Signs `body` with this algorithm.
-    ///
-    /// For what Inqud itself does, [`sign`](super::sign) is shorter.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use tower_inqud::{Algorithm, Secret};
-    ///
-    /// let secret = Secret::new("secret_value")?;
-    /// let digest = Algorithm::HmacSha256.sign(&secret, b"{}");
-    /// assert_eq!(digest.to_string().len(), 64);
-    /// # Ok::<_, tower_inqud::ConfigError>(())
-    /// ```
-    #[must_use]
-    pub fn sign(self, secret: &Secret, body: &[u8]) -> Digest {
-        let mut mac = secret.mac(self);
-        mac.update(body);
-        mac.finalize()
     }
 }

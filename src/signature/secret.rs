@@ -5,9 +5,9 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::doctor::Doctor;
+use super::Algorithm;
+use super::diagnoser::Diagnoser;
 use super::mac::{Key, Mac};
-use super::{Algorithm, Verifier};
 use crate::ConfigError;
 
 /// A web hook secret, ready to verify with.
@@ -40,7 +40,7 @@ struct PreparedKey {
     sha1: Key<Sha1>,
     sha256: Key<Sha256>,
     sha512: Key<Sha512>,
-    doctor: Doctor,
+    diagnoser: Diagnoser,
 }
 
 impl PreparedKey {
@@ -51,7 +51,7 @@ impl PreparedKey {
             sha1: Key::new(secret),
             sha256: Key::new(secret),
             sha512: Key::new(secret),
-            doctor: Doctor::new(secret),
+            diagnoser: Diagnoser::new(secret),
         })
     }
 }
@@ -127,8 +127,8 @@ impl Secret {
         self.label.as_ref()
     }
 
-    pub(super) fn doctor(&self) -> &Doctor {
-        &self.key.doctor
+    pub(super) fn diagnoser(&self) -> &Diagnoser {
+        &self.key.diagnoser
     }
 
     pub(super) fn mac(&self, algorithm: Algorithm) -> Mac {
@@ -222,17 +222,5 @@ impl fmt::Debug for Secrets {
 impl From<Secret> for Secrets {
     fn from(secret: Secret) -> Self {
         Self { current: Arc::new(RwLock::new(Arc::from([secret]))) }
-    }
-}
-
-impl From<Secret> for Verifier {
-    fn from(secret: Secret) -> Self {
-        Self::new(secret)
-    }
-}
-
-impl From<Secrets> for Verifier {
-    fn from(secrets: Secrets) -> Self {
-        Self::new(secrets)
     }
 }

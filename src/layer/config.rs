@@ -1,0 +1,109 @@
+//! What all calls of a layer share.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Response, Uri};
+
+use crate::rejection::{Rejection, RejectionKind};
+use crate::signature::Verifier;
+use crate::{EventKind, telemetry};
+
+#[derive(Clone)]
+pub(super) struct Config {
+    pub(super) trust: Trust,
+    /// All of them if there is none.
+    pub(super) paths: Vec<PathAndQuery>,
+    pub(super) body_limit: usize,
+    pub(super) body_deadline: Duration,
+    /// Set once the timers that the deadline needs have been found to be there.
+    pub(super) timers: OnceLock<()>,
+    /// Checked if `T` is none of the crate's own types.
+    pub(super) kind: Option<EventKind>,
+    pub(super) hands_on_undecodable: bool,
+    pub(super) source: Option<Arc<SourceFn>>,
+    pub(super) on_rejection: Option<Arc<ObserverFn>>,
+    pub(super) rejection_response: Option<Arc<ResponseFn>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Trust {
+    Signed(Verifier),
+    Unsigned,
+}
+
+type SourceFn = dyn Fn(&Parts) -> bool + Send + Sync;
+type ObserverFn = dyn Fn(&Rejection, &Parts) + Send + Sync;
+type ResponseFn = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
+
+impl Config {
+    /// Whether requests to this URI are web hooks.
+    pub(super) fn takes(&self, uri: &Uri) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|path| path.path() == uri.path())
+    }
+
+    pub(super) fn check_source(&self, request: &Parts) -> Result<(), Rejection> {
+        match &self.source {
+            Some(is_source) if !is_source(request) => {
+                Err(Rejection::new(RejectionKind::SourceNotAllowed))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Once for all calls, so that what is missing shows at the first and not at the first slow one.
+    ///
+    /// # Panics
+    ///
+    /// Without a Tokio runtime that has its timers enabled.
+    pub(super) fn demand_timers(&self) {
+        self.timers.get_or_init(|| drop(tokio::time::sleep(self.body_deadline)));
+    }
+
+    /// The one way out for every refusal.
+    #[cold]
+    pub(super) fn refuse(
+        &self,
+        rejection: Rejection,
+        request: &Parts,
+        telemetry: &mut telemetry::Call,
+    ) -> Response<Bytes> {
+        let rejection = match &self.trust {
+            Trust::Signed(verifier) => verifier.explain(rejection, request),
+            Trust::Unsigned => rejection,
+        };
+        telemetry.refused(&rejection);
+        if let Some(observe) = &self.on_rejection {
+            observe(&rejection, request);
+        }
+        let mut response = match &self.rejection_response {
+            Some(build) => build(&rejection),
+            None => rejection.response(),
+        };
+        if response.status().is_success() {
+            *response.status_mut() = rejection.status();
+        }
+        response.extensions_mut().insert(rejection);
+        response
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("trust", &self.trust)
+            .field("paths", &self.paths)
+            .field("body_limit", &self.body_limit)
+            .field("body_deadline", &self.body_deadline)
+            .field("kind", &self.kind)
+            .field("hands_on_undecodable", &self.hands_on_undecodable)
+            .field("source", &self.source.is_some())
+            .field("on_rejection", &self.on_rejection.is_some())
+            .field("rejection_response", &self.rejection_response.is_some())
+            .finish()
+    }
+}

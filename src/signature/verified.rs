@@ -1,0 +1,47 @@
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Digest;
+
+/// A body whose digest was right. Only a [`Verifier`] makes one.
+#[derive(Clone)]
+pub struct Verified {
+    pub(super) body: Bytes,
+    pub(super) digest: Digest,
+    pub(super) secret_label: Option<Arc<str>>,
+}
+
+impl Verified {
+    /// The body, byte for byte as it was received.
+    #[must_use]
+    pub fn raw_body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The digest of the body.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    pub(crate) fn label(&self) -> Option<&Arc<str>> {
+        self.secret_label.as_ref()
+    }
+
+    /// The label of the secret that matched, if it has one.
+    #[must_use]
+    pub fn secret_label(&self) -> Option<&str> {
+        self.secret_label.as_deref()
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("body_len", &self.body.len())
+            .field("secret_label", &self.secret_label)
+            .finish_non_exhaustive()
+    }
+}

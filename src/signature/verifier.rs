@@ -1,0 +1,144 @@
+use bytes::Bytes;
+use http::HeaderName;
+use http::request::Parts;
+
+use super::claim::Claim;
+use super::{Algorithm, Diagnosis, Digest, Secret, Secrets, Verified, guess};
+use crate::contract;
+use crate::rejection::{Rejection, RejectionKind};
+
+/// How a signature is checked: against which secrets, with which algorithm, from which header.
+///
+/// Inqud sends `X-Payload-Digest`: 40 lowercase hexadecimal digits, the HMAC-SHA1 of the raw body
+/// under the web hook's secret, and only if the merchant has set one (confirmed).
+///
+/// A [`Secret`] or [`Secrets`] turns into a verifier wherever the layer asks for one. It needs no
+/// server, and serves a queue consumer or a test just as well:
+///
+/// ```
+/// use tower_inqud::{PaymentRequest, Secret, Verifier, sign};
+///
+/// let secret = Secret::new("secret_value")?;
+/// let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+/// let digest = sign(&secret, body.as_bytes()).to_string();
+///
+/// let webhook = Verifier::new(secret).verify(&digest, body)?.decode::<PaymentRequest>()?;
+/// assert!(webhook.is_paid());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    secrets: Secrets,
+    algorithm: Algorithm,
+    header: HeaderName,
+    diagnoses: bool,
+}
+
+impl Verifier {
+    /// Verifies what Inqud sends: HMAC-SHA1 in `X-Payload-Digest`.
+    #[must_use]
+    pub fn new(secrets: impl Into<Secrets>) -> Self {
+        Self {
+            secrets: secrets.into(),
+            algorithm: Algorithm::default(),
+            header: contract::DIGEST_HEADER,
+            diagnoses: true,
+        }
+    }
+
+    /// Expects another algorithm than [`Algorithm::HmacSha1`], Inqud's. Only digests of this one
+    /// are accepted.
+    #[must_use]
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// Expects the digest in another header than `X-Payload-Digest`, Inqud's.
+    #[must_use]
+    pub fn header(mut self, header: HeaderName) -> Self {
+        self.header = header;
+        self
+    }
+
+    /// Whether to look for the likely reason of a wrong digest, [`Rejection::diagnosis`]. True unless
+    /// set.
+    ///
+    /// A look at a mismatch costs up to 15 HMACs of the body for each secret. So there is one in 10 s
+    /// at most, at the first four secrets, and none at a body of more than 64 KiB. Mismatches in
+    /// between have no diagnosis.
+    #[must_use]
+    pub fn diagnose(mut self, diagnose: bool) -> Self {
+        self.diagnoses = diagnose;
+        self
+    }
+
+    /// Verifies a whole body against the text of its digest.
+    ///
+    /// `body` must be the bytes as received: JSON that was parsed and written again has another
+    /// digest.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] of kind [`DigestMalformed`](RejectionKind::DigestMalformed) or
+    /// [`DigestMismatch`](RejectionKind::DigestMismatch).
+    pub fn verify(
+        &self,
+        digest: impl AsRef<str>,
+        body: impl Into<Bytes>,
+    ) -> Result<Verified, Rejection> {
+        let text = digest.as_ref().as_bytes();
+        let digest = self.read_digest(text).map_err(|kind| {
+            let diagnosis = || guess::of_text(self.algorithm, text);
+            Rejection::new(kind).diagnosed(self.diagnoses.then(diagnosis).flatten())
+        })?;
+        self.claim(digest).verify(body.into())
+    }
+
+    /// What the head of a refused request says about the reason, unless that is known already.
+    #[cold]
+    pub(crate) fn explain(&self, rejection: Rejection, head: &Parts) -> Rejection {
+        if !self.diagnoses {
+            return rejection;
+        }
+        let diagnosis = match rejection.kind() {
+            RejectionKind::DigestMissing => Some(guess::of_missing(head)),
+            RejectionKind::DigestMalformed => {
+                let text = head.headers.get(&self.header);
+                text.and_then(|text| guess::of_text(self.algorithm, text.as_bytes()))
+            }
+            _ => match rejection.diagnosis() {
+                Some(Diagnosis::Unexplained) if guess::is_without_length(head) => {
+                    Some(Diagnosis::BodyDecompressed)
+                }
+                known => known,
+            },
+        };
+        rejection.diagnosed(diagnosis)
+    }
+
+    pub(crate) fn is_digest_header(&self, name: &HeaderName) -> bool {
+        *name == self.header
+    }
+
+    pub(crate) fn read_digest(&self, text: &[u8]) -> Result<Digest, RejectionKind> {
+        Digest::from_hex(self.algorithm, text).ok_or(RejectionKind::DigestMalformed)
+    }
+
+    pub(crate) fn claim(&self, digest: Digest) -> Claim {
+        let secrets = self.secrets.snapshot();
+        Claim { digest, secrets, mac: None, diagnoses: self.diagnoses }
+    }
+}
+
+impl From<Secret> for Verifier {
+    fn from(secret: Secret) -> Self {
+        Self::new(secret)
+    }
+}
+
+impl From<Secrets> for Verifier {
+    fn from(secrets: Secrets) -> Self {
+        Self::new(secrets)
+    }
+}
