@@ -1,12 +1,7 @@
-use std::any::TypeId;
 use std::fmt;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
-
-use super::{
-    Authorization, Checkout, Invoice, OnRampCheckout, Payment, PaymentRequest, Subscription,
-};
 
 /// What a notification is about. Ordered only so that it can be sorted.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -100,36 +95,6 @@ impl EventKind {
 /// A type of this crate's that is for objects of one kind.
 pub(super) trait OfKind {
     const KIND: EventKind;
-}
-
-macro_rules! types {
-    ($($type:ident is $kind:ident,)*) => {
-        $(impl OfKind for $type {
-            const KIND: EventKind = EventKind::$kind;
-        })*
-
-        impl EventKind {
-            /// The kind that this type is for. `None` for a merchant's own type, and for those that take
-            /// all kinds.
-            pub(crate) fn of_type<T: 'static>() -> Option<Self> {
-                let id = TypeId::of::<T>();
-                $(if id == TypeId::of::<$type>() {
-                    return Some(Self::$kind);
-                })*
-                None
-            }
-        }
-    };
-}
-
-types! {
-    PaymentRequest is Request,
-    Checkout is Checkout,
-    Payment is Payment,
-    OnRampCheckout is OnRampCheckout,
-    Subscription is Subscription,
-    Invoice is Invoice,
-    Authorization is Authorization,
 }
 
 /// Reads the id of a `T`. One with the prefix of another known kind is an error.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::held::Text;
 use super::open::open_enum;
+use super::told::is_foreign_id;
 use super::{Amount, EventKind, Notification, Stage, kind, side};
 
 /// A payment, in or out, as its web hook shows it at each change of status. Static addresses tell
@@ -323,12 +324,6 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Watched<'_, A> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
         self.object.next_value_seed(seed)
     }
-}
-
-/// Whether this is the name of an id that a payment in the old form does not have.
-pub(super) fn is_foreign_id(name: &str) -> bool {
-    const OWN: [&str; 5] = ["paymentId", "orderId", "clientOrderId", "externalId", "userId"];
-    name.ends_with("Id") && !OWN.contains(&name)
 }
 
 impl Payment {

@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 
 use super::EventKind;
 use super::held::{self, Member};
-use super::payment::is_foreign_id;
 
 /// The kind that the object is of by its id. `None` if that does not tell.
 ///
@@ -93,4 +92,10 @@ impl<'de> Deserialize<'de> for Told<'de> {
 
         deserializer.deserialize_map(Ids)
     }
+}
+
+/// Whether this is the name of an id that a payment in the old form does not have.
+pub(super) fn is_foreign_id(name: &str) -> bool {
+    const OWN: [&str; 5] = ["paymentId", "orderId", "clientOrderId", "externalId", "userId"];
+    name.ends_with("Id") && !OWN.contains(&name)
 }

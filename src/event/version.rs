@@ -1,30 +1,14 @@
 //! Identity and order: which deliveries are the same notification, and which of two comes later.
 //!
-//! This is the one place where that is decided. The inbox's stores, its runner and [`History`] all ask
+//! This is the one place where that is decided. The inbox's stores, its runner and [`History`](crate::History) all ask
 //! here.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::Notification;
 use super::content::{Content, milliseconds};
-use crate::Webhook;
-
-/// How far along a status is in the life of its object. It orders notifications that carry no time.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum Stage {
-    /// More is to come, such as `NEW` and `PENDING`. An early status never follows one that is not.
-    Early,
-    /// Settled in part. It never follows [`Success`](Self::Success).
-    Partial,
-    /// Settled in whole.
-    Success,
-    /// Settled otherwise, such as failed, refunded, or a word that this version does not know. May
-    /// come before and after anything that is settled.
-    Settled,
-}
+use super::{Notification, Stage};
 
 /// How a notification stands to the latest one of its object that was handled.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -397,67 +381,4 @@ pub enum Arrival {
     /// It says what was said before, and something else was said since. Whether it came back or is a late
     /// duplicate cannot be told.
     Review,
-}
-
-/// What has arrived about one object, for a merchant who keeps it beside their own row of that object:
-/// without an [inbox](crate#features), it tells duplicates and late deliveries.
-///
-/// Keep one for each [`id`](Notification::id), in the transaction that changes your row. It serializes to
-/// about 130 bytes per distinct notification of the object.
-///
-/// # Example
-///
-/// ```
-/// use std::collections::HashMap;
-/// use tower_inqud::{History, PaymentRequest, Verdict, Version};
-///
-/// let mut objects = HashMap::<String, (History, Option<PaymentRequest>)>::new();
-/// let mut receive = |body: &str| {
-///     let request: PaymentRequest = serde_json::from_str(body)?;
-///     let (history, latest) = objects.entry(request.id.clone()).or_default();
-///     let verdict = history.receive_version(Version::new(&request, body.as_bytes()));
-///     if verdict.applies() {
-///         *latest = Some(request);
-///     }
-///     Ok::<_, serde_json::Error>(verdict)
-/// };
-///
-/// let paid = r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:05:00Z"}"#;
-/// let seen = r#"{"id":"CAPD-1","status":"PENDING_PAYMENT","lastUpdatedAt":"2026-11-22T10:01:00Z"}"#;
-/// assert_eq!(receive(paid)?, Verdict::Newer);
-/// assert_eq!(receive(paid)?, Verdict::Duplicate);
-/// assert_eq!(receive(seen)?, Verdict::Older);
-/// assert!(objects["CAPD-1"].1.as_ref().unwrap().is_paid());
-/// # Ok::<_, serde_json::Error>(())
-/// ```
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct History {
-    stored: Vec<Version>,
-    processed: Option<Processed>,
-}
-
-impl History {
-    /// Adds a delivery, and tells how it stands to what was handled before. If the verdict
-    /// [applies](Verdict::applies), it counts as handled from now on.
-    pub fn receive<T: Notification>(&mut self, webhook: &Webhook<T>) -> Verdict {
-        self.receive_version(Version::new(&**webhook, webhook.raw_body()))
-    }
-
-    /// The same for a notification that did not come as a [`Webhook`].
-    pub fn receive_version(&mut self, version: Version) -> Verdict {
-        let arrival = version.arrival(&self.stored);
-        if arrival == Arrival::Duplicate {
-            return Verdict::Duplicate;
-        }
-        let number = i64::try_from(self.stored.len()).unwrap_or(i64::MAX);
-        let verdict = match arrival {
-            Arrival::Review => Verdict::Review,
-            _ => version.verdict(number, false, self.processed.as_ref()),
-        };
-        if verdict.applies() {
-            self.processed = Some(Processed::after(self.processed.as_ref(), &version, number));
-        }
-        self.stored.push(version);
-        verdict
-    }
 }
