@@ -1,19 +1,11 @@
 //! A real axum server on a loopback socket, with everything a network can do to it.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{REQUEST, SMALL, digest, layer, secret};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -22,7 +14,6 @@ use axum::routing::post;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use support::{REQUEST, SMALL, digest, layer, secret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower_inqud::danger::{self, Unverified};
@@ -429,7 +420,7 @@ async fn a_slow_head_is_the_servers_to_time_out() {
     good_client.send(&good(SMALL)).await;
     assert_eq!(good_client.response().await.0, 200);
 
-    let page = include_str!("../docs/servers.md");
+    let page = include_str!("../../docs/servers.md");
     let row = page.lines().find(|line| line.starts_with("| axum 0.8 ")).unwrap();
     assert!(row.contains("slow heads"), "{row}");
     assert!(page.contains("server.http1().timer(TokioTimer::new()).header_read_timeout("));

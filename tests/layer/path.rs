@@ -1,15 +1,13 @@
 //! A layer that is limited to a path leaves everything else alone.
-#![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
-
-mod support;
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 
+use crate::support;
+use crate::support::{SMALL, Script, Step, call, layer, signed_as};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
-use support::{SMALL, Script, Step, call, layer, signed_as};
 use tower::Layer;
 use tower_inqud::{ConfigError, PaymentRequest, Webhook, WebhookBody, WebhookLayer};
 

@@ -1,13 +1,4 @@
 //! A body is received whole, within bounds, and handed on byte for byte.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::convert::Infallible;
 use std::io;
@@ -15,11 +6,12 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support;
+use crate::support::{Inner, REQUEST, SMALL, Script, Step, call, layer, signed_as, text};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, SizeHint};
 use http_body_util::BodyExt;
-use support::{Inner, REQUEST, SMALL, Script, Step, call, layer, signed_as, text};
 use tower::Layer;
 use tower_inqud::{PaymentRequest, Rejection, RejectionKind, WebhookBody};
 

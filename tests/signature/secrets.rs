@@ -1,15 +1,7 @@
 //! Secrets cannot be empty, are never printed, and rotate while the server runs.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
 
-mod support;
-
-use support::{Inner, SECRET, SMALL, call, secret, signed};
+use crate::support;
+use crate::support::{Inner, SECRET, SMALL, call, secret, signed};
 use tower::Layer;
 use tower_inqud::{
     Algorithm, ConfigError, PaymentRequest, RejectionKind, Secret, Secrets, Verifier, WebhookLayer,

@@ -1,21 +1,15 @@
 //! Under a `ServiceBuilder`, the place of a layer matters; each test shows why.
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::convert::Infallible;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support;
+use crate::support::{Inner, SMALL, Script, Step, call, digest, layer, signed, signed_as};
 use bytes::Bytes;
 use http::{HeaderName, Request, Response};
 use http_body_util::Full;
-use support::{Inner, SMALL, Script, Step, call, digest, layer, signed, signed_as};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
 use tower::load_shed::error::Overloaded;

@@ -1,23 +1,16 @@
 //! Each refusal: its status, its fixed text, and that nothing happened besides.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{
+    Inner, REQUEST, SMALL, Script, Step, call, digest, layer, secret, signed_as, text,
+};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode};
-use support::{Inner, REQUEST, SMALL, Script, Step, call, digest, layer, secret, signed_as, text};
 use tower::Layer;
 use tower_inqud::RejectionKind::{self, *};
 use tower_inqud::{PaymentRequest, Rejection, Secret, WebhookLayer, contract, danger, sign};

@@ -1,18 +1,9 @@
 //! Only a body with the right digest gets in.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
+use crate::support::{Inner, SECRET, SMALL, call, digest, layer, secret, signed};
 use http::{HeaderName, HeaderValue, StatusCode};
-use support::{Inner, SECRET, SMALL, call, digest, layer, secret, signed};
 use tower::Layer;
 use tower_inqud::{
     Algorithm, Digest, PaymentRequest, Rejection, RejectionKind, Secret, Verifier, WebhookLayer,

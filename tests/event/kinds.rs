@@ -1,24 +1,15 @@
 //! All the kinds of notifications, each as itself and as an `Event`.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Debug;
 
+use crate::support::{REQUEST, REQUEST_NO_REASON, deliver};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use support::{REQUEST, REQUEST_NO_REASON, deliver};
 use tower_inqud::{
     Authorization, Checkout, Event, EventKind, History, Invoice, Notification, OnRampCheckout,
     OtherEvent, Payment, PaymentRequest, PaymentStatus, Rejection, RejectionKind, Subscription,
@@ -29,20 +20,20 @@ use tower_inqud::{
 const FIXTURES: [(&str, EventKind); 12] = [
     (REQUEST, EventKind::Request),
     (REQUEST_NO_REASON, EventKind::Request),
-    (include_str!("fixtures/checkout-new.json"), EventKind::Checkout),
-    (include_str!("fixtures/checkout-no_price.json"), EventKind::Checkout),
+    (include_str!("../fixtures/checkout-new.json"), EventKind::Checkout),
+    (include_str!("../fixtures/checkout-no_price.json"), EventKind::Checkout),
     (CHECKOUT, EventKind::Checkout),
-    (include_str!("fixtures/payment-new.json"), EventKind::Payment),
+    (include_str!("../fixtures/payment-new.json"), EventKind::Payment),
     (OLD_PAYMENT, EventKind::Payment),
-    (include_str!("fixtures/on_ramp-pending.json"), EventKind::OnRampCheckout),
-    (include_str!("fixtures/subscription-active.json"), EventKind::Subscription),
-    (include_str!("fixtures/subscription-renewing.json"), EventKind::Subscription),
+    (include_str!("../fixtures/on_ramp-pending.json"), EventKind::OnRampCheckout),
+    (include_str!("../fixtures/subscription-active.json"), EventKind::Subscription),
+    (include_str!("../fixtures/subscription-renewing.json"), EventKind::Subscription),
     (INVOICE, EventKind::Invoice),
-    (include_str!("fixtures/authorization-granted.json"), EventKind::Authorization),
+    (include_str!("../fixtures/authorization-granted.json"), EventKind::Authorization),
 ];
-const CHECKOUT: &str = include_str!("fixtures/checkout-payment_detected.json");
-const OLD_PAYMENT: &str = include_str!("fixtures/payment-old.json");
-const INVOICE: &str = include_str!("fixtures/invoice-pending.json");
+const CHECKOUT: &str = include_str!("../fixtures/checkout-payment_detected.json");
+const OLD_PAYMENT: &str = include_str!("../fixtures/payment-old.json");
+const INVOICE: &str = include_str!("../fixtures/invoice-pending.json");
 
 /// What a test does with each kind.
 trait ForKind {

@@ -1,17 +1,11 @@
 //! A refused digest comes with the likely reason, which never accepts a call and costs next to nothing.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{
+    Inner, REQUEST, REQUEST_NO_REASON, SECRET, SMALL, call, digest, secret, signed,
+};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
 use bytes::Bytes;
@@ -20,7 +14,6 @@ use http::{Request, Version};
 use http_body_util::Full;
 use proptest::prelude::*;
 use sha1::Sha1;
-use support::{Inner, REQUEST, REQUEST_NO_REASON, SECRET, SMALL, call, digest, secret, signed};
 use tower::Layer;
 use tower_inqud::{
     Algorithm, Diagnosis, Digest, PaymentRequest, Rejection, RejectionKind, Secret, Secrets,

@@ -1,13 +1,5 @@
 //! What goes wrong around a call: clients that leave, futures that are dropped, code that panics,
 //! calls that come again.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -18,11 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::support::{Inner, REQUEST, SMALL, Script, Step, call, digest, layer, signed, signed_as};
 use http::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use support::{Inner, REQUEST, SMALL, Script, Step, call, digest, layer, signed, signed_as};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};

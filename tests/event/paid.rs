@@ -1,6 +1,5 @@
 //! What "paid" means: in whole, as far as can be known, and for a merchant's order its amount in its
 //! currency.
-#![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
 
 use std::cmp::Ordering;
 

@@ -1,16 +1,7 @@
 //! Inqud's delivery contract: exactly 200, and what a handler may say.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
 
-mod support;
-
+use crate::support::{Inner, SMALL, call, layer, signed};
 use http::{Response, StatusCode};
-use support::{Inner, SMALL, call, layer, signed};
 use tower::Layer;
 use tower_inqud::{Ack, PaymentRequest, contract};
 

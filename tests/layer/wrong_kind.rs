@@ -1,22 +1,14 @@
 //! Merchants paste one URL into several rows of Inqud's back office. What then arrives is authentic, and
 //! about an object of another kind than the URL is for.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::convert::Infallible;
 
+use crate::support::{Inner, REQUEST, call, deliver, digest, layer, secret, signed, text};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use support::{Inner, REQUEST, call, deliver, digest, layer, secret, signed, text};
 use tower::Layer;
 use tower_inqud::{
     Authorization, Checkout, Event, EventKind, Invoice, OnRampCheckout, OtherEvent, Payment,

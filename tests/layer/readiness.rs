@@ -1,20 +1,11 @@
 //! The contract between tower's services is kept on both sides.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::support::{Inner, SMALL, Script, Step, call, layer, signed, signed_as};
 use http::{Request, Response};
-use support::{Inner, SMALL, Script, Step, call, layer, signed, signed_as};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_inqud::{PaymentRequest, WebhookBody, WebhookService};
 

@@ -1,22 +1,13 @@
 //! What an authentic body may say: one JSON object, read without loss.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::support::{REQUEST, REQUEST_NO_REASON, deliver};
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
-use support::{REQUEST, REQUEST_NO_REASON, deliver};
 use tower_inqud::RejectionKind::{NotJson, UnexpectedShape};
 use tower_inqud::{
     Amount, ConflictReason, Notification, PaymentRequest, PaymentStatus, RejectionKind,

@@ -1,18 +1,10 @@
 //! What holds for any input, tried with many.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "clippy.toml does not reach the helpers of tests"
-)]
-
-mod support;
 
 use std::collections::BTreeMap;
 
+use crate::support::{Inner, Script, Step, call, digest, layer, secret, signed_as};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use support::{Inner, Script, Step, call, digest, layer, secret, signed_as};
 use tower::Layer;
 use tower_inqud::{
     Algorithm, Amount, History, PaymentRequest, Rejection, RejectionKind, Secret, Verdict,

@@ -1,0 +1,15 @@
+//! What a body is read into.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+mod contract;
+mod json;
+mod kinds;
+mod paid;
+#[path = "../support/mod.rs"]
+mod support;

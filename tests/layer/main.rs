@@ -1,0 +1,23 @@
+//! The layer: what it admits, receives, refuses and calls.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+mod body;
+mod composition;
+#[cfg(feature = "axum")]
+mod extractors;
+mod faults;
+mod path;
+mod properties;
+mod readiness;
+mod rejections;
+#[path = "../support/mod.rs"]
+mod support;
+#[cfg(feature = "axum")]
+mod tonic_server;
+mod wrong_kind;
