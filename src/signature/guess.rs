@@ -3,7 +3,7 @@
 use std::iter;
 
 use http::request::Parts;
-use http::{HeaderName, Version, header};
+use http::{HeaderMap, HeaderName, Version, header};
 use zeroize::Zeroizing;
 
 use super::mac::Mac;
@@ -32,9 +32,9 @@ pub(super) fn of_text(expected: Algorithm, text: &[u8]) -> Option<Diagnosis> {
 
 /// Why a request has no digest.
 #[cold]
-pub(super) fn of_missing(head: &Parts) -> Diagnosis {
+pub(super) fn of_missing(headers: &HeaderMap) -> Diagnosis {
     const API_SIGNATURE: HeaderName = HeaderName::from_static("x-hmac-sha256-signature");
-    if head.headers.contains_key(API_SIGNATURE) {
+    if headers.contains_key(API_SIGNATURE) {
         Diagnosis::ApiSigning
     } else {
         Diagnosis::NotSigned

@@ -1,6 +1,6 @@
 use bytes::Bytes;
-use http::HeaderName;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 
 use super::claim::Claim;
 use super::{Algorithm, Diagnosis, Digest, Secret, Secrets, Verified, guess};
@@ -87,12 +87,70 @@ impl Verifier {
         digest: impl AsRef<str>,
         body: impl Into<Bytes>,
     ) -> Result<Verified, Rejection> {
-        let text = digest.as_ref().as_bytes();
+        self.verify_text(digest.as_ref().as_bytes(), body.into())
+    }
+
+    /// Verifies a whole body against the digest in the headers of its request.
+    ///
+    /// Use it in servers that are not tower services. It applies the layer's rules for the digest
+    /// header: there must be exactly one, and its digits must be all of its value. Everything else is
+    /// yours: limit the body, answer [`Rejection::status`] if it is refused, and 200 otherwise.
+    ///
+    /// `body` must be the bytes as received, and not decompressed: the digest is over what was sent.
+    ///
+    /// # Errors
+    ///
+    /// A [`Rejection`] of kind [`DigestMissing`](RejectionKind::DigestMissing),
+    /// [`DigestDuplicated`](RejectionKind::DigestDuplicated),
+    /// [`DigestMalformed`](RejectionKind::DigestMalformed) or
+    /// [`DigestMismatch`](RejectionKind::DigestMismatch).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use http::{HeaderMap, HeaderValue};
+    /// use tower_inqud::{PaymentRequest, RejectionKind, Secret, Verifier, contract, sign};
+    ///
+    /// let secret = Secret::new("secret_value")?;
+    /// let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+    /// let digest = HeaderValue::from(sign(&secret, body.as_bytes()));
+    /// let verifier = Verifier::new(secret);
+    ///
+    /// let mut headers = HeaderMap::new();
+    /// let rejection = verifier.verify_headers(&headers, body).unwrap_err();
+    /// assert_eq!(rejection.kind(), RejectionKind::DigestMissing);
+    ///
+    /// headers.append(contract::DIGEST_HEADER, digest.clone());
+    /// let webhook = verifier.verify_headers(&headers, body)?.decode::<PaymentRequest>()?;
+    /// assert_eq!(webhook.id, "CAPD-1");
+    ///
+    /// headers.append(contract::DIGEST_HEADER, digest);
+    /// let rejection = verifier.verify_headers(&headers, body).unwrap_err();
+    /// assert_eq!(rejection.kind(), RejectionKind::DigestDuplicated);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn verify_headers(
+        &self,
+        headers: &HeaderMap,
+        body: impl Into<Bytes>,
+    ) -> Result<Verified, Rejection> {
+        let mut digests = headers.get_all(&self.header).iter();
+        match (digests.next(), digests.next()) {
+            (Some(digest), None) => self.verify_text(digest.as_bytes(), body.into()),
+            (Some(_), Some(_)) => Err(Rejection::new(RejectionKind::DigestDuplicated)),
+            (None, _) => {
+                let diagnosis = self.diagnoses.then(|| guess::of_missing(headers));
+                Err(Rejection::new(RejectionKind::DigestMissing).diagnosed(diagnosis))
+            }
+        }
+    }
+
+    fn verify_text(&self, text: &[u8], body: Bytes) -> Result<Verified, Rejection> {
         let digest = self.read_digest(text).map_err(|kind| {
             let diagnosis = || guess::of_text(self.algorithm, text);
             Rejection::new(kind).diagnosed(self.diagnoses.then(diagnosis).flatten())
         })?;
-        self.claim(digest).verify(body.into())
+        self.claim(digest).verify(body)
     }
 
     /// What the head of a refused request says about the reason, unless that is known already.
@@ -102,7 +160,7 @@ impl Verifier {
             return rejection;
         }
         let diagnosis = match rejection.kind() {
-            RejectionKind::DigestMissing => Some(guess::of_missing(head)),
+            RejectionKind::DigestMissing => Some(guess::of_missing(&head.headers)),
             RejectionKind::DigestMalformed => {
                 let text = head.headers.get(&self.header);
                 text.and_then(|text| guess::of_text(self.algorithm, text.as_bytes()))
