@@ -7,9 +7,10 @@ use crate::contender::{FLOOR, HAND, LAYER, find};
 use crate::effort::Effort;
 use crate::load::{self, Outcome};
 use crate::process::Server;
-use crate::rounds::Rounds;
+use crate::rounds::{Rounds, Spread};
 use crate::sample::{Call, LIMIT, USUAL};
 
+/// The floor first: the others are compared with it.
 pub const NAMES: [&str; 3] = [FLOOR, HAND, LAYER];
 
 pub struct Connections {
@@ -20,12 +21,13 @@ pub struct Connections {
 impl Connections {
     pub fn measure(effort: &Effort) -> io::Result<Self> {
         let counts = effort.connections;
-        let rounds = Rounds::run(effort.rounds.div_ceil(3), counts.len() * NAMES.len(), |at| {
+        let rounds = Rounds::run(1, effort.connection_rounds, counts.len() * NAMES.len(), |at| {
             let (count, name) = (counts[at / NAMES.len()], NAMES[at % NAMES.len()]);
             let calls = [Call::good(find(name).scheme, USUAL)];
             // A new one each time: memory that is given back is not given back to the system.
             let server = Server::of(name, LIMIT)?;
-            load::run(&server, 1, &calls, effort)?;
+            let brief = Effort { window: effort.warm_up, ..*effort };
+            load::run(&server, 1, &calls, &brief)?;
             load::run(&server, count, &calls, effort)
         })?;
         Ok(Self { counts, rounds })
@@ -33,5 +35,11 @@ impl Connections {
 
     pub fn median(&self, count: usize, name: usize, figure: impl Fn(&Outcome) -> f64) -> f64 {
         self.rounds.median(|row| figure(&row[count * NAMES.len() + name]))
+    }
+
+    /// Over the floor's with as many connections.
+    pub fn ratio(&self, count: usize, name: usize, figure: impl Fn(&Outcome) -> f64) -> Spread {
+        let floor = count * NAMES.len();
+        self.rounds.spread(|row| figure(&row[floor + name]) / figure(&row[floor]))
     }
 }

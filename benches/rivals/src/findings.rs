@@ -1,4 +1,4 @@
-//! All that is measured.
+//! All that a run measures.
 
 use std::io;
 use std::time::Instant;
@@ -7,7 +7,6 @@ use crate::connections::Connections;
 use crate::effort::Effort;
 use crate::end_to_end::EndToEnd;
 use crate::flood::Flood;
-use crate::foreign;
 use crate::in_process::InProcess;
 use crate::machine;
 use crate::process::apart;
@@ -16,7 +15,7 @@ use crate::workers::Workers;
 
 pub struct Findings {
     pub effort: &'static Effort,
-    /// Of the machine, before all this.
+    /// Of the machine, before this run.
     pub load: String,
     pub in_process: InProcess,
     pub end_to_end: EndToEnd,
@@ -30,8 +29,6 @@ impl Findings {
     pub fn gather(effort: &'static Effort) -> io::Result<Self> {
         let (began, load) = (Instant::now(), machine::load());
         let said = |what| eprintln!("{:>4} s  {what}", began.elapsed().as_secs());
-        said("packages for Python and Node");
-        foreign::install()?;
         said("worker threads");
         let workers = Workers::measure(effort)?;
         apart(|| {

@@ -95,7 +95,7 @@ fn node(target: &Path, framework: &str) -> Command {
 }
 
 /// This program is in `target/release`.
-fn target() -> io::Result<PathBuf> {
+pub fn target() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     program.ancestors().nth(2).map(Path::to_owned).ok_or(io::ErrorKind::NotFound.into())
 }

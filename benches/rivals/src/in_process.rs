@@ -4,6 +4,7 @@ use std::future::Future;
 use std::hint::black_box;
 use std::io;
 use std::pin::pin;
+use std::process::{Command, Stdio};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -16,8 +17,8 @@ use tower_inqud::PaymentRequest;
 use crate::contender::{ALL, FLOOR};
 use crate::effort::Effort;
 use crate::fit::Line;
-use crate::rounds::Rounds;
-use crate::sample::{Call, LIMIT, SECRET, SIZES, sha1};
+use crate::rounds::{Rounds, Spread};
+use crate::sample::{Call, LIMIT, SECRET, SIZES, body, sha1};
 
 /// As few as a connection has in flight. More would be beyond what the allocator has at hand for each
 /// size, which no server does.
@@ -34,7 +35,24 @@ pub struct InProcess {
 }
 
 impl InProcess {
+    /// Each start in a process of its own.
     pub fn measure(effort: &Effort) -> io::Result<Self> {
+        let rounds = Rounds::of_starts(effort.starts, |start| {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["in-process", &start.to_string(), &effort.calm_rounds.to_string()]);
+            let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+            if !output.status.success() {
+                return Err(io::Error::other(format!("in-process: {}", output.status)));
+            }
+            Rounds::from_text(&String::from_utf8_lossy(&output.stdout))
+        })?;
+        Ok(Self { rounds, lengths: SIZES.map(|size| body(size).len()).to_vec() })
+    }
+
+    /// `in-process START ROUNDS`: what each round gives, for the process that asked.
+    pub fn start(start: &str, rounds: &str) -> io::Result<String> {
+        let [start, rounds] = [start, rounds].map(str::parse);
+        let (start, rounds) = (start.map_err(io::Error::other)?, rounds.map_err(io::Error::other)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _context = runtime.enter();
         let mut routers = ALL.map(|contender| {
@@ -43,7 +61,7 @@ impl InProcess {
             router
         });
         let calls = SIZES.map(|size| ALL.map(|contender| Call::good(contender.scheme, size)));
-        let rounds = Rounds::run(effort.calm_rounds, SIZES.len() * PROGRAMS, |at| {
+        let rounds = Rounds::run(start, rounds, SIZES.len() * PROGRAMS, |at| {
             let (size, program) = (at / PROGRAMS, at % PROGRAMS);
             let mut run = || match program.checked_sub(1) {
                 None => bare(&calls[size][0]),
@@ -53,7 +71,11 @@ impl InProcess {
             run();
             Ok(run())
         })?;
-        Ok(Self { rounds, lengths: calls.iter().map(|calls| calls[0].body.len()).collect() })
+        Ok(rounds.to_text())
+    }
+
+    pub fn rounds(&self) -> usize {
+        self.rounds.count()
     }
 
     pub fn names() -> impl Iterator<Item = &'static str> {
@@ -66,15 +88,15 @@ impl InProcess {
     }
 
     /// How many times as long one takes as the other.
-    pub fn ratio(&self, name: &str, to: &str, size: usize) -> f64 {
+    pub fn ratio(&self, name: &str, to: &str, size: usize) -> Spread {
         let (name, to) = (at(name, size), at(to, size));
-        self.rounds.median(|row| row[name] / row[to])
+        self.rounds.spread(|row| row[name] / row[to])
     }
 
     /// The same, to HMAC + parse on top of a route that reads the body: nobody can do it in less.
-    pub fn ratio_to_least(&self, name: &str, size: usize) -> f64 {
+    pub fn ratio_to_least(&self, name: &str, size: usize) -> Spread {
         let (name, floor, bare) = (at(name, size), at(FLOOR, size), at(BARE, size));
-        self.rounds.median(|row| row[name] / (row[floor] + row[bare]))
+        self.rounds.spread(|row| row[name] / (row[floor] + row[bare]))
     }
 
     pub fn line(&self, name: &str) -> Line {
@@ -85,8 +107,8 @@ impl InProcess {
     }
 
     /// How much steeper the cost of one rises with the body than that of the other.
-    pub fn slope_ratio(&self, name: &str, to: &str) -> f64 {
-        self.rounds.median(|row| self.fitted(row, name).slope / self.fitted(row, to).slope)
+    pub fn slope_ratio(&self, name: &str, to: &str) -> Spread {
+        self.rounds.spread(|row| self.fitted(row, name).slope / self.fitted(row, to).slope)
     }
 
     fn fitted(&self, row: &[f64], name: &str) -> Line {

@@ -8,7 +8,7 @@ use crate::contender::{FLOOR, HAND, LAYER};
 use crate::effort::Effort;
 use crate::load::Connection;
 use crate::process::Server;
-use crate::rounds::Rounds;
+use crate::rounds::{Rounds, Spread};
 use crate::sample::PATH;
 
 pub const NAMES: [&str; 3] = [FLOOR, HAND, LAYER];
@@ -39,8 +39,7 @@ pub struct Stalled(Rounds<Held>);
 impl Stalled {
     pub fn measure(effort: &Effort) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let rounds = effort.rounds.div_ceil(3);
-        Ok(Self(Rounds::run(rounds, LIMITS.len() * NAMES.len(), |at| {
+        Ok(Self(Rounds::run(1, effort.stalled_rounds, LIMITS.len() * NAMES.len(), |at| {
             let (limit, name) = (LIMITS[at / NAMES.len()], NAMES[at % NAMES.len()]);
             let held =
                 |sent, piece| runtime.block_on(held(name, limit, sent, piece, effort.stalled));
@@ -52,8 +51,8 @@ impl Stalled {
         })?))
     }
 
-    pub fn median(&self, limit: usize, name: usize, figure: impl Fn(&Held) -> f64) -> f64 {
-        self.0.median(|row| figure(&row[limit * NAMES.len() + name]))
+    pub fn spread(&self, limit: usize, name: usize, figure: impl Fn(&Held) -> f64) -> Spread {
+        self.0.spread(|row| figure(&row[limit * NAMES.len() + name]))
     }
 }
 

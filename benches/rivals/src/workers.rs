@@ -8,9 +8,10 @@ use tower::Service;
 
 use crate::contender::{FLOOR, HAND, LAYER, find};
 use crate::effort::Effort;
-use crate::rounds::Rounds;
+use crate::rounds::{Rounds, Spread};
 use crate::sample::{Call, LIMIT, USUAL};
 
+/// The floor first: the others are compared with it.
 pub const NAMES: [&str; 3] = [FLOOR, HAND, LAYER];
 const TASKS_EACH: usize = 4;
 /// After so many calls other tasks get their turn.
@@ -20,7 +21,7 @@ pub struct Workers(Rounds<f64>);
 
 impl Workers {
     pub fn measure(effort: &Effort) -> io::Result<Self> {
-        let rounds = Rounds::run(effort.rounds, 2 * NAMES.len(), |at| {
+        let rounds = Rounds::run(1, effort.worker_rounds, 2 * NAMES.len(), |at| {
             throughput(NAMES[at / 2], at % 2 + 1, effort.window)
         })?;
         Ok(Self(rounds))
@@ -31,8 +32,14 @@ impl Workers {
         self.0.median(|row| row[2 * name + workers - 1])
     }
 
-    pub fn gain(&self, name: usize) -> f64 {
-        self.0.median(|row| row[2 * name + 1] / row[2 * name])
+    /// Throughput of two workers over that of one.
+    pub fn gain(&self, name: usize) -> Spread {
+        self.0.spread(|row| row[2 * name + 1] / row[2 * name])
+    }
+
+    /// Throughput over the floor's with as many workers.
+    pub fn share(&self, name: usize, workers: usize) -> Spread {
+        self.0.spread(|row| row[2 * name + workers - 1] / row[workers - 1])
     }
 }
 
