@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::routing::post;
 use http::Uri;
+use inqud_mock::{Disagreement, Life, Sender, Story};
 use rust_decimal::Decimal;
-use tower_inqud::sender::{Disagreement, Life, Sender, Story};
 use tower_inqud::{Ack, Amount, History, PaymentRequest, Secret, Verdict, Webhook, WebhookLayer};
 
 const WEBHOOK: &str = "/webhooks/inqud/request";

@@ -63,6 +63,35 @@ impl<T> Unverified<T> {
     }
 }
 
+/// Decodes a body without any proof, as the layer decodes an authentic one.
+///
+/// For a body that was verified before it was stored, such as one that a consumer takes from your own queue.
+/// The layer verifies and decodes what comes from the network, and so does
+/// [`Verified::decode`](crate::Verified::decode).
+///
+/// # Errors
+///
+/// A [`Rejection`] of kind [`NotJson`](crate::RejectionKind::NotJson),
+/// [`WrongKind`](crate::RejectionKind::WrongKind) or
+/// [`UnexpectedShape`](crate::RejectionKind::UnexpectedShape).
+///
+/// # Example
+///
+/// ```
+/// use tower_inqud::{PaymentRequest, danger};
+///
+/// let stored = br#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+/// let request = danger::decode::<PaymentRequest>(stored)?;
+/// assert!(request.status.is_successful());
+/// # Ok::<_, tower_inqud::Rejection>(())
+/// ```
+pub fn decode<T>(body: &[u8]) -> Result<T, Rejection>
+where
+    T: DeserializeOwned + 'static,
+{
+    decode::of_kind(body, None, |event| event)
+}
+
 impl<T> Clone for Unverified<T> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner) }

@@ -20,7 +20,6 @@ use crate::layer::Config;
 use crate::receive::{Accepted, Receive, Received};
 use crate::rejection::{BoxError, Rejection, RejectionKind};
 use crate::telemetry;
-#[cfg(feature = "inbox")]
 use crate::undecodable::Undecodable;
 
 pin_project! {
@@ -174,7 +173,6 @@ where
             let body = verified.raw_body().clone();
             match verified.decode_kind::<T>(config.kind) {
                 Ok(webhook) => drop(extensions.insert(webhook)),
-                #[cfg(feature = "inbox")]
                 Err(rejection) if config.hands_on_undecodable => {
                     telemetry.undecodable(&rejection);
                     extensions.insert(Undecodable::<T>::new(body.clone(), rejection));

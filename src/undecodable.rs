@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::Rejection;
 
-/// An authentic body that is no `T` (feature `inbox`): its digest was right, and it could not be
+/// An authentic body that is no `T`: its digest was right, and it could not be
 /// decoded.
 ///
 /// [`WebhookLayer::hand_on_undecodable`](crate::WebhookLayer::hand_on_undecodable) puts it into the

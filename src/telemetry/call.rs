@@ -82,7 +82,6 @@ impl Call {
     }
 
     /// An authentic body is handed on although it is not what was expected.
-    #[cfg(feature = "inbox")]
     pub(crate) fn undecodable(&mut self, rejection: &Rejection) {
         self.span.undecodable(rejection);
     }

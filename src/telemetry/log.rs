@@ -58,7 +58,6 @@ impl Span {
         });
     }
 
-    #[cfg(feature = "inbox")]
     pub(super) fn undecodable(&self, rejection: &Rejection) {
         let (reason, field) = (rejection.kind().name(), rejection.field_path());
         let message = "handed on a web hook that could not be decoded";
