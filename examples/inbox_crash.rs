@@ -1,12 +1,12 @@
 //! Deliveries to a server with an inbox that is killed again and again, and what is left of them.
 //!
 //! ```text
-//! cargo run --release --features axum,sqlite --example inbox_crash             # 20,000 deliveries
-//! cargo run --release --features axum,sqlite --example inbox_crash -- 400 12 64
+//! cargo run --release --all-features --example inbox_crash             # 20,000 deliveries
+//! cargo run --release --all-features --example inbox_crash -- 400 12 64
 //! ```
 //!
 //! The numbers are Requests, of which each is delivered five times, kills with SIGKILL, and
-//! connections. With the feature `postgres` also on a Postgres server of its own, which is killed
+//! connections. Then also on a Postgres server of its own, which is killed
 //! twice; it needs its programs (Debian's package is `postgresql`). Exit code 0 if all that was
 //! acknowledged is stored, each effect was done once, and none out of order.
 #![allow(clippy::print_stdout, reason = "it shows what it does")]

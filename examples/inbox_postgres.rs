@@ -2,7 +2,7 @@
 //! and "done" in one transaction.
 //!
 //! ```text
-//! cargo run --features axum,postgres --example inbox_postgres -- postgres://me:secret@localhost/shop
+//! cargo run --all-features --example inbox_postgres -- postgres://me:secret@localhost/shop
 //! ```
 //!
 //! Without an address it starts a server of its own, and ends it again, if the programs of Postgres are
@@ -12,7 +12,7 @@
 //! export PATH="$PATH:$(ls -d /usr/lib/postgresql/*/bin)" PGDATA="$(mktemp -d)"   # not as root
 //! initdb --auth=trust --username=me
 //! pg_ctl start --wait --options="-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c port=5433"
-//! cargo run --features axum,postgres --example inbox_postgres -- postgres://me@127.0.0.1:5433/postgres
+//! cargo run --all-features --example inbox_postgres -- postgres://me@127.0.0.1:5433/postgres
 //! pg_ctl stop && rm -r "$PGDATA"
 //! ```
 //!

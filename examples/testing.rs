@@ -1,7 +1,7 @@
 //! How to test a handler: a sender plays Inqud against it, in any order and with any repeats.
 //!
 //! ```text
-//! cargo run --features axum,sender --example testing
+//! cargo run --all-features --example testing
 //! ```
 //!
 //! One shop gets it wrong, and is found out; the other gets it right. It fails unless both are so.
