@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tracing::field::{Empty, debug};
 
-use super::call::End;
+use super::end::End;
 use crate::rejection::Rejection;
 
 const TARGET: &str = "tower_inqud";

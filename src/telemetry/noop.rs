@@ -12,7 +12,7 @@ pub(crate) fn describe() {}
 pub(super) fn received(_: usize) {}
 
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
-pub(super) fn ended(_: &super::call::End, _: Option<&std::sync::Arc<str>>) {}
+pub(super) fn ended(_: &super::end::End, _: Option<&std::sync::Arc<str>>) {}
 
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
 mod no_tracing {
@@ -22,7 +22,7 @@ mod no_tracing {
     use http::StatusCode;
 
     use crate::rejection::Rejection;
-    use crate::telemetry::call::End;
+    use crate::telemetry::end::End;
 
     pub(crate) struct Span;
 

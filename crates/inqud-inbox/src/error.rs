@@ -44,7 +44,7 @@ pub enum InboxErrorKind {
 }
 
 impl InboxError {
-    /// Of a kind, for a [`Store`](super::Store) of your own.
+    /// Of a kind, for a [`Store`](crate::Store) of your own.
     #[must_use]
     pub fn new(kind: InboxErrorKind) -> Self {
         Self { kind, source: None }

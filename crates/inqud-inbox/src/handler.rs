@@ -145,8 +145,8 @@ impl<S: Store> fmt::Debug for Cx<S> {
     }
 }
 
-/// A closure as the service that a [`Runner`](super::Runner) calls; made by
-/// [`Inbox::process`](super::Inbox::process).
+/// A closure as the service that a [`Runner`](crate::Runner) calls; made by
+/// [`Inbox::process`](crate::Inbox::process).
 #[derive(Clone)]
 pub struct HandlerFn<F>(F);
 

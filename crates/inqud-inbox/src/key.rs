@@ -9,12 +9,12 @@ use tower_inqud::Version;
 /// It is made of the kind, the id of the object, and what makes two deliveries the same notification: see
 /// [`Version`]. Two notifications about the same object have different keys, also amendments of each
 /// other. So it is no key for what must happen once per order: for that, see `once` of each store's
-/// [`Cx`](super::Cx).
+/// [`Cx`](crate::Cx).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key([u8; 16]);
 
 impl Key {
-    /// The key of a notification of a [kind](super::Storable::KIND) about the object with this id.
+    /// The key of a notification of a [kind](crate::Storable::KIND) about the object with this id.
     #[must_use]
     pub fn new(kind: &str, id: &str, version: &Version) -> Self {
         Self::following(kind, id, version, None)

@@ -24,7 +24,7 @@ use tower_inqud::{Ack, Undecodable, Webhook};
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The service behind a [`WebhookLayer<T>`](tower_inqud::WebhookLayer) that stores each notification and
-/// answers then. See [`inbox`](super#receiving); made by [`Inbox::receiver`](super::Inbox::receiver).
+/// answers then. See [the crate](crate#receiving); made by [`Inbox::receiver`](crate::Inbox::receiver).
 pub struct Receiver<S, T> {
     queue: Arc<Queue<S>>,
     patience: Duration,

@@ -10,7 +10,7 @@ use tower_inqud::{
 };
 
 /// What an inbox can keep: a notification with a name for its kind, by which a
-/// [`Runner`](super::Runner) finds the ones that are its own.
+/// [`Runner`](crate::Runner) finds the ones that are its own.
 ///
 /// All of Inqud's kinds are, and so is [`Event`]. For a type of your own:
 ///

@@ -41,8 +41,8 @@ const QUIET: u8 = 3;
 /// What is kept of an error, in characters.
 const ERROR_LEN: usize = 1000;
 
-/// Processes what an inbox holds of one type. See [`inbox`](super#processing); made by
-/// [`Inbox::process`](super::Inbox::process).
+/// Processes what an inbox holds of one type. See [the crate](crate#processing); made by
+/// [`Inbox::process`](crate::Inbox::process).
 #[must_use = "a runner does nothing until `run_until` is awaited"]
 pub struct Runner<S, T, H> {
     queue: Arc<Queue<S>>,
@@ -116,7 +116,7 @@ where
 
     /// Called with each failure of the store. The runner goes on; what it could not settle it handles
     /// again when the lease has passed. Nothing unless set; features `tracing` and `metrics`
-    /// [tell more](super#telemetry).
+    /// [tell more](crate#telemetry).
     pub fn on_error(mut self, callback: impl Fn(&InboxError) + Send + Sync + 'static) -> Self {
         self.on_error = Box::new(callback);
         self

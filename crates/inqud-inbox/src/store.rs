@@ -233,7 +233,7 @@ pub struct Stats {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct KindStats {
-    /// The [name of the type](super::Storable::KIND).
+    /// The [name of the type](crate::Storable::KIND).
     pub kind: String,
     /// Notifications that are still to be processed.
     pub open: u64,
@@ -317,7 +317,7 @@ pub enum List {
     Unordered,
 }
 
-/// A notification as it is [listed](super::Inbox::list).
+/// A notification as it is [listed](crate::Inbox::list).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Entry {

@@ -101,6 +101,19 @@ async fn a_database_is_migrated_once_however_many_try() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_migrated_again_keeps_its_rows() {
+    let Some(server) = postgres::shared() else { return };
+    let config = server.database("again").await;
+    let client = postgres::connect(&config).await;
+    Inbox::migrate(&config, NoTls).await.unwrap();
+    let insert = "INSERT INTO inqud_inbox.object (kind, object) VALUES ('request', 'CAPD-1')";
+    client.batch_execute(insert).await.unwrap();
+    Inbox::migrate(&config, NoTls).await.unwrap();
+    let rows = client.query("SELECT object FROM inqud_inbox.object", &[]).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(), ["CAPD-1"]);
+}
+
+#[tokio::test]
 async fn the_sql_of_the_migrations_is_all_that_is_needed() {
     let Some(server) = postgres::shared() else { return };
     let config = server.database("by hand").await;

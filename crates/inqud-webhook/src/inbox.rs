@@ -14,9 +14,9 @@ use inqud_inbox::{Postgres, tokio_postgres::NoTls};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde_json::{Map, Value, json};
 
-use crate::Outcome;
 #[cfg(feature = "postgres")]
 use crate::database;
+use crate::out::Outcome;
 use crate::out::{BAD, FAINT, Out, STRONG, styled};
 use crate::pretty::{self, printable};
 

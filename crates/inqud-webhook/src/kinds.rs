@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use tower_inqud::EventKind;
 
-use crate::Outcome;
+use crate::out::Outcome;
 use crate::out::{FAINT, Out, STRONG, styled};
 
 /// How well something is known.

@@ -23,9 +23,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::copied::{Copied, Copy, Held};
+use crate::out::Outcome;
 use crate::out::{BAD, FAINT, GOOD, Out, STRONG, nobody_reads, styled};
 use crate::secret::SecretArgs;
-use crate::{Outcome, pretty, reason};
+use crate::{pretty, reason};
 
 /// For the head of a request, and for connections to end at the end.
 const SHORT: Duration = Duration::from_secs(10);

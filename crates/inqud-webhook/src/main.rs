@@ -16,16 +16,12 @@ mod send;
 mod sign;
 mod verify;
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use self::out::Out;
-
-/// Either it went well or it did not, or it could not be tried.
-type Outcome = Result<bool, Box<dyn Error + Send + Sync>>;
+use self::out::{Out, Outcome};
 
 /// Inqud's web hooks at the command line: sign, verify, send and receive them.
 #[derive(Parser)]

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::pretty;
 
+/// Either it went well or it did not, or it could not be tried.
+pub(crate) type Outcome = Result<bool, Box<dyn std::error::Error + Send + Sync>>;
+
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 pub(crate) const STRONG: Style = Style::new().bold();

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tower_inqud::{Amount, contract};
 
-use crate::Outcome;
+use crate::out::Outcome;
 use crate::out::{BAD, FAINT, GOOD, Out, STRONG, nobody_reads, styled};
 use crate::pretty::printable;
 use crate::secret::SecretArgs;

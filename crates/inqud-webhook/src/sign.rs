@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::json;
 use tower_inqud::{contract, sign};
 
-use crate::Outcome;
 use crate::out::Out;
+use crate::out::Outcome;
 use crate::secret::SecretArgs;
 
 /// Prints the digest of a body.

@@ -4,9 +4,10 @@ use clap::Args;
 use serde_json::json;
 use tower_inqud::Verifier;
 
+use crate::out::Outcome;
 use crate::out::{BAD, GOOD, Out, styled};
 use crate::secret::SecretArgs;
-use crate::{Outcome, reason, sign};
+use crate::{reason, sign};
 
 /// Tells whether a captured body has the digest that came with it, or why not.
 #[derive(Args)]

@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, IsolationLevel};
 
-use super::engine;
+use super::error::engine;
 use crate::error::{InboxError, InboxErrorKind};
 
 /// One a version, in order, each with the row that says it was applied; what was released is never

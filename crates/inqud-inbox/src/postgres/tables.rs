@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use super::PostgresEffect;
+use super::effect::PostgresEffect;
 use crate::key::Key;
 use crate::record::Record;
 use crate::store;

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{Sqlite, check_version, connect, engine, failed, is_on_network, schema, tables};
+use super::error::{engine, failed};
+use super::file::{check_version, connect, is_on_network};
+use super::store::Sqlite;
+use super::{schema, tables};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::key::Key;

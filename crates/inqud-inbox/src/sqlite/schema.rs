@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use rusqlite::Connection;
 
-use super::engine;
+use super::error::engine;
 use crate::error::{InboxError, InboxErrorKind};
 
 /// One a version, in order; what was released is never changed.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
 
-use super::SqliteEffect;
+use super::effect::SqliteEffect;
 use super::foreign::contain;
 use super::index::Index;
 use crate::error::BoxError;

@@ -6,7 +6,7 @@ use std::thread;
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::engine;
+use super::error::engine;
 use super::foreign::contain;
 use super::tables::Tables;
 use crate::error::{InboxError, InboxErrorKind};

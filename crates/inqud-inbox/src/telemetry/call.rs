@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::decided::Decided;
 use super::{log, meter};
 use crate::error::InboxError;
 use crate::store::{Claimed, KindStats, Outcome, Put, Stats};
@@ -77,19 +78,6 @@ pub(crate) struct Attempt {
     handling: Option<Instant>,
     decided: Decided,
     has_ended: bool,
-}
-
-/// What is to become of it, if the store agrees.
-#[derive(Default)]
-pub(super) enum Decided {
-    #[default]
-    Nothing,
-    Done,
-    Skipped,
-    Review,
-    Decoded,
-    Retry(String, Duration),
-    Dead(String),
 }
 
 impl Attempt {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::Instrument;
 use tracing::field::{Empty, debug, display};
 
-use super::call::Decided;
+use super::decided::Decided;
 use crate::error::InboxError;
 use crate::key::Key;
 

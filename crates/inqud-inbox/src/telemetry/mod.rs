@@ -3,6 +3,8 @@
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod call;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod decided;
 #[cfg(feature = "tracing")]
 mod log;
 #[cfg(feature = "metrics")]

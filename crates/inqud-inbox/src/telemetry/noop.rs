@@ -36,7 +36,7 @@ mod no_tracing {
 
     use crate::error::InboxError;
     use crate::key::Key;
-    use crate::telemetry::call::Decided;
+    use crate::telemetry::decided::Decided;
 
     pub(crate) struct Span;
 
