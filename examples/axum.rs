@@ -1,9 +1,9 @@
 //! A merchant's server, and Inqud's part played against it.
 //!
 //! ```text
-//! cargo run --features axum --example axum             # play, then go on serving
-//! cargo run --features axum --example axum -- --once   # play; exit code 0 if all went as it should
-//! cargo run --features axum --example axum -- --serve  # only serve
+//! cargo run --all-features --example axum             # play, then go on serving
+//! cargo run --all-features --example axum -- --once   # play; exit code 0 if all went as it should
+//! cargo run --all-features --example axum -- --serve  # only serve
 //! ```
 //!
 //! The secret is taken from `INQUD_WEBHOOK_SECRET`, the address from `LISTEN`.

@@ -32,14 +32,14 @@ use axum::extract::{self, State};
 use axum::http::{Request, StatusCode};
 use axum::routing::{get, post, post_service};
 use axum::{Json, Router};
+use inqud_inbox::rusqlite::{self, Connection, OpenFlags, OptionalExtension, params};
+use inqud_inbox::{Cx, Inbox, InboxError, Key, Notified, Sqlite};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tower::ServiceExt;
-use tower_inqud::inbox::rusqlite::{self, Connection, OpenFlags, OptionalExtension, params};
-use tower_inqud::inbox::{Cx, Inbox, InboxError, Key, Notified, Sqlite};
 use tower_inqud::{
     Amount, Notification, OrderType, Payment, PaymentRequest, PaymentStatus, Secret, WebhookLayer,
     contract, sign,

@@ -1,12 +1,12 @@
 //! Deliveries to a server with an inbox that is killed again and again, and what is left of them.
 //!
 //! ```text
-//! cargo run --release --features axum,inbox-sqlite --example inbox_crash             # 20,000 deliveries
-//! cargo run --release --features axum,inbox-sqlite --example inbox_crash -- 400 12 64
+//! cargo run --release --all-features --example inbox_crash             # 20,000 deliveries
+//! cargo run --release --all-features --example inbox_crash -- 400 12 64
 //! ```
 //!
 //! The numbers are Requests, of which each is delivered five times, kills with SIGKILL, and
-//! connections. With the feature `inbox-postgres` also on a Postgres server of its own, which is killed
+//! connections. Then also on a Postgres server of its own, which is killed
 //! twice; it needs its programs (Debian's package is `postgresql`). Exit code 0 if all that was
 //! acknowledged is stored, each effect was done once, and none out of order.
 #![allow(clippy::print_stdout, reason = "it shows what it does")]
@@ -17,10 +17,9 @@ use std::time::Instant;
 
 use tokio::process::Command;
 
-#[path = "../tests/support/crash.rs"]
+#[path = "../crates/inqud-inbox/tests/support/crash.rs"]
 mod crash;
-#[cfg(feature = "inbox-postgres")]
-#[path = "../tests/support/postgres.rs"]
+#[path = "../crates/inqud-inbox/tests/support/postgres.rs"]
 mod postgres;
 
 use crash::{BoxError, Place, Size};
@@ -45,9 +44,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     };
     let folder = tempfile::tempdir()?;
     println!("SQLite");
-    #[cfg_attr(not(feature = "inbox-postgres"), expect(unused_mut, reason = "one engine"))]
     let mut is_right = crash_in(&Place::Folder(folder.path().to_owned()), size).await?;
-    #[cfg(feature = "inbox-postgres")]
     if let Some(server) = postgres::Server::start() {
         println!("Postgres");
         is_right &= crash_in(&Place::Server(server), size).await?;

@@ -2,7 +2,7 @@
 //! and "done" in one transaction.
 //!
 //! ```text
-//! cargo run --features axum,inbox-postgres --example inbox_postgres -- postgres://me:secret@localhost/shop
+//! cargo run --all-features --example inbox_postgres -- postgres://me:secret@localhost/shop
 //! ```
 //!
 //! Without an address it starts a server of its own, and ends it again, if the programs of Postgres are
@@ -12,7 +12,7 @@
 //! export PATH="$PATH:$(ls -d /usr/lib/postgresql/*/bin)" PGDATA="$(mktemp -d)"   # not as root
 //! initdb --auth=trust --username=me
 //! pg_ctl start --wait --options="-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c port=5433"
-//! cargo run --features axum,inbox-postgres --example inbox_postgres -- postgres://me@127.0.0.1:5433/postgres
+//! cargo run --all-features --example inbox_postgres -- postgres://me@127.0.0.1:5433/postgres
 //! pg_ctl stop && rm -r "$PGDATA"
 //! ```
 //!
@@ -29,13 +29,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::routing::post_service;
+use inqud_inbox::tokio_postgres::{Client, Config, NoTls};
+use inqud_inbox::{Cx, Inbox, InboxError, Notified, Once, Postgres};
 use tokio::time::sleep;
 use tower::ServiceExt;
-use tower_inqud::inbox::tokio_postgres::{Client, Config, NoTls};
-use tower_inqud::inbox::{Cx, Inbox, InboxError, Notified, Once, Postgres};
 use tower_inqud::{Notification, PaymentRequest, Secret, WebhookLayer, contract, sign};
 
-#[path = "../tests/support/postgres.rs"]
+#[path = "../crates/inqud-inbox/tests/support/postgres.rs"]
 mod postgres;
 
 type BoxError = Box<dyn Error + Send + Sync>;

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! export INQUD_WEBHOOK_SECRET=...
-//! cargo run --features axum,metrics,tracing --example observability            # serve
-//! cargo run --features axum,metrics,tracing --example observability -- --once  # play, scrape, end
+//! cargo run --all-features --example observability            # serve
+//! cargo run --all-features --example observability -- --once  # play, scrape, end
 //! ```
 //!
 //! The address is taken from `LISTEN`. Metrics are at `/metrics`; in production serve them on a port of their own, which the world cannot reach.

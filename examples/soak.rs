@@ -1,8 +1,8 @@
 //! A long run of good and bad calls against a real server process.
 //!
 //! ```text
-//! cargo run --release --features axum --example soak               # 30 s, 200 calls a second
-//! cargo run --release --features axum --example soak -- 600 500    # seconds, calls a second
+//! cargo run --release --all-features --example soak               # 30 s, 200 calls a second
+//! cargo run --release --all-features --example soak -- 600 500    # seconds, calls a second
 //! ```
 //!
 //! Half of the calls are good; of the others, 20% are forged, 10% too large, 10% stall, and 10% leave

@@ -1,7 +1,7 @@
 //! How to test a handler: a sender plays Inqud against it, in any order and with any repeats.
 //!
 //! ```text
-//! cargo run --features axum,sender --example testing
+//! cargo run --all-features --example testing
 //! ```
 //!
 //! One shop gets it wrong, and is found out; the other gets it right. It fails unless both are so.
@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::routing::post;
 use http::Uri;
+use inqud_mock::{Disagreement, Life, Sender, Story};
 use rust_decimal::Decimal;
-use tower_inqud::sender::{Disagreement, Life, Sender, Story};
 use tower_inqud::{Ack, Amount, History, PaymentRequest, Secret, Verdict, Webhook, WebhookLayer};
 
 const WEBHOOK: &str = "/webhooks/inqud/request";

@@ -1,8 +1,8 @@
 //! gRPC and a web hook on one port, with tonic.
 //!
 //! ```text
-//! cargo run --features axum --example tonic             # the layer around the whole server
-//! cargo run --features axum --example tonic -- beside   # the layer on a route beside tonic's
+//! cargo run --all-features --example tonic             # the layer around the whole server
+//! cargo run --all-features --example tonic -- beside   # the layer on a route beside tonic's
 //! ```
 //!
 //! Either way it makes one gRPC call and sends one signed web hook to itself, prints the answers and

@@ -10,9 +10,7 @@ use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
-use crate::danger::Unverified;
-#[cfg(feature = "inbox")]
-use crate::undecodable::Undecodable;
+use crate::webhook::{Undecodable, Unverified};
 use crate::{Ack, Rejection, Webhook};
 
 /// The handler asks for a web hook, but no layer in front of it makes one: 500, and a text that says
@@ -51,7 +49,7 @@ impl IntoResponse for MissingLayer {
 pub enum NoWebhook {
     /// No layer in front of it makes one.
     MissingLayer(MissingLayer),
-    /// The layer was told to hand on what cannot be decoded (feature `inbox`), and this could not. The
+    /// The layer was told to hand on what cannot be decoded and this could not. The
     /// answer is that of the layer without that setting, with the [`Rejection`] in its extensions.
     Undecodable(Rejection),
 }
@@ -114,7 +112,6 @@ macro_rules! extractor {
                 parts: &mut Parts,
                 _: &S,
             ) -> Result<Option<Self>, NoWebhook> {
-                #[cfg(feature = "inbox")]
                 if let Some(undecodable) = parts.extensions.get::<Undecodable<T>>() {
                     return Err(NoWebhook::Undecodable(undecodable.rejection().clone()));
                 }

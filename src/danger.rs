@@ -1,6 +1,9 @@
 //! Everything that weakens a check, gathered for reviewers: search your code for `danger`.
 
+use serde::de::DeserializeOwned;
+
 use crate::layer::{Trust, WebhookLayer};
+use crate::{Rejection, decode};
 
 pub use crate::webhook::Unverified;
 
@@ -27,4 +30,33 @@ pub use crate::webhook::Unverified;
 #[must_use]
 pub fn unsigned<T>() -> WebhookLayer<T> {
     WebhookLayer::trusting(Trust::Unsigned)
+}
+
+/// Decodes a body without any proof, as the layer decodes an authentic one.
+///
+/// For a body that was verified before it was stored, such as one that a consumer takes from your own queue.
+/// The layer verifies and decodes what comes from the network, and so does
+/// [`Verified::decode`](crate::Verified::decode).
+///
+/// # Errors
+///
+/// A [`Rejection`] of kind [`NotJson`](crate::RejectionKind::NotJson),
+/// [`WrongKind`](crate::RejectionKind::WrongKind) or
+/// [`UnexpectedShape`](crate::RejectionKind::UnexpectedShape).
+///
+/// # Example
+///
+/// ```
+/// use tower_inqud::{PaymentRequest, danger};
+///
+/// let stored = br#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+/// let request = danger::decode::<PaymentRequest>(stored)?;
+/// assert!(request.status.is_successful());
+/// # Ok::<_, tower_inqud::Rejection>(())
+/// ```
+pub fn decode<T>(body: &[u8]) -> Result<T, Rejection>
+where
+    T: DeserializeOwned + 'static,
+{
+    decode::of_kind(body, None, |event| event)
 }

@@ -34,15 +34,6 @@ pub(crate) fn of_kind<T: DeserializeOwned + 'static, K>(
     }
 }
 
-/// The same, of a type that is not told its kind.
-#[cfg(feature = "inbox")]
-pub(crate) fn from_json<T: DeserializeOwned + 'static, K>(
-    body: &[u8],
-    keep: impl FnOnce(T) -> K,
-) -> Result<K, Rejection> {
-    of_kind(body, None, keep)
-}
-
 fn check_kind<T: 'static>(text: &str, expected: EventKind) -> Result<(), Rejection> {
     if EventKind::of_type::<T>().is_some() {
         return Ok(());

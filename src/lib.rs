@@ -107,29 +107,23 @@
 //! 4. Keep a row for each object, check the order, the amount and the currency, and do once per order what
 //!    must happen once.
 //!
-#![cfg_attr(doc, doc = "[`guide::order`] has the rules, and why.")]
+//! [`guide::order`] has the rules, and why.
 //!
 //! # Servers
 //!
-#![cfg_attr(
-    doc,
-    doc = "[`guide::servers`] shows how the layer is put in front of axum, tonic, hyper, AWS Lambda,"
-)]
-#![cfg_attr(doc, doc = "warp, poem and salvo, and its place among other layers.")]
+//! [`guide::servers`] shows how the layer is put in front of axum, tonic, hyper, AWS Lambda,
+//! warp, poem and salvo, and its place among other layers.
 //!
 //! # When the signature does not match
 //!
 //! A refusal names its likely reason, [`Rejection::diagnosis`]: a newline in the secret, say, or a
 //! middleware that writes the JSON anew.
-#![cfg_attr(doc, doc = "[`guide::mismatch`] lists them, with what to do.")]
+//! [`guide::mismatch`] lists them, with what to do.
 //!
 //! # Testing your handler
 //!
 //! Sign what you send with [`sign`], and the layer takes it for Inqud's.
-#![cfg_attr(
-    all(doc, feature = "sender"),
-    doc = "[`guide::testing`] shows how a [`sender`] tries a handler in any order, with any repeats."
-)]
+//! The crate `inqud-mock` plays Inqud, and tries a handler in any order, with any repeats.
 //!
 //! # Features
 //!
@@ -137,27 +131,22 @@
 //!
 //! - `axum`: [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) are extractors (also
 //!   as an `Option`), and [`Ack`] is a response. Depends on `axum-core` only.
-//! - `sender`: a module that plays Inqud, to test your handler with. Depends on `fastrand` only.
-//! - `cli`: the command `inqud-webhook`, and nothing of the library. With `inbox-sqlite` or
-//!   `inbox-postgres` it tends an inbox too.
-//!
 //! - `tracing`: a span for each call, a warning for each refusal and for each handler that answers
 //!   after Inqud has given up. See [`WebhookLayer`](WebhookLayer#telemetry).
 //! - `metrics`: counters and histograms of the `metrics` crate, listed there too.
-//!   Both also tell of an inbox.
-//! - `inbox`: a durable inbox: stored before the 200, processed afterwards, in order, and with its effects
-//!   exactly once. With `inbox-sqlite`, in a SQLite file; with `inbox-postgres`, in a Postgres database.
-#![cfg_attr(feature = "inbox", doc = "  See the module [`inbox`].")]
+//!
+//! # Other crates
+//!
+//! - `inqud-inbox`: a durable inbox: stored before the 200, processed afterwards, in order, and with its effects
+//!   exactly once.
+//! - `inqud-mock`: plays Inqud, to test your handler with.
+//! - `inqud-webhook`: a command that signs, verifies, sends and receives webhooks, and tends an inbox.
 //!
 //! # Runtime
 //!
 //! The body's deadline is a Tokio timer, so the layer needs a Tokio runtime with its timers enabled;
 //! without one the first call whose head is admitted panics.
 #![cfg_attr(docsrs, feature(doc_cfg))]
-
-// The helpers of tests name the crate as those in `tests` do.
-#[cfg(all(test, feature = "inbox-postgres"))]
-extern crate self as tower_inqud;
 
 mod ack;
 #[cfg(feature = "axum")]
@@ -167,18 +156,11 @@ pub mod contract;
 pub mod danger;
 mod decode;
 mod event;
-#[cfg(any(doc, all(doctest, feature = "axum")))]
 pub mod guide;
-#[cfg(feature = "inbox")]
-pub mod inbox;
 mod layer;
 mod rejection;
-#[cfg(feature = "sender")]
-pub mod sender;
 mod signature;
 mod telemetry;
-#[cfg(feature = "inbox")]
-mod undecodable;
 mod webhook;
 
 pub use self::ack::Ack;
@@ -198,10 +180,8 @@ pub use self::rejection::{Rejection, RejectionKind};
 pub use self::signature::{
     Algorithm, Diagnosis, Digest, Secret, Secrets, Verified, Verifier, sign,
 };
-#[cfg(feature = "inbox")]
-pub use self::undecodable::Undecodable;
-pub use self::webhook::Webhook;
+pub use self::webhook::{Undecodable, Webhook};
 
-#[cfg(all(doctest, feature = "axum", feature = "inbox-sqlite"))]
+#[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -165,7 +165,7 @@ pub enum RejectionKind {
     NotJson,
     /// 422: an authentic object of another known kind than the event type is for, by the prefix of its
     /// id. The URL was set for another of Inqud's webhooks too.
-    #[cfg_attr(doc, doc = "See [the guide](crate::guide::mismatch#the-object-is-of-another-kind).")]
+    /// See [the guide](crate::guide::mismatch#the-object-is-of-another-kind).
     WrongKind {
         /// The kind that the layer is for.
         expected: EventKind,

@@ -22,6 +22,7 @@ fn every_test_that_the_readme_names_exists() {
     let mut code = String::new();
     sources(&root.join("tests"), &mut code);
     sources(&root.join("src"), &mut code);
+    sources(&root.join("crates"), &mut code);
 
     let table = fs::read_to_string(root.join("tests/README.md")).unwrap();
     let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));

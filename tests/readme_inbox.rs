@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use axum::{Router, routing::post_service};
 use http::Request;
+use inqud_inbox::{Cx, Inbox, InboxError, Notified, Sqlite, rusqlite::Connection};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
-use tower_inqud::inbox::{Cx, Inbox, InboxError, Notified, Sqlite, rusqlite::Connection};
 use tower_inqud::{PaymentRequest, Secret, WebhookLayer, contract, sign};
 
 include!("fixtures/readme_inbox.rs");

@@ -4,7 +4,7 @@ use super::{Arrival, Notification, Processed, Verdict, Version};
 use crate::Webhook;
 
 /// What has arrived about one object, for a merchant who keeps it beside their own row of that object:
-/// without an [inbox](crate#features), it tells duplicates and late deliveries.
+/// without an inbox, it tells duplicates and late deliveries.
 ///
 /// Keep one for each [`id`](Notification::id), in the transaction that changes your row. It serializes to
 /// about 130 bytes per distinct notification of the object.

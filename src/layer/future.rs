@@ -17,11 +17,9 @@ use super::body::WebhookBody;
 use super::config::Config;
 use super::receive::{Accepted, Receive, Received};
 use crate::ack;
-use crate::danger::Unverified;
 use crate::rejection::{BoxError, Rejection, RejectionKind};
 use crate::telemetry;
-#[cfg(feature = "inbox")]
-use crate::undecodable::Undecodable;
+use crate::webhook::{Undecodable, Unverified};
 
 pin_project! {
     /// The response of a [`WebhookService`](crate::WebhookService), to come.
@@ -174,7 +172,6 @@ where
             let body = verified.raw_body().clone();
             match verified.decode_kind::<T>(config.kind) {
                 Ok(webhook) => drop(extensions.insert(webhook)),
-                #[cfg(feature = "inbox")]
                 Err(rejection) if config.hands_on_undecodable => {
                     telemetry.undecodable(&rejection);
                     extensions.insert(Undecodable::<T>::new(body.clone(), rejection));

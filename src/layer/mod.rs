@@ -223,7 +223,7 @@ impl<T> WebhookLayer<T> {
     ///
     /// The [prefix](EventKind::id_prefix) of the `id` tells the kind; in the old form of a
     /// [`Payment`](crate::Payment), that of its `paymentId`. An unknown prefix, or none, passes. The
-    /// check reads the body a second time. An inbox that decodes a stored body does not repeat it.
+    /// check reads the body a second time. [`danger::decode`](crate::danger::decode) does not repeat it.
     ///
     /// # Example
     ///
@@ -246,12 +246,12 @@ impl<T> WebhookLayer<T> {
     }
 
     /// Hands an authentic body that cannot be decoded on to the inner service, with an
-    /// [`Undecodable<T>`](crate::Undecodable) in the extensions (feature `inbox`). Unless set it is
+    /// [`Undecodable<T>`](crate::Undecodable) in the extensions. Unless set it is
     /// refused with 400 or 422, and after its retries Inqud [gives up](contract::MAX_RETRIES): what a new
     /// release of yours could read is lost by then.
     ///
-    /// It is for an [`Inbox`](crate::inbox::Inbox)'s receiver, which keeps the body as a dead letter, to
-    /// be [redriven](crate::inbox::Inbox::redrive) when it can be read, and answers 200. A handler that
+    /// It is for a service that stores what it is given, such as the receiver of the crate `inqud-inbox`,
+    /// which keeps the body as a dead letter until it can be read, and answers 200. A handler that
     /// extracts a [`Webhook<T>`](crate::Webhook) refuses it as the layer would; another service has to
     /// look for the `Undecodable<T>` itself. It is no refusal: the call is handed on, and
     /// [`on_rejection`](Self::on_rejection) not called.
@@ -264,17 +264,22 @@ impl<T> WebhookLayer<T> {
     /// # Example
     ///
     /// ```
-    /// use tower::Layer;
-    /// use tower_inqud::inbox::Inbox;
-    /// use tower_inqud::{PaymentRequest, Secret, WebhookLayer};
+    /// use http::{Request, Response};
+    /// use tower::{ServiceBuilder, service_fn};
+    /// use tower_inqud::{Ack, PaymentRequest, Secret, Undecodable, WebhookBody, WebhookLayer};
     ///
-    /// let inbox = Inbox::memory();
-    /// let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?);
-    /// let service = webhooks.hand_on_undecodable().layer(inbox.receiver::<PaymentRequest>());
+    /// let service = ServiceBuilder::new()
+    ///     .layer(WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?).hand_on_undecodable())
+    ///     .service(service_fn(async |request: Request<WebhookBody<String>>| {
+    ///         if let Some(undecodable) = request.extensions().get::<Undecodable<PaymentRequest>>() {
+    ///             keep(undecodable.raw_body());
+    ///         }
+    ///         Ok::<Response<String>, std::convert::Infallible>(Ack::Done.into())
+    ///     }));
     /// # drop(service);
+    /// # fn keep(_: &[u8]) {}
     /// # Ok::<_, tower_inqud::ConfigError>(())
     /// ```
-    #[cfg(feature = "inbox")]
     #[must_use]
     pub fn hand_on_undecodable(mut self) -> Self {
         self.config.hands_on_undecodable = true;

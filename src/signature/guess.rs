@@ -34,11 +34,7 @@ pub(super) fn of_text(expected: Algorithm, text: &[u8]) -> Option<Diagnosis> {
 #[cold]
 pub(super) fn of_missing(headers: &HeaderMap) -> Diagnosis {
     const API_SIGNATURE: HeaderName = HeaderName::from_static("x-hmac-sha256-signature");
-    if headers.contains_key(API_SIGNATURE) {
-        Diagnosis::ApiSigning
-    } else {
-        Diagnosis::NotSigned
-    }
+    if headers.contains_key(API_SIGNATURE) { Diagnosis::ApiSigning } else { Diagnosis::NotSigned }
 }
 
 /// Whether a body comes without its length, as after a layer that decompresses.

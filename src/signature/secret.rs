@@ -101,14 +101,6 @@ impl Secret {
         Ok(Self::of_key(secret))
     }
 
-    /// A random one that nobody else has.
-    #[cfg(feature = "sender")]
-    pub(crate) fn throw_away() -> Self {
-        let mut key = [0; 32];
-        fastrand::fill(&mut key);
-        Self::of_key(&key)
-    }
-
     fn of_key(secret: &[u8]) -> Self {
         let key = PreparedKey::new(secret);
         wipe_stack();

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use http::{Response, StatusCode};
 use tokio::time::Instant;
 
+use super::end::End;
 use super::{log, meter};
 use crate::ack::Ack;
 use crate::contract;
@@ -28,14 +28,6 @@ enum Progress {
     Begun,
     HandedOn,
     Ended,
-}
-
-/// How a call ended: the words that logs and metrics share.
-pub(super) struct End {
-    pub(super) outcome: &'static str,
-    /// Why not better, if there is a word for it.
-    pub(super) reason: Cow<'static, str>,
-    pub(super) elapsed: Duration,
 }
 
 impl Call {
@@ -82,7 +74,6 @@ impl Call {
     }
 
     /// An authentic body is handed on although it is not what was expected.
-    #[cfg(feature = "inbox")]
     pub(crate) fn undecodable(&mut self, rejection: &Rejection) {
         self.span.undecodable(rejection);
     }

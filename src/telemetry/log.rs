@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tracing::field::{Empty, debug};
 
-use super::call::End;
+use super::end::End;
 use crate::rejection::Rejection;
 
 const TARGET: &str = "tower_inqud";
@@ -58,7 +58,6 @@ impl Span {
         });
     }
 
-    #[cfg(feature = "inbox")]
     pub(super) fn undecodable(&self, rejection: &Rejection) {
         let (reason, field) = (rejection.kind().name(), rejection.field_path());
         let message = "handed on a web hook that could not be decoded";

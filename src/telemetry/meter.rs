@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use metrics::{SharedString, Unit};
 
-use super::call::End;
+use super::end::End;
 
 const TOTAL: &str = "inqud_webhook_total";
 const DURATION: &str = "inqud_webhook_duration_seconds";

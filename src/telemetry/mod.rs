@@ -1,27 +1,26 @@
-//! What a call, and a notification in an inbox, leaves for whoever runs the server: a span and events
-//! (feature `tracing`), counters and histograms (feature `metrics`). Without both features a [`Call`] is
-//! nothing at all.
+//! What a call leaves for whoever runs the server: a span and events (feature `tracing`), counters and
+//! histograms (feature `metrics`). Without both features a [`Call`] is nothing at all.
 
-#[cfg(not(any(feature = "metrics", feature = "tracing")))]
-#[path = "no_call.rs"]
-mod call;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod call;
-#[cfg(all(feature = "inbox", not(any(feature = "metrics", feature = "tracing"))))]
-#[path = "no_inbox.rs"]
-pub(crate) mod inbox;
-#[cfg(all(feature = "inbox", any(feature = "metrics", feature = "tracing")))]
-pub(crate) mod inbox;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod end;
 #[cfg(feature = "tracing")]
-mod log;
-#[cfg(all(feature = "metrics", not(feature = "tracing")))]
-#[path = "no_log.rs"]
 mod log;
 #[cfg(feature = "metrics")]
 mod meter;
-#[cfg(not(feature = "metrics"))]
-#[path = "no_meter.rs"]
-mod meter;
+#[cfg(not(all(feature = "metrics", feature = "tracing")))]
+mod noop;
 
+#[cfg(any(feature = "metrics", feature = "tracing"))]
 pub(crate) use self::call::Call;
+#[cfg(feature = "metrics")]
 pub(crate) use self::meter::describe;
+#[cfg(all(feature = "metrics", not(feature = "tracing")))]
+use self::noop as log;
+#[cfg(all(feature = "tracing", not(feature = "metrics")))]
+use self::noop as meter;
+#[cfg(not(any(feature = "metrics", feature = "tracing")))]
+pub(crate) use self::noop::Call;
+#[cfg(not(feature = "metrics"))]
+pub(crate) use self::noop::describe;

@@ -4,7 +4,7 @@
 //!
 //! What both do:
 //!
-//! 1. They publish the body byte for byte, with a [`Key`](tower_inqud::inbox::Key) that is equal for
+//! 1. They publish the body byte for byte, with a [`Key`](inqud_inbox::Key) that is equal for
 //!    all deliveries of one notification.
 //! 2. They answer 200 after the acknowledgement, and else 503 with `Retry-After`, within 8 s: Inqud
 //!    gives up after [10](tower_inqud::contract::PATIENCE).
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Request, Response, StatusCode};
-use tower_inqud::inbox::Record;
+use inqud_inbox::Record;
 use tower_inqud::{Ack, PaymentRequest, Webhook};
 
 /// How long to wait for the broker.

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt};
-use tower_inqud::inbox::Record;
+use inqud_inbox::Record;
 use tower_inqud::{PaymentRequest, Secret, WebhookBody, WebhookLayer, contract, sign};
 
 const BODY: &str = r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:00:00Z"}"#;

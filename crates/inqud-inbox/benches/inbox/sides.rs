@@ -1,0 +1,89 @@
+//! The places of the inbox and of the floor, and what is in them before a round.
+
+use std::fmt;
+
+use inqud_inbox::{Put, Store};
+
+use crate::engine::{Engine, Rows};
+use crate::ids::Ids;
+
+/// What is in the tables before a round.
+#[derive(Clone, Copy)]
+pub(crate) enum Before {
+    Nothing,
+    Processed(usize),
+    Open(usize),
+}
+
+impl fmt::Display for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Processed(count) => write!(f, "{count} processed"),
+            Self::Open(count) => write!(f, "{count} open"),
+        }
+    }
+}
+
+/// Where the inbox works, and where the floor does.
+pub(crate) struct Sides<E> {
+    pub(crate) before: Before,
+    pub(crate) places: [E; 2],
+}
+
+impl<E: Engine> Sides<E> {
+    pub(crate) async fn new(before: Before, ids: &mut Ids) -> Self {
+        let places = [E::new().await, E::new().await];
+        if let Before::Processed(count) | Before::Open(count) = before {
+            for place in &places {
+                fill(place, count, ids).await;
+            }
+        }
+        Self { before, places }
+    }
+
+    /// What a round before left is gone, or processed, or stays open with the rest.
+    pub(crate) async fn next(&mut self) -> [(&E, Rows); 2] {
+        match self.before {
+            Before::Nothing => self.places = [E::new().await, E::new().await],
+            Before::Processed(_) => {
+                for place in &self.places {
+                    place.process_all().await;
+                }
+            }
+            Before::Open(_) => {}
+        }
+        let [inbox, floor] = &self.places;
+        [(inbox, inbox.rows().await), (floor, floor.rows().await)]
+    }
+}
+
+/// By big transactions.
+pub(crate) async fn fill<E: Engine>(place: &E, count: usize, ids: &mut Ids) {
+    let before = place.rows().await.open;
+    let inbox = place.inbox().await;
+    let mut rest = count;
+    while rest > 0 {
+        let records = ids.records(rest.min(10_000));
+        rest -= records.len();
+        let answers = inbox.store().put(records).await.unwrap();
+        assert!(answers.iter().all(|it| *it == Put::New));
+    }
+    E::close(inbox).await;
+    assert_eq!(place.rows().await.open, before + count);
+}
+
+/// One of the two is first in every other round.
+pub(crate) async fn in_turn<R>(
+    round: usize,
+    inbox: impl Future<Output = R>,
+    floor: impl Future<Output = R>,
+) -> [R; 2] {
+    if round.is_multiple_of(2) {
+        let inbox = inbox.await;
+        [inbox, floor.await]
+    } else {
+        let floor = floor.await;
+        [inbox.await, floor]
+    }
+}

@@ -1,0 +1,181 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tower_service::Service;
+
+use crate::error::{BoxError, InboxError};
+use crate::handler::{Cx, HandlerFn, Notified};
+use crate::key::Key;
+use crate::memory::Memory;
+use crate::queue::Queue;
+use crate::receiver::Receiver;
+use crate::record::Storable;
+use crate::runner::{Runner, UNCLAIMED};
+use crate::store::{Entry, List, Stats, Store};
+use crate::telemetry;
+
+/// A durable inbox over a store. A clone is cheap, and the same inbox. See the [crate](crate).
+pub struct Inbox<S> {
+    queue: Arc<Queue<S>>,
+}
+
+impl Inbox<Memory> {
+    /// An inbox that forgets all when the process ends, for tests.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::new(Memory::default())
+    }
+}
+
+impl<S: Store> Inbox<S> {
+    /// An inbox over a store of your own.
+    #[must_use]
+    pub fn new(store: S) -> Self {
+        Self::over(Arc::new(store), 1024)
+    }
+
+    fn over(store: Arc<S>, capacity: usize) -> Self {
+        telemetry::describe();
+        Self { queue: Arc::new(Queue::new(store, capacity)) }
+    }
+
+    /// The same store behind a queue for so many notifications, at least 1. 1,024 unless set. With the
+    /// [limit of a body](tower_inqud::WebhookLayer::body_limit) it bounds the memory.
+    ///
+    /// Set it before you make receivers and runners: those of before have another queue.
+    #[must_use]
+    pub fn capacity(self, capacity: usize) -> Self {
+        Self::over(Arc::clone(&self.queue.store), capacity)
+    }
+
+    /// The service that stores notifications of a type, for behind a
+    /// [`WebhookLayer<T>`](tower_inqud::WebhookLayer). Calls need a Tokio runtime with its timers enabled.
+    #[must_use]
+    pub fn receiver<T: Storable>(&self) -> Receiver<S, T> {
+        Receiver::new(Arc::clone(&self.queue))
+    }
+
+    /// Has a closure called for each notification of a type; see [the module](crate#processing).
+    ///
+    /// It is called again and again, so what it owns it has to lend to each future: as an `Arc` that is
+    /// cloned, in `move |n, cx| { let shop = shop.clone(); async move { .. } }`.
+    pub fn process<T, F, Fut, E>(&self, handler: F) -> Runner<S, T, HandlerFn<F>>
+    where
+        T: Storable,
+        F: Fn(Notified<T>, Cx<S>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send,
+        E: Into<BoxError> + Send,
+    {
+        self.process_with(HandlerFn::new(handler))
+    }
+
+    /// Has a tower service called for each notification of a type. Each call is to a clone of its own,
+    /// when that is ready.
+    pub fn process_with<T, H>(&self, handler: H) -> Runner<S, T, H>
+    where
+        T: Storable,
+        H: Service<(Notified<T>, Cx<S>), Response = ()> + Clone + Send + 'static,
+        H::Error: Into<BoxError> + Send,
+        H::Future: Send,
+    {
+        Runner::new(Arc::clone(&self.queue), handler)
+    }
+
+    /// How much there is to do. With feature `metrics`, this sets [the gauges](crate#telemetry). With feature
+    /// `tracing`, it warns of kinds with open notifications that no runner has claimed for three minutes.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn stats(&self) -> Result<Stats, InboxError> {
+        let stats = self.store().stats().await?;
+        telemetry::looked(&stats, self.queue.emptied(&stats));
+        for kind in self.unclaimed(UNCLAIMED).await? {
+            telemetry::unclaimed(&kind);
+        }
+        Ok(stats)
+    }
+
+    /// Kinds with open notifications that no runner, of any process, has claimed for as long as `since`.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.store().unclaimed(since).await
+    }
+
+    /// Up to `count` notifications of a list, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.store().list(list, count).await
+    }
+
+    /// Up to `count` dead letters, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn dead(&self, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.list(List::Dead, count).await
+    }
+
+    /// Requeues dead letters and what is kept for review, and resets their attempt counts. Returns how many
+    /// there were.
+    ///
+    /// A dead letter that is older by now than what was processed of its object is skipped, unless
+    /// [asked for](Runner::handle_older). One that could not be decoded is dead again if it still cannot.
+    /// What was kept for review is handled, unless a settled notification that arrived later was processed.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn redrive(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
+        let redriven = self.store().redrive(keys.into_iter().collect()).await;
+        self.queue.stored.notify_waiters();
+        redriven
+    }
+
+    /// Marks dead letters and what is kept for review as skipped: they are never processed, their keys stay,
+    /// and [`Inbox::prune`] deletes their bodies. This cannot be undone. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn discard(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
+        self.store().discard(keys.into_iter().collect()).await
+    }
+
+    /// Deletes the bodies of notifications that were processed or skipped more than `age` ago, up to
+    /// `count` in one commit. Their keys stay. Returns how many there were: call it again until that
+    /// is less.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+        self.store().prune(age, count).await
+    }
+
+    /// The store itself.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.queue.store
+    }
+}
+
+impl<S> Clone for Inbox<S> {
+    fn clone(&self) -> Self {
+        Self { queue: Arc::clone(&self.queue) }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Inbox<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("store", &self.queue.store).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,472 @@
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::error::BoxError;
+use crate::error::InboxError;
+use crate::handler::Cx;
+use crate::key::Key;
+use crate::record::Record;
+use crate::store;
+use crate::store::{Claimed, Entry, List, Outcome, Put, Settled, Settlement, Stats, Store, Ticket};
+use tower_inqud::{Arrival, Processed, Verdict};
+
+/// A store in memory, for tests: it forgets all when the process ends.
+///
+/// Its clock is Tokio's, so that a test with paused time sees leases and waits pass.
+#[derive(Default)]
+pub struct Memory {
+    tables: Mutex<Tables>,
+}
+
+impl Memory {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+/// What a handler has done together with "done", in a [`Memory`].
+pub struct MemoryEffect(Effect);
+
+enum Effect {
+    Plain(Box<Plain>),
+    Once { mark: String, effect: Box<Plain>, otherwise: Box<Otherwise> },
+}
+
+type Plain = dyn FnOnce() -> Result<(), BoxError> + Send;
+type Otherwise = dyn FnOnce(Key) -> Result<(), BoxError> + Send;
+
+impl fmt::Debug for MemoryEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryEffect").finish_non_exhaustive()
+    }
+}
+
+impl Cx<Memory> {
+    /// Calls `effect` when the notification is settled as done; if it fails, the notification is tried
+    /// again. What it did before it failed is not undone.
+    pub fn effect<F, R, E>(&self, effect: F)
+    where
+        F: FnOnce() -> Result<R, E> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let effect = move || effect().map(drop).map_err(Into::into);
+        self.push(MemoryEffect(Effect::Plain(Box::new(effect))));
+    }
+
+    /// Calls `effect` once for all notifications of this inbox that name the same `mark`, such as
+    /// `ship:order-17`. For each later one `otherwise` is called, with the key of the notification that was
+    /// first.
+    ///
+    /// The mark is kept if the effect succeeds.
+    pub fn once<F, R, E, G, Q>(&self, mark: impl Into<String>, effect: F, otherwise: G)
+    where
+        F: FnOnce() -> Result<R, E> + Send + 'static,
+        G: FnOnce(Key) -> Result<Q, E> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let effect = Box::new(move || effect().map(drop).map_err(Into::into));
+        let otherwise = Box::new(move |first| otherwise(first).map(drop).map_err(Into::into));
+        self.push(MemoryEffect(Effect::Once { mark: mark.into(), effect, otherwise }));
+    }
+}
+
+impl MemoryEffect {
+    fn run(self, key: Key, marks: &mut HashMap<String, Key>) -> Result<(), BoxError> {
+        match self.0 {
+            Effect::Plain(effect) => effect(),
+            Effect::Once { mark, effect, otherwise } => match marks.get(&mark) {
+                // A later effect of this notification has failed.
+                Some(first) if *first == key => Ok(()),
+                Some(first) => otherwise(*first),
+                None => {
+                    effect()?;
+                    marks.insert(mark, key);
+                    Ok(())
+                }
+            },
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tables {
+    rows: Vec<Row>,
+    keys: BTreeMap<Key, usize>,
+    objects: HashMap<(&'static str, Arc<str>), Object>,
+    marks: HashMap<String, Key>,
+    claimed: HashMap<&'static str, Instant>,
+}
+
+struct Row {
+    record: Record,
+    received_at: Timestamp,
+    arrived: Instant,
+    state: State,
+    verdict: Option<Verdict>,
+    is_reviewed: bool,
+    attempts: u32,
+    settled: Option<Instant>,
+    error: String,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum State {
+    Open,
+    Done,
+    Skipped,
+    Dead,
+    Review,
+}
+
+#[derive(Default)]
+struct Object {
+    /// All of its rows, in the order of their arrival.
+    rows: BTreeSet<usize>,
+    open: BTreeSet<(i64, usize)>,
+    processed: Option<Processed>,
+    /// And what came first of those that are due at once.
+    due: Option<(Instant, usize)>,
+    claim: i64,
+}
+
+impl Tables {
+    fn object(&mut self, kind: &'static str, id: &str) -> &mut Object {
+        self.objects.entry((kind, Arc::from(id))).or_default()
+    }
+
+    /// What becomes of a record, and the key that it is then stored under; or what to answer if it is a
+    /// duplicate.
+    fn arrival(&self, record: &Record) -> Result<(Arrival, Key), Put> {
+        let [first, last] = record.key.range();
+        let rows = self.keys.range(first..=last).filter_map(|(_, seq)| self.rows.get(*seq));
+        let same = rows.filter(|row| record.version.is_duplicate_of(&row.record.version));
+        let mut bodies = same.map(|row| &row.record.body).peekable();
+        if bodies.peek().is_none() {
+            return Ok((Arrival::New, record.key));
+        }
+        let is_same = bodies.any(|body| body.is_empty() || *body == record.body);
+        let known = if is_same { Put::Duplicate } else { Put::DuplicateDiffers };
+        let rows = self.objects.get(&(record.kind, Arc::from(&*record.object)));
+        let rows = rows.into_iter().flat_map(|object| &object.rows);
+        let rows = rows
+            .filter_map(|seq| self.rows.get(*seq))
+            .map(|row| (row.record.key, &row.record.version, !row.is_discarded_review()));
+        record.arrival(&rows.collect::<Vec<_>>()).ok_or(known)
+    }
+
+    fn put(&mut self, mut record: Record) -> Put {
+        let seq = self.rows.len();
+        let now = Instant::now();
+        let (arrival, key) = match self.arrival(&record) {
+            Ok(stored) => stored,
+            Err(known) => return known,
+        };
+        record.key = key;
+        let mut row = Row {
+            received_at: Timestamp::now(),
+            arrived: now,
+            state: State::Open,
+            verdict: None,
+            is_reviewed: false,
+            attempts: 0,
+            settled: None,
+            error: String::new(),
+            record,
+        };
+        if let Some(dead) = &row.record.dead {
+            (row.state, row.settled) = (State::Dead, Some(now));
+            row.error.clone_from(dead);
+        }
+        self.rows.push(row);
+        self.file(seq, arrival, now)
+    }
+
+    /// Makes a row that is open or dead known, by its key and to its object.
+    fn file(&mut self, seq: usize, arrival: Arrival, now: Instant) -> Put {
+        let Some(row) = self.rows.get_mut(seq) else { return Put::Duplicate };
+        if arrival == Arrival::Review {
+            (row.state, row.settled) = (State::Review, Some(now));
+            store::RETURNED.clone_into(&mut row.error);
+        }
+        let state = row.state;
+        let Record { key, kind, object, version, .. } = &row.record;
+        let (key, kind, position) = (*key, *kind, version.position());
+        let object = self.objects.entry((kind, Arc::from(&**object))).or_default();
+        object.rows.insert(seq);
+        if state == State::Open {
+            object.open.insert((position, seq));
+            object.due.get_or_insert((now, seq));
+        }
+        self.keys.insert(key, seq);
+        if state == State::Review { Put::Review } else { Put::New }
+    }
+
+    fn claim(&mut self, kind: &'static str, count: usize, lease: Duration) -> Vec<Claimed> {
+        let now = Instant::now();
+        self.claimed.insert(kind, now);
+        let mut due: Vec<_> = self
+            .objects
+            .iter_mut()
+            .filter(|((its, _), object)| *its == kind && object.due.is_some_and(|due| due.0 <= now))
+            .filter_map(|((_, id), object)| {
+                let first = object.open.first()?.1;
+                Some((object.due, first, id, object))
+            })
+            .collect();
+        due.sort_by_key(|(due, ..)| *due);
+        let mut claimed = Vec::new();
+        for (_, seq, id, object) in due.into_iter().take(count) {
+            let Some(row) = self.rows.get_mut(seq) else { continue };
+            object.due = Some((later(now, lease), seq));
+            object.claim = object.claim.saturating_add(1);
+            row.attempts = row.attempts.saturating_add(1);
+            claimed.push(Claimed {
+                ticket: Ticket::new(
+                    i64::try_from(seq).unwrap_or(i64::MAX),
+                    (kind, Arc::clone(id)),
+                    object.claim,
+                    (&row.record.version, row.is_reviewed),
+                    object.processed.as_ref(),
+                ),
+                key: row.record.key,
+                body: row.record.body.clone(),
+                attempt: row.attempts,
+                received_at: row.received_at,
+            });
+        }
+        claimed
+    }
+
+    fn settle(&mut self, settlement: Settlement<MemoryEffect>) -> Settled {
+        let Settlement { ticket, outcome } = settlement;
+        let Ok(seq) = usize::try_from(ticket.seq) else { return Settled::Lapsed };
+        let of = (ticket.kind, ticket.object);
+        let Some(object) = self.objects.get_mut(&of) else { return Settled::Lapsed };
+        let Some(row) = self.rows.get_mut(seq) else { return Settled::Lapsed };
+        if object.claim != ticket.claim || row.state != State::Open {
+            return Settled::Lapsed;
+        }
+        let now = Instant::now();
+        let mut decoded = None;
+        match outcome {
+            Outcome::Done(effects) => {
+                for effect in effects {
+                    let run = || effect.run(row.record.key, &mut self.marks);
+                    let done = catch_unwind(AssertUnwindSafe(run));
+                    match done.unwrap_or_else(|_| Err("the effect panicked".into())) {
+                        Ok(()) => {}
+                        Err(error) => return Settled::EffectFailed(error.to_string()),
+                    }
+                }
+                row.state = State::Done;
+                object.processed = ticket.processed.or_else(|| object.processed.take());
+            }
+            Outcome::Skipped => row.state = State::Skipped,
+            Outcome::Review => {
+                store::WITHOUT_TIME.clone_into(&mut row.error);
+                row.state = State::Review;
+            }
+            Outcome::Decoded(record) => decoded = Some(record),
+            Outcome::Retry { after, error } => {
+                row.error = error;
+                object.due = Some((later(now, after), seq));
+                return Settled::Done;
+            }
+            Outcome::Dead { error } => {
+                row.error = error;
+                row.state = State::Dead;
+            }
+        }
+        row.verdict = Some(ticket.verdict);
+        row.settled = Some(now);
+        object.open.remove(&(row.record.version.position(), seq));
+        let next = object.open.first().map(|(_, seq)| *seq);
+        object.due = next.and_then(|seq| Some((self.rows.get(seq)?.arrived, seq)));
+        if let Some(record) = decoded {
+            self.decoded(seq, record, now);
+        }
+        Settled::Done
+    }
+
+    /// The row of an undecodable body becomes that of what it is.
+    fn decoded(&mut self, seq: usize, mut record: Record, now: Instant) {
+        let arrival = self.arrival(&record);
+        let Some(row) = self.rows.get_mut(seq) else { return };
+        let Ok((arrival, key)) = arrival else {
+            row.state = State::Skipped;
+            row.verdict = None;
+            store::DUPLICATE.clone_into(&mut row.error);
+            return;
+        };
+        self.keys.remove(&row.record.key);
+        record.key = key;
+        (row.record, row.settled) = (record, None);
+        (row.verdict, row.attempts) = (None, 0);
+        row.error.clear();
+        self.file(seq, arrival, now);
+    }
+
+    fn kept(&mut self, key: Key) -> Option<(usize, &mut Row)> {
+        let seq = *self.keys.get(&key)?;
+        let row = self.rows.get_mut(seq)?;
+        matches!(row.state, State::Dead | State::Review).then_some((seq, row))
+    }
+
+    fn discard(&mut self, key: Key) -> bool {
+        let Some((_, row)) = self.kept(key) else { return false };
+        if row.state == State::Review {
+            row.verdict = Some(Verdict::Review);
+        }
+        row.state = State::Skipped;
+        row.settled = Some(Instant::now());
+        true
+    }
+
+    fn redrive(&mut self, key: Key) -> bool {
+        let Some((seq, row)) = self.kept(key) else { return false };
+        row.is_reviewed |= row.state == State::Review;
+        row.state = State::Open;
+        row.attempts = 0;
+        row.settled = None;
+        let record = row.record.clone();
+        let object = self.object(record.kind, &record.object);
+        object.open.insert((record.version.position(), seq));
+        object.due.get_or_insert_with(|| (Instant::now(), seq));
+        true
+    }
+}
+
+impl Row {
+    /// Somebody has looked, and it was a late duplicate: nothing has happened between what is around it.
+    fn is_discarded_review(&self) -> bool {
+        self.state == State::Skipped && self.verdict == Some(Verdict::Review)
+    }
+
+    fn is_in(&self, list: List) -> bool {
+        match list {
+            List::Dead => self.state == State::Dead,
+            List::Review => self.state == State::Review,
+            List::Skipped => self.state == State::Skipped,
+            List::Amended => self.is_done_as(Verdict::Amended),
+            List::Unordered => self.is_done_as(Verdict::Unordered),
+        }
+    }
+
+    fn is_done_as(&self, verdict: Verdict) -> bool {
+        self.state == State::Done && self.verdict == Some(verdict)
+    }
+
+    fn entry(&self) -> Entry {
+        Entry {
+            key: self.record.key,
+            kind: self.record.kind.to_owned(),
+            object: self.record.object.clone(),
+            body: self.record.body.clone(),
+            attempts: self.attempts,
+            error: self.error.clone(),
+            received_at: self.received_at,
+        }
+    }
+}
+
+fn later(now: Instant, by: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    now.checked_add(by.min(YEAR)).unwrap_or(now)
+}
+
+impl Store for Memory {
+    type Effect = MemoryEffect;
+
+    async fn put(&self, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
+        let mut tables = self.tables();
+        Ok(records.into_iter().map(|record| tables.put(record)).collect())
+    }
+
+    async fn claim(
+        &self,
+        kind: &'static str,
+        count: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, InboxError> {
+        Ok(self.tables().claim(kind, count, lease))
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement<MemoryEffect>>,
+    ) -> Result<Vec<Settled>, InboxError> {
+        let mut tables = self.tables();
+        Ok(settlements.into_iter().map(|settlement| tables.settle(settlement)).collect())
+    }
+
+    async fn stats(&self) -> Result<Stats, InboxError> {
+        let mut stats = Stats::default();
+        for row in &self.tables().rows {
+            if row.state == State::Done {
+                continue;
+            }
+            let kind = stats.kind(row.record.kind);
+            let count = match row.state {
+                State::Open => {
+                    kind.oldest =
+                        Some(kind.oldest.map_or(row.received_at, |it| it.min(row.received_at)));
+                    &mut kind.open
+                }
+                State::Dead => &mut kind.dead,
+                State::Review => &mut kind.review,
+                State::Skipped | State::Done => &mut kind.skipped,
+            };
+            *count = count.saturating_add(1);
+        }
+        stats.kinds.sort_by(|one, other| one.kind.cmp(&other.kind));
+        Ok(stats)
+    }
+
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        let tables = self.tables();
+        let is_claimed =
+            |kind: &str| tables.claimed.get(kind).is_some_and(|claimed| claimed.elapsed() < since);
+        let open = tables.objects.iter().filter(|(_, object)| !object.open.is_empty());
+        let kinds: BTreeSet<_> = open.map(|((kind, _), _)| *kind).collect();
+        Ok(kinds.into_iter().filter(|kind| !is_claimed(kind)).map(str::to_owned).collect())
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        let tables = self.tables();
+        let rows = tables.rows.iter().filter(|row| row.is_in(list)).take(count);
+        Ok(rows.map(Row::entry).collect())
+    }
+
+    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
+        let mut tables = self.tables();
+        Ok(keys.into_iter().filter(|key| tables.redrive(*key)).count())
+    }
+
+    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
+        let mut tables = self.tables();
+        Ok(keys.into_iter().filter(|key| tables.discard(*key)).count())
+    }
+
+    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+        let old = |row: &&mut Row| {
+            matches!(row.state, State::Done | State::Skipped)
+                && row.settled.is_some_and(|settled| settled.elapsed() >= age)
+                && !row.record.body.is_empty()
+        };
+        let mut tables = self.tables();
+        let pruned = tables.rows.iter_mut().filter(old).take(count);
+        Ok(pruned.map(|row| row.record.body.clear()).count())
+    }
+}

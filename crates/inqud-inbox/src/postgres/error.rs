@@ -1,0 +1,38 @@
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool, PoolError};
+use tokio::time::timeout;
+use tokio_postgres::Error;
+
+use crate::error::{BoxError, InboxError, InboxErrorKind};
+
+/// How long to wait for a connection, and then for the database. Less than the patience of a
+/// [`Receiver`](super::Receiver) for the first, so that it can tell the reason.
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
+
+pub(super) async fn within<R>(
+    patience: Duration,
+    work: impl Future<Output = Result<R, InboxError>>,
+) -> Result<R, InboxError> {
+    timeout(patience, work).await.unwrap_or_else(|elapsed| Err(failed(elapsed)))
+}
+
+pub(super) async fn connection(pool: &Pool) -> Result<Object, InboxError> {
+    within(CONNECT, async { pool.get().await.map_err(no_connection) }).await
+}
+
+fn no_connection(error: PoolError) -> InboxError {
+    match error {
+        PoolError::Closed => InboxError::new(InboxErrorKind::Closed),
+        error => failed(error),
+    }
+}
+
+pub(super) fn engine(error: Error) -> InboxError {
+    failed(error)
+}
+
+pub(super) fn failed(error: impl Into<BoxError>) -> InboxError {
+    InboxError::caused_by(InboxErrorKind::Store, error)
+}

@@ -1,0 +1,13 @@
+//! The inbox in a Postgres database (feature `postgres`).
+
+mod context;
+mod effect;
+mod error;
+mod schema;
+mod store;
+mod tables;
+mod transaction;
+
+pub use self::effect::PostgresEffect;
+pub use self::store::Postgres;
+pub use self::transaction::{Once, PostgresTransaction};

@@ -1,0 +1,837 @@
+//! The statements. In each transaction objects are locked before their notifications are looked at, and
+//! by a statement of its own: the next one then sees all that was committed until the lock was had.
+//! Everyone locks in the same order, so that nobody waits in a circle.
+
+use std::collections::hash_map::Entry as Place;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use deadpool_postgres::ClientWrapper as Client;
+use jiff::Timestamp;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row};
+
+use super::effect::PostgresEffect;
+use crate::key::Key;
+use crate::record::Record;
+use crate::store;
+use crate::store::{Claimed, Entry, List, Outcome, Put, Settled, Settlement, Stats, Ticket};
+use tower_inqud::{Arrival, Processed, Verdict, Version};
+
+/// Read committed is what the order of lock and look relies on, whatever the database's default is.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// Longer ids are cut: an index takes no more than 2,700 bytes a row.
+const OBJECT_LEN: usize = 1000;
+
+/// Gives the database's name for the transaction. A statement that goes on when the handler was dropped
+/// would hold its locks against the next attempt: it ends by itself, unless the role has a limit anyway.
+const ENTER: &str = "
+SELECT txid_current(), CASE current_setting('statement_timeout')
+    WHEN '0' THEN set_config('statement_timeout', $1, true) END";
+
+/// For a handler that has so long.
+pub(super) async fn begin(client: &Client, deadline: Duration) -> Result<i64, Error> {
+    let enter = client.prepare_cached(ENTER).await?;
+    // In milliseconds; 0 would be no limit, and more than 31 bits is an error.
+    let limit = deadline.as_millis().clamp(1, 1 << 30).to_string();
+    let parameters: [&(dyn ToSql + Sync); 1] = [&limit];
+    let (begun, entered) =
+        tokio::join!(client.batch_execute(BEGIN), client.query_one(&enter, &parameters));
+    begun?;
+    entered?.try_get(0)
+}
+
+/// One statement in a transaction, sent together.
+async fn transact(
+    client: &Client,
+    statement: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, Error> {
+    let statement = client.prepare_cached(statement).await?;
+    let (begun, rows, committed) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.query(&statement, parameters),
+        client.batch_execute("COMMIT"),
+    );
+    // After a statement that failed, `COMMIT` is no error: it rolls back.
+    begun?;
+    let rows = rows?;
+    committed?;
+    Ok(rows)
+}
+
+/// Locks the objects of what is put, and makes those that are new.
+const MEET: &str = include_str!("meet.sql");
+
+/// Stores what nothing is known of that says the same. The others are to be looked into.
+const PUT: &str = include_str!("put.sql");
+
+pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Vec<Put>, Error> {
+    // Of those that say the same the first is put now, and the others after it.
+    let mut said = HashSet::new();
+    let (mut now, mut later) = (Vec::new(), BTreeSet::new());
+    let mut waiting = HashSet::new();
+    for (at, record) in records.iter().enumerate() {
+        let of = (record.kind, &*record.object);
+        if waiting.contains(&of) || !said.insert(record.key.range()) {
+            waiting.insert(of);
+            later.insert(at);
+        } else {
+            now.push(at);
+        }
+    }
+    let mut all = vec![Put::Duplicate; records.len()];
+    let all_of = |places: &mut dyn Iterator<Item = &usize>| -> Vec<_> {
+        places.filter_map(|at| Some((records.get(*at)?, later_by(*at, records.len())))).collect()
+    };
+    let (answers, began) = put_new(client, &all_of(&mut now.iter())).await?;
+    for (at, answer) in now.into_iter().zip(answers) {
+        match (answer, all.get_mut(at)) {
+            (Some(answer), Some(put)) => *put = answer,
+            _ => _ = later.insert(at),
+        }
+    }
+    if !later.is_empty() {
+        let others = all_of(&mut later.iter());
+        for (at, answer) in later.iter().zip(put_known(client, &others, began).await?) {
+            all.get_mut(*at).into_iter().for_each(|put| *put = answer);
+        }
+    }
+    Ok(all)
+}
+
+/// By how many microseconds one is later than the last of its batch, so that no two are received at once.
+fn later_by(at: usize, count: usize) -> i64 {
+    let rest = count.saturating_sub(at).saturating_sub(1);
+    i64::try_from(rest).unwrap_or(i64::MAX).saturating_neg()
+}
+
+/// A record, and [how much later](later_by) it is than the last of its batch.
+type Nth<'r> = (&'r Record, i64);
+
+/// `None` for those that have to be looked into. Gives also when the transaction began.
+async fn put_new(
+    client: &Client,
+    batch: &[Nth<'_>],
+) -> Result<(Vec<Option<Put>>, SystemTime), Error> {
+    let (meet, put) = tokio::try_join!(client.prepare_cached(MEET), client.prepare_cached(PUT))?;
+    let (records, later): (Vec<&Record>, Vec<i64>) = batch.iter().copied().unzip();
+    let keys: Vec<&[u8]> = records.iter().map(|it| &it.key.as_bytes()[..]).collect();
+    let kinds: Vec<&str> = records.iter().map(|it| it.kind).collect();
+    let objects: Vec<String> = records.iter().map(|it| object(&it.object)).collect();
+    let positions: Vec<i64> = records.iter().map(|it| it.version.position()).collect();
+    let versions: Vec<Vec<u8>> = records.iter().map(|it| it.version.to_bytes()).collect();
+    let bodies: Vec<&[u8]> = records.iter().map(|it| &it.body[..]).collect();
+    let dead: Vec<_> = records.iter().map(|it| it.dead.as_deref().map(text)).collect();
+    let plain: Vec<bool> = records.iter().map(|it| is_plain(it)).collect();
+    let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
+    let columns: [&(dyn ToSql + Sync); 9] =
+        [&keys, &kinds, &objects, &positions, &versions, &bodies, &dead, &plain, &later];
+    let (begun, met, rows, committed) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.execute(&meet, &met),
+        client.query(&put, &columns),
+        client.batch_execute("COMMIT"),
+    );
+    // After a statement that failed, `COMMIT` is no error: it rolls back.
+    begun?;
+    met?;
+    let rows = rows?;
+    committed?;
+    let mut all = vec![None; records.len()];
+    let mut began = SystemTime::UNIX_EPOCH;
+    let places: HashMap<_, _> = keys.iter().enumerate().map(|(at, key)| (*key, at)).collect();
+    for row in &rows {
+        began = row.try_get(0)?;
+        let nth: Option<i64> = row.try_get(2)?;
+        let (at, answer) = match nth {
+            None => (places.get(row.try_get::<_, &[u8]>(1)?).copied(), Put::New),
+            Some(nth) => {
+                let answer = match (row.try_get(3)?, row.try_get(4)?) {
+                    (true, true) => Put::DuplicateDiffers,
+                    (true, false) => Put::Duplicate,
+                    (false, _) => continue,
+                };
+                (usize::try_from(nth).unwrap_or_default().checked_sub(1), answer)
+            }
+        };
+        at.and_then(|at| all.get_mut(at)).into_iter().for_each(|it| *it = Some(answer));
+    }
+    Ok((all, began))
+}
+
+/// Whether an equal key is a duplicate, whatever came in between. An undecodable body says nothing else.
+fn is_plain(record: &Record) -> bool {
+    record.dead.is_some() || record.version.is_plain()
+}
+
+const PUT_ONE: &str = include_str!("put_one.sql");
+
+/// All that is stored of some objects, in the order of its arrival.
+const STORED: &str = "
+SELECT mine.kind, mine.object, mine.key, mine.version, NOT (mine.state = 2 AND mine.verdict = 4)
+FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[])) AS it (kind, object)
+JOIN inqud_inbox.notification AS mine USING (kind, object) ORDER BY mine.seq";
+
+const SAME_BODY: &str = "
+SELECT bool_or(coalesce(body = $4, true)) FROM inqud_inbox.notification
+WHERE kind = $1 AND object = $2 AND key = ANY ($3::bytea[])";
+
+/// One after the other, with their objects locked, for a batch that began then.
+async fn put_known(
+    client: &Client,
+    batch: &[Nth<'_>],
+    began: SystemTime,
+) -> Result<Vec<Put>, Error> {
+    let kinds: Vec<&str> = batch.iter().map(|(it, _)| it.kind).collect();
+    let objects: Vec<String> = batch.iter().map(|(it, _)| object(&it.object)).collect();
+    let dead: Vec<_> = batch.iter().map(|(it, _)| it.dead.as_deref().map(text)).collect();
+    client.batch_execute(BEGIN).await?;
+    let mut stored = meet(client, &kinds, &objects, &dead).await?;
+    let (one, same) =
+        tokio::try_join!(client.prepare_cached(PUT_ONE), client.prepare_cached(SAME_BODY))?;
+    let mut all = Vec::with_capacity(batch.len());
+    for (((record, later), object), dead) in batch.iter().zip(&objects).zip(&dead) {
+        let earlier = Duration::from_micros(later.unsigned_abs());
+        let received_at = began.checked_sub(earlier).unwrap_or(began);
+        let (key, put, state, why) = match stored.arrival(object, record) {
+            Ok((arrival, key)) => {
+                let (put, state, why) = stored_as(arrival, dead.as_deref());
+                (key, put, state, why)
+            }
+            Err(known) => {
+                let of: [&(dyn ToSql + Sync); 4] =
+                    [&record.kind, object, &bytes(&known), &&record.body[..]];
+                let row = client.query_one(&same, &of).await?;
+                let differs = row.try_get::<_, Option<bool>>(0)? == Some(false);
+                all.push(if differs { Put::DuplicateDiffers } else { Put::Duplicate });
+                continue;
+            }
+        };
+        let Record { kind, version, body, .. } = record;
+        let parameters: [&(dyn ToSql + Sync); 9] = [
+            &bytes_of(&key),
+            kind,
+            object,
+            &version.position(),
+            &version.to_bytes(),
+            &&body[..],
+            &state,
+            &why,
+            &received_at,
+        ];
+        client.query(&one, &parameters).await?;
+        stored.add(record.kind, object, (key, version.clone(), true));
+        all.push(put);
+    }
+    let idle = client.prepare_cached(IDLE).await?;
+    client.execute(&idle, &[&kinds, &objects]).await?;
+    client.batch_execute("COMMIT").await?;
+    Ok(all)
+}
+
+/// Those of which nothing is open are not due.
+const IDLE: &str = "
+UPDATE inqud_inbox.object AS mine SET due_at = NULL
+FROM unnest($1::text[], $2::text[]) AS it (kind, object)
+WHERE mine.kind = it.kind AND mine.object = it.object
+    -- As a look-up for each: statistics that say that there is nothing open would have all of it read.
+    AND (SELECT open.seq FROM inqud_inbox.notification AS open
+        WHERE open.kind = mine.kind AND open.object = mine.object AND open.state = 0
+        ORDER BY open.position, open.seq LIMIT 1) IS NULL";
+
+/// Locks the objects, and reads what is stored of them.
+async fn meet(
+    client: &Client,
+    kinds: &[&str],
+    objects: &[String],
+    dead: &[Option<String>],
+) -> Result<Stored, Error> {
+    let (meet, all) = tokio::try_join!(client.prepare_cached(MEET), client.prepare_cached(STORED))?;
+    let later = vec![0_i64; kinds.len()];
+    let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
+    let of: [&(dyn ToSql + Sync); 2] = [&kinds, &objects];
+    let (met, rows) = tokio::join!(client.execute(&meet, &met), client.query(&all, &of));
+    met?;
+    let mut stored = Stored::default();
+    for row in &rows? {
+        let row_of = (key(row.try_get(2)?), version(row.try_get(3)?), row.try_get(4)?);
+        stored.add(row.try_get(0)?, row.try_get(1)?, row_of);
+    }
+    Ok(stored)
+}
+
+/// What is stored of some objects, by kind and id, and whether each row counts.
+#[derive(Default)]
+struct Stored(HashMap<(String, String), Vec<StoredRow>>);
+
+type StoredRow = (Key, Version, bool);
+
+impl Stored {
+    fn add(&mut self, kind: &str, object: &str, row: StoredRow) {
+        self.0.entry((kind.to_owned(), object.to_owned())).or_default().push(row);
+    }
+
+    /// What becomes of a record, and its key; or those that it is a duplicate of.
+    fn arrival(&self, object: &str, record: &Record) -> Result<(Arrival, Key), Vec<Key>> {
+        let rows = self.0.get(&(record.kind.to_owned(), object.to_owned()));
+        let rows =
+            rows.into_iter().flatten().map(|(key, version, counts)| (*key, version, *counts));
+        let rows: Vec<_> = rows.collect();
+        record.arrival(&rows).ok_or_else(|| {
+            let same = rows.iter().filter(|(_, it, _)| record.version.is_duplicate_of(it));
+            same.map(|(key, ..)| *key).collect()
+        })
+    }
+}
+
+/// What to answer, and how and why to store it.
+fn stored_as(arrival: Arrival, dead: Option<&str>) -> (Put, i16, Option<&str>) {
+    match (arrival, dead) {
+        (Arrival::Review, _) => (Put::Review, REVIEW, Some(store::RETURNED)),
+        (_, Some(dead)) => (Put::New, DEAD, Some(dead)),
+        (_, None) => (Put::New, OPEN, None),
+    }
+}
+
+const OPEN: i16 = 0;
+const DONE: i16 = 1;
+const SKIPPED: i16 = 2;
+const DEAD: i16 = 3;
+const REVIEW: i16 = 4;
+
+/// Says that a runner asks for a kind.
+pub(super) async fn ask(client: &Client, kind: &'static str) -> Result<(), Error> {
+    let ask = "
+        INSERT INTO inqud_inbox.runner VALUES ($1, statement_timestamp())
+        ON CONFLICT (kind) DO UPDATE SET claimed_at = excluded.claimed_at";
+    client.execute(&client.prepare_cached(ask).await?, &[&kind]).await.map(drop)
+}
+
+const LEASE: &str = include_str!("lease.sql");
+
+const ATTEMPT: &str = include_str!("attempt.sql");
+
+/// Those that had nothing open: nobody should have made them due.
+const REST: &str = "
+UPDATE inqud_inbox.object SET due_at = NULL WHERE kind = $1 AND object = ANY ($2::text[])";
+
+pub(super) async fn claim(
+    client: &Client,
+    kind: &'static str,
+    count: usize,
+    lease: Duration,
+) -> Result<Vec<Claimed>, Error> {
+    let statements = tokio::try_join!(
+        client.prepare_cached(LEASE),
+        client.prepare_cached(ATTEMPT),
+        client.prepare_cached(REST),
+    )?;
+    let (take, attempt, rest) = statements;
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let lease = micros(lease);
+    let parameters: [&(dyn ToSql + Sync); 3] = [&kind, &count, &lease];
+    let (begun, leased) =
+        tokio::join!(client.batch_execute(BEGIN), client.query(&take, &parameters));
+    begun?;
+    let leased = leased?;
+    if leased.is_empty() {
+        client.batch_execute("COMMIT").await?;
+        return Ok(Vec::new());
+    }
+    let mut all = HashMap::new();
+    for row in &leased {
+        all.insert(row.try_get::<_, &str>(0)?, row);
+    }
+    let objects: Vec<&str> = all.keys().copied().collect();
+    let attempted = client.query(&attempt, &[&kind, &objects]).await?;
+    let mut claimed = Vec::with_capacity(attempted.len());
+    for row in &attempted {
+        let Some(leased) = all.remove(row.try_get::<_, &str>(0)?) else { continue };
+        claimed.push((leased.try_get::<_, SystemTime>(3)?, claimed_of(kind, leased, row)?));
+    }
+    let idle: Vec<&str> = all.keys().copied().collect();
+    if !idle.is_empty() {
+        client.execute(&rest, &[&kind, &idle]).await?;
+    }
+    client.batch_execute("COMMIT").await?;
+    claimed.sort_by_key(|(since, _)| *since);
+    Ok(claimed.into_iter().map(|(_, claimed)| claimed).collect())
+}
+
+fn claimed_of(kind: &'static str, leased: &Row, attempted: &Row) -> Result<Claimed, Error> {
+    let object: &str = leased.try_get(0)?;
+    let processed: Option<Vec<u8>> = leased.try_get(2)?;
+    let processed = processed.and_then(|bytes| Processed::from_bytes(&bytes));
+    let version = version(attempted.try_get(3)?);
+    let attempts: i32 = attempted.try_get(5)?;
+    Ok(Claimed {
+        ticket: Ticket::new(
+            attempted.try_get(1)?,
+            (kind, Arc::from(object)),
+            leased.try_get(1)?,
+            (&version, attempted.try_get(7)?),
+            processed.as_ref(),
+        ),
+        key: key(attempted.try_get(2)?),
+        body: body(attempted.try_get(4)?),
+        attempt: u32::try_from(attempts).unwrap_or(u32::MAX),
+        received_at: time(attempted.try_get(6)?),
+    })
+}
+
+/// Which of the claims stand, with a lock on their objects.
+const LOCK: &str = include_str!("lock.sql");
+const LOCK_FREE: &str = concat!(include_str!("lock.sql"), "SKIP LOCKED");
+
+/// Which of them stand, whoever has a lock.
+const STANDING: &str = "
+SELECT it.nth FROM unnest($1::text[], $2::text[], $3::bigint[])
+    WITH ORDINALITY AS it (kind, object, claim, nth)
+JOIN inqud_inbox.object AS mine USING (kind, object)
+WHERE mine.claim = it.claim";
+
+/// For how long a lock is waited for.
+const WAIT: &str = "SET LOCAL lock_timeout = '1s'";
+
+/// Of one that is settled, its object waits for what it was told to wait, or goes on with the next.
+const SETTLE: &str = include_str!("settle.sql");
+
+/// Without effects, all in one transaction. `None` for those whose object somebody else has locked:
+/// they are to be settled one by one, so that nobody waits for them.
+pub(super) async fn settle(
+    client: &Client,
+    settlements: &[Settlement<PostgresEffect>],
+) -> Result<Vec<Option<Settled>>, Error> {
+    let (lock, standing) =
+        tokio::try_join!(client.prepare_cached(LOCK_FREE), client.prepare_cached(STANDING))?;
+    let claims = Claims::of(settlements);
+    let parameters = claims.parameters();
+    let (begun, locked, standing) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.query(&lock, &parameters),
+        client.query(&standing, &parameters),
+    );
+    begun?;
+    let (locked, standing) = (places(&locked?)?, places(&standing?)?);
+    let done = close(client, settlements, &locked).await?;
+    let settled = |at: usize| match (done.contains(&at), locked.contains(&at)) {
+        (true, _) => Some(Settled::Done),
+        (false, false) if standing.contains(&at) => None,
+        (false, _) => Some(Settled::Lapsed),
+    };
+    Ok((0..settlements.len()).map(settled).collect())
+}
+
+/// One whose object was locked. Waits for it, but not for long.
+pub(super) async fn settle_one(
+    client: &Client,
+    settlement: &Settlement<PostgresEffect>,
+) -> Result<Settled, Error> {
+    let lock = client.prepare_cached(LOCK).await?;
+    let one = std::slice::from_ref(settlement);
+    let claims = Claims::of(one);
+    let parameters = claims.parameters();
+    let (begun, waits, locked) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.batch_execute(WAIT),
+        client.query(&lock, &parameters),
+    );
+    begun?;
+    waits?;
+    let done = close(client, one, &places(&locked?)?).await?;
+    Ok(if done.is_empty() { Settled::Lapsed } else { Settled::Done })
+}
+
+/// Settles those at the places, whose objects are locked, and commits. Gives the places of those that
+/// were open until now.
+async fn close(
+    client: &Client,
+    settlements: &[Settlement<PostgresEffect>],
+    places: &BTreeSet<usize>,
+) -> Result<HashSet<usize>, Error> {
+    let statement = client.prepare_cached(SETTLE).await?;
+    // Of equal ones the first counts.
+    let mut firsts = HashMap::new();
+    let mut columns = Columns::default();
+    for at in places {
+        let Some(settlement) = settlements.get(*at) else { continue };
+        if let Place::Vacant(vacant) = firsts.entry(settlement.ticket.seq) {
+            vacant.insert(*at);
+            columns.push(settlement);
+        }
+    }
+    let parameters = columns.parameters();
+    let (closed, committed) =
+        tokio::join!(client.query(&statement, &parameters), client.batch_execute("COMMIT"));
+    let closed = closed?;
+    committed?;
+    let mut done = HashSet::new();
+    for row in &closed {
+        done.extend(firsts.get(&row.try_get::<_, i64>(0)?).copied());
+    }
+    Ok(done)
+}
+
+/// Counted from 1 in the database.
+fn places(rows: &[Row]) -> Result<BTreeSet<usize>, Error> {
+    let place = |row: &Row| {
+        let nth: i64 = row.try_get(0)?;
+        Ok(usize::try_from(nth).unwrap_or_default().wrapping_sub(1))
+    };
+    rows.iter().map(place).collect()
+}
+
+struct Claims<'s> {
+    kinds: Vec<&'s str>,
+    objects: Vec<&'s str>,
+    claims: Vec<i64>,
+}
+
+impl<'s> Claims<'s> {
+    fn of(settlements: &'s [Settlement<PostgresEffect>]) -> Self {
+        let tickets = || settlements.iter().map(|it| &it.ticket);
+        Self {
+            kinds: tickets().map(|it| it.kind).collect(),
+            objects: tickets().map(|it| &*it.object).collect(),
+            claims: tickets().map(|it| it.claim).collect(),
+        }
+    }
+
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 3] {
+        [&self.kinds, &self.objects, &self.claims]
+    }
+}
+
+#[derive(Default)]
+struct Columns {
+    seqs: Vec<i64>,
+    states: Vec<i16>,
+    waits: Vec<Option<i64>>,
+    errors: Vec<Option<String>>,
+    verdicts: Vec<i16>,
+    processed: Vec<Option<Vec<u8>>>,
+}
+
+impl Columns {
+    fn push(&mut self, Settlement { ticket, outcome }: &Settlement<PostgresEffect>) {
+        let (state, wait, error) = match outcome {
+            Outcome::Done(_) => (DONE, None, None),
+            Outcome::Skipped => (SKIPPED, None, None),
+            // One that is no duplicate is settled by a function of its own.
+            Outcome::Decoded(_) => (SKIPPED, None, Some(store::DUPLICATE)),
+            Outcome::Review => (REVIEW, None, Some(store::WITHOUT_TIME)),
+            Outcome::Dead { error } => (DEAD, None, Some(&**error)),
+            Outcome::Retry { after, error } => (OPEN, Some(micros(*after)), Some(&**error)),
+        };
+        let processed = ticket.processed.as_ref().filter(|_| state == DONE);
+        self.seqs.push(ticket.seq);
+        self.states.push(state);
+        self.waits.push(wait);
+        self.errors.push(error.map(text));
+        self.verdicts.push(code(ticket.verdict));
+        self.processed.push(processed.map(Processed::to_bytes));
+    }
+
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 6] {
+        [&self.seqs, &self.states, &self.waits, &self.errors, &self.verdicts, &self.processed]
+    }
+}
+
+fn code(verdict: Verdict) -> i16 {
+    match verdict {
+        Verdict::Amended => 1,
+        Verdict::Unordered => 2,
+        Verdict::Older => 3,
+        Verdict::Review => 4,
+        _ => 0,
+    }
+}
+
+const BECOME: &str = include_str!("become.sql");
+
+/// The row of an undecodable body becomes that of what it is. Its number, and so its place among what
+/// arrived, stays.
+pub(super) async fn decoded(
+    client: &Client,
+    ticket: &Ticket,
+    record: &Record,
+) -> Result<Settled, Error> {
+    let (convert, lock) =
+        tokio::try_join!(client.prepare_cached(BECOME), client.prepare_cached(LOCK))?;
+    let ids = [object(&record.object), ticket.object.to_string()];
+    let kinds = [record.kind, ticket.kind];
+    // Nothing is due that is not there yet.
+    let dead = [None, None].map(|_: Option<String>| Some(String::new()));
+    client.batch_execute(BEGIN).await?;
+    let stored = meet(client, &kinds, &ids, &dead).await?;
+    let (kind, of, claim) = ([ticket.kind], [&*ticket.object], [ticket.claim]);
+    if client.query(&lock, &[&kind.as_slice(), &of.as_slice(), &claim.as_slice()]).await?.is_empty()
+    {
+        client.batch_execute("ROLLBACK").await?;
+        return Ok(Settled::Lapsed);
+    }
+    let [id, _] = &ids;
+    let Ok((arrival, key)) = stored.arrival(id, record) else {
+        let outcome = Outcome::Decoded(record.clone());
+        let settlement = Settlement { ticket: ticket.clone(), outcome };
+        close(client, &[settlement], &BTreeSet::from([0])).await?;
+        return Ok(Settled::Done);
+    };
+    let (_, state, why) = stored_as(arrival, None);
+    let parameters: [&(dyn ToSql + Sync); 7] = [
+        &ticket.seq,
+        &bytes_of(&key),
+        id,
+        &record.version.position(),
+        &record.version.to_bytes(),
+        &state,
+        &why,
+    ];
+    client.execute(&convert, &parameters).await?;
+    let rest = client.prepare_cached(REST).await?;
+    client.execute(&rest, &[&ticket.kind, &[&*ticket.object].as_slice()]).await?;
+    client.batch_execute("COMMIT").await?;
+    Ok(Settled::Done)
+}
+
+/// As done, in the transaction of a handler, which is known by `id`: after a `COMMIT` or `ROLLBACK` of
+/// the handler's own it would be another. It is committed if the answer is [`Settled::Done`].
+pub(super) async fn settle_in(client: &Client, ticket: &Ticket, id: i64) -> Result<Settled, Error> {
+    let (lock, current) = tokio::try_join!(
+        client.prepare_cached(LOCK),
+        client.prepare_cached("SELECT txid_current_if_assigned()"),
+    )?;
+    let done = [Settlement { ticket: ticket.clone(), outcome: Outcome::Done(Vec::new()) }];
+    let claims = Claims::of(&done);
+    let parameters = claims.parameters();
+    let (waits, current, locked) = tokio::join!(
+        client.batch_execute(WAIT),
+        client.query_one(&current, &[]),
+        client.query(&lock, &parameters),
+    );
+    waits?;
+    if current?.try_get::<_, Option<i64>>(0)? != Some(id) {
+        return Ok(Settled::EffectFailed("the handler ended the transaction itself".to_owned()));
+    }
+    if locked?.is_empty() {
+        return Ok(Settled::Lapsed);
+    }
+    let statement = client.prepare_cached(SETTLE).await?;
+    let mut columns = Columns::default();
+    done.iter().for_each(|it| columns.push(it));
+    if client.query(&statement, &columns.parameters()).await?.is_empty() {
+        return Ok(Settled::Lapsed);
+    }
+    client.batch_execute("COMMIT").await?;
+    Ok(Settled::Done)
+}
+
+/// Whether the server asks the disk to keep what it writes, and the encoding of the database.
+pub(super) async fn settings(client: &Client) -> Result<(bool, String), Error> {
+    let settings = "SELECT current_setting('fsync') = 'on', current_setting('server_encoding')";
+    let row = client.query_one(settings, &[]).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+pub(super) async fn stats(client: &Client) -> Result<Stats, Error> {
+    let count = "
+        SELECT kind, 0::smallint, count(*), (extract(epoch FROM min(received_at)) * 1000000)::bigint
+        FROM inqud_inbox.notification WHERE state = 0 GROUP BY kind
+        UNION ALL SELECT kind, state, count(*), NULL
+        FROM inqud_inbox.notification WHERE state > 1 GROUP BY kind, state
+        ORDER BY 1";
+    let mut stats = Stats::default();
+    for row in &client.query(count, &[]).await? {
+        let kind = stats.kind(row.try_get(0)?);
+        let count = u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or_default();
+        match row.try_get(1)? {
+            OPEN => {
+                kind.open = count;
+                kind.oldest = row.try_get::<_, Option<i64>>(3)?.map(time);
+            }
+            SKIPPED => kind.skipped = count,
+            DEAD => kind.dead = count,
+            _ => kind.review = count,
+        }
+    }
+    Ok(stats)
+}
+
+pub(super) async fn unclaimed(client: &Client, since: Duration) -> Result<Vec<String>, Error> {
+    let unclaimed = "
+        SELECT DISTINCT kind FROM inqud_inbox.object WHERE due_at IS NOT NULL
+        EXCEPT SELECT kind FROM inqud_inbox.runner
+        WHERE claimed_at > statement_timestamp() - $1::bigint * interval '1 microsecond'
+        ORDER BY 1";
+    let rows = client.query(unclaimed, &[&micros(since)]).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+pub(super) async fn list(client: &Client, list: List, count: usize) -> Result<Vec<Entry>, Error> {
+    let (which, code) = match list {
+        List::Dead => ("state > 1 AND state = $1", DEAD),
+        List::Review => ("state > 1 AND state = $1", REVIEW),
+        List::Skipped => ("state > 1 AND state = $1", SKIPPED),
+        List::Amended => ("state = 1 AND verdict > 0 AND verdict = $1", code(Verdict::Amended)),
+        List::Unordered => ("state = 1 AND verdict > 0 AND verdict = $1", code(Verdict::Unordered)),
+    };
+    let entries = format!(
+        "SELECT key, kind, object, body, attempts, error,
+            (extract(epoch FROM received_at) * 1000000)::bigint
+        FROM inqud_inbox.notification WHERE {which} ORDER BY seq LIMIT $2"
+    );
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let rows = client.query(&entries, &[&code, &count]).await?;
+    let entry = |row: &Row| {
+        Ok(Entry {
+            key: key(row.try_get(0)?),
+            kind: row.try_get(1)?,
+            object: row.try_get(2)?,
+            body: body(row.try_get(3)?),
+            attempts: u32::try_from(row.try_get::<_, i32>(4)?).unwrap_or_default(),
+            error: row.try_get::<_, Option<String>>(5)?.unwrap_or_default(),
+            received_at: time(row.try_get(6)?),
+        })
+    };
+    rows.iter().map(entry).collect()
+}
+
+/// Keeps a mark for a notification. If it was kept before, the key of the notification that it was kept for.
+/// Waits for whoever keeps it in a transaction that is not committed yet.
+pub(super) async fn mark(client: &Client, mark: &str, of: Key) -> Result<Option<Key>, Error> {
+    let mark = object(mark);
+    let (keep, first) = tokio::try_join!(
+        client
+            .prepare_cached("INSERT INTO inqud_inbox.once VALUES ($1, $2) ON CONFLICT DO NOTHING"),
+        client.prepare_cached("SELECT notification FROM inqud_inbox.once WHERE mark = $1"),
+    )?;
+    if client.execute(&keep, &[&mark, &bytes_of(&of)]).await? > 0 {
+        return Ok(None);
+    }
+    Ok(Some(key(client.query_one(&first, &[&mark]).await?.try_get(0)?)))
+}
+
+/// In the order of their keys, so that of two neither waits for the other.
+const REDRIVE: &str = "
+WITH opened AS (
+    UPDATE inqud_inbox.notification
+    SET reviewed = reviewed OR state = 4, state = 0, attempts = 0, settled_at = NULL
+    WHERE seq = ANY (ARRAY(
+        SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2
+        ORDER BY key FOR UPDATE))
+    RETURNING kind, object, seq
+), due AS (
+    INSERT INTO inqud_inbox.object AS mine (kind, object, due_at)
+    SELECT kind, object, statement_timestamp() FROM opened
+    GROUP BY kind, object ORDER BY kind, object
+    ON CONFLICT (kind, object) DO UPDATE SET due_at = excluded.due_at WHERE mine.due_at IS NULL
+)
+SELECT count(*) FROM opened";
+
+pub(super) async fn redrive(client: &Client, keys: &[Key]) -> Result<usize, Error> {
+    let rows = change_kept(client, REDRIVE, keys).await?;
+    let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
+pub(super) async fn discard(client: &Client, keys: &[Key]) -> Result<usize, Error> {
+    let discard = "
+        UPDATE inqud_inbox.notification
+        SET verdict = CASE state WHEN 4 THEN 4 ELSE verdict END, state = 2,
+            settled_at = statement_timestamp()
+        WHERE seq = ANY (ARRAY(
+            SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2
+            ORDER BY key FOR UPDATE))
+        RETURNING seq";
+    Ok(change_kept(client, discard, keys).await?.len())
+}
+
+/// Locks the objects of what is kept, before the notifications, as everybody does.
+const LOCK_KEPT: &str = "
+SELECT FROM inqud_inbox.object AS mine
+WHERE (kind, object) IN (
+    SELECT kind, object FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2)
+ORDER BY kind, object FOR UPDATE OF mine";
+
+async fn change_kept(client: &Client, change: &str, keys: &[Key]) -> Result<Vec<Row>, Error> {
+    let (lock, change) =
+        tokio::try_join!(client.prepare_cached(LOCK_KEPT), client.prepare_cached(change))?;
+    let keys = bytes(keys);
+    let keys: [&(dyn ToSql + Sync); 1] = [&keys];
+    let (begun, locked, rows, committed) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.query(&lock, &keys),
+        client.query(&change, &keys),
+        client.batch_execute("COMMIT"),
+    );
+    begun?;
+    locked?;
+    let rows = rows?;
+    committed?;
+    Ok(rows)
+}
+
+pub(super) async fn prune(client: &Client, age: Duration, count: usize) -> Result<usize, Error> {
+    let prune = "
+        UPDATE inqud_inbox.notification SET body = NULL WHERE seq = ANY (ARRAY(
+            SELECT seq FROM inqud_inbox.notification
+            WHERE state IN (1, 2) AND body IS NOT NULL
+                AND settled_at <= statement_timestamp() - $1::bigint * interval '1 microsecond'
+            ORDER BY settled_at LIMIT $2
+            FOR UPDATE SKIP LOCKED))
+        RETURNING seq";
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    Ok(transact(client, prune, &[&micros(age), &count]).await?.len())
+}
+
+/// Postgres holds no NUL in a text.
+fn text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn object(id: &str) -> String {
+    let id = text(id);
+    if id.len() <= OBJECT_LEN {
+        return id;
+    }
+    // No two are mixed up: the hash is of all of it.
+    let hash = Key::hash([id.as_bytes()]);
+    let start: String = id.chars().take(OBJECT_LEN / 4).collect();
+    format!("{start}...{hash}")
+}
+
+/// What this crate has not written says nothing.
+fn version(bytes: &[u8]) -> Version {
+    Version::from_bytes(bytes).unwrap_or_else(|| Version::of_unknown(bytes))
+}
+
+fn bytes_of(key: &Key) -> &[u8] {
+    &key.as_bytes()[..]
+}
+
+fn bytes(keys: &[Key]) -> Vec<&[u8]> {
+    keys.iter().map(|key| &key.as_bytes()[..]).collect()
+}
+
+/// The table holds no other length.
+fn key(bytes: &[u8]) -> Key {
+    Key::from_bytes(bytes.try_into().unwrap_or_default())
+}
+
+fn body(bytes: Option<Vec<u8>>) -> Bytes {
+    bytes.unwrap_or_default().into()
+}
+
+fn time(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or_default()
+}
+
+/// A hundred years at most: the database's times end somewhere.
+fn micros(duration: Duration) -> i64 {
+    const MOST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+    i64::try_from(duration.min(MOST).as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,66 @@
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Object;
+use tokio_postgres::{Client, Error};
+
+use super::effect::{Open, PostgresEffect};
+use super::error::{ANSWER, engine, within};
+use super::tables;
+use crate::error::described;
+use crate::key::Key;
+use crate::store::{Settled, Ticket};
+
+/// The answer of [`Cx::once`](crate::Cx::once).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[must_use = "the effect belongs to the first only"]
+pub enum Once {
+    /// It is the first: do it.
+    First,
+    /// The notification with this key was the first.
+    After(Key),
+}
+
+/// A connection amid the transaction of a handler; see [`Cx::transaction`](crate::Cx::transaction). It dereferences to
+/// [`tokio_postgres::Client`]. Do not send it `COMMIT` or `ROLLBACK`; savepoints are fine.
+pub struct PostgresTransaction(pub(super) Arc<Open>);
+
+impl Deref for PostgresTransaction {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.0.connection
+    }
+}
+
+impl fmt::Debug for PostgresTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresTransaction").finish_non_exhaustive()
+    }
+}
+
+/// Settles as done, in the transaction itself, and commits it. There is never a second one.
+pub(super) async fn commit(effects: Vec<PostgresEffect>, ticket: &Ticket) -> Settled {
+    let Some(mut open) = effects.into_iter().next().and_then(|it| Arc::into_inner(it.0)) else {
+        let error = "the transaction is still in use: let go of it before the handler returns";
+        return Settled::EffectFailed(error.to_owned());
+    };
+    let settled = within(ANSWER, async {
+        tables::settle_in(&open.connection, ticket, open.id).await.map_err(engine)
+    });
+    match settled.await {
+        Ok(settled) => {
+            open.is_ended = settled == Settled::Done;
+            settled
+        }
+        Err(error) => Settled::EffectFailed(described(&error)),
+    }
+}
+
+pub(super) async fn begin(connection: Object, deadline: Duration) -> Result<Open, Error> {
+    let mut open = Open { connection, id: 0, is_ended: false };
+    open.id = tables::begin(&open.connection, deadline).await?;
+    Ok(open)
+}

@@ -1,0 +1,17 @@
+//! The inbox in a SQLite file (feature `sqlite`).
+
+mod attached;
+mod context;
+mod effect;
+mod error;
+mod file;
+mod foreign;
+mod index;
+mod schema;
+mod store;
+mod tables;
+mod writer;
+
+pub use self::attached::Attached;
+pub use self::effect::SqliteEffect;
+pub use self::store::Sqlite;

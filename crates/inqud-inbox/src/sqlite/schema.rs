@@ -1,0 +1,87 @@
+//! The tables, and how a file of an earlier version gets them.
+
+use std::cmp::Ordering;
+
+use rusqlite::Connection;
+
+use super::error::engine;
+use crate::error::{InboxError, InboxErrorKind};
+
+/// One a version, in order; what was released is never changed.
+pub(super) const STEPS: &[&str] = &[include_str!("1.sql")];
+
+/// Refuses what is not an inbox of this version.
+pub(super) fn check(connection: &Connection) -> Result<(), InboxError> {
+    let exists = connection.table_exists(None, "inqud_inbox_version").map_err(engine)?;
+    if !exists {
+        return Err(InboxError::new(InboxErrorKind::NoInbox));
+    }
+    let version: i64 = connection
+        .query_row("SELECT coalesce(max(version), 0) FROM inqud_inbox_version", [], |row| {
+            row.get(0)
+        })
+        .map_err(engine)?;
+    match usize::try_from(version).unwrap_or(usize::MAX).cmp(&STEPS.len()) {
+        Ordering::Less => Err(InboxError::new(InboxErrorKind::NotMigrated)),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(InboxError::new(InboxErrorKind::FromLaterVersion)),
+    }
+}
+
+/// Brings the tables to this version. A file that a later one made is refused: it may keep what this
+/// one would not respect.
+///
+/// The version has a table of its own. SQLite's `user_version` belongs to the merchant, whose tables
+/// are in the same file so that effects can reach them.
+pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), InboxError> {
+    let transaction = connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+        .map_err(engine)?;
+    transaction
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS inqud_inbox_version (version INTEGER NOT NULL) STRICT",
+        )
+        .map_err(engine)?;
+    let version: i64 = transaction
+        .query_row("SELECT coalesce(max(version), 0) FROM inqud_inbox_version", [], |row| {
+            row.get(0)
+        })
+        .map_err(engine)?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    let missing =
+        steps.get(version..).ok_or_else(|| InboxError::new(InboxErrorKind::FromLaterVersion))?;
+    for (step, sql) in (version..).zip(missing) {
+        transaction.execute_batch(sql).map_err(engine)?;
+        let version = i64::try_from(step).unwrap_or(i64::MAX).saturating_add(1);
+        transaction
+            .execute("INSERT INTO inqud_inbox_version VALUES (?)", [version])
+            .map_err(engine)?;
+    }
+    transaction.commit().map_err(engine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_an_earlier_version_gets_what_it_lacks_and_keeps_its_rows() {
+        const NEXT: &str = "ALTER TABLE inqud_inbox_object ADD COLUMN remark TEXT";
+        const ROW: &str =
+            "INSERT INTO inqud_inbox_object (hash, kind, id) VALUES (7, 'request', 'CAPD-1')";
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, STEPS).unwrap();
+        connection.execute_batch(ROW).unwrap();
+        let next = [STEPS, &[NEXT]].concat();
+        for _ in 0..2 {
+            migrate(&mut connection, &next).unwrap();
+        }
+        let row = connection.query_row("SELECT id, remark FROM inqud_inbox_object", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
+        });
+        assert_eq!(row.unwrap(), ("CAPD-1".to_owned(), None));
+        assert_eq!(check(&connection).unwrap_err().kind(), InboxErrorKind::FromLaterVersion);
+        let error = migrate(&mut connection, STEPS).unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::FromLaterVersion);
+    }
+}

@@ -1,0 +1,596 @@
+//! What the writer does to the tables, amid a transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
+
+use super::effect::SqliteEffect;
+use super::foreign::contain;
+use super::index::Index;
+use crate::error::BoxError;
+use crate::key::Key;
+use crate::record::Record;
+use crate::store;
+use crate::store::{Claimed, Entry, List, Outcome, Put, Settled, Settlement, Stats, Ticket};
+use tower_inqud::{Arrival, Processed, Verdict, Version};
+
+pub(super) struct Tables<'c> {
+    pub(super) connection: &'c Connection,
+    pub(super) clock: Clock,
+    index: Index<'c>,
+    /// When it was written last that a runner asks for a kind.
+    asked: HashMap<&'static str, i64>,
+    same: Statement<'c>,
+    all: Statement<'c>,
+    insert: Statement<'c>,
+    convert: Statement<'c>,
+    arrive: Statement<'c>,
+    ask: Statement<'c>,
+    due: Statement<'c>,
+    oldest: Statement<'c>,
+    attempt: Statement<'c>,
+    lease: Statement<'c>,
+    claimed: Statement<'c>,
+    close: Statement<'c>,
+    process: Statement<'c>,
+    go_on: Statement<'c>,
+    wait: Statement<'c>,
+    fail: Statement<'c>,
+    stamp: Statement<'c>,
+    open: Statement<'c>,
+    keep: Statement<'c>,
+}
+
+const ARRIVE: &str =
+    "UPDATE inqud_inbox_object SET due_at = ?2 WHERE number = ?1 AND due_at IS NULL";
+
+impl<'c> Tables<'c> {
+    /// With the clock of the connection before, if there was one: what is leased stays so.
+    pub(super) fn new(connection: &'c Connection, clock: Option<Clock>) -> Result<Self> {
+        let last = last(connection)?;
+        Ok(Self {
+            connection,
+            clock: clock.unwrap_or_else(|| Clock::new(Timestamp::now(), last)),
+            index: Index::new(connection)?,
+            asked: HashMap::new(),
+            same: connection.prepare(
+                "SELECT version, body IS NULL OR body = ?4 FROM inqud_inbox_notification
+                 WHERE object = ?1 AND key BETWEEN ?2 AND ?3",
+            )?,
+            all: connection.prepare(
+                "SELECT key, version, NOT (state = 2 AND verdict = 4) FROM inqud_inbox_notification
+                 WHERE object = ?1 ORDER BY seq",
+            )?,
+            insert: connection.prepare(
+                "INSERT INTO inqud_inbox_notification
+                     (object, key, position, version, body, received_at, state, settled_at, error)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7 = 0, NULL, ?6), ?8)",
+            )?,
+            convert: connection.prepare(
+                "UPDATE inqud_inbox_notification
+                 SET object = ?2, key = ?3, position = ?4, version = ?5, state = ?6, error = ?7,
+                     attempts = 0, verdict = 0, settled_at = iif(?6 = 0, NULL, ?8)
+                 WHERE seq = ?1",
+            )?,
+            arrive: connection.prepare(ARRIVE)?,
+            ask: connection.prepare(
+                "INSERT INTO inqud_inbox_runner VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET claimed_at = excluded.claimed_at",
+            )?,
+            due: connection.prepare(
+                "SELECT number, id, processed, claim FROM inqud_inbox_object
+                 WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
+            )?,
+            oldest: connection.prepare(
+                "SELECT seq, key, version, body, attempts, received_at, reviewed
+                 FROM inqud_inbox_notification
+                 WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1",
+            )?,
+            attempt: connection.prepare(
+                "UPDATE inqud_inbox_notification SET attempts = attempts + 1 WHERE seq = ?1",
+            )?,
+            lease: connection.prepare(
+                "UPDATE inqud_inbox_object SET due_at = ?2, leased = 1, claim = ?3
+                 WHERE number = ?1",
+            )?,
+            claimed: connection.prepare(
+                "SELECT number, key FROM inqud_inbox_notification
+                 JOIN inqud_inbox_object ON number = object
+                 WHERE seq = ?1 AND state = 0 AND claim = ?2",
+            )?,
+            close: connection.prepare(
+                "UPDATE inqud_inbox_notification
+                 SET state = ?2, settled_at = ?3, error = coalesce(?4, error), verdict = ?5
+                 WHERE seq = ?1",
+            )?,
+            process: connection
+                .prepare("UPDATE inqud_inbox_object SET processed = ?2 WHERE number = ?1")?,
+            go_on: connection.prepare(
+                "UPDATE inqud_inbox_object SET leased = 0, due_at =
+                     (SELECT received_at FROM inqud_inbox_notification
+                      WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1)
+                 WHERE number = ?1",
+            )?,
+            wait: connection.prepare(
+                "UPDATE inqud_inbox_object SET leased = 0, due_at = ?2 WHERE number = ?1",
+            )?,
+            fail: connection
+                .prepare("UPDATE inqud_inbox_notification SET error = ?2 WHERE seq = ?1")?,
+            stamp: connection.prepare("UPDATE inqud_inbox_clock SET at = ?1")?,
+            open: connection.prepare("SAVEPOINT inqud_inbox_effect")?,
+            keep: connection.prepare("RELEASE inqud_inbox_effect")?,
+        })
+    }
+
+    pub(super) fn now(&mut self) -> i64 {
+        self.clock.now()
+    }
+
+    /// Before the commit of each transaction that has changed anything.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.index.sweep()?;
+        self.stamp()
+    }
+
+    fn stamp(&mut self) -> Result<()> {
+        self.stamp.execute([self.clock.last]).map(drop)
+    }
+
+    /// After each transaction.
+    pub(super) fn end(&mut self, is_committed: bool) {
+        self.index.end(is_committed);
+    }
+
+    /// Whether a transaction is open that could not be rolled back.
+    pub(super) fn is_broken(&self) -> bool {
+        !self.connection.is_autocommit()
+    }
+
+    /// Ends the leases of the process before: it is gone, for it held the lock of the file.
+    pub(super) fn recover(&mut self) -> Result<()> {
+        let now = self.now();
+        self.stamp()?;
+        self.connection.execute(
+            "UPDATE inqud_inbox_object SET leased = 0, due_at = ?1
+             WHERE due_at IS NOT NULL AND leased = 1",
+            [now],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, record: &Record) -> Result<Put> {
+        let now = self.now();
+        let is_open = record.dead.is_none();
+        let found = self.index.find(record.kind, &record.object)?;
+        let (number, arrival, key) = match found {
+            None => {
+                let due = is_open.then_some(now);
+                (self.index.meet(record.kind, &record.object, due)?, Arrival::New, record.key)
+            }
+            Some(number) => match self.arrival(number, record)? {
+                Ok((arrival, key)) => (number, arrival, key),
+                Err(duplicate) => return Ok(duplicate),
+            },
+        };
+        let (put, state, why) = stored_as(arrival, record.dead.as_deref());
+        let Record { version, body, .. } = record;
+        let (position, version) = (version.position(), version.to_bytes());
+        let row =
+            params![number, key.as_bytes(), position, version, &body[..], now, state as i64, why];
+        self.insert.execute(row)?;
+        if found.is_some() && state == State::Open {
+            self.arrive.execute([number, now])?;
+        }
+        Ok(put)
+    }
+
+    /// What becomes of a record of an object that is known, and its key; or that it is a duplicate.
+    fn arrival(
+        &mut self,
+        number: i64,
+        record: &Record,
+    ) -> Result<std::result::Result<(Arrival, Key), Put>> {
+        let [first, last] = record.key.range();
+        let range = params![number, first.as_bytes(), last.as_bytes(), &record.body[..]];
+        let mut rows = self.same.query(range)?;
+        let mut known = None;
+        while let Some(row) = rows.next()? {
+            if record.version.is_duplicate_of(&version(row.get_ref(0)?.as_blob()?)) {
+                let is_same = row.get(1)? || known == Some(Put::Duplicate);
+                known = Some(if is_same { Put::Duplicate } else { Put::DuplicateDiffers });
+            }
+        }
+        drop(rows);
+        let Some(duplicate) = known else { return Ok(Ok((Arrival::New, record.key))) };
+        if record.version.is_plain() {
+            return Ok(Err(duplicate));
+        }
+        let rows = self.all.query_map([number], |row| {
+            let key = Key::from_bytes(row.get(0)?);
+            Ok((key, version(row.get_ref(1)?.as_blob()?), row.get(2)?))
+        })?;
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let rows = rows.iter().map(|(key, version, counts)| (*key, version, *counts));
+        Ok(record.arrival(&rows.collect::<Vec<_>>()).ok_or(duplicate))
+    }
+
+    /// The row of an undecodable body becomes that of what it is. Its number, and so its place among what
+    /// arrived, stays.
+    fn decoded(&mut self, seq: i64, record: &Record, now: i64) -> Result<()> {
+        let number = match self.index.find(record.kind, &record.object)? {
+            Some(number) => number,
+            None => self.index.meet(record.kind, &record.object, None)?,
+        };
+        let Ok((arrival, key)) = self.arrival(number, record)? else {
+            let row = params![seq, State::Skipped as i64, now, store::DUPLICATE, 0];
+            return self.close.execute(row).map(drop);
+        };
+        let (_, state, why) = stored_as(arrival, None);
+        let Record { version, .. } = record;
+        let (position, version) = (version.position(), version.to_bytes());
+        let row = params![seq, number, key.as_bytes(), position, version, state as i64, why, now];
+        self.convert.execute(row)?;
+        if state == State::Open {
+            self.arrive.execute([number, now])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        kind: &'static str,
+        count: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>> {
+        let now = self.now();
+        let until = now.saturating_add(micros(lease));
+        let asked = self.asked.get(kind);
+        if asked.is_none_or(|asked| now.saturating_sub(*asked) >= micros(ASK)) {
+            self.ask.execute(params![kind, now])?;
+            self.asked.insert(kind, now);
+        }
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let due = self.due.query_map(params![kind, now, count], |row| {
+            let (object, processed) =
+                (row.get::<_, Arc<str>>(1)?, row.get::<_, Option<Vec<u8>>>(2)?);
+            Ok((row.get(0)?, object, processed, row.get(3)?))
+        })?;
+        let due = due.collect::<Result<Vec<(i64, _, _, i64)>>>()?;
+        let mut all = Vec::with_capacity(due.len());
+        for (number, object, processed, claim) in due {
+            let claim = claim.saturating_add(1);
+            let processed = processed.and_then(|bytes| Processed::from_bytes(&bytes));
+            let first = self.oldest.query_row([number], |row| {
+                let attempts: i64 = row.get(4)?;
+                let version = version(row.get_ref(2)?.as_blob()?);
+                Ok(Claimed {
+                    ticket: Ticket::new(
+                        row.get(0)?,
+                        (kind, Arc::clone(&object)),
+                        claim,
+                        (&version, row.get(6)?),
+                        processed.as_ref(),
+                    ),
+                    key: Key::from_bytes(row.get(1)?),
+                    body: body(row.get(3)?),
+                    attempt: u32::try_from(attempts).unwrap_or(u32::MAX).saturating_add(1),
+                    received_at: time(row.get(5)?),
+                })
+            });
+            let Some(claimed) = first.optional()? else {
+                self.go_on.execute([number])?;
+                continue;
+            };
+            self.attempt.execute([claimed.ticket.seq])?;
+            self.lease.execute([number, until, claim])?;
+            all.push(claimed);
+        }
+        Ok(all)
+    }
+
+    pub(super) fn settle(&mut self, settlement: &Settlement<SqliteEffect>) -> Result<Settled> {
+        let Settlement { ticket: Ticket { seq, claim, verdict, processed, .. }, outcome } =
+            settlement;
+        let claimed = self
+            .claimed
+            .query_row([seq, claim], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?)));
+        let Some((number, key)) = claimed.optional()? else { return Ok(Settled::Lapsed) };
+        let now = self.now();
+        let (state, error) = match outcome {
+            Outcome::Done(effects) => {
+                let key = Key::from_bytes(key);
+                let all = |connection: &Connection| {
+                    let mut effects = effects.iter();
+                    effects.try_for_each(|effect| effect.run(connection, key)).map_err(plain)
+                };
+                // A savepoint for nothing would be two statements for nothing.
+                let done = if effects.is_empty() { Ok(()) } else { self.apart(all)? };
+                if let Err(error) = done {
+                    return Ok(Settled::EffectFailed(error.to_string()));
+                }
+                if let Some(processed) = processed {
+                    self.process.execute(params![number, processed.to_bytes()])?;
+                }
+                (State::Done, None)
+            }
+            Outcome::Skipped => (State::Skipped, None),
+            Outcome::Review => (State::Review, Some(store::WITHOUT_TIME)),
+            Outcome::Dead { error } => (State::Dead, Some(&**error)),
+            Outcome::Decoded(record) => {
+                self.decoded(*seq, record, now)?;
+                self.go_on.execute([number])?;
+                return Ok(Settled::Done);
+            }
+            Outcome::Retry { after, error } => {
+                let due = now.saturating_add(micros(*after));
+                self.wait.execute([number, due])?;
+                self.fail.execute(params![seq, error])?;
+                return Ok(Settled::Done);
+            }
+        };
+        self.close.execute(params![seq, state as i64, now, error, code(*verdict)])?;
+        self.go_on.execute([number])?;
+        Ok(Settled::Done)
+    }
+
+    /// Does foreign work in a savepoint of its own, and takes it back if it fails or panics. The outer
+    /// error is that of the transaction, which then is lost.
+    pub(super) fn apart<R>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> std::result::Result<R, BoxError>,
+    ) -> Result<std::result::Result<R, BoxError>> {
+        self.open.execute([])?;
+        let done = contain(|| work(self.connection));
+        let done = done.unwrap_or_else(|| Err("the effect panicked".into()));
+        // It may have ended the transaction, or SQLite has. Then this fails, and all of it with it.
+        if let Err(error) = done {
+            return match self
+                .connection
+                .execute_batch("ROLLBACK TO inqud_inbox_effect; RELEASE inqud_inbox_effect")
+            {
+                Ok(()) => Ok(Err(error)),
+                // What SQLite ended the transaction for says more.
+                Err(lost) => Err(error.downcast::<rusqlite::Error>().map_or(lost, |it| *it)),
+            };
+        }
+        self.keep.execute([])?;
+        Ok(done)
+    }
+}
+
+/// How often it is written that a runner asks for a kind.
+const ASK: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum State {
+    Open = 0,
+    Done = 1,
+    Skipped = 2,
+    Dead = 3,
+    Review = 4,
+}
+
+/// What to answer, and how and why to store it.
+fn stored_as(arrival: Arrival, dead: Option<&str>) -> (Put, State, Option<&str>) {
+    match (arrival, dead) {
+        (Arrival::Review, _) => (Put::Review, State::Review, Some(store::RETURNED)),
+        (_, Some(dead)) => (Put::New, State::Dead, Some(dead)),
+        (_, None) => (Put::New, State::Open, None),
+    }
+}
+
+fn code(verdict: Verdict) -> i64 {
+    match verdict {
+        Verdict::Amended => 1,
+        Verdict::Unordered => 2,
+        Verdict::Older => 3,
+        Verdict::Review => 4,
+        _ => 0,
+    }
+}
+
+/// What this crate has not written says nothing.
+fn version(bytes: &[u8]) -> Version {
+    Version::from_bytes(bytes).unwrap_or_else(|| Version::of_unknown(bytes))
+}
+
+/// Microseconds since 1970: by the wall when the file is opened, and from then on by how long that was
+/// ago, so that nobody sets it back. No two are equal, and none is earlier than the last of the file:
+/// so whatever waits waits no longer than it was asked to, whichever way the wall's clock was wrong, now
+/// or in a run before. A file that was used in a wrong future stays ahead; only what it shows is wrong.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    base: i64,
+    opened: Instant,
+    last: i64,
+}
+
+impl Clock {
+    fn new(wall: Timestamp, last: i64) -> Self {
+        Self { base: wall.as_microsecond().max(last), opened: Instant::now(), last }
+    }
+
+    fn now(&mut self) -> i64 {
+        let now = self.base.saturating_add(micros(self.opened.elapsed()));
+        self.last = now.max(self.last.saturating_add(1));
+        self.last
+    }
+}
+
+/// The last time of the file.
+pub(super) fn last(connection: &Connection) -> Result<i64> {
+    connection.query_row("SELECT at FROM inqud_inbox_clock", [], |row| row.get(0))
+}
+
+/// Keeps a mark for a notification. If it was kept before, the key of the notification that it was kept for.
+pub(super) fn mark(connection: &Connection, mark: &str, key: Key) -> Result<Option<Key>> {
+    let mut keep = connection
+        .prepare("INSERT INTO inqud_inbox_once VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+    if keep.execute(params![mark, key.as_bytes()])? > 0 {
+        return Ok(None);
+    }
+    let mut first =
+        connection.prepare("SELECT notification FROM inqud_inbox_once WHERE mark = ?1")?;
+    first.query_row([mark], |row| Ok(Some(Key::from_bytes(row.get(0)?))))
+}
+
+/// Due from `now` on, which is not to be later than the writer's.
+pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
+    let mut open = connection.prepare(
+        "UPDATE inqud_inbox_notification
+         SET reviewed = reviewed OR state = 4, state = 0, attempts = 0, settled_at = NULL
+         WHERE key = ?1 AND state > 2 RETURNING object",
+    )?;
+    let mut arrive = connection.prepare(ARRIVE)?;
+    keys.iter().try_fold(0_usize, |count, key| {
+        let opened = open.query_map([key.as_bytes()], |row| row.get::<_, i64>(0))?;
+        // All of it before anything else is written.
+        let numbers = opened.collect::<Result<Vec<_>>>()?;
+        for number in &numbers {
+            arrive.execute([*number, now])?;
+        }
+        Ok(count.saturating_add(numbers.len()))
+    })
+}
+
+pub(super) fn discard(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
+    let mut skip = connection.prepare(
+        "UPDATE inqud_inbox_notification
+         SET verdict = iif(state = 4, 4, verdict), state = 2, settled_at = ?2
+         WHERE key = ?1 AND state > 2",
+    )?;
+    keys.iter().try_fold(0_usize, |count, key| {
+        Ok(count.saturating_add(skip.execute(params![key.as_bytes(), now])?))
+    })
+}
+
+pub(super) fn prune(
+    connection: &Connection,
+    now: i64,
+    age: Duration,
+    count: usize,
+) -> Result<usize> {
+    connection.execute(
+        "UPDATE inqud_inbox_notification SET body = NULL WHERE seq IN
+             (SELECT seq FROM inqud_inbox_notification
+              WHERE state IN (1, 2) AND body IS NOT NULL AND settled_at <= ?1
+              ORDER BY settled_at LIMIT ?2)",
+        params![now.saturating_sub(micros(age)), i64::try_from(count).unwrap_or(i64::MAX)],
+    )
+}
+
+/// For a connection of its own: a long look must not hold the writer up.
+pub(super) fn stats(connection: &Connection) -> Result<Stats> {
+    let mut stats = Stats::default();
+    // `CROSS`, for what is open and set aside is to be found by its own index.
+    let mut count = connection.prepare(
+        "SELECT kind, 0, count(*), min(received_at)
+         FROM inqud_inbox_notification CROSS JOIN inqud_inbox_object ON number = object
+         WHERE state = 0 GROUP BY kind
+         UNION ALL SELECT kind, state, count(*), NULL
+         FROM inqud_inbox_notification CROSS JOIN inqud_inbox_object ON number = object
+         WHERE state > 1 GROUP BY kind, state
+         ORDER BY kind",
+    )?;
+    let mut rows = count.query([])?;
+    while let Some(row) = rows.next()? {
+        let kind = stats.kind(row.get_ref(0)?.as_str()?);
+        let count = u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default();
+        match row.get(1)? {
+            0 => {
+                kind.open = count;
+                kind.oldest = row.get::<_, Option<i64>>(3)?.map(time);
+            }
+            2 => kind.skipped = count,
+            3 => kind.dead = count,
+            _ => kind.review = count,
+        }
+    }
+    Ok(stats)
+}
+
+pub(super) fn unclaimed(connection: &Connection, since: Duration) -> Result<Vec<String>> {
+    let mut kinds = connection.prepare(
+        "SELECT DISTINCT kind FROM inqud_inbox_object WHERE due_at IS NOT NULL AND kind NOT IN
+             (SELECT kind FROM inqud_inbox_runner WHERE claimed_at > ?1)",
+    )?;
+    // The file's clock stands still while nothing is committed.
+    let now = last(connection)?.max(Timestamp::now().as_microsecond());
+    let before = now.saturating_sub(micros(since));
+    kinds.query_map([before], |row| row.get(0))?.collect()
+}
+
+pub(super) fn list(connection: &Connection, list: List, count: usize) -> Result<Vec<Entry>> {
+    let (which, code) = match list {
+        List::Dead => ("state > 1 AND state = ?1", State::Dead as i64),
+        List::Review => ("state > 1 AND state = ?1", State::Review as i64),
+        List::Skipped => ("state > 1 AND state = ?1", State::Skipped as i64),
+        List::Amended => ("state = 1 AND verdict > 0 AND verdict = ?1", code(Verdict::Amended)),
+        List::Unordered => ("state = 1 AND verdict > 0 AND verdict = ?1", code(Verdict::Unordered)),
+    };
+    let mut entries = connection.prepare(&format!(
+        "SELECT key, kind, id, body, attempts, error, received_at
+         FROM inqud_inbox_notification JOIN inqud_inbox_object ON number = object
+         WHERE {which} ORDER BY seq LIMIT ?2"
+    ))?;
+    let rows = params![code, i64::try_from(count).unwrap_or(i64::MAX)];
+    let entries = entries.query_map(rows, |row| {
+        Ok(Entry {
+            key: Key::from_bytes(row.get(0)?),
+            kind: row.get(1)?,
+            object: row.get(2)?,
+            body: body(row.get(3)?),
+            attempts: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),
+            error: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+            received_at: time(row.get(6)?),
+        })
+    })?;
+    entries.collect()
+}
+
+/// Its text, so that nothing of the merchant's is shown or dropped later. SQLite's own stays what it is,
+/// for it tells who is at fault.
+fn plain(error: BoxError) -> BoxError {
+    match error.downcast::<rusqlite::Error>() {
+        Ok(error) if matches!(*error, rusqlite::Error::SqliteFailure(..)) => error,
+        Ok(error) => error.to_string().into(),
+        Err(error) => error.to_string().into(),
+    }
+}
+
+fn body(bytes: Option<Vec<u8>>) -> Bytes {
+    bytes.unwrap_or_default().into()
+}
+
+fn time(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or_default()
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_never_behind_the_file_and_never_stands_still() {
+        let wall = Timestamp::from_microsecond(1_000).unwrap();
+        for (last, least) in
+            [(0, 1_000), (999, 1_000), (5_000_000, 5_000_001), (i64::MAX - 3, i64::MAX - 2)]
+        {
+            let mut clock = Clock::new(wall, last);
+            let (first, second) = (clock.now(), clock.now());
+            assert!(least <= first && first < second, "{last}: {first}, {second}");
+            assert!(
+                first.checked_sub(least).is_some_and(|late| late < 60_000_000),
+                "{last}: {first}"
+            );
+        }
+    }
+}

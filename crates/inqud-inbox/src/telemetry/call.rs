@@ -1,0 +1,180 @@
+//! One notification: from a receiver's call to the commit, and from a claim to what became of it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::decided::Decided;
+use super::{log, meter};
+use crate::error::InboxError;
+use crate::store::{Claimed, KindStats, Outcome, Put, Stats};
+
+pub(crate) fn describe() {
+    meter::describe();
+}
+
+/// A call of a receiver that has begun. Says so if it is dropped before it ended.
+pub(crate) struct Receipt {
+    kind: &'static str,
+    began: Instant,
+    is_undecodable: bool,
+    has_ended: bool,
+}
+
+impl Receipt {
+    pub(crate) fn begin(kind: &'static str) -> Self {
+        Self { kind, began: Instant::now(), is_undecodable: false, has_ended: false }
+    }
+
+    pub(crate) fn undecodable(&mut self) {
+        self.is_undecodable = true;
+    }
+
+    pub(crate) fn stored(mut self, put: Put) {
+        meter::committed(self.kind, self.began.elapsed());
+        self.end(match put {
+            Put::New if self.is_undecodable => "undecodable",
+            Put::New => "new",
+            Put::Duplicate => "duplicate",
+            Put::DuplicateDiffers => "duplicate_differs",
+            Put::Review => {
+                log::returned(self.kind);
+                "review"
+            }
+        });
+    }
+
+    pub(crate) fn refused(mut self, error: &InboxError) {
+        log::refused(self.kind, error);
+        self.end(error.kind().name());
+    }
+
+    /// No notification came with it: a mistake of the program.
+    pub(crate) fn without_notification(mut self) {
+        self.has_ended = true;
+    }
+
+    fn end(&mut self, result: &'static str) {
+        self.has_ended = true;
+        meter::received(self.kind, result);
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end("left");
+        }
+    }
+}
+
+/// A notification that was claimed. Says so if it is dropped before it ended.
+pub(crate) struct Attempt {
+    kind: &'static str,
+    received_at: Timestamp,
+    verdict: &'static str,
+    span: log::Span,
+    handling: Option<Instant>,
+    decided: Decided,
+    has_ended: bool,
+}
+
+impl Attempt {
+    pub(crate) fn begin(kind: &'static str, claimed: &Claimed) -> Self {
+        let verdict = claimed.ticket.verdict.as_str();
+        Self {
+            kind,
+            received_at: claimed.received_at,
+            verdict,
+            span: log::Span::new(kind, claimed.key, claimed.attempt, verdict),
+            handling: None,
+            decided: Decided::Nothing,
+            has_ended: false,
+        }
+    }
+
+    /// The work of a handler, in the span.
+    pub(crate) fn handling<F: Future>(
+        &mut self,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        self.handling = Some(Instant::now());
+        self.span.around(work)
+    }
+
+    pub(crate) fn handled(&mut self) {
+        if let Some(began) = self.handling.take() {
+            let elapsed = began.elapsed();
+            self.span.handled(elapsed);
+            meter::handled(self.kind, elapsed);
+        }
+    }
+
+    pub(crate) fn decide<E>(&mut self, outcome: &Outcome<E>) {
+        self.decided = match outcome {
+            Outcome::Done(_) => Decided::Done,
+            Outcome::Skipped => Decided::Skipped,
+            Outcome::Review => Decided::Review,
+            Outcome::Decoded(_) => Decided::Decoded,
+            Outcome::Retry { after, error } => Decided::Retry(error.clone(), *after),
+            Outcome::Dead { error } => Decided::Dead(error.clone()),
+        };
+    }
+
+    /// What was decided is committed.
+    pub(crate) fn settled(mut self) {
+        self.span.settled(&self.decided, self.verdict);
+        let outcome = match self.decided {
+            Decided::Nothing => return,
+            Decided::Done => {
+                let age = Timestamp::now().duration_since(self.received_at);
+                meter::done(self.kind, Duration::try_from(age).unwrap_or_default());
+                "done"
+            }
+            Decided::Skipped => "skipped",
+            Decided::Review => "review",
+            Decided::Decoded => "requeued",
+            Decided::Retry(..) => "retry",
+            Decided::Dead(_) => "dead",
+        };
+        self.end(outcome);
+    }
+
+    /// Another has claimed it meanwhile.
+    pub(crate) fn lapsed(mut self) {
+        self.span.lapsed();
+        self.end("lapsed");
+    }
+
+    /// The store failed to settle it.
+    pub(crate) fn unsettled(mut self) {
+        self.end("unsettled");
+    }
+
+    fn end(&mut self, outcome: &'static str) {
+        self.has_ended = true;
+        self.span.ended(outcome);
+        meter::processed(self.kind, outcome, self.verdict);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end("dropped");
+        }
+    }
+}
+
+pub(crate) fn failed(error: &InboxError) {
+    log::failed(error);
+}
+
+pub(crate) fn unclaimed(kind: &str) {
+    log::unclaimed(kind);
+}
+
+pub(crate) fn looked(stats: &Stats, empty: Vec<KindStats>) {
+    meter::looked(stats, empty);
+}

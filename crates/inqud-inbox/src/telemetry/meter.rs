@@ -1,0 +1,77 @@
+//! Counters, histograms and gauges of an inbox (feature `metrics`).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use metrics::Unit;
+
+use crate::store::{KindStats, Stats};
+
+const RECEIVED: &str = "inqud_inbox_received_total";
+const COMMIT: &str = "inqud_inbox_commit_duration_seconds";
+const PROCESSED: &str = "inqud_inbox_processed_total";
+const HANDLER: &str = "inqud_inbox_handler_duration_seconds";
+const AGE: &str = "inqud_inbox_age_seconds";
+const OPEN: &str = "inqud_inbox_open";
+const OLDEST: &str = "inqud_inbox_oldest_age_seconds";
+const DEAD: &str = "inqud_inbox_dead";
+const REVIEW: &str = "inqud_inbox_review";
+const SKIPPED: &str = "inqud_inbox_skipped";
+
+/// Tells the recorder, if there is one by now, what each metric is.
+pub(crate) fn describe() {
+    metrics::describe_counter!(RECEIVED, Unit::Count, "Calls of a receiver by kind and result.");
+    metrics::describe_histogram!(
+        COMMIT,
+        Unit::Seconds,
+        "From the call of a receiver to its commit."
+    );
+    metrics::describe_counter!(PROCESSED, Unit::Count, "Claims by kind, outcome and verdict.");
+    metrics::describe_histogram!(HANDLER, Unit::Seconds, "How long a handler took.");
+    metrics::describe_histogram!(AGE, Unit::Seconds, "From being stored to being done.");
+    metrics::describe_gauge!(
+        OPEN,
+        Unit::Count,
+        "Notifications to process by kind, at the last look."
+    );
+    metrics::describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest of them, at the last look.");
+    metrics::describe_gauge!(DEAD, Unit::Count, "Dead letters by kind, at the last look.");
+    metrics::describe_gauge!(REVIEW, Unit::Count, "Kept for review by kind, at the last look.");
+    metrics::describe_gauge!(SKIPPED, Unit::Count, "Skipped by kind, at the last look.");
+}
+
+pub(super) fn received(kind: &'static str, result: &'static str) {
+    metrics::counter!(RECEIVED, "kind" => kind, "result" => result).increment(1);
+}
+
+pub(super) fn committed(kind: &'static str, elapsed: Duration) {
+    metrics::histogram!(COMMIT, "kind" => kind).record(elapsed);
+}
+
+pub(super) fn processed(kind: &'static str, outcome: &'static str, verdict: &'static str) {
+    let labels = [("kind", kind), ("outcome", outcome), ("verdict", verdict)];
+    metrics::counter!(PROCESSED, &labels).increment(1);
+}
+
+pub(super) fn handled(kind: &'static str, elapsed: Duration) {
+    metrics::histogram!(HANDLER, "kind" => kind).record(elapsed);
+}
+
+pub(super) fn done(kind: &'static str, age: Duration) {
+    metrics::histogram!(AGE, "kind" => kind).record(age);
+}
+
+/// With those of `empty`, which had something at an earlier look: their gauges would stay as they were.
+pub(super) fn looked(stats: &Stats, empty: Vec<KindStats>) {
+    for stats in stats.kinds.iter().chain(&empty) {
+        // Far fewer than what an `f64` counts exactly.
+        let count = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        let age = stats.oldest.map(|oldest| Timestamp::now().duration_since(oldest).as_secs_f64());
+        let gauge = |name: &'static str| metrics::gauge!(name, "kind" => stats.kind.clone());
+        gauge(OPEN).set(count(stats.open));
+        gauge(OLDEST).set(age.unwrap_or_default().max(0.0));
+        gauge(DEAD).set(count(stats.dead));
+        gauge(REVIEW).set(count(stats.review));
+        gauge(SKIPPED).set(count(stats.skipped));
+    }
+}

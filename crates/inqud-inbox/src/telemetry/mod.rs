@@ -1,0 +1,22 @@
+//! What a notification leaves for whoever runs the server: a span and events (feature `tracing`), counters,
+//! histograms and gauges (feature `metrics`). Without both features it leaves nothing.
+
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod call;
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod decided;
+#[cfg(feature = "tracing")]
+mod log;
+#[cfg(feature = "metrics")]
+mod meter;
+#[cfg(not(all(feature = "metrics", feature = "tracing")))]
+mod noop;
+
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+pub(crate) use self::call::{Attempt, Receipt, describe, failed, looked, unclaimed};
+#[cfg(all(feature = "metrics", not(feature = "tracing")))]
+use self::noop as log;
+#[cfg(all(feature = "tracing", not(feature = "metrics")))]
+use self::noop as meter;
+#[cfg(not(any(feature = "metrics", feature = "tracing")))]
+pub(crate) use self::noop::{Attempt, Receipt, describe, failed, looked, unclaimed};

@@ -1,0 +1,14 @@
+//! What an inbox promises, over each store alike.
+
+#[path = "../support/crash.rs"]
+mod crash;
+#[path = "../support/postgres.rs"]
+mod postgres;
+#[path = "../../../../tests/support/mod.rs"]
+mod support;
+
+mod any_order;
+mod order;
+mod promises;
+mod undecodable;
+mod verdicts;

@@ -1,0 +1,313 @@
+//! Identity and order: which deliveries are the same, which are late, and what becomes of the others, in each
+//! store alike.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::postgres;
+use bytes::Bytes;
+use inqud_inbox::{Cx, Inbox, Key, List, Notified, Put, Record, Sqlite, Storable, Store};
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio::time::sleep;
+use tower_inqud::{
+    Content, Notification, Payment, PaymentRequest, Processed, Stage, Verdict, Version,
+};
+
+fn file() -> (Inbox<Sqlite>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
+}
+
+macro_rules! of_each_store {
+    ($($name:ident)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&super::Inbox::memory()).await;
+            })*
+        }
+                mod in_postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(server) = super::postgres::shared() {
+                    super::$name(&server.inbox(stringify!($name)).await).await;
+                }
+            })*
+        }
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                let (inbox, _folder) = super::file();
+                super::$name(&inbox).await;
+            })*
+        }
+    };
+}
+
+// ---------------------------------------------------------------------- the rules
+
+/// A notification that says what its fields say.
+#[derive(Debug)]
+struct Told {
+    status: &'static str,
+    second: Option<i64>,
+    rank: u8,
+    content: u8,
+}
+
+impl Notification for Told {
+    fn id(&self) -> &'static str {
+        "1"
+    }
+    fn status_text(&self) -> &str {
+        self.status
+    }
+    fn last_update(&self) -> Option<Timestamp> {
+        self.second.map(|second| Timestamp::from_second(second).unwrap())
+    }
+    fn status_rank(&self) -> u8 {
+        self.rank
+    }
+    fn stage(&self) -> Stage {
+        match self.status {
+            "NEW" | "PENDING" => Stage::Early,
+            "PARTIAL" => Stage::Partial,
+            "SUCCESS" => Stage::Success,
+            _ => Stage::Settled,
+        }
+    }
+    fn content(&self, _: &[u8]) -> Content {
+        Content::of_bytes(&[self.content])
+    }
+}
+
+/// Such as `SUCCESS 7 a`: a status, the second of the last update or `-`, and a content.
+fn told(text: &'static str) -> Version {
+    let [status, second, content] = text.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    let rank = ["NEW", "PENDING", "PARTIAL", "FAILED", "SUCCESS"];
+    let rank = rank.iter().position(|it| *it == status).unwrap_or(2);
+    let rank = u8::try_from(rank).unwrap();
+    Version::new(
+        &Told { status, second: second.parse().ok(), rank, content: content.as_bytes()[0] },
+        b"",
+    )
+}
+
+/// How the second stands to the first if it arrived after that, and if it arrived before.
+#[test]
+fn the_verdict_is_by_time_then_by_rank_and_then_by_arrival() {
+    use Verdict::{Amended, Newer, Older, Review, Unordered};
+    for (processed, next, after, before) in [
+        // Both have times.
+        ("PENDING 1 a", "SUCCESS 2 a", Newer, Newer),
+        ("SUCCESS 2 a", "PENDING 1 a", Older, Older),
+        ("SUCCESS 2 a", "SUCCESS 1 a", Older, Older),
+        ("SUCCESS 1 a", "SUCCESS 2 a", Newer, Newer),
+        ("SUCCESS 1 a", "PENDING 2 a", Newer, Newer),
+        ("PENDING 1 a", "SUCCESS 1 a", Newer, Newer),
+        ("SUCCESS 1 a", "PENDING 1 a", Older, Older),
+        ("SUCCESS 1 a", "SUCCESS 1 b", Amended, Older),
+        ("FROZEN 1 a", "PARTIAL 1 a", Unordered, Older),
+        // One has.
+        ("SUCCESS - a", "PENDING 1 a", Newer, Newer),
+        ("PENDING 1 a", "NEW - a", Older, Older),
+        ("PENDING 1 a", "PENDING - b", Older, Older),
+        ("SUCCESS 1 a", "SUCCESS - b", Older, Older),
+        ("PENDING 1 a", "SUCCESS - a", Review, Review),
+        // None has.
+        ("NEW - a", "PENDING - a", Newer, Newer),
+        ("PENDING - a", "NEW - a", Older, Older),
+        ("PENDING - a", "PENDING - b", Amended, Older),
+        ("PENDING - a", "SUCCESS - a", Newer, Newer),
+        ("PENDING - a", "REFUNDED - a", Newer, Newer),
+        ("SUCCESS - a", "PENDING - a", Older, Older),
+        ("FAILED - a", "NEW - a", Older, Older),
+        ("UNHEARD-OF - a", "NEW - a", Older, Older),
+        ("SUCCESS - a", "PARTIAL - a", Older, Older),
+        ("PARTIAL - a", "SUCCESS - a", Unordered, Older),
+        ("FAILED - a", "PARTIAL - a", Unordered, Older),
+        ("PARTIAL - a", "PARTIAL - b", Amended, Older),
+        ("SUCCESS - a", "FAILED - a", Unordered, Older),
+        ("FAILED - a", "SUCCESS - a", Unordered, Older),
+        ("SUCCESS - a", "REFUNDED - a", Unordered, Older),
+        ("SUCCESS - a", "SUCCESS - b", Amended, Older),
+    ] {
+        let last = Processed::after(None, &told(processed), 5);
+        let next = told(next);
+        assert_eq!(next.verdict(6, false, Some(&last)), after, "{next:?} after {processed}");
+        assert_eq!(next.verdict(4, false, Some(&last)), before, "{next:?} before {processed}");
+        assert_eq!(next.supersedes(&told(processed)), after.applies());
+        assert_eq!(next.verdict(6, false, None), Newer, "the first of its object");
+        // A review is asked for once, and what was reviewed is handled.
+        let reviewed = next.verdict(6, true, Some(&last));
+        let lacks_time = next.last_update().is_none() && told(processed).last_update().is_some();
+        assert_eq!(reviewed, if lacks_time { Unordered } else { after }, "{next:?}");
+    }
+    // Unless something that was settled arrived since.
+    let last = Processed::after(None, &told("FAILED 1 a"), 5);
+    assert_eq!(told("SUCCESS - a").verdict(4, true, Some(&last)), Older);
+    assert_eq!(told("SUCCESS - a").verdict(6, true, Some(&last)), Unordered);
+    let last = Processed::after(None, &told("PENDING 1 a"), 5);
+    assert_eq!(told("SUCCESS - a").verdict(4, true, Some(&last)), Unordered);
+    // What has no time leaves the time as it was.
+    let last = Processed::after(Some(&last), &told("SUCCESS - a"), 6);
+    assert_eq!(told("PENDING 0 a").verdict(7, false, Some(&last)), Older);
+}
+
+/// Of deliveries, with times in nanoseconds, which of the later ones is a duplicate.
+#[test]
+fn a_duplicate_says_the_same_at_the_same_millisecond_or_the_next() {
+    let request = |fraction: &str, more: &str| {
+        let json = format!(
+            r#"{{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:05:00.{fraction}Z"{more}}}"#
+        );
+        Version::new(&serde_json::from_str::<PaymentRequest>(&json).unwrap(), json.as_bytes())
+    };
+    let first = request("123456789", "");
+    for (fraction, more, is_duplicate) in [
+        ("123456789", "", true),
+        ("123456", "", true),
+        ("123", "", true),
+        ("124", "", true),
+        ("122", "", true),
+        ("125", "", false),
+        ("121999999", "", false),
+        ("123", r#","paidAmount":null,"convertRate":1.5,"minLimit":7"#, true),
+        ("123", r#","paidAmount":0"#, false),
+        ("123", r#","unheardOf":1"#, false),
+    ] {
+        let next = request(fraction, more);
+        assert_eq!(next.is_duplicate_of(&first), is_duplicate, "{fraction} {more}");
+        assert_eq!(first.is_duplicate_of(&next), is_duplicate, "{fraction} {more}");
+    }
+    assert!(request("124", "").supersedes(&request("122", "")), "it is not transitive");
+}
+
+#[test]
+fn a_status_however_long_is_kept_and_told_apart() {
+    let of = |end: &str| {
+        let json = format!(r#"{{"id":"PMT-1","status":"{}{end}"}}"#, "é".repeat(5000));
+        Version::new(&serde_json::from_str::<Payment>(&json).unwrap(), json.as_bytes())
+    };
+    let (one, other) = (of("A"), of("B"));
+    assert_ne!(one.status(), other.status());
+    for version in [one, other] {
+        assert!(version.to_bytes().len() <= 400);
+        assert_eq!(Version::from_bytes(&version.to_bytes()), Some(version));
+    }
+}
+
+// ---------------------------------------------------------------- through a runner
+
+/// Until nothing is open. Gives the bodies that were handled, and their verdicts.
+async fn processed<T: Storable, S: Store>(inbox: &Inbox<S>) -> Vec<(Bytes, Verdict)> {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let log_of = Arc::clone(&log);
+    let handler = move |event: Notified<T>, cx: Cx<S>| {
+        log_of.lock().unwrap().push((event.raw_body().clone(), cx.verdict()));
+        ready(Ok::<_, Infallible>(()))
+    };
+    inbox.process(handler).run_until(drained(inbox)).await.unwrap();
+    std::mem::take(&mut *log.lock().unwrap())
+}
+
+async fn drained<S: Store>(inbox: &Inbox<S>) {
+    while inbox.stats().await.unwrap().open() > 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn of<T: Storable>(body: &str) -> Record {
+    Record::new(&serde_json::from_str::<T>(body).unwrap(), Bytes::from(body.to_owned()))
+}
+
+of_each_store! {
+    what_decodes_later_keeps_its_place_among_what_arrived
+    two_that_decode_to_the_same_are_told_apart_or_skipped
+}
+
+fn payment(status: &str, amount: u32) -> String {
+    format!(r#"{{"id":"PMT-1","status":"{status}","amount":{amount}}}"#)
+}
+
+/// As a release has stored it that could not decode it.
+fn undecodable(body: &str) -> Record {
+    let body = Bytes::from(body.to_owned());
+    let key = Key::of_undecodable(Payment::KIND, &body);
+    let (object, version) = (format!("undecodable:{key}"), Version::of_unknown(&body));
+    Record { key, kind: Payment::KIND, object, version, body, dead: Some("at amount".to_owned()) }
+}
+
+async fn redrive_the_dead(inbox: &Inbox<impl Store>) {
+    let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key).collect();
+    assert_eq!(inbox.redrive(keys.clone()).await.unwrap(), keys.len());
+}
+
+async fn what_decodes_later_keeps_its_place_among_what_arrived(inbox: &Inbox<impl Store>) {
+    let (success, failed) = (payment("SUCCESS", 1), payment("FAILED", 1));
+    inbox.store().put(vec![undecodable(&success)]).await.unwrap();
+    inbox.store().put(vec![of::<Payment>(&failed)]).await.unwrap();
+    assert_eq!(processed::<Payment, _>(inbox).await.len(), 1);
+    redrive_the_dead(inbox).await;
+    assert!(processed::<Payment, _>(inbox).await.is_empty(), "it came before what was processed");
+    let skipped = inbox.list(List::Skipped, 9).await.unwrap();
+    assert_eq!(skipped.iter().map(|it| &*it.body).collect::<Vec<_>>(), [success.as_bytes()]);
+    assert_eq!(skipped[0].object, "PMT-1", "its row has become that of what it is");
+    assert_eq!(skipped[0].key, of::<Payment>(&success).key);
+
+    // And one that comes after it is handled.
+    let refunded = payment("REFUNDED", 1);
+    inbox.store().put(vec![undecodable(&refunded)]).await.unwrap();
+    redrive_the_dead(inbox).await;
+    let handled = processed::<Payment, _>(inbox).await;
+    assert_eq!(handled, [(Bytes::from(refunded.clone()), Verdict::Unordered)]);
+    let put = inbox.store().put(vec![of::<Payment>(&refunded)]).await.unwrap();
+    assert_eq!(put, [Put::Duplicate]);
+}
+
+/// A row that becomes another never takes the key of a third.
+async fn two_that_decode_to_the_same_are_told_apart_or_skipped(inbox: &Inbox<impl Store>) {
+    let (success, failed) = (payment("SUCCESS", 1), payment("FAILED", 1));
+    inbox.store().put(vec![of::<Payment>(&success)]).await.unwrap();
+    // In another spelling, so that it is known by its content only.
+    let spelled = failed.replace(":1}", ":1.0}");
+    inbox.store().put(vec![undecodable(&spelled)]).await.unwrap();
+    inbox.store().put(vec![of::<Payment>(&failed)]).await.unwrap();
+    let put = inbox.store().put(vec![of::<Payment>(&success)]).await.unwrap();
+    assert_eq!(put, [Put::Review]);
+    assert_eq!(processed::<Payment, _>(inbox).await.len(), 2);
+    redrive_the_dead(inbox).await;
+    assert!(processed::<Payment, _>(inbox).await.is_empty());
+    let kept: Vec<_> =
+        inbox.list(List::Review, 9).await.unwrap().into_iter().map(|it| it.body).collect();
+    assert_eq!(kept, [spelled, success.clone()], "in the order of arrival");
+
+    // One that comes back after that is kept too: the one that was decoded late takes nothing from it.
+    let put = inbox.store().put(vec![of::<Payment>(&failed)]).await.unwrap();
+    assert_eq!(put, [Put::Review]);
+    let neighbour = payment("NEW", 1).replace("PMT-1", "PMT-2");
+    let put = inbox.store().put(vec![of::<Payment>(&failed), of::<Payment>(&neighbour)]).await;
+    assert_eq!(put.unwrap()[1], Put::New, "and spoils no neighbour");
+
+    // What was stored as what it is meanwhile is skipped.
+    inbox.store().put(vec![undecodable(&success.replace(":1}", ":1.00}"))]).await.unwrap();
+    let put = inbox.store().put(vec![of::<Payment>(&payment("REFUNDED", 1))]).await.unwrap();
+    assert_eq!(put, [Put::New]);
+    inbox.store().put(vec![undecodable(&payment("REFUNDED", 1))]).await.unwrap();
+    let all = inbox.dead(9).await.unwrap();
+    inbox.redrive([all.last().unwrap().key]).await.unwrap();
+    processed::<Payment, _>(inbox).await;
+    let skipped = inbox.list(List::Skipped, 9).await.unwrap();
+    assert!(skipped.last().unwrap().error.contains("duplicate"), "{skipped:?}");
+    assert_eq!(skipped.last().unwrap().object, all.last().unwrap().object);
+}

@@ -1,0 +1,647 @@
+//! The inbox in Postgres: what only a server of its own can show.
+//!
+//! A binary of its own: its tests count and end the connections of their server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+use std::convert::Infallible;
+use std::future::{pending, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+use inqud_inbox::tokio_postgres::{Client, Config, NoTls};
+use inqud_inbox::{
+    Cx, Inbox, InboxError, InboxErrorKind, Notified, Outcome, Postgres, PostgresTransaction, Put,
+    Record, Settled, Settlement, Storable, Store,
+};
+use tokio::sync::{Mutex, Notify};
+use tokio::time::{Instant, sleep, timeout};
+use tower::Layer;
+use tower_inqud::PaymentRequest;
+
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+const NO_WAIT: Duration = Duration::ZERO;
+const LEASE: Duration = Duration::from_secs(3600);
+/// Longer than all that is to end.
+const LONG: Duration = Duration::from_secs(60);
+
+fn body(id: &str, minute: u32) -> String {
+    format!(r#"{{"id":"{id}","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z"}}"#)
+}
+
+fn record(id: &str, minute: u32) -> Record {
+    let body = body(id, minute);
+    let request: PaymentRequest = serde_json::from_str(&body).unwrap();
+    Record::new(&request, body.into())
+}
+
+async fn inbox(config: &Config) -> Inbox<Postgres> {
+    Inbox::migrate(config, NoTls).await.unwrap();
+    Inbox::postgres(config.clone(), NoTls).await.unwrap()
+}
+
+async fn drained(inbox: Inbox<Postgres>) {
+    while inbox.stats().await.unwrap().open() > 0 {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn paid(client: &Client) -> Vec<String> {
+    let rows = client.query("SELECT id FROM paid ORDER BY id", &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// An inbox, and a client of the same database, where there is a table `paid`.
+async fn shop(name: &str) -> Option<(Inbox<Postgres>, Client, Config)> {
+    let config = postgres::shared()?.database(name).await;
+    let client = postgres::connect(&config).await;
+    client.batch_execute("CREATE TABLE paid (id text PRIMARY KEY)").await.unwrap();
+    Some((inbox(&config).await, client, config))
+}
+
+async fn pay(transaction: &PostgresTransaction, id: &str) -> Result<(), BoxError> {
+    transaction.execute("INSERT INTO paid VALUES ($1)", &[&id]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_database_is_migrated_once_however_many_try() {
+    let Some(server) = postgres::shared() else { return };
+    let config = server.database("migrated").await;
+    let error = Inbox::postgres(config.clone(), NoTls).await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::NotMigrated);
+    let all = (0..8).map(|_| {
+        let config = config.clone();
+        tokio::spawn(async move { Inbox::migrate(&config, NoTls).await })
+    });
+    for migrated in all.collect::<Vec<_>>() {
+        migrated.await.unwrap().unwrap();
+    }
+    Inbox::postgres(config.clone(), NoTls).await.unwrap();
+
+    let client = postgres::connect(&config).await;
+    client.execute("INSERT INTO inqud_inbox.version VALUES (99)", &[]).await.unwrap();
+    for error in [
+        Inbox::migrate(&config, NoTls).await.unwrap_err(),
+        Inbox::postgres(config, NoTls).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), InboxErrorKind::FromLaterVersion);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_migrated_again_keeps_its_rows() {
+    let Some(server) = postgres::shared() else { return };
+    let config = server.database("again").await;
+    let client = postgres::connect(&config).await;
+    Inbox::migrate(&config, NoTls).await.unwrap();
+    let insert = "INSERT INTO inqud_inbox.object (kind, object) VALUES ('request', 'CAPD-1')";
+    client.batch_execute(insert).await.unwrap();
+    Inbox::migrate(&config, NoTls).await.unwrap();
+    let rows = client.query("SELECT object FROM inqud_inbox.object", &[]).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(), ["CAPD-1"]);
+}
+
+#[tokio::test]
+async fn the_sql_of_the_migrations_is_all_that_is_needed() {
+    let Some(server) = postgres::shared() else { return };
+    let config = server.database("by hand").await;
+    let client = postgres::connect(&config).await;
+    for sql in Postgres::MIGRATIONS {
+        client.batch_execute(sql).await.unwrap();
+    }
+    Inbox::postgres(config, NoTls).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_wait_for_its_disk_is_refused() {
+    let Some(server) = postgres::Server::start() else { return };
+    let config = server.database("fsync").await;
+    inbox(&config).await;
+    let client = postgres::connect(&config).await;
+    client.batch_execute("ALTER SYSTEM SET fsync = off").await.unwrap();
+    server.kill();
+    server.run();
+    let error = Inbox::postgres(config, NoTls).await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::NotDurable);
+}
+
+/// What the server says it has flushed, against where it stands.
+#[tokio::test]
+async fn a_put_waits_for_the_disk_where_the_role_does_not() {
+    const SET: &str = "
+        ALTER SYSTEM SET synchronous_commit = off;
+        ALTER SYSTEM SET wal_writer_delay = '10s';
+        ALTER SYSTEM SET wal_writer_flush_after = '1GB';
+        ALTER SYSTEM SET autovacuum = off;";
+    const FLUSHED: &str = "SELECT (pg_current_wal_flush_lsn() - $1::text::pg_lsn)::bigint";
+    let Some(server) = postgres::Server::start() else { return };
+    let config = server.database("synchronous").await;
+    let inbox = inbox(&config).await;
+    let client = postgres::connect(&config).await;
+    for set in SET.trim().trim_end_matches(';').split(';') {
+        client.batch_execute(set).await.unwrap();
+    }
+    server.kill();
+    server.run();
+    let client = postgres::connect(&config).await;
+    let now = "SELECT pg_current_wal_insert_lsn()::text";
+    client.batch_execute("CREATE TABLE other (c int)").await.unwrap();
+
+    client.execute("INSERT INTO other VALUES (1)", &[]).await.unwrap();
+    let written: String = client.query_one(now, &[]).await.unwrap().get(0);
+    let ahead: i64 = client.query_one(FLUSHED, &[&written]).await.unwrap().get(0);
+    assert!(ahead < 0, "others do not wait: {ahead}");
+
+    assert_eq!(inbox.store().put(vec![record("CAPD-1", 0)]).await.unwrap(), [Put::New]);
+    let ahead: i64 = client.query_one(FLUSHED, &[&written]).await.unwrap().get(0);
+    assert!(ahead > 0, "what was put is flushed: {ahead}");
+}
+
+#[tokio::test]
+async fn what_a_handler_writes_is_kept_with_done_or_not_at_all() {
+    let Some((inbox, client, _)) = shop("effects").await else { return };
+    let ids = ["fails", "forgets", "late", "twice", "writes", "wrong"];
+    inbox.store().put(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    let kept: Arc<Mutex<Vec<PostgresTransaction>>> = Arc::default();
+    let held = Arc::clone(&kept);
+    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+        let held = Arc::clone(&held);
+        async move {
+            let first = cx.attempt() == 1;
+            let transaction = cx.transaction().await?;
+            pay(&transaction, &request.id).await?;
+            match &*request.id {
+                "fails" if first => return Err("after it wrote".into()),
+                // An error that is swallowed: Postgres keeps nothing of the transaction.
+                "wrong" if first => drop(pay(&transaction, "wrong").await),
+                "twice" => pay(&cx.transaction().await?, "of the same").await?,
+                "late" if first => transaction.batch_execute("ROLLBACK").await?,
+                "forgets" if first => held.lock().await.push(transaction),
+                _ => {}
+            }
+            Ok::<_, BoxError>(())
+        }
+    };
+    let runner = inbox.process(handler).attempts(2).backoff(NO_WAIT, NO_WAIT);
+    let forgotten = async {
+        let told = "SELECT count(*) FROM inqud_inbox.notification
+            WHERE object = 'forgets' AND error LIKE '%still in use%'";
+        while client.query_one(told, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        // Until then it holds its row, and the second attempt waits for it.
+        kept.lock().await.clear();
+        drained(inbox.clone()).await;
+    };
+    timeout(LONG, runner.run_until(forgotten)).await.unwrap().unwrap();
+    assert_eq!(inbox.stats().await.unwrap().dead(), 0);
+    let expected = ["fails", "forgets", "late", "of the same", "twice", "writes", "wrong"];
+    assert_eq!(paid(&client).await, expected);
+    let tries = "SELECT object FROM inqud_inbox.notification WHERE attempts = 2 ORDER BY object";
+    let tries = client.query(tries, &[]).await.unwrap();
+    let tries: Vec<String> = tries.iter().map(|row| row.get(0)).collect();
+    assert_eq!(tries, ["fails", "forgets", "late", "wrong"], "each for a reason of its own");
+}
+
+#[tokio::test]
+async fn a_handler_whose_lease_passed_commits_nothing() {
+    let Some((inbox, client, config)) = shop("lapsed").await else { return };
+    inbox.store().put(vec![record("CAPD-1", 0)]).await.unwrap();
+    let other = Inbox::postgres(config, NoTls).await.unwrap();
+    let (begun, taken) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (says, waits) = (Arc::clone(&begun), Arc::clone(&taken));
+    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+        let (says, waits) = (Arc::clone(&says), Arc::clone(&waits));
+        async move {
+            pay(&cx.transaction().await?, &request.id).await?;
+            says.notify_one();
+            waits.notified().await;
+            Ok::<_, BoxError>(())
+        }
+    };
+    let runner = inbox.process(handler).deadline(Duration::from_secs(30));
+    let takes_over = async {
+        begun.notified().await;
+        // As if the lease had passed.
+        let due = "UPDATE inqud_inbox.object SET due_at = now() - interval '1 second'";
+        client.execute(due, &[]).await.unwrap();
+        let claimed = other.store().claim(PaymentRequest::KIND, 1, LEASE).await.unwrap();
+        taken.notify_one();
+        claimed
+    };
+    let takes_over = async {
+        let claimed = takes_over.await;
+        // Its own end is seen in the database only.
+        let open = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+        while client.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let outcome = Outcome::Done(vec![]);
+        let settlement = Settlement { ticket: claimed[0].ticket.clone(), outcome };
+        assert_eq!(other.store().settle(vec![settlement]).await.unwrap(), [Settled::Done]);
+    };
+    timeout(LONG, runner.run_until(takes_over)).await.unwrap().unwrap();
+    assert!(paid(&client).await.is_empty(), "two have settled it");
+}
+
+/// Of two runners one is lost amid its work, without a word.
+#[tokio::test]
+async fn what_a_lost_runner_had_begun_is_taken_over_within_the_lease_and_in_order() {
+    const RUNS: &str = "CREATE TABLE run (
+        seq bigserial, object text, minute int, runner int, began timestamptz, ended timestamptz)";
+    let Some((inbox, client, config)) = shop("two runners").await else { return };
+    client.batch_execute(RUNS).await.unwrap();
+    let client = Arc::new(client);
+    let count = 40;
+    let of = |minute| (0..count).map(move |id| record(&format!("CAPD-{id}"), minute));
+    let mut records: Vec<_> = of(2).chain(of(0)).chain(of(1)).collect();
+    records.reverse();
+    inbox.store().put(records).await.unwrap();
+    let hung = Arc::new(AtomicUsize::new(0));
+    let runner = |inbox: &Inbox<Postgres>, runner: i32, hangs: bool| {
+        let (client, hung) = (Arc::clone(&client), Arc::clone(&hung));
+        let handler = move |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+            let (client, hung) = (Arc::clone(&client), Arc::clone(&hung));
+            async move {
+                let minute = request.last_updated_at.unwrap().to_string()[14..16].parse::<i32>()?;
+                let begin = "INSERT INTO run (object, minute, runner, began)
+                    VALUES ($1, $2, $3, clock_timestamp()) RETURNING seq";
+                let row = client.query_one(begin, &[&request.id, &minute, &runner]).await?;
+                let transaction = cx.transaction().await?;
+                pay(&transaction, &format!("{} {minute}", request.id)).await?;
+                if hangs {
+                    hung.fetch_add(1, Ordering::SeqCst);
+                    pending::<()>().await;
+                }
+                let end = "UPDATE run SET ended = clock_timestamp() WHERE seq = $1";
+                client.execute(end, &[&row.get::<_, i64>(0)]).await?;
+                Ok::<_, BoxError>(())
+            }
+        };
+        inbox.process(handler).concurrency(4).deadline(Duration::from_secs(2))
+    };
+    let other = Inbox::postgres(config, NoTls).await.unwrap();
+    let lost = tokio::spawn(runner(&inbox, 1, true).run_until(pending()));
+    while hung.load(Ordering::SeqCst) < 4 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    lost.abort();
+    let leases = "CREATE TABLE lease AS
+        SELECT object, due_at AS ends FROM inqud_inbox.object WHERE claim > 0";
+    client.batch_execute(leases).await.unwrap();
+    let began = Instant::now();
+    let second = runner(&other, 2, false);
+    timeout(LONG, second.run_until(drained(other.clone()))).await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "a lease is 4 s, a look 1: {began:?}");
+
+    assert_eq!(paid(&client).await.len(), 3 * count, "each once: its id is unique");
+    let disorder = "SELECT count(*) FROM run AS a JOIN run AS b USING (object)
+        WHERE a.runner = 2 AND b.runner = 2 AND a.seq < b.seq
+            AND (a.minute >= b.minute OR a.ended > b.began)";
+    let disorder: i64 = client.query_one(disorder, &[]).await.unwrap().get(0);
+    assert_eq!(disorder, 0);
+    let taken_over = "SELECT count(*) FROM run AS a JOIN run AS b USING (object, minute)
+        JOIN lease USING (object) WHERE a.runner = 1 AND b.runner = 2 AND b.began >= ends";
+    let taken_over: i64 = client.query_one(taken_over, &[]).await.unwrap().get(0);
+    assert_eq!(taken_over, 4, "not before the lease had passed");
+}
+
+#[tokio::test]
+async fn two_runners_at_once_share_the_work_and_keep_the_order() {
+    let Some((inbox, client, config)) = shop("sharing").await else { return };
+    client.batch_execute("CREATE TABLE seen (seq bigserial, id text, minute int)").await.unwrap();
+    let of = |minute| (0..60).map(move |id| record(&format!("CAPD-{id}"), minute));
+    let mut records: Vec<_> = of(0).chain(of(1)).chain(of(2)).chain(of(3)).collect();
+    records.reverse();
+    inbox.store().put(records).await.unwrap();
+    let calls = [0, 1].map(|_| Arc::new(AtomicUsize::new(0)));
+    let runner = |inbox: &Inbox<Postgres>, calls: &Arc<AtomicUsize>| {
+        let calls = Arc::clone(calls);
+        let handler = move |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            async move {
+                let minute = request.last_updated_at.unwrap().to_string()[14..16].parse::<i32>()?;
+                let insert = "INSERT INTO seen (id, minute) VALUES ($1, $2)";
+                let transaction = cx.transaction().await?;
+                transaction.execute(insert, &[&request.id, &minute]).await?;
+                Ok::<_, BoxError>(())
+            }
+        };
+        inbox.process(handler).concurrency(8)
+    };
+    let other = Inbox::postgres(config, NoTls).await.unwrap();
+    let (a, b) = timeout(LONG, async {
+        tokio::join!(
+            runner(&inbox, &calls[0]).run_until(drained(inbox.clone())),
+            runner(&other, &calls[1]).run_until(drained(inbox.clone())),
+        )
+    })
+    .await
+    .unwrap();
+    a.unwrap();
+    b.unwrap();
+    let failed = "SELECT error FROM inqud_inbox.notification WHERE attempts > 1";
+    let failed = client.query(failed, &[]).await.unwrap();
+    let failed: Vec<Option<String>> = failed.iter().map(|row| row.get(0)).collect();
+    assert_eq!(failed, [], "none was begun twice");
+    let calls = calls.map(|calls| calls.load(Ordering::SeqCst));
+    assert_eq!(calls.iter().sum::<usize>(), 240);
+    assert!(calls.iter().all(|calls| *calls > 0), "{calls:?}");
+    let disorder = "SELECT count(*) FROM seen AS a JOIN seen AS b USING (id)
+        WHERE a.seq < b.seq AND a.minute >= b.minute";
+    assert_eq!(client.query_one(disorder, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_a_503_and_is_used_again_when_it_is_back() {
+    let Some(server) = postgres::Server::start() else { return };
+    let config = server.database("gone").await;
+    let inbox = inbox(&config).await;
+    let errors = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&errors);
+    let handler = |_: Notified<PaymentRequest>, _: Cx<Postgres>| ready(Ok::<_, Infallible>(()));
+    let runner = inbox.process(handler).on_error(move |error: &InboxError| {
+        assert_eq!(error.kind(), InboxErrorKind::Store);
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    let runner = tokio::spawn(runner.run_until(pending()));
+    let layer = support::layer::<PaymentRequest>();
+    let call = async |id: &str| {
+        let service = layer.layer(inbox.receiver::<PaymentRequest>());
+        support::call(service, support::signed(body(id, 0))).await
+    };
+
+    assert_eq!(call("before").await.status(), StatusCode::OK);
+    server.kill();
+    for _ in 0..8 {
+        let response = call("meanwhile").await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let error = response.extensions().get::<InboxError>().unwrap();
+        assert_eq!(error.kind(), InboxErrorKind::Store);
+        assert!(response.headers().contains_key("retry-after"));
+    }
+    server.run();
+    assert_eq!(call("after").await.status(), StatusCode::OK);
+    let client = postgres::connect(&config).await;
+    let all = "SELECT object FROM inqud_inbox.notification ORDER BY seq";
+    let all = client.query(all, &[]).await.unwrap();
+    let all: Vec<String> = all.iter().map(|row| row.get(0)).collect();
+    assert_eq!(all, ["before", "after"]);
+    timeout(LONG, drained(inbox.clone())).await.unwrap();
+    assert!(!runner.is_finished());
+    assert!(errors.load(Ordering::SeqCst) > 0, "the runner was told");
+    runner.abort();
+}
+
+/// Whatever the database's default is, where each transaction sees what there was when it began.
+#[tokio::test]
+async fn the_default_isolation_of_a_database_changes_nothing() {
+    let Some(server) = postgres::shared() else { return };
+    let config = server.database("isolation").await;
+    let set = "ALTER DATABASE isolation SET default_transaction_isolation = 'serializable'";
+    postgres::connect(&config).await.batch_execute(set).await.unwrap();
+    let all = (0..8).map(|_| {
+        let config = config.clone();
+        tokio::spawn(async move { Inbox::migrate(&config, NoTls).await })
+    });
+    for migrated in all.collect::<Vec<_>>() {
+        migrated.await.unwrap().unwrap();
+    }
+
+    let inbox = Inbox::postgres(config.clone(), NoTls).await.unwrap();
+    let other = Inbox::postgres(config, NoTls).await.unwrap();
+    let puts = [inbox.clone(), other].map(|inbox| {
+        tokio::spawn(async move {
+            for nth in 0..60 {
+                let records = (0..8).map(|id| record(&format!("{id} of {}", nth % 20), nth / 20));
+                inbox.store().put(records.collect()).await.unwrap();
+            }
+        })
+    });
+    let is_put = async {
+        for put in puts {
+            put.await.unwrap();
+        }
+        drained(inbox.clone()).await;
+    };
+    let handler = |_: Notified<PaymentRequest>, _: Cx<Postgres>| ready(Ok::<_, Infallible>(()));
+    let failed = |error: &InboxError| assert_eq!(error.kind(), InboxErrorKind::Full, "{error:?}");
+    let runner = inbox.process(handler).handle_older().on_error(failed);
+    timeout(LONG, runner.run_until(is_put)).await.unwrap().unwrap();
+}
+
+/// A connection that is left amid a transaction would take what is put next along, and lose it.
+#[test]
+fn a_runtime_that_ends_amid_a_statement_leaves_no_connection_behind() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (stays, ends) = (runtime(), runtime());
+    let Some((inbox, client, config)) = stays.block_on(shop("runtimes")) else { return };
+    stays.block_on(async {
+        inbox.store().put(vec![record("first", 0)]).await.unwrap();
+        let hold = "BEGIN; SELECT * FROM inqud_inbox.notification FOR UPDATE";
+        client.batch_execute(hold).await.unwrap();
+    });
+    let claiming = inbox.clone();
+    ends.spawn(async move { claiming.store().claim(PaymentRequest::KIND, 1, LEASE).await });
+    let watch = stays.block_on(postgres::connect(&config));
+    let waits = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    stays.block_on(async {
+        while watch.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    ends.shutdown_timeout(Duration::from_secs(5));
+    stays.block_on(async {
+        client.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(inbox.store().put(vec![record("paid", 0)]).await.unwrap(), [Put::New]);
+        let seen = "SELECT count(*) FROM inqud_inbox.notification WHERE object = 'paid'";
+        let seen: i64 = client.query_one(seen, &[]).await.unwrap().get(0);
+        assert_eq!(seen, 1, "acknowledged, and nobody else sees it");
+    });
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_all_texts_is_refused() {
+    let Some(server) = postgres::shared() else { return };
+    let latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    let config = server.database_with("latin", latin).await;
+    Inbox::migrate(&config, NoTls).await.unwrap();
+    let error = Inbox::postgres(config, NoTls).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("LATIN1"), "{source}");
+}
+
+#[tokio::test]
+async fn one_whose_object_is_locked_holds_up_no_neighbour() {
+    let Some((inbox, client, _)) = shop("locked").await else { return };
+    let ids: Vec<_> = (0..10).map(|id| format!("CAPD-{id}")).collect();
+    inbox.store().put(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    let claimed = inbox.store().claim(PaymentRequest::KIND, 10, LEASE).await.unwrap();
+    let hold = "BEGIN; SELECT * FROM inqud_inbox.object WHERE object = 'CAPD-3' FOR UPDATE";
+    client.batch_execute(hold).await.unwrap();
+    let settlements = || {
+        let all = claimed.iter().map(|it| it.ticket.clone());
+        all.map(|ticket| Settlement { ticket, outcome: Outcome::Done(vec![]) }).collect()
+    };
+    let began = Instant::now();
+    let settled = inbox.store().settle(settlements()).await.unwrap();
+    for (claimed, settled) in claimed.iter().zip(settled) {
+        let is_locked = &*claimed.ticket.object == "CAPD-3";
+        assert_eq!(settled, if is_locked { Settled::Lapsed } else { Settled::Done });
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let again = inbox.store().settle(settlements()).await.unwrap();
+    assert_eq!(again.iter().filter(|it| **it == Settled::Done).count(), 1);
+}
+
+/// A statement that went on would hold the row against all attempts that come.
+#[tokio::test]
+async fn what_is_dropped_amid_a_statement_holds_nothing_for_long() {
+    let Some((inbox, client, _)) = shop("amid").await else { return };
+    client
+        .batch_execute("CREATE TABLE balance (n int); INSERT INTO balance VALUES (0)")
+        .await
+        .unwrap();
+    inbox.store().put(vec![record("CAPD-1", 0)]).await.unwrap();
+    let handler = async |_: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+        let transaction = cx.transaction().await?;
+        transaction.execute("UPDATE balance SET n = n + 1", &[]).await?;
+        if cx.attempt() == 1 {
+            transaction.execute("SELECT pg_sleep(600)", &[]).await?;
+        }
+        Ok::<_, BoxError>(())
+    };
+    let runner = inbox.process(handler).deadline(Duration::from_secs(2)).backoff(NO_WAIT, NO_WAIT);
+    timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
+    let balance = client.query_one("SELECT n FROM balance", &[]).await.unwrap();
+    assert_eq!(balance.get::<_, i32>(0), 1);
+    assert_eq!(inbox.stats().await.unwrap().dead(), 0);
+}
+
+#[tokio::test]
+async fn what_a_handler_set_for_its_session_is_no_others() {
+    let Some((inbox, client, _)) = shop("session").await else { return };
+    client.batch_execute("CREATE TABLE seen (word text)").await.unwrap();
+    for id in ["sets", "reads"] {
+        inbox.store().put(vec![record(id, 0)]).await.unwrap();
+        let handler = async |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+            let transaction = cx.transaction().await?;
+            let work = match &*request.id {
+                "sets" => "SET application_name = 'of another'",
+                _ => "INSERT INTO seen VALUES (current_setting('application_name'))",
+            };
+            transaction.batch_execute(work).await?;
+            Ok::<_, BoxError>(())
+        };
+        let runner = inbox.process(handler);
+        timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
+    }
+    let seen = client.query_one("SELECT word FROM seen", &[]).await.unwrap();
+    assert_eq!(seen.get::<_, &str>(0), "");
+}
+
+/// As if a sale began after a quiet night: the statistics say that nothing is open.
+#[tokio::test]
+async fn a_backlog_that_the_statistics_do_not_know_of_is_found_by_its_index() {
+    const FILL: &str = "
+        ALTER TABLE inqud_inbox.notification SET (autovacuum_enabled = false);
+        ALTER TABLE inqud_inbox.object SET (autovacuum_enabled = false);
+        INSERT INTO inqud_inbox.notification (key, kind, object, position, version, received_at, state)
+            SELECT decode(md5(n::text), 'hex'), 'request', n::text, 0, '', now(), 1
+            FROM generate_series(1, 30000) AS n;
+        ANALYZE inqud_inbox.notification;
+        INSERT INTO inqud_inbox.notification (key, kind, object, position, version, received_at)
+            SELECT decode(md5(n::text), 'hex'), 'request', n::text, 0, '', now()
+            FROM generate_series(30001, 60000) AS n";
+    let Some((_inbox, client, _)) = shop("statistics").await else { return };
+    client.batch_execute(FILL).await.unwrap();
+    let attempt = include_str!("../src/postgres/attempt.sql");
+    let settle = include_str!("../src/postgres/settle.sql");
+    for (name, sql, arguments, indexes) in [
+        ("attempt", attempt, "'request', '{40000, 40001, 40002}'", ["notification_open", ""]),
+        (
+            "settle",
+            settle,
+            "'{40000, 40001}', '{1, 1}', '{null, null}', '{null, null}', '{0, 0}', '{null, null}'",
+            ["notification_pkey", "notification_open"],
+        ),
+    ] {
+        client.batch_execute(&format!("PREPARE {name} AS {sql}")).await.unwrap();
+        for mode in ["force_custom_plan", "force_generic_plan"] {
+            client.batch_execute(&format!("SET plan_cache_mode = {mode}")).await.unwrap();
+            let explain = format!("EXPLAIN EXECUTE {name} ({arguments})");
+            let plan = client.simple_query(&explain).await.unwrap();
+            let plan = format!("{plan:#?}");
+            let used = indexes.iter().all(|index| plan.contains(index));
+            assert!(used && !plan.contains("Seq Scan on notification"), "{name}, {mode}: {plan}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn transactions_of_handlers_leave_room_to_store() {
+    let Some((inbox, _client, _)) = shop("room").await else { return };
+    let count = 64;
+    let records = (0..count).map(|id| record(&format!("CAPD-{id}"), 0));
+    inbox.store().put(records.collect()).await.unwrap();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let (begins, end) = (Arc::clone(&begun), Arc::new(Notify::new()));
+    let ends = Arc::clone(&end);
+    let handler = move |_: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+        let (begins, ends) = (Arc::clone(&begins), Arc::clone(&ends));
+        async move {
+            let _transaction = cx.transaction().await?;
+            begins.fetch_add(1, Ordering::SeqCst);
+            ends.notified().await;
+            Ok::<_, BoxError>(())
+        }
+    };
+    let full = async {
+        while begun.load(Ordering::SeqCst) < count {
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(inbox.store().put(vec![record("one more", 0)]).await.unwrap(), [Put::New]);
+        end.notify_waiters();
+    };
+    let runner = inbox.process(handler).concurrency(count);
+    timeout(LONG, runner.run_until(full)).await.unwrap().unwrap();
+    assert_eq!(inbox.stats().await.unwrap().open(), 1);
+}
+
+#[tokio::test]
+async fn ids_that_postgres_cannot_hold_spoil_no_neighbour() {
+    let Some((inbox, client, _)) = shop("ids").await else { return };
+    let long = "é".repeat(20_000);
+    let ids = ["before", "with \\u0000 in it", &long, &format!("{long}!"), "after"];
+    let put = inbox.store().put(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    assert_eq!(put, [Put::New; 5]);
+    let again = inbox.store().put(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    assert_eq!(again, [Put::Duplicate; 5]);
+    let handler = async |_: Notified<PaymentRequest>, cx: Cx<Postgres>| match cx.attempt() {
+        1 => Err("an error with \0 in it"),
+        _ => Ok(()),
+    };
+    let runner = inbox.process(handler).backoff(NO_WAIT, NO_WAIT);
+    timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
+    let objects = "SELECT count(*) FROM inqud_inbox.object WHERE processed IS NOT NULL";
+    assert_eq!(
+        client.query_one(objects, &[]).await.unwrap().get::<_, i64>(0),
+        5,
+        "none is mixed up"
+    );
+}

@@ -1,0 +1,504 @@
+//! What an inbox leaves in the log and in the metrics: the documented words, and nothing of a body.
+//!
+//! A binary of its own: whether an event is wanted is remembered for a whole process, and another test has no
+//! subscriber.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+#[path = "../../../tests/support/log.rs"]
+mod log;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use std::convert::Infallible;
+use std::future::{Future, pending, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post_service};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use inqud_inbox::{
+    Claimed, Cx, Entry, Inbox, InboxError, InboxErrorKind, Key, List, Memory, Notified, Put,
+    Record, Settled, Settlement, Stats, Store,
+};
+use log::Log;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::time::{sleep, timeout};
+use tower::{Layer, Service};
+use tower_inqud::{Payment, PaymentRequest};
+
+/// A word that is in each body, and nowhere else.
+const HIDDEN: &str = "gherkin";
+
+fn body(id: u32, minute: u32) -> String {
+    format!(
+        r#"{{"id":"CAPD-{HIDDEN}-{id}","status":"M{minute}","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z"}}"#
+    )
+}
+
+fn record(id: u32, minute: u32) -> Record {
+    let body = body(id, minute);
+    let request: PaymentRequest = serde_json::from_str(&body).unwrap();
+    Record::new(&request, body.into())
+}
+
+/// The log of the work, and the metrics after it, on this thread alone.
+async fn observe<W: Future>(work: impl FnOnce() -> W) -> (String, String) {
+    let log = Log::default();
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    {
+        let _subscriber = tracing::subscriber::set_default(log.subscriber_of_a_thread());
+        let _recorder = metrics::set_default_local_recorder(&recorder);
+        work().await;
+    }
+    let log = log.text();
+    let metrics = metrics.render();
+    assert!(!log.contains(HIDDEN) && !metrics.contains(HIDDEN), "{log}{metrics}");
+    (log, metrics)
+}
+
+#[track_caller]
+fn line<'a>(log: &'a str, text: &str) -> &'a str {
+    log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text:?} in {log}"))
+}
+
+#[track_caller]
+fn has(metrics: &str, expected: &[&str]) {
+    for expected in expected {
+        assert!(metrics.lines().any(|line| line == *expected), "no {expected} in {metrics}");
+    }
+}
+
+async fn receive<S: Store>(inbox: &Inbox<S>, body: impl Into<Bytes>) {
+    let layer = support::layer::<PaymentRequest>().hand_on_undecodable();
+    support::call(layer.layer(inbox.receiver::<PaymentRequest>()), support::signed(body)).await;
+}
+
+async fn drained<S: Store>(inbox: Inbox<S>) {
+    while inbox.stats().await.unwrap().open() > 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A store in memory that can be made to fail, to hang, and to settle when the lease has passed.
+#[derive(Default)]
+struct Moody {
+    memory: Memory,
+    fails: AtomicBool,
+    hangs: AtomicBool,
+    settles_late: AtomicBool,
+}
+
+impl Moody {
+    async fn mood(&self) -> Result<(), InboxError> {
+        if self.hangs.load(Ordering::SeqCst) {
+            return pending().await;
+        }
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(InboxError::caused_by(InboxErrorKind::Store, "the disk is full"));
+        }
+        Ok(())
+    }
+}
+
+impl Store for Moody {
+    type Effect = <Memory as Store>::Effect;
+
+    async fn put(&self, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
+        self.mood().await?;
+        self.memory.put(records).await
+    }
+
+    async fn claim(
+        &self,
+        kind: &'static str,
+        count: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, InboxError> {
+        self.memory.claim(kind, count, lease).await
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement<Self::Effect>>,
+    ) -> Result<Vec<Settled>, InboxError> {
+        self.mood().await?;
+        if self.settles_late.swap(false, Ordering::SeqCst) {
+            tokio::time::advance(Duration::from_secs(3600)).await;
+            self.memory.claim("request", 1, Duration::ZERO).await?;
+        }
+        self.memory.settle(settlements).await
+    }
+
+    async fn stats(&self) -> Result<Stats, InboxError> {
+        self.memory.stats().await
+    }
+
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.memory.unclaimed(since).await
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.memory.list(list, count).await
+    }
+
+    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
+        self.memory.redrive(keys).await
+    }
+
+    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
+        self.memory.discard(keys).await
+    }
+
+    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+        self.memory.prune(age, count).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_result_of_a_receiver_is_counted() {
+    let (log, metrics) = observe(async || {
+        let inbox = Inbox::new(Moody::default());
+        for body in [body(1, 0), body(1, 0), body(1, 1), HIDDEN.to_owned()] {
+            receive(&inbox, body).await;
+        }
+        inbox.store().fails.store(true, Ordering::SeqCst);
+        receive(&inbox, body(2, 0)).await;
+        inbox.store().hangs.store(true, Ordering::SeqCst);
+        let mut leaving =
+            support::layer::<PaymentRequest>().layer(inbox.receiver::<PaymentRequest>());
+        let left = leaving.call(support::signed(body(4, 0)));
+        timeout(Duration::from_secs(1), left).await.unwrap_err();
+        receive(&inbox, body(3, 0)).await;
+    })
+    .await;
+    let of = |result: &str, count: u32| {
+        format!("inqud_inbox_received_total{{kind=\"request\",result=\"{result}\"}} {count}")
+    };
+    let expected = [
+        of("new", 2),
+        of("duplicate", 1),
+        of("undecodable", 1),
+        of("store", 1),
+        of("left", 1),
+        of("slow", 1),
+    ];
+    has(&metrics, &expected.each_ref().map(String::as_str));
+    has(&metrics, &["inqud_inbox_commit_duration_seconds_count{kind=\"request\"} 4"]);
+    let handed_on = line(&log, "handed on a web hook that could not be decoded");
+    assert!(handed_on.contains("WARN") && handed_on.contains("not_json"), "{handed_on}");
+    let refused = line(&log, "not stored; Inqud will send it again");
+    for part in
+        ["WARN", "reason=\"store\"", "kind=\"request\"", "the disk is full", "inqud_webhook"]
+    {
+        assert!(refused.contains(part), "no {part} in {refused}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_notification_has_a_span_and_is_counted_by_its_outcome() {
+    let (log, metrics) = observe(async || {
+        let inbox = Inbox::memory();
+        inbox.store().put(vec![record(1, 1), record(2, 0)]).await.unwrap();
+        let late = inbox.clone();
+        let handler = move |request: Notified<PaymentRequest>, _: Cx<Memory>| {
+            let late = late.clone();
+            async move {
+                tracing::info!("in the handler");
+                sleep(Duration::from_secs(2)).await;
+                tracing::info!("still in the handler");
+                if request.id.ends_with('2') {
+                    return Err("the shop is closed");
+                }
+                // Older than this one, which is done when it is claimed.
+                late.store().put(vec![record(1, 0)]).await.unwrap();
+                Ok(())
+            }
+        };
+        inbox.process(handler).attempts(2).run_until(drained(inbox.clone())).await.unwrap();
+    })
+    .await;
+    for part in ["kind=\"request\"", "key=", "attempt=1", "verdict=\"newer\"", "tower_inqud"] {
+        for said in ["in the handler", "still in the handler"] {
+            assert!(line(&log, said).contains("inqud_inbox{"), "{log}");
+        }
+        assert!(line(&log, "inqud_inbox{").contains(part), "no {part} in {log}");
+    }
+    let retry = line(&log, "failed; to be tried again");
+    assert!(retry.contains("WARN") && retry.contains("the shop is closed"), "{retry}");
+    let dead = line(&log, "given up: a dead letter");
+    assert!(dead.contains("ERROR") && dead.contains("the shop is closed"), "{dead}");
+    assert!(dead.contains("attempt=2"), "{dead}");
+    let closes = |outcome: &str| {
+        let outcome = format!("outcome=\"{outcome}\"");
+        log.lines().filter(|line| line.contains("close") && line.contains(&outcome)).count()
+    };
+    assert_eq!((closes("done"), closes("retry"), closes("dead")), (1, 1, 1), "{log}");
+    has(
+        &metrics,
+        &[
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"retry\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"dead\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"skipped\",verdict=\"older\"} 1",
+            "inqud_inbox_handler_duration_seconds_count{kind=\"request\"} 3",
+            "inqud_inbox_handler_duration_seconds_sum{kind=\"request\"} 6",
+            "inqud_inbox_age_seconds_count{kind=\"request\"} 1",
+        ],
+    );
+    assert!(line(&log, "skipped: older than what was processed").contains("INFO"), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_settled_is_told() {
+    let (log, metrics) = observe(async || {
+        let inbox = Inbox::new(Moody::default());
+        inbox.store().put(vec![record(1, 0)]).await.unwrap();
+        let store = inbox.clone();
+        let handler = move |_: Notified<PaymentRequest>, cx: Cx<Moody>| {
+            store.store().fails.store(cx.attempt() == 1, Ordering::SeqCst);
+            ready(Ok::<_, Infallible>(()))
+        };
+        inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+    })
+    .await;
+    let told = line(&log, "a runner goes on after a failure");
+    assert!(told.contains("WARN") && told.contains("the disk is full"), "{told}");
+    has(
+        &metrics,
+        &[
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"unsettled\",verdict=\"newer\"} 1",
+        ],
+    );
+}
+
+/// One that is lost with its runner, and one that another has claimed meanwhile.
+#[tokio::test(start_paused = true)]
+async fn the_rarer_outcomes_are_told_too() {
+    let (log, metrics) = observe(async || {
+        let inbox = Inbox::new(Moody::default());
+        inbox.store().put(vec![record(1, 0)]).await.unwrap();
+        let handler =
+            async |_: Notified<PaymentRequest>, _| pending::<Result<(), Infallible>>().await;
+        let lost = inbox.process(handler).deadline(Duration::from_secs(5)).run_until(pending());
+        timeout(Duration::from_secs(1), lost).await.unwrap_err();
+
+        inbox.store().settles_late.store(true, Ordering::SeqCst);
+        let handler = async |_: Notified<PaymentRequest>, _| Ok::<_, Infallible>(());
+        inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+    })
+    .await;
+    has(
+        &metrics,
+        &[
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"dropped\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"lapsed\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 1",
+        ],
+    );
+    let lapsed = line(&log, "the lease has passed, and another claimed it");
+    assert!(lapsed.contains("WARN") && lapsed.contains("attempt=2"), "{lapsed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_decodes_by_now_is_told() {
+    let (log, metrics) = observe(async || {
+        let inbox = Inbox::memory();
+        let text = body(1, 0);
+        let undecodable = {
+            let key = Key::of_undecodable("request", text.as_bytes());
+            let object = format!("undecodable:{key}");
+            Record { key, object, dead: Some("once".to_owned()), ..record(1, 0) }
+        };
+        inbox.store().put(vec![undecodable.clone()]).await.unwrap();
+        assert_eq!(inbox.redrive([undecodable.key]).await.unwrap(), 1);
+        let handler = async |_: Notified<PaymentRequest>, _| Ok::<_, Infallible>(());
+        inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+    })
+    .await;
+    assert!(line(&log, "can be decoded by now; stored as what it is").contains("INFO"), "{log}");
+    has(
+        &metrics,
+        &[
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"requeued\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 1",
+        ],
+    );
+}
+
+/// What is told apart, kept for review, or processed although its order is not known.
+#[tokio::test(start_paused = true)]
+async fn what_a_person_may_have_to_look_at_is_told() {
+    let payment = |status: &str, more: &str| {
+        format!(r#"{{"id":"PMT-{HIDDEN}","status":"{status}","amount":1{more}}}"#)
+    };
+    let (log, metrics) = observe(async || {
+        let inbox = Inbox::memory();
+        let receive = async |body: String| {
+            let service = support::layer::<Payment>().layer(inbox.receiver::<Payment>());
+            support::call(service, support::signed(body)).await;
+        };
+        receive(payment("SUCCESS", "")).await;
+        // Spelled in another way, and so other bytes.
+        receive(payment("SUCCESS", " ")).await;
+        receive(payment("FAILED", "")).await;
+        receive(payment("SUCCESS", "")).await;
+        inbox.stats().await.unwrap();
+        let handler = async |_: Notified<Payment>, _| Ok::<_, Infallible>(());
+        inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+        receive(payment("PENDING", "")).await;
+        let handler = async |_: Notified<Payment>, _| Ok::<_, Infallible>(());
+        inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+        inbox.stats().await.unwrap();
+
+        // Of a Request, without a time after one with a time.
+        let body = format!(r#"{{"id":"CAPD-{HIDDEN}-1","status":"SUCCESS"}}"#);
+        let request: PaymentRequest = serde_json::from_str(&body).unwrap();
+        let records = [record(1, 1), Record::new(&request, body.into())];
+        for record in records {
+            inbox.store().put(vec![record]).await.unwrap();
+            let handler = async |_: Notified<PaymentRequest>, _| Ok::<_, Infallible>(());
+            inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+        }
+        inbox.stats().await.unwrap();
+        // Nothing is left that has a number.
+        let keys = inbox.list(List::Review, 9).await.unwrap();
+        inbox.discard(keys.iter().map(|it| it.key)).await.unwrap();
+        inbox.stats().await.unwrap();
+    })
+    .await;
+    has(
+        &metrics,
+        &[
+            "inqud_inbox_received_total{kind=\"payment\",result=\"new\"} 3",
+            "inqud_inbox_received_total{kind=\"payment\",result=\"duplicate_differs\"} 1",
+            "inqud_inbox_received_total{kind=\"payment\",result=\"review\"} 1",
+            "inqud_inbox_processed_total{kind=\"payment\",outcome=\"done\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"payment\",outcome=\"done\",verdict=\"unordered\"} 1",
+            "inqud_inbox_processed_total{kind=\"payment\",outcome=\"skipped\",verdict=\"older\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"review\",verdict=\"review\"} 1",
+            "inqud_inbox_open{kind=\"payment\"} 0",
+            "inqud_inbox_review{kind=\"payment\"} 0",
+            "inqud_inbox_skipped{kind=\"payment\"} 2",
+            "inqud_inbox_skipped{kind=\"request\"} 1",
+        ],
+    );
+    let returned = line(&log, "kept for review: says what was said before");
+    assert!(returned.contains("WARN") && returned.contains("kind=\"payment\""), "{returned}");
+    let without_time = line(&log, "kept for review: is further along");
+    assert!(without_time.contains("WARN") && without_time.contains("verdict=\"review\""), "{log}");
+    let unordered = line(&log, "processed; its order is not known");
+    assert!(unordered.contains("INFO") && unordered.contains("verdict=\"unordered\""), "{log}");
+    let unclaimed = line(&log, "has open notifications, and no runner processes this kind");
+    assert!(unclaimed.contains("WARN") && unclaimed.contains("kind=\"payment\""), "{unclaimed}");
+}
+
+/// Each way a body can go wrong, at TRACE. `observe` looks for the word that is in each.
+#[tokio::test(start_paused = true)]
+async fn no_trace_of_an_inbox_shows_a_body() {
+    let bodies = [
+        HIDDEN.to_owned(),
+        format!(r#"{{"id":"{HIDDEN}","status":7}}"#),
+        format!(r#"{{"id":["{HIDDEN}"]}}"#),
+        format!(r#"{{"id":"1","status":{{"{HIDDEN}":1}}}}"#),
+        format!(r#"{{"id":"1","status":"NEW","payAmount":"{HIDDEN}"}}"#),
+        format!(r#"["{HIDDEN}"]"#),
+        body(7, 0),
+    ];
+    let (log, _) = observe(async || {
+        let inbox = Inbox::memory();
+        for body in bodies {
+            receive(&inbox, body).await;
+        }
+        let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key).collect();
+        assert!(keys.len() == 6, "{keys:?}");
+        inbox.redrive(keys).await.unwrap();
+        let handler = async |_: Notified<PaymentRequest>, _| Err::<(), _>("no");
+        inbox.process(handler).attempts(1).run_until(drained(inbox.clone())).await.unwrap();
+        for letter in inbox.dead(9).await.unwrap() {
+            assert!(!letter.error.contains(HIDDEN), "{}", letter.error);
+        }
+    })
+    .await;
+    assert!(log.contains("given up: a dead letter"), "{log}");
+}
+
+/// As Prometheus does it, over a connection, from a server that has an inbox.
+#[tokio::test]
+async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    let handle = recorder.handle();
+    let inbox = Inbox::memory();
+    let looked_at = inbox.clone();
+    let receiver = post_service(inbox.receiver::<PaymentRequest>());
+    let app = Router::new()
+        .route("/", receiver.layer(support::layer::<PaymentRequest>().hand_on_undecodable()))
+        .route(
+            "/metrics",
+            get(async move || {
+                looked_at.stats().await.unwrap();
+                handle.render()
+            }),
+        );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let send = async |body: String| {
+        let mut request: Request<Full<Bytes>> = support::signed(body);
+        *request.uri_mut() = format!("http://{address}/").parse().unwrap();
+        client.request(request).await.unwrap();
+    };
+    for body in [body(1, 0), body(2, 0), body(2, 0), HIDDEN.to_owned()] {
+        send(body).await;
+    }
+    let handler = async |_: Notified<PaymentRequest>, _| Ok::<_, Infallible>(());
+    inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+    send(body(3, 0)).await;
+
+    let scrape = client.get(format!("http://{address}/metrics").parse().unwrap()).await.unwrap();
+    let scrape = scrape.into_body().collect().await.unwrap().to_bytes();
+    let metrics = str::from_utf8(&scrape).unwrap();
+    assert!(!metrics.contains(HIDDEN), "{metrics}");
+    has(
+        metrics,
+        &[
+            "# HELP inqud_inbox_received_total Calls of a receiver by kind and result.",
+            "# TYPE inqud_inbox_received_total counter",
+            "inqud_inbox_received_total{kind=\"request\",result=\"new\"} 3",
+            "inqud_inbox_received_total{kind=\"request\",result=\"duplicate\"} 1",
+            "inqud_inbox_received_total{kind=\"request\",result=\"undecodable\"} 1",
+            "inqud_inbox_commit_duration_seconds_count{kind=\"request\"} 5",
+            "# TYPE inqud_inbox_processed_total counter",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 2",
+            "inqud_inbox_handler_duration_seconds_count{kind=\"request\"} 2",
+            "inqud_inbox_age_seconds_count{kind=\"request\"} 2",
+            "# HELP inqud_inbox_open Notifications to process by kind, at the last look.",
+            "# TYPE inqud_inbox_open gauge",
+            "inqud_inbox_open{kind=\"request\"} 1",
+            "inqud_inbox_dead{kind=\"request\"} 1",
+            "inqud_inbox_review{kind=\"request\"} 0",
+            "inqud_inbox_skipped{kind=\"request\"} 0",
+            "# TYPE inqud_inbox_oldest_age_seconds gauge",
+        ],
+    );
+    // Labels have few values: nothing of a key or an id.
+    for line in metrics.lines().filter(|line| line.starts_with("inqud_inbox_")) {
+        let labels = line.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+        for label in labels.split(',').filter(|label| !label.is_empty()) {
+            let name = label.split_once('=').unwrap().0;
+            assert!(["kind", "result", "outcome", "verdict", "quantile"].contains(&name), "{line}");
+        }
+    }
+}

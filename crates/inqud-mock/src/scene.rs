@@ -1,0 +1,201 @@
+//! From one status of an object to the JSON that Inqud would send.
+
+use std::iter;
+
+use jiff::{SignedDuration, Timestamp};
+use rust_decimal::Decimal;
+
+use super::story::Kind;
+use tower_inqud::Amount;
+
+/// An object at one moment.
+pub(super) struct Scene<'a> {
+    pub(super) ids: &'a Ids,
+    pub(super) client_order_id: &'a str,
+    pub(super) status: &'a str,
+    pub(super) amount: &'a Amount,
+    pub(super) paid: Paid,
+    pub(super) created: Timestamp,
+    pub(super) changed: Timestamp,
+    pub(super) is_first: bool,
+    /// How often a subscription was charged so far: each time that it is reported as active.
+    pub(super) charges: usize,
+    /// How often a payment succeeded in part so far.
+    pub(super) parts: usize,
+}
+
+/// How much is paid once something is.
+#[derive(Clone, Copy)]
+pub(super) enum Paid {
+    /// Half.
+    Under,
+    /// All of it, and so much more.
+    Over(usize),
+}
+
+/// What the ids of one object and of those around it end in.
+pub(super) struct Ids {
+    uuid: String,
+    address: String,
+    transaction: String,
+}
+
+impl Ids {
+    /// Always the same for the same order, and very probably different for another.
+    pub(super) fn of(client_order_id: &str) -> Self {
+        // FNV-1a: neither secret nor in need of more.
+        let seed = client_order_id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut hex =
+            |digits: usize| iter::repeat_with(|| random.digit(16)).take(digits).collect::<String>();
+        let uuid = [hex(8), hex(4), hex(4), hex(4), hex(12)].join("-");
+        Self { uuid, address: format!("0x{}", hex(40)), transaction: format!("0x{}", hex(64)) }
+    }
+}
+
+pub(super) fn body(kind: Kind, scene: &Scene<'_>) -> String {
+    fill(template(kind), &|name| value(kind, scene, name))
+}
+
+fn template(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Request => include_str!("templates/request.json"),
+        Kind::Checkout => include_str!("templates/checkout.json"),
+        Kind::Payment => include_str!("templates/payment.json"),
+        Kind::OnRamp => include_str!("templates/on_ramp.json"),
+        Kind::Subscription => include_str!("templates/subscription.json"),
+        Kind::Invoice => include_str!("templates/invoice.json"),
+        Kind::Authorization => include_str!("templates/authorization.json"),
+    }
+}
+
+/// Puts a value for each `@name`, and everything in one line. A name without one stays, and no JSON
+/// comes of it: so the tests find a template that is wrong.
+fn fill(template: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
+    let line = template.lines().map(str::trim_start).collect::<String>();
+    let mut parts = line.split('@');
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(part.len());
+        let (name, rest) = part.split_at(end);
+        filled.push_str(&value(name).unwrap_or_else(|| format!("@{name}")));
+        filled.push_str(rest);
+    }
+    filled
+}
+
+/// The JSON of what a template names.
+fn value(kind: Kind, scene: &Scene<'_>, name: &str) -> Option<String> {
+    let id = |prefix: &str| text(&format!("{prefix}-{}", scene.ids.uuid));
+    let only_if = |shown: bool, json: String| if shown { json } else { "null".to_owned() };
+    let is_conflict = scene.status == "CONFLICT";
+    let is_settled = is_conflict || scene.status == "SUCCESS";
+    let is_paid = is_settled || scene.status.starts_with("P"); // PENDING.., PAYMENT_DETECTED
+    Some(match name {
+        "requestId" => id("CAPD"),
+        "orderId" => id("ORD"),
+        "projectId" => id("CAP"),
+        "checkoutId" => id("CCO"),
+        "checkoutOrNull" => only_if(kind == Kind::Checkout, id("CCO")),
+        "paymentId" => id("PMT"),
+        "paymentOrNull" => only_if(is_paid, id("PMT")),
+        "onRampId" => id("ORCO"),
+        "onRampProjectId" => id("ORP"),
+        "subscriptionId" => id("SUB"),
+        "planId" => id("PLAN"),
+        "authorizationId" => id("AGR"),
+        // Which prefix an invoice has is not public.
+        "invoiceId" => text(&scene.ids.uuid),
+        "clientOrderId" => text(scene.client_order_id),
+        "address" => text(&scene.ids.address),
+        "txId" => text(&scene.ids.transaction),
+        "txHash" => only_if(is_paid, text(&scene.ids.transaction)),
+        "status" => text(scene.status),
+        "subStatus" => sub_status(scene.status).map_or_else(|| "null".to_owned(), text),
+        "nextWriteOffAt" => only_if(
+            scene.status == "ACTIVE",
+            text(&renewal(scene.created, scene.charges).to_string()),
+        ),
+        "reason" => only_if(is_conflict && matches!(scene.paid, Paid::Under), text("UNDERPAID")),
+        "paymentStatus" => only_if(is_paid, text(if is_settled { "SUCCESS" } else { "PENDING" })),
+        "amount" if kind == Kind::Payment && scene.status == "PARTIAL_SUCCESS" => {
+            part(scene.amount, scene.parts).to_string()
+        }
+        "amount" => scene.amount.to_string(),
+        "paidAmount" => only_if(is_paid, paid(scene.amount, scene.paid).to_string()),
+        "overpaid" => (is_paid && matches!(scene.paid, Paid::Over(1..))).to_string(),
+        "createdAt" => text(&scene.created.to_string()),
+        "changedAt" => text(&scene.changed.to_string()),
+        "updatedAt" => only_if(!scene.is_first, text(&scene.changed.to_string())),
+        "expiresAt" => text(&expiry(scene.created).to_string()),
+        "request" => only_if(!scene.is_first, nested_request(scene)),
+        _ => return None,
+    })
+}
+
+/// The Request inside a checkout.
+fn nested_request(scene: &Scene<'_>) -> String {
+    let status = match scene.status {
+        "REQUEST_CREATED" => "WAITING_PAYMENT",
+        "PAYMENT_DETECTED" => "PENDING_PAYMENT",
+        other => other,
+    };
+    let is_first = status == "WAITING_PAYMENT";
+    let request = Scene { status, is_first, ..*scene };
+    fill(template(Kind::Request), &|name| value(Kind::Checkout, &request, name))
+}
+
+fn paid(amount: &Amount, paid: Paid) -> Amount {
+    match paid {
+        Paid::Under => calculated(amount, |it| it.checked_div(Decimal::TWO))
+            .unwrap_or_else(|| Decimal::ZERO.into()),
+        Paid::Over(0) => amount.clone(),
+        Paid::Over(more) => {
+            calculated(amount, |it| it.checked_add(more.into())).unwrap_or_else(|| {
+                // More digits than can be calculated with: others at the front.
+                let text = amount.to_string();
+                let over = format!("{more}{}", text.strip_prefix('0').unwrap_or(&text));
+                over.parse().unwrap_or_else(|_| amount.clone())
+            })
+        }
+    }
+}
+
+/// 40 %, and from the second on 90 %.
+fn part(amount: &Amount, number: usize) -> Amount {
+    let tenths = if number > 1 { 9 } else { 4 };
+    calculated(amount, |it| it.checked_mul(Decimal::new(tenths, 1)))
+        .unwrap_or_else(|| Decimal::from(tenths).into())
+}
+
+/// `None` if it has more digits than can be calculated with.
+fn calculated(amount: &Amount, with: impl Fn(Decimal) -> Option<Decimal>) -> Option<Amount> {
+    amount.decimal().and_then(with).map(|exact| exact.normalize().into())
+}
+
+/// What is known to say more about a status of a subscription.
+fn sub_status(status: &str) -> Option<&'static str> {
+    match status {
+        "ACTIVE" => Some("ACTIVE"),
+        "CANCELLED" => Some("CANCELLED_BY_MERCHANT"),
+        _ => None,
+    }
+}
+
+/// Every thirty days.
+fn renewal(created: Timestamp, charges: usize) -> Timestamp {
+    let days = u32::try_from(charges).unwrap_or(u32::MAX).saturating_mul(30);
+    let after = SignedDuration::from_hours(i64::from(days).saturating_mul(24));
+    created.checked_add(after).unwrap_or(Timestamp::MAX)
+}
+
+/// In the sample of a Request it is ten minutes.
+fn expiry(created: Timestamp) -> Timestamp {
+    created.checked_add(SignedDuration::from_mins(10)).unwrap_or(Timestamp::MAX)
+}
+
+fn text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

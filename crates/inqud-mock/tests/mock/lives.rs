@@ -1,0 +1,394 @@
+//! What the sender sends besides the usual: forged digests, reversals, parts, amendments, other kinds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use crate::support;
+use crate::support::{SECRET, layer, secret};
+use axum::Router;
+use axum::routing::post;
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri};
+use inqud_mock::{Flaw, Life, Message, Sender, SentBody, Story};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tower::{ServiceExt, service_fn};
+use tower_inqud::{
+    Ack, Amount, Authorization, Checkout, Diagnosis, Event, EventKind, History, Notification,
+    OnRampCheckout, Payment, PaymentRequest, RejectionKind, RequestStatus, Subscription, Verifier,
+    Version, Webhook, contract,
+};
+
+const PATH: &str = "/webhooks/inqud/request";
+
+fn inqud() -> Sender {
+    Sender::new(secret(), Uri::from_static(PATH))
+}
+
+fn digest(sender: &Sender, message: &Message) -> String {
+    let request = sender.request(message);
+    request.headers()[contract::DIGEST_HEADER].to_str().unwrap().to_owned()
+}
+
+// Forged calls
+
+#[test]
+fn a_forged_digest_is_worth_nothing_under_the_secret() {
+    let message = Life::new(Story::Success).into_iter().last().unwrap();
+    let body = message.body();
+    let text = std::str::from_utf8(body).unwrap();
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap();
+    let uri = PATH.as_bytes();
+    let mut texts: Vec<Vec<u8>> = vec![
+        body.to_vec(),
+        Vec::new(),
+        text.trim_end_matches('}').into(),
+        text.to_uppercase().into(),
+        text.to_lowercase().into(),
+        serde_json::to_vec(&value).unwrap(),
+        serde_json::to_vec_pretty(&value).unwrap(),
+        body.iter().rev().copied().collect(),
+        body[..body.len() / 2].to_vec(),
+        [body, body].map(|it| it.to_vec()).concat(),
+        [uri, body].concat(),
+        [body, uri].concat(),
+        [SECRET.as_bytes(), body].concat(),
+        [body, SECRET.as_bytes()].concat(),
+    ];
+    // A byte of any value at either end, and line ends.
+    texts.extend((0..=u8::MAX).map(|byte| [&body[..], &[byte]].concat()));
+    texts.extend((0..=u8::MAX).map(|byte| [&[byte], &body[..]].concat()));
+    texts.extend(["\r\n", "\n\n", "  "].map(|end| [&body[..], end.as_bytes()].concat()));
+
+    let verifier = Verifier::new(secret());
+    for forger in (0..20).map(|_| inqud().flaw(Flaw::Forged)) {
+        let digest = digest(&forger, &message);
+        // It looks like one of Inqud's, so that what refuses it has looked at the body.
+        let rejection = Verifier::new(secret()).verify(&digest, body.clone()).unwrap_err();
+        assert_eq!(rejection.kind(), RejectionKind::DigestMismatch);
+        assert_eq!(rejection.diagnosis(), Some(Diagnosis::Unexplained));
+        for text in &texts {
+            let verified = verifier.verify(&digest, text.clone());
+            assert!(verified.is_err(), "{:?}", String::from_utf8_lossy(text));
+        }
+    }
+}
+
+#[test]
+fn a_sender_forges_with_a_key_of_its_own() {
+    let message = Life::new(Story::Success).into_iter().next().unwrap();
+    let forger = inqud().flaw(Flaw::Forged);
+    assert_eq!(digest(&forger, &message), digest(&forger.clone(), &message));
+    let others = (0..20).map(|_| digest(&inqud().flaw(Flaw::Forged), &message));
+    assert_eq!(others.collect::<HashSet<_>>().len(), 20);
+}
+
+// Lives
+
+fn of<T: DeserializeOwned>(life: Life) -> Vec<T> {
+    life.into_iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect()
+}
+
+fn amount(text: &str) -> Option<Amount> {
+    Some(text.parse().unwrap())
+}
+
+/// Of each message, with `-` for an amount that is not there.
+fn paid(life: Life) -> Vec<String> {
+    let text = |it: PaymentRequest| it.paid_amount.map_or("-".to_owned(), |it| it.to_string());
+    of(life).into_iter().map(text).collect()
+}
+
+#[test]
+fn requests_and_checkouts_begin_without_a_last_update_like_inquds_sample() {
+    let sample: Value = serde_json::from_str(support::REQUEST).unwrap();
+    assert!(sample["lastUpdatedAt"].is_null());
+    for story in Story::ALL.iter().copied() {
+        let first: Value = of(Life::new(story)).remove(0);
+        let id = first["id"].as_str().unwrap();
+        if id.starts_with("CAPD-") || id.starts_with("CCO-") {
+            assert_eq!(first["lastUpdatedAt"], Value::Null, "{story}");
+        } else if id.starts_with("ORCO-") {
+            // So does the sample of an on-ramp checkout.
+            assert_eq!(first["modifiedAt"], first["createdAt"], "{story}");
+        }
+        if id.starts_with("CAPD-") {
+            // With the sample's keys, and its nulls.
+            let keys = |it: &Value| it.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+            assert_eq!(keys(&first), keys(&sample), "{story}");
+            for (key, value) in sample.as_object().unwrap() {
+                assert_eq!(first[key].is_null(), value.is_null(), "{story}: {key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn support_reverses_a_request_that_is_paid_in_full() {
+    let life: Vec<PaymentRequest> = of(Life::new(Story::Reversed));
+    let [.., paid, reversed] = &life[..] else { panic!("{life:#?}") };
+    assert!(paid.is_paid() && !reversed.is_paid());
+    assert_eq!(reversed.status, RequestStatus::Conflict);
+    assert!(reversed.last_updated_at > paid.last_updated_at);
+    // Why is not public, and nothing is missing.
+    assert_eq!(reversed.reason, None);
+    assert_eq!(reversed.paid_amount, amount("100"));
+}
+
+#[test]
+fn an_amended_request_differs_in_what_is_paid_and_in_nothing_else() {
+    let [.., before, after] = &of::<Value>(Life::new(Story::Amended))[..] else { panic!() };
+    let differing = before.as_object().unwrap().keys().filter(|key| before[*key] != after[*key]);
+    assert_eq!(differing.collect::<Vec<_>>(), ["overpaid", "paidAmount"]);
+    assert_eq!(paid(Life::new(Story::Amended)), ["-", "100", "100", "101"]);
+    let times = |life: &[PaymentRequest]| {
+        life.windows(2).map(|it| it[0].last_updated_at < it[1].last_updated_at).collect::<Vec<_>>()
+    };
+    let life = of(Life::new(Story::Amended));
+    assert_eq!(times(&life), [true, true, false]);
+    assert_eq!(verdicts(Life::new(Story::Amended)), "newer newer newer amended");
+
+    // More than once, and with another change behind it.
+    let words = ["CONFLICT", "CONFLICT", "CONFLICT", "SUCCESS", "SUCCESS"];
+    let life = || Life::new(Story::Amended).statuses(words);
+    assert_eq!(paid(life()), ["100", "101", "102", "100", "101"]);
+    assert_eq!(times(&of(life())), [false, false, true, false]);
+    // In other stories the same status again is a change.
+    assert_eq!(times(&of(Life::new(Story::Conflict).statuses(words))), [true; 4]);
+    let ends = "2026-11-22T10:00:00Z".parse().unwrap();
+    let last: PaymentRequest = of(life().ends(ends)).pop().unwrap();
+    assert_eq!(last.last_updated_at, Some(ends));
+}
+
+#[test]
+fn what_support_settles_is_a_success_with_half_of_it_paid() {
+    assert_eq!(paid(Life::new(Story::Settled)), ["-", "50", "50", "50"]);
+    let settled: PaymentRequest = of(Life::new(Story::Settled)).pop().unwrap();
+    assert_eq!(settled.status, RequestStatus::Success);
+    assert_eq!((settled.pay_amount.clone(), settled.reason.clone()), (amount("100"), None));
+    assert!(!settled.is_paid());
+    let conflict: PaymentRequest = of(Life::new(Story::Settled)).remove(2);
+    assert_eq!(conflict.reason.unwrap().as_str(), "UNDERPAID");
+}
+
+#[test]
+fn a_payment_can_be_reversed_or_come_in_parts() {
+    let amounts = |life: Life| {
+        let amount = |it: Payment| it.amount.unwrap().to_string();
+        of(life).into_iter().map(amount).collect::<Vec<_>>()
+    };
+    assert_eq!(amounts(Life::new(Story::ReversedPayment)), ["100"; 4]);
+    assert_eq!(verdicts(Life::new(Story::ReversedPayment)), "newer newer newer unordered");
+    assert_eq!(amounts(Life::new(Story::PartialPayment)), ["100", "100", "40", "90", "100"]);
+    assert_eq!(verdicts(Life::new(Story::PartialPayment)), "newer newer newer amended unordered");
+    let odd = Life::new(Story::PartialPayment).amount("99.46291".parse().unwrap());
+    assert_eq!(amounts(odd)[2..], ["39.785164", "89.516619", "99.46291"]);
+    // Whichever story it is a part of.
+    let part = Life::new(Story::Payment).statuses(["PARTIAL_SUCCESS"]);
+    assert_eq!(amounts(part), ["40"]);
+}
+
+/// Of all of a life, in its order.
+fn verdicts(life: Life) -> String {
+    let mut history = History::default();
+    let verdict = |message: Message| {
+        let event: Event = serde_json::from_slice(message.body()).unwrap();
+        history.receive_version(Version::new(&event, message.body())).as_str()
+    };
+    life.into_iter().map(verdict).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn no_two_messages_of_a_life_are_duplicates_and_each_applies() {
+    for story in Story::ALL.iter().copied() {
+        let verdicts = verdicts(Life::new(story));
+        assert_eq!(verdicts.split(' ').count(), story.statuses().len());
+        for verdict in verdicts.split(' ') {
+            assert!(["newer", "amended", "unordered"].contains(&verdict), "{story}: {verdicts}");
+        }
+    }
+}
+
+// Another kind's URL
+
+/// Plays each story against a handler for one kind.
+async fn only_of_its_kind<T>(own: EventKind)
+where
+    T: DeserializeOwned + Send + Sync + 'static,
+{
+    for story in Story::ALL.iter().copied() {
+        let calls = Arc::new(Mutex::new(0));
+        let count = calls.clone();
+        let handler = async move |_: Webhook<T>| {
+            *count.lock().unwrap() += 1;
+            Ack::Done
+        };
+        let app = Router::new().route(PATH, post(handler).layer(layer::<T>()));
+        let report = inqud().deliver(Life::new(story), app).await;
+
+        let first: Event = of(Life::new(story)).remove(0);
+        let found = first.kind();
+        if found == own {
+            assert!(report.all_acknowledged(), "{story}: {report}");
+            assert_eq!(*calls.lock().unwrap(), story.statuses().len());
+        } else if found != EventKind::Invoice {
+            // Which prefix an invoice has is not public, so nothing tells it from another object.
+            assert!(report.all_refused(), "{story} sent to {own}: {report}");
+            assert_eq!(*calls.lock().unwrap(), 0);
+            for delivery in report.deliveries() {
+                let rejection = delivery.rejection().unwrap();
+                assert_eq!(rejection.status(), StatusCode::UNPROCESSABLE_ENTITY);
+                let kind = rejection.kind();
+                assert_eq!(kind, RejectionKind::WrongKind { expected: own, found }, "{story}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_life_of_one_kind_is_refused_at_the_url_of_another() {
+    only_of_its_kind::<PaymentRequest>(EventKind::Request).await;
+    only_of_its_kind::<Checkout>(EventKind::Checkout).await;
+    only_of_its_kind::<Payment>(EventKind::Payment).await;
+    only_of_its_kind::<OnRampCheckout>(EventKind::OnRampCheckout).await;
+    only_of_its_kind::<Subscription>(EventKind::Subscription).await;
+    only_of_its_kind::<Authorization>(EventKind::Authorization).await;
+}
+
+// Any order
+
+/// A merchant with a row for each object, and a [`History`] beside it.
+#[derive(Clone, Default)]
+struct Shop(Arc<Mutex<Objects>>);
+
+type Objects = BTreeMap<String, (History, Option<Bytes>)>;
+
+impl Shop {
+    fn app(&self) -> Router {
+        let Self(objects) = self.clone();
+        let handler = async move |webhook: Webhook<Event>| {
+            let mut objects = objects.lock().unwrap();
+            let (history, body) = objects.entry(webhook.id().to_owned()).or_default();
+            if history.receive(&webhook).applies() {
+                *body = Some(webhook.raw_body().clone());
+            }
+            Ack::Done
+        };
+        Router::new().route(PATH, post(handler).layer(layer::<Event>()))
+    }
+
+    /// The body of each object that counts.
+    fn state(&self) -> Vec<Bytes> {
+        let objects = self.0.lock().unwrap();
+        objects.values().map(|(_, body)| body.clone().unwrap()).collect()
+    }
+}
+
+async fn any_order(messages: impl IntoIterator<Item = Message>) -> (Vec<Bytes>, Vec<Vec<Bytes>>) {
+    let came = Mutex::new(Vec::new());
+    let log = |request: &Request<SentBody>| {
+        // Found again by its digest.
+        request.headers()[contract::DIGEST_HEADER].to_str().unwrap().to_owned()
+    };
+    let messages: Vec<_> = messages.into_iter().collect();
+    let bodies: BTreeMap<_, _> =
+        messages.iter().map(|it| (digest(&inqud(), it), it.body().clone())).collect();
+    let inqud = inqud().rounds(30);
+    let state = inqud.any_order(messages, async |round| {
+        let shop = Shop::default();
+        let round_came = Arc::new(Mutex::new(Vec::new()));
+        let (app, noted) = (shop.app(), round_came.clone());
+        let service = service_fn(move |request: Request<SentBody>| {
+            noted.lock().unwrap().push(log(&request));
+            app.clone().oneshot(request)
+        });
+        round.deliver(service).await;
+        let round_came = round_came.lock().unwrap();
+        let in_order = round_came.iter().map(|digest| bodies[digest].clone()).collect();
+        came.lock().unwrap().push(in_order);
+        shop.state()
+    });
+    let state = state.await.unwrap();
+    (state, came.into_inner().unwrap())
+}
+
+#[tokio::test]
+async fn a_history_ends_every_story_the_same_in_every_round() {
+    for story in Story::ALL.iter().copied() {
+        let last = Life::new(story).into_iter().last().unwrap();
+        let (state, _) = any_order(Life::new(story)).await;
+        assert_eq!(state, [last.body().clone()], "{story}");
+    }
+    // All at once too.
+    let all = Story::ALL.iter().flat_map(|story| Life::new(*story).client_order_id(story.name()));
+    let (state, _) = any_order(all).await;
+    assert_eq!(state.len(), Story::ALL.len());
+}
+
+#[tokio::test]
+async fn only_what_nothing_orders_keeps_its_order() {
+    /// In each pair, the first never comes behind the second.
+    const KEPT: &[(Story, &[(usize, usize)])] = &[
+        (Story::Amended, &[(2, 3)]),
+        (Story::ReversedPayment, &[(2, 3)]),
+        (Story::PartialPayment, &[(2, 3)]),
+        (Story::Subscription, &[(1, 2)]),
+        (Story::Renewal, &[(1, 2)]),
+        (Story::Authorization, &[(0, 1)]),
+    ];
+    for story in Story::ALL.iter().copied() {
+        let kept = KEPT.iter().find(|it| it.0 == story).map_or(&[][..], |it| it.1);
+        // Among those of another object.
+        let life: Vec<_> = Life::new(story).into_iter().map(|it| it.body().clone()).collect();
+        let other = Life::new(Story::Success).client_order_id("order-2");
+        let (_, rounds) = any_order(Life::new(story).into_iter().chain(other)).await;
+        assert_eq!(rounds.len(), 31);
+        for first in 0..life.len() {
+            for second in first + 1..life.len() {
+                let is_swapped = rounds.iter().any(|round| {
+                    let at = |body| round.iter().position(|it| it == body).unwrap();
+                    let last = |body| round.iter().rposition(|it| it == body).unwrap();
+                    at(&life[second]) < last(&life[first])
+                });
+                assert_eq!(
+                    !is_swapped,
+                    kept.contains(&(first, second)),
+                    "{story} {first} {second}"
+                );
+            }
+        }
+        assert!(rounds[1..].iter().any(|round| round.len() > life.len() + 5), "repeats");
+    }
+}
+
+/// Any words of any kind, also many that Inqud never says in this order.
+#[tokio::test]
+async fn a_history_agrees_about_any_statuses() {
+    let words = [
+        "WAITING_PAYMENT PENDING_PAYMENT SUCCESS CONFLICT EXPIRED A_NEW_WORD",
+        "NEW PENDING PARTIAL_SUCCESS SUCCESS FAILED FROZEN REFUNDED EXPIRED",
+        "INITIATED ACTIVE CANCELLED EXPIRED A_NEW_WORD",
+    ];
+    let mut random = fastrand::Rng::with_seed(15);
+    for _ in 0..100 {
+        let words: Vec<_> = words[random.usize(..words.len())].split(' ').collect();
+        let statuses: Vec<_> =
+            (0..random.usize(1..6)).map(|_| *random.choice(&words).unwrap()).collect();
+        let story = *random.choice(Story::ALL).unwrap();
+        let life = Life::new(story).statuses(statuses.clone());
+        let inqud = inqud().rounds(10).seed(random.u64(..));
+        let ended = inqud.any_order(life, async |round| {
+            let shop = Shop::default();
+            round.deliver(shop.app()).await;
+            shop.state()
+        });
+        ended.await.unwrap_or_else(|error| panic!("{story} {statuses:?}: {error}"));
+    }
+}

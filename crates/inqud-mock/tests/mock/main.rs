@@ -1,0 +1,7 @@
+//! The sender plays Inqud.
+
+#[path = "../../../../tests/support/mod.rs"]
+mod support;
+
+mod lives;
+mod sender;

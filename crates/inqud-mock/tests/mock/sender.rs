@@ -1,0 +1,812 @@
+//! The sender plays Inqud: lives, signatures, orders, repeats, retries and everything that is broken.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::support;
+use crate::support::{SECRET, layer, secret};
+use axum::Router;
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::post;
+use http::{HeaderMap, StatusCode, Uri};
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use inqud_mock::{Answer, Delivery, Flaw, Life, Message, Round, Sender, SentBody, Story};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tower_inqud::{
+    Ack, Amount, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout,
+    Payment, PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Subscription,
+    Version, Webhook, contract,
+};
+
+const PATH: &str = "/webhooks/inqud/request";
+
+fn inqud() -> Sender {
+    Sender::new(secret(), Uri::from_static(PATH))
+}
+
+/// A merchant that keeps what it is told in the order in which it is told, and the heads.
+#[derive(Clone, Default)]
+struct Log {
+    seen: Arc<Mutex<Vec<Webhook<PaymentRequest>>>>,
+    heads: Arc<Mutex<Vec<HeaderMap>>>,
+}
+
+impl Log {
+    fn app(&self) -> Router {
+        let log = self.clone();
+        let handler = async move |head: HeaderMap, webhook: Webhook<PaymentRequest>| {
+            log.heads.lock().unwrap().push(head);
+            log.seen.lock().unwrap().push(webhook);
+            Ack::Done
+        };
+        Router::new().route(PATH, post(handler).layer(layer::<PaymentRequest>()))
+    }
+
+    fn statuses(&self) -> Vec<String> {
+        self.seen.lock().unwrap().iter().map(|it| it.status.to_string()).collect()
+    }
+}
+
+/// Serves on a port of its own and gives the link of the web hook.
+async fn serve(app: Router) -> Uri {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    format!("http://{address}{PATH}").parse().unwrap()
+}
+
+fn client() -> Client<hyper_util::client::legacy::connect::HttpConnector, SentBody> {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// Answers these statuses one after another, the last for ever, without any layer.
+fn answering(statuses: &[u16]) -> Router {
+    let mut left = statuses.to_vec();
+    left.reverse();
+    let left = Arc::new(Mutex::new(left));
+    let handler = async move || {
+        let mut left = left.lock().unwrap();
+        let status = if left.len() > 1 { left.pop() } else { left.first().copied() };
+        StatusCode::from_u16(status.unwrap()).unwrap()
+    };
+    Router::new().route(PATH, post(handler))
+}
+
+fn requests(life: Life) -> Vec<PaymentRequest> {
+    life.into_iter().map(|message| serde_json::from_slice(message.body()).unwrap()).collect()
+}
+
+fn json(message: &Message) -> serde_json::Value {
+    serde_json::from_slice(message.body()).unwrap()
+}
+
+// Lives
+
+#[test]
+fn in_the_life_of_a_request_each_status_supersedes_the_one_before() {
+    let stories = [
+        (Story::Success, "WAITING_PAYMENT PENDING_PAYMENT SUCCESS"),
+        (Story::Overpaid, "WAITING_PAYMENT PENDING_PAYMENT SUCCESS"),
+        (Story::Conflict, "WAITING_PAYMENT PENDING_PAYMENT CONFLICT"),
+        (Story::Settled, "WAITING_PAYMENT PENDING_PAYMENT CONFLICT SUCCESS"),
+        (Story::Expired, "WAITING_PAYMENT EXPIRED"),
+    ];
+    for (story, statuses) in stories {
+        let life = requests(Life::new(story));
+        let words = life.iter().map(|request| request.status.as_str()).collect::<Vec<_>>();
+        assert_eq!(words.join(" "), statuses);
+        assert!(life[0].last_updated_at.is_none(), "{story}: none in its first state");
+        assert!(life.iter().all(|request| request.created_at == life[0].created_at));
+        for pair in life.windows(2) {
+            assert!(version(&pair[1]).supersedes(&version(&pair[0])), "{story}: {pair:#?}");
+            assert!(pair[1].last_updated_at > pair[1].created_at);
+        }
+        assert!(life.iter().all(|request| !matches!(request.status, RequestStatus::Other(_))));
+    }
+}
+
+#[test]
+fn what_is_paid_fits_the_story_to_the_last_digit() {
+    let last = |story| {
+        let life = Life::new(story).amount("99.4629100000000001".parse().unwrap());
+        requests(life).pop().unwrap()
+    };
+    let paid = |story| last(story).paid_amount.map(|amount| amount.to_string());
+    assert_eq!(paid(Story::Success).as_deref(), Some("99.4629100000000001"));
+    assert_eq!(paid(Story::Overpaid).as_deref(), Some("100.4629100000000001"));
+    assert_eq!(paid(Story::Conflict).as_deref(), Some("49.73145500000000005"));
+    assert_eq!(paid(Story::Expired), None);
+    assert_eq!(last(Story::Overpaid).overpaid, Some(true));
+    assert_eq!(last(Story::Success).overpaid, Some(false));
+    assert_eq!(last(Story::Conflict).reason.unwrap().as_str(), "UNDERPAID");
+    assert!(last(Story::Success).tx_hash.is_some());
+
+    // Also if it is more than can be calculated with.
+    for odd in ["1e400", "0.5e-400", &"9".repeat(60)] {
+        let amount: Amount = odd.parse().unwrap();
+        let paid = |story| {
+            requests(Life::new(story).amount(amount.clone())).pop().unwrap().paid_amount.unwrap()
+        };
+        assert_eq!(paid(Story::Success).to_string(), odd);
+        assert!(paid(Story::Overpaid) > amount, "{odd}");
+        assert!(paid(Story::Conflict) < amount, "{odd}");
+    }
+}
+
+/// Inqud's support settles a conflict: SUCCESS, and 50 of 100 paid.
+#[test]
+fn a_settled_request_is_a_success_and_not_paid() {
+    let last = |story| requests(Life::new(story)).pop().unwrap();
+    let hundred: Amount = "100".parse().unwrap();
+    let settled = last(Story::Settled);
+    assert_eq!(settled.status, RequestStatus::Success);
+    assert!(settled.status.is_successful() && !settled.is_paid());
+    assert_eq!(settled.paid_compared(), Some(std::cmp::Ordering::Less));
+    assert!(!settled.is_paid_for(&hundred, "USD"));
+    assert!(!settled.is_paid_for(&"50".parse().unwrap(), "USDT"));
+    for story in [Story::Success, Story::Overpaid] {
+        let paid = last(story);
+        assert!(paid.is_paid() && paid.is_paid_for(&hundred, "USD"), "{story}");
+    }
+    for story in [Story::Conflict, Story::Expired] {
+        assert!(!last(story).is_paid(), "{story}");
+    }
+}
+
+#[test]
+fn an_order_is_the_same_object_each_time_and_another_order_another() {
+    let ids = |order: &str| {
+        let life = requests(Life::new(Story::Settled).client_order_id(order));
+        life.into_iter().map(|request| request.id).collect::<HashSet<_>>()
+    };
+    assert_eq!(ids("shop-1").len(), 1);
+    assert_eq!(ids("shop-1"), ids("shop-1"));
+    assert_ne!(ids("shop-1"), ids("shop-2"));
+    // Neither JSON nor the template can be broken out of.
+    let odd = r#"@status","status":"SUCCESS "#;
+    let life = requests(Life::new(Story::Expired).client_order_id(odd));
+    assert_eq!(life[1].client_order_id.as_deref(), Some(odd));
+    assert_eq!(life[1].status, RequestStatus::Expired);
+}
+
+#[test]
+fn a_life_can_go_through_any_words() {
+    let life = Life::new(Story::Success).statuses(["CONFLICT", "A_WORD_OF_TOMORROW"]);
+    let life = requests(life);
+    assert_eq!(life[0].status, RequestStatus::Conflict);
+    assert!(life[0].last_updated_at > life[0].created_at, "it is not the first state of a Request");
+    assert_eq!(life[1].status.as_str(), "A_WORD_OF_TOMORROW");
+    assert!(requests(Life::new(Story::Success).statuses([""; 0])).is_empty());
+}
+
+#[test]
+fn times_move_on_at_any_pace_and_end_at_the_last_one() {
+    let begins = "2026-11-22T10:00:00Z".parse().unwrap();
+    let life = Life::new(Story::Settled).begins(begins).pace(Duration::from_secs(1));
+    let updates = requests(life).iter().filter_map(|it| it.last_updated_at).collect::<Vec<_>>();
+    let expected = ["2026-11-22T10:00:01Z", "2026-11-22T10:00:02Z", "2026-11-22T10:00:03Z"];
+    assert_eq!(updates, expected.map(|text| text.parse().unwrap()));
+
+    let life = Life::new(Story::Success).begins(begins).pace(Duration::MAX);
+    assert!(requests(life)[1].last_updated_at > Some(begins));
+}
+
+#[test]
+fn a_life_can_end_at_a_time_whatever_it_goes_through() {
+    let ends = "2026-11-22T10:00:00Z".parse().unwrap();
+    let of = |statuses: &[&str]| {
+        let life = Life::new(Story::Success).statuses(statuses.iter().copied()).ends(ends);
+        requests(life.pace(Duration::from_secs(60)))
+    };
+    for statuses in [&["WAITING_PAYMENT", "SUCCESS"][..], &["SUCCESS"], &["CONFLICT", "SUCCESS"]] {
+        let life = of(statuses);
+        assert_eq!(life.last().unwrap().last_updated_at, Some(ends));
+        assert!(life.iter().all(|it| it.created_at < Some(ends)));
+        assert!(life.windows(2).all(|it| it[1].last_updated_at > it[0].last_updated_at));
+    }
+    assert_eq!(of(&["WAITING_PAYMENT"])[0].created_at, Some(ends));
+    let endless = Life::new(Story::Success).ends(ends).pace(Duration::MAX);
+    assert!(requests(endless)[0].created_at < Some(ends));
+}
+
+#[test]
+fn the_other_kinds_have_their_ids_and_statuses() {
+    let kinds = [
+        (Story::Checkout, "CCO-", "NEW REQUEST_CREATED PAYMENT_DETECTED SUCCESS"),
+        (Story::Payment, "PMT-", "NEW PENDING SUCCESS"),
+        (Story::OnRamp, "ORCO-", "PENDING SUCCESS"),
+        (Story::Subscription, "SUB-", "INITIATED ACTIVE CANCELLED"),
+        (Story::Renewal, "SUB-", "INITIATED ACTIVE ACTIVE"),
+        (Story::Invoice, "", "NEW PENDING SUCCESS"),
+        (Story::Authorization, "AGR-", "GRANTED REVOKED_BY_MERCHANT"),
+    ];
+    for (story, prefix, statuses) in kinds {
+        let life = Life::new(story).into_iter().collect::<Vec<_>>();
+        let words = life.iter().map(|message| json(message)["status"].as_str().unwrap().to_owned());
+        assert_eq!(words.collect::<Vec<_>>().join(" "), statuses);
+        for message in &life {
+            let body = json(message);
+            assert_eq!(body["status"], message.label());
+            assert!(body["id"].as_str().unwrap().starts_with(prefix), "{body}");
+            assert!(!message.body().contains(&b'\n') && !message.body().contains(&b'@'));
+        }
+    }
+    let checkout = Life::new(Story::Checkout).into_iter().collect::<Vec<_>>();
+    assert!(json(&checkout[0])["request"].is_null());
+    let request = &json(&checkout[2])["request"];
+    assert_eq!(request["status"], "PENDING_PAYMENT");
+    assert_eq!(request["checkoutId"], json(&checkout[2])["id"]);
+    assert!(serde_json::from_str::<PaymentRequest>(&request.to_string()).is_ok());
+}
+
+/// That a story tells of this kind, whether the kind is known beforehand or not.
+fn tells_of<T>(story: Story, kind: EventKind)
+where
+    T: DeserializeOwned + Notification + Serialize,
+{
+    let life = Life::new(story).into_iter().collect::<Vec<_>>();
+    let known: Vec<T> =
+        life.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
+    let events: Vec<Event> =
+        life.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
+    for ((message, known), event) in life.iter().zip(&known).zip(&events) {
+        assert_eq!(event.kind(), kind, "{story}");
+        // No field is lost, and none that the kind has is missing.
+        assert_eq!(serde_json::to_value(event).unwrap(), json(message), "{story}");
+        assert_eq!(serde_json::to_value(known).unwrap(), json(message), "{story}");
+    }
+    let versions: [Vec<Version>; 2] = [
+        known.iter().zip(&life).map(|(it, sent)| Version::new(it, sent.body())).collect(),
+        events.iter().zip(&life).map(|(it, sent)| Version::new(it, sent.body())).collect(),
+    ];
+    assert_eq!(versions[0], versions[1], "{story}: whether the kind is known or not");
+    for (pair, status) in versions[0].windows(2).zip(&life[1..]) {
+        assert!(pair[1].supersedes(&pair[0]), "{story}: {}", status.label());
+    }
+    let distinct = versions[0].iter().collect::<HashSet<_>>();
+    assert_eq!(distinct.len(), story.statuses().len(), "{story}: no two are the same notification");
+}
+
+#[test]
+fn each_body_of_each_story_is_of_its_kind_and_supersedes_the_one_before() {
+    for story in Story::ALL.iter().copied() {
+        match story {
+            Story::Checkout => tells_of::<Checkout>(story, EventKind::Checkout),
+            Story::Payment | Story::ReversedPayment | Story::PartialPayment => {
+                tells_of::<Payment>(story, EventKind::Payment);
+            }
+            Story::OnRamp => tells_of::<OnRampCheckout>(story, EventKind::OnRampCheckout),
+            Story::Subscription | Story::Renewal => {
+                tells_of::<Subscription>(story, EventKind::Subscription);
+            }
+            Story::Invoice => tells_of::<Invoice>(story, EventKind::Invoice),
+            Story::Authorization => tells_of::<Authorization>(story, EventKind::Authorization),
+            _ => tells_of::<PaymentRequest>(story, EventKind::Request),
+        }
+    }
+}
+
+#[test]
+fn a_sub_status_is_one_that_is_known_or_none() {
+    let life = |statuses: &[&str]| {
+        let life = Life::new(Story::Subscription).statuses(statuses.iter().copied());
+        life.into_iter()
+            .map(|it| serde_json::from_slice::<Subscription>(it.body()).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let all = life(&["INITIATED", "ACTIVE", "ACTIVE", "CANCELLED", "EXPIRED", "A_NEW_WORD"]);
+    let words = all.iter().map(|it| it.sub_status.as_ref().map_or("-", |sub| sub.as_str()));
+    let expected = ["-", "ACTIVE", "ACTIVE", "CANCELLED_BY_MERCHANT", "-", "-"];
+    assert_eq!(words.collect::<Vec<_>>(), expected);
+    let days = all.iter().map(|it| {
+        let after = it.next_write_off_at()?.duration_since(it.created_at?);
+        Some(after.as_hours() / 24)
+    });
+    assert_eq!(days.collect::<Vec<_>>(), [None, Some(30), Some(60), None, None, None]);
+}
+
+#[test]
+fn every_story_has_a_name_of_its_own_and_a_beginning() {
+    let names = Story::ALL.iter().map(|story| story.name()).collect::<HashSet<_>>();
+    assert_eq!(names.len(), Story::ALL.len());
+    assert!(Story::ALL.iter().all(|story| !story.statuses().is_empty()));
+}
+
+// Deliveries
+
+#[tokio::test]
+async fn a_life_is_delivered_in_process_in_order() {
+    let log = Log::default();
+    let report = inqud().deliver(Life::new(Story::Success), log.app()).await;
+    assert!(report.all_acknowledged(), "{report}");
+    assert_eq!(log.statuses(), ["WAITING_PAYMENT", "PENDING_PAYMENT", "SUCCESS"]);
+    let delivery = &report.deliveries()[2];
+    assert_eq!((delivery.message().label(), delivery.retry()), ("SUCCESS", 0));
+    assert_eq!(delivery.answer(), &Answer::Status(StatusCode::OK));
+}
+
+#[tokio::test]
+async fn over_a_socket_each_comes_as_often_as_asked_for() {
+    let log = Log::default();
+    let inqud = Sender::new(secret(), serve(log.app()).await).times(3).shuffled();
+    let report = inqud.deliver(Life::new(Story::Conflict), client()).await;
+    assert!(report.all_acknowledged(), "{report}");
+    let mut counts = BTreeMap::new();
+    for status in log.statuses() {
+        *counts.entry(status).or_insert(0) += 1;
+    }
+    let thrice = ["CONFLICT", "PENDING_PAYMENT", "WAITING_PAYMENT"].map(|it| (it.to_owned(), 3));
+    assert_eq!(counts, BTreeMap::from(thrice));
+    let delivered = report.deliveries().iter().map(|it| it.message().label());
+    assert_eq!(delivered.collect::<Vec<_>>(), log.statuses(), "reported in the order of arrival");
+}
+
+#[tokio::test]
+async fn a_seed_makes_the_same_order_again() {
+    let order = async |seed| {
+        let log = Log::default();
+        let report = inqud().times(4).shuffled().seed(seed);
+        let report = report.deliver(Life::new(Story::Settled), log.app()).await;
+        assert_eq!(report.seed(), seed);
+        assert!(report.to_string().ends_with(&format!("seed {seed}")));
+        log.statuses()
+    };
+    assert_eq!(order(7).await, order(7).await);
+    let mut orders = HashSet::new();
+    for seed in 0..20 {
+        orders.insert(order(seed).await);
+    }
+    assert!(orders.len() > 15, "{} orders of 20 seeds", orders.len());
+
+    let chosen = inqud().shuffled().deliver(Life::new(Story::Settled), Log::default().app()).await;
+    let again = inqud().shuffled().seed(chosen.seed());
+    let again = again.deliver(Life::new(Story::Settled), Log::default().app()).await;
+    let labels = |report: &inqud_mock::Report| {
+        report.deliveries().iter().map(|it| it.message().label().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(labels(&chosen), labels(&again));
+}
+
+#[tokio::test]
+async fn what_is_broken_is_refused_and_reaches_no_handler() {
+    let table = [
+        (Flaw::Forged, RejectionKind::DigestMismatch),
+        (Flaw::Unsigned, RejectionKind::DigestMissing),
+        (Flaw::Truncated, RejectionKind::BodyUnreadable),
+    ];
+    for (flaw, kind) in table {
+        let log = Log::default();
+        let inqud = inqud().flaw(flaw);
+        let report = inqud.deliver(Life::new(Story::Success), log.app()).await;
+        assert!(report.all_refused() && !report.all_acknowledged(), "{flaw:?}: {report}");
+        assert_eq!(report.lost().count(), 3);
+        for delivery in report.deliveries() {
+            assert_eq!(delivery.rejection().unwrap().kind(), kind);
+            assert_eq!(delivery.answer(), &Answer::Status(kind.status()));
+            assert_eq!(delivery.text(), delivery.rejection().unwrap().to_string());
+        }
+
+        // Over a socket it is refused as well, with a `Content-Length` or chunked.
+        for size in [None, Some(100)] {
+            let (tell, mut told) = mpsc::unbounded_channel();
+            let watch = map_response(move |response: Response| {
+                let kind = response.extensions().get::<Rejection>().map(Rejection::kind);
+                tell.send((response.status(), kind)).unwrap();
+                std::future::ready(response)
+            });
+            let uri = serve(log.app().layer(watch)).await;
+            let inqud = Sender::new(secret(), uri).flaw(flaw);
+            let inqud = if let Some(size) = size { inqud.chunked(size) } else { inqud };
+            let report = inqud.deliver(Life::new(Story::Success), client()).await;
+            // Who cuts the connection gets no answer; the server refused it all the same.
+            let is_answered = flaw != Flaw::Truncated;
+            assert_eq!(report.all_refused(), is_answered, "{flaw:?}: {report}");
+            for delivery in report.deliveries() {
+                match delivery.answer() {
+                    Answer::Status(status) => assert!(is_answered && *status == kind.status()),
+                    Answer::Failed(why) => {
+                        assert!(!is_answered && why.contains("cut short"), "{why}")
+                    }
+                    other => panic!("{flaw:?}: {other}"),
+                }
+                let refused = timeout(Duration::from_secs(10), told.recv()).await.unwrap();
+                assert_eq!(refused, Some((kind.status(), Some(kind))), "{flaw:?}, {size:?}");
+            }
+        }
+        assert_eq!(log.statuses(), [""; 0], "{flaw:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_who_refuses_has_refused() {
+    let refused = async |inqud: &Sender, app: Router| {
+        inqud.deliver(Life::new(Story::Expired), app).await.all_refused()
+    };
+    for flaw in [Flaw::Forged, Flaw::Unsigned] {
+        let inqud = inqud().flaw(flaw);
+        assert!(refused(&inqud, answering(&[401])).await);
+        // Such as what answers for a server behind it, or one with a wrong path.
+        for status in [200, 202, 302, 400, 403, 404, 500, 503] {
+            assert!(!refused(&inqud, answering(&[status])).await, "{status}");
+            assert!(!refused(&inqud, answering(&[401, status])).await, "{status} after 401");
+        }
+        let endless = Router::new().route(PATH, post(std::future::pending::<()>));
+        assert!(!refused(&inqud, endless).await);
+    }
+    let inqud = inqud().flaw(Flaw::Truncated);
+    assert!(refused(&inqud, answering(&[400])).await && !refused(&inqud, answering(&[500])).await);
+}
+
+#[tokio::test]
+async fn a_chunked_body_arrives_whole_and_without_a_length() {
+    for size in [0, 1, 7, 100_000] {
+        let log = Log::default();
+        let inqud = Sender::new(secret(), serve(log.app()).await).chunked(size);
+        let report = inqud.deliver(Life::new(Story::Success), client()).await;
+        assert!(report.all_acknowledged(), "{report}");
+        let heads = log.heads.lock().unwrap();
+        assert_eq!(heads[0]["transfer-encoding"], "chunked");
+        assert!(!heads[0].contains_key("content-length"));
+    }
+    let log = Log::default();
+    let inqud = Sender::new(secret(), serve(log.app()).await);
+    assert!(inqud.deliver(Life::new(Story::Success), client()).await.all_acknowledged());
+    assert!(log.heads.lock().unwrap()[0].contains_key("content-length"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_takes_its_time_and_too_slow_a_one_is_refused() {
+    let last = || Life::new(Story::Success).into_iter().take(1);
+    let size = last().next().unwrap().body().len();
+
+    // Four frames, and with pauses of 2 s, 8 s.
+    let inqud = inqud().chunked(size.div_ceil(4));
+    let log = Log::default();
+    let report = inqud.clone().slowly(Duration::from_secs(2)).deliver(last(), log.app()).await;
+    assert!(report.all_acknowledged(), "{report}");
+    assert_eq!(report.deliveries()[0].took().as_secs(), 8);
+
+    let report = inqud.slowly(Duration::from_secs(3)).deliver(last(), log.app()).await;
+    assert_eq!(report.deliveries()[0].rejection().unwrap().kind(), RejectionKind::BodyTooSlow);
+    assert_eq!(report.deliveries()[0].took().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_that_a_slow_body_takes_is_not_taken_from_the_handlers() {
+    let webhooks = layer::<PaymentRequest>().body_deadline(Duration::from_secs(60));
+    let handler = async |_: Webhook<PaymentRequest>| {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        Ack::Done
+    };
+    let app = Router::new().route(PATH, post(handler).layer(webhooks));
+    let last = Life::new(Story::Success).into_iter().skip(2);
+    let inqud = inqud().chunked(300).slowly(Duration::from_secs(5));
+    let report = inqud.deliver(last, app).await;
+    assert!(report.all_acknowledged(), "{report}");
+    assert!(report.deliveries()[0].took() > Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn what_is_truncated_ends_in_the_middle_however_it_is_cut() {
+    let message = Message::new("digits", "0123456789");
+    for size in [1, 3, 5, 10, 100] {
+        let inqud = inqud().flaw(Flaw::Truncated);
+        for request in [inqud.request(&message), inqud.chunked(size).request(&message)] {
+            let mut body = request.into_body();
+            let mut came = Vec::new();
+            let error = loop {
+                match body.frame().await.unwrap() {
+                    Ok(frame) => came.extend(frame.into_data().unwrap()),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!((came.as_slice(), error.kind()), (&b"01234"[..], ErrorKind::UnexpectedEof));
+            assert!(body.frame().await.is_none());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_follow_inquds_schedule_and_then_it_is_lost() {
+    let last = || Life::new(Story::Success).into_iter().skip(2);
+    for refused in [201, 202, 204, 301, 404, 410, 500, 503] {
+        let inqud = inqud().retries(contract::RETRY_SCHEDULE);
+        let report = inqud.deliver(last(), answering(&[refused])).await;
+        let minutes = report.deliveries().iter().map(|it| it.at().as_secs() / 60);
+        let expected = [0, 1, 3, 8, 23, 53, 113, 233, 593, 1313, 2753];
+        assert_eq!(minutes.collect::<Vec<_>>(), expected, "{refused}");
+        let retries = report.deliveries().iter().map(|it| it.retry());
+        assert!(retries.eq(0..=contract::MAX_RETRIES));
+        assert_eq!(report.lost().count(), 1);
+        assert!(report.lost().all(|lost| lost.retry() == contract::MAX_RETRIES));
+    }
+    // An acknowledgement ends them.
+    let inqud = inqud().retries(contract::RETRY_SCHEDULE);
+    let report = inqud.deliver(last(), answering(&[503, 404, 200])).await;
+    assert_eq!(report.deliveries().len(), 3);
+    assert!(report.all_acknowledged() && !report.all_refused(), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_retries_there_is_one_try() {
+    let report = inqud().deliver(Life::new(Story::Expired), answering(&[503])).await;
+    assert_eq!(report.deliveries().len(), 2);
+    assert_eq!(report.lost().count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_of_ten_seconds_is_given_up_and_tried_again() {
+    let dropped = Arc::new(Mutex::new(0));
+    let slow = {
+        let dropped = Arc::clone(&dropped);
+        async move || {
+            struct OnDrop(Arc<Mutex<u32>>);
+            impl Drop for OnDrop {
+                fn drop(&mut self) {
+                    *self.0.lock().unwrap() += 1;
+                }
+            }
+            let _guard = OnDrop(dropped);
+            tokio::time::sleep(Duration::from_secs(11)).await;
+        }
+    };
+    let app = Router::new().route(PATH, post(slow));
+    let inqud = inqud().retries(&contract::RETRY_SCHEDULE[..2]);
+    let last = Life::new(Story::Success).into_iter().skip(2);
+    let report = inqud.deliver(last, app).await;
+    let at = report.deliveries().iter().map(|it| (it.at().as_secs(), it.took().as_secs()));
+    assert_eq!(at.collect::<Vec<_>>(), [(0, 10), (70, 10), (200, 10)]);
+    assert!(report.deliveries().iter().all(|it| it.answer() == &Answer::TimedOut));
+    assert_eq!(*dropped.lock().unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_goes_on_while_a_retry_waits() {
+    // The first is refused once, and comes again after its minute, when it is not too soon.
+    let inqud = inqud().retries(contract::RETRY_SCHEDULE).interval(Duration::from_secs(25));
+    let report = inqud.deliver(Life::new(Story::Settled), answering(&[503, 200])).await;
+    let came = report.deliveries().iter().map(|it| (it.message().label(), it.at().as_secs()));
+    let expected = [
+        ("WAITING_PAYMENT", 0),
+        ("PENDING_PAYMENT", 25),
+        ("CONFLICT", 50),
+        ("WAITING_PAYMENT", 75),
+        ("SUCCESS", 100),
+    ];
+    assert_eq!(came.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_interval_is_kept_even_by_what_is_late() {
+    // The first takes 11 s, and the others do not make up for it.
+    let calls = Arc::new(Mutex::new(0));
+    let handler = async move || {
+        *calls.lock().unwrap() += 1;
+        if *calls.lock().unwrap() == 1 {
+            tokio::time::sleep(Duration::from_secs(11)).await;
+        }
+    };
+    let app = Router::new().route(PATH, post(handler));
+    let inqud = inqud().patience(Duration::from_secs(60)).interval(Duration::from_secs(2));
+    let report = inqud.deliver(Life::new(Story::Settled), app).await;
+    assert!(report.all_acknowledged(), "{report}");
+    let at = report.deliveries().iter().map(|it| it.at().as_secs());
+    assert_eq!(at.collect::<Vec<_>>(), [0, 11, 13, 15]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_wait_is_no_shorter_than_any() {
+    let hour = Duration::from_secs(60 * 60);
+    let slow = Router::new().route(PATH, post(async move || tokio::time::sleep(hour).await));
+    let last = Life::new(Story::Success).into_iter().skip(2);
+    let report = inqud().patience(Duration::MAX).deliver(last, slow).await;
+    assert!(report.all_acknowledged() && report.deliveries()[0].took() >= hour, "{report}");
+
+    let year = hour * 24 * 365;
+    let inqud = inqud().interval(Duration::MAX);
+    let report = inqud.deliver(Life::new(Story::Expired), answering(&[200])).await;
+    assert!(report.deliveries()[1].at() > 29 * year, "{:?}", report.deliveries()[1].at());
+    let inqud = inqud.interval(Duration::ZERO).retries(&[Duration::MAX]);
+    let report = inqud.deliver(Life::new(Story::Expired), answering(&[503])).await;
+    assert!(report.deliveries()[2].at() > 29 * year, "{:?}", report.deliveries()[2].at());
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_be_reached_is_reported() {
+    let uri = Uri::from_static("http://127.0.0.1:1/"); // nobody listens there
+    let report = Sender::new(secret(), uri).deliver(Life::new(Story::Expired), client()).await;
+    assert!(!report.all_refused() && !report.all_acknowledged(), "{report}");
+    assert!(
+        matches!(report.deliveries()[1].answer(), Answer::Failed(why) if why.contains("refused"))
+    );
+}
+
+#[tokio::test]
+async fn each_delivery_can_be_watched() {
+    let watched = Arc::new(Mutex::new(Vec::new()));
+    let app = {
+        let watched = Arc::clone(&watched);
+        Router::new().route(PATH, post(async move || watched.lock().unwrap().push("call".into())))
+    };
+    let each = |it: Delivery| watched.lock().unwrap().push(it.message().label().to_owned());
+    inqud().deliver_each(Life::new(Story::Expired), app, each).await;
+    assert_eq!(*watched.lock().unwrap(), ["call", "WAITING_PAYMENT", "call", "EXPIRED"]);
+}
+
+#[tokio::test]
+async fn nothing_delivered_is_neither_success_nor_refusal() {
+    let report = inqud().deliver([], Log::default().app()).await;
+    assert!(!report.all_acknowledged() && !report.all_refused());
+}
+
+#[tokio::test]
+async fn nothing_prints_the_secret_or_a_digest() {
+    let message = Life::new(Story::Success).into_iter().next().unwrap();
+    let request = inqud().request(&message);
+    let report = inqud().deliver(Life::new(Story::Success), Log::default().app()).await;
+    let text = format!("{:?} {request:?} {report:?} {report} {message:?}", inqud());
+    assert!(!text.contains(SECRET));
+    assert!(!text.contains(&support::digest(message.body())));
+}
+
+// Any order
+
+/// What a shop keeps: the last of each Request, and how often it shipped.
+#[derive(Clone, Default)]
+struct Shop(Arc<Mutex<State>>);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    requests: BTreeMap<String, PaymentRequest>,
+    shipped: u32,
+}
+
+impl Shop {
+    fn app<F>(&self, handle: F) -> Router
+    where
+        F: Fn(&mut State, PaymentRequest) -> Ack + Clone + Send + Sync + 'static,
+    {
+        let shop = self.clone();
+        let handler = async move |webhook: Webhook<PaymentRequest>| {
+            handle(&mut shop.0.lock().unwrap(), PaymentRequest::clone(&webhook))
+        };
+        Router::new().route(PATH, post(handler).layer(layer::<PaymentRequest>()))
+    }
+
+    fn state(&self) -> State {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+fn version(request: &PaymentRequest) -> Version {
+    Version::new(request, &serde_json::to_vec(request).unwrap())
+}
+
+fn newest_counts(state: &mut State, new: PaymentRequest) -> Ack {
+    let old = state.requests.get(&new.id);
+    if old.is_none_or(|old| version(&new).supersedes(&version(old))) {
+        state.shipped += u32::from(new.is_paid());
+        state.requests.insert(new.id.clone(), new);
+    }
+    Ack::Done
+}
+
+fn last_comer_counts(state: &mut State, new: PaymentRequest) -> Ack {
+    state.requests.insert(new.id.clone(), new);
+    Ack::Done
+}
+
+fn ships_for_each(state: &mut State, new: PaymentRequest) -> Ack {
+    state.shipped += u32::from(new.is_paid());
+    newest_counts(state, new)
+}
+
+async fn try_any_order(
+    inqud: Sender,
+    life: impl IntoIterator<Item = Message>,
+    handle: fn(&mut State, PaymentRequest) -> Ack,
+) -> Result<State, inqud_mock::Disagreement> {
+    inqud
+        .any_order(life, async |round| {
+            let shop = Shop::default();
+            round.deliver(shop.app(handle)).await;
+            shop.state()
+        })
+        .await
+}
+
+#[tokio::test]
+async fn any_order_agrees_with_a_handler_that_does_it_right() {
+    // Of what is settled, only half is paid.
+    let three = Life::new(Story::Settled)
+        .into_iter()
+        .chain(Life::new(Story::Expired).client_order_id("order-2"))
+        .chain(Life::new(Story::Success).client_order_id("order-3"));
+    let state = try_any_order(inqud(), three, newest_counts).await.unwrap();
+    assert_eq!((state.requests.len(), state.shipped), (3, 1));
+}
+
+#[tokio::test]
+async fn any_order_finds_who_lets_the_last_comer_count() {
+    let wrong = try_any_order(inqud(), Life::new(Story::Success), last_comer_counts).await;
+    let wrong = wrong.unwrap_err();
+    let text = format!("{wrong:?}");
+    assert!(text.starts_with("this order ends in another state"), "{text}");
+    let found = text.split("in this order:").nth(1).unwrap();
+    let unpaid = ["status: WaitingPayment", "status: PendingPayment"];
+    assert!(unpaid.iter().any(|status| found.contains(status)), "{text}");
+    assert!(text.contains(&format!(".seed({}).rounds(1)", wrong.seed())), "{text}");
+
+    // And that order alone shows it again.
+    let inqud = inqud().seed(wrong.seed()).rounds(1);
+    let again = try_any_order(inqud, Life::new(Story::Success), last_comer_counts).await;
+    assert_eq!(again.unwrap_err().to_string(), wrong.to_string());
+}
+
+#[tokio::test]
+async fn any_order_tries_at_least_one_other_order() {
+    for (rounds, expected) in [(0, 2), (1, 2), (2, 3)] {
+        let tried = Mutex::new(0);
+        let merchant = async |round: Round| {
+            round.deliver(Log::default().app()).await;
+            *tried.lock().unwrap() += 1;
+        };
+        let life = Life::new(Story::Success);
+        inqud().rounds(rounds).any_order(life, merchant).await.unwrap();
+        assert_eq!(*tried.lock().unwrap(), expected, "{rounds}");
+    }
+}
+
+#[tokio::test]
+async fn any_order_finds_who_ships_twice() {
+    let wrong = try_any_order(inqud(), Life::new(Story::Success), ships_for_each).await;
+    assert!(wrong.unwrap_err().to_string().contains("shipped: 2"));
+}
+
+#[tokio::test]
+async fn states_that_agree_because_nothing_was_accepted_do_not_count() {
+    let stranger = Sender::new(Secret::new("another").unwrap(), Uri::from_static(PATH));
+    let wrong = try_any_order(stranger, Life::new(Story::Success), newest_counts).await;
+    let wrong = wrong.unwrap_err();
+    assert!(wrong.to_string().starts_with("not everything was acknowledged"), "{wrong}");
+    assert!(wrong.to_string().contains("the digest does not match the body"), "{wrong}");
+    assert_eq!(wrong.report().lost().count(), 3);
+
+    let wrong = inqud().any_order(Life::new(Story::Success), async |_| 1).await.unwrap_err();
+    assert!(wrong.to_string().starts_with("nothing was delivered"), "{wrong}");
+    assert!(try_any_order(inqud(), [], newest_counts).await.is_err());
+}
+
+/// Wants the first status first, and asks for the others again until it has it.
+fn wants_the_first_first(state: &mut State, new: PaymentRequest) -> Ack {
+    if state.requests.is_empty() && new.status != RequestStatus::WaitingPayment {
+        return Ack::Retry;
+    }
+    newest_counts(state, new)
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_order_goes_on_to_the_last_retry() {
+    let life = || Life::new(Story::Success);
+    let lost = try_any_order(inqud(), life(), wants_the_first_first).await.unwrap_err();
+    assert!(lost.to_string().starts_with("not everything was acknowledged"), "{lost}");
+    let inqud = inqud().retries(contract::RETRY_SCHEDULE);
+    let state = try_any_order(inqud, life(), wants_the_first_first).await.unwrap();
+    assert_eq!(state.shipped, 1);
+}

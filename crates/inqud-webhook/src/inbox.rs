@@ -1,0 +1,485 @@
+use std::collections::HashSet;
+use std::error::Error;
+use std::fmt::Write as _;
+#[cfg(feature = "sqlite")]
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+#[cfg(feature = "sqlite")]
+use inqud_inbox::Attached;
+use inqud_inbox::{Entry, Inbox, InboxError, Key, List, Stats};
+#[cfg(feature = "postgres")]
+use inqud_inbox::{Postgres, tokio_postgres::NoTls};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use serde_json::{Map, Value, json};
+
+#[cfg(feature = "postgres")]
+use crate::database;
+use crate::out::Outcome;
+use crate::out::{BAD, FAINT, Out, STRONG, styled};
+use crate::pretty::{self, printable};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// How many dead letters are read at once, and how many bodies deleted.
+const BATCH: usize = 1000;
+
+/// How long a kind with open notifications may be without a runner before it is told.
+const UNCLAIMED: Duration = Duration::from_secs(180);
+
+/// Looks into an inbox and tends it, also while a server has it open.
+#[derive(Args)]
+pub(crate) struct InboxCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Tells how much there is to do.
+    Stats(StatsArgs),
+    /// Lists dead letters, the oldest first.
+    Dead(ListArgs),
+    /// Lists what is kept for review, the oldest first: it may be a late duplicate, or a status that came
+    /// back. Look at the object in Inqud's API, then redrive or discard it.
+    Review(ListArgs),
+    /// Lists what was skipped, because it was older than what was processed, or discarded.
+    Skipped(ListArgs),
+    /// Lists what was processed although the same status at the same time was before, with other content.
+    Amended(ListArgs),
+    /// Lists what was processed although nothing tells whether it is later than what was before.
+    Unordered(ListArgs),
+    /// Requeues dead letters, and what is kept for review.
+    ///
+    /// Exits with 0 if each key is that of a dead letter, or of one that is kept for review.
+    Redrive(RedriveArgs),
+    /// Marks dead letters, and what is kept for review, as skipped: they are never processed, and `prune`
+    /// deletes their bodies. This cannot be undone.
+    ///
+    /// Exits with 0 if each key is that of a dead letter, or of one that is kept for review.
+    Discard(DiscardArgs),
+    /// Deletes old bodies of what was processed or skipped. Their keys stay, so that a duplicate is
+    /// still known as one.
+    Prune(PruneArgs),
+    /// Makes the tables of an inbox in Postgres, or brings them to this version.
+    #[cfg(feature = "postgres")]
+    Migrate(MigrateArgs),
+    /// Prints the SQL of `migrate`, for a tool of your own. Apply it in one transaction, and once.
+    #[cfg(feature = "postgres")]
+    Sql,
+}
+
+#[derive(Args)]
+struct StatsArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+#[derive(Args)]
+struct ListArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// How many at most.
+    #[arg(long, value_name = "N", default_value = "20")]
+    count: usize,
+    /// Shows their bodies too, which hold personal data.
+    #[arg(long)]
+    bodies: bool,
+}
+
+#[derive(Args)]
+struct RedriveArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Their keys, as `dead` and `review` list them.
+    #[arg(value_name = "KEY", value_parser = key, required_unless_present = "all")]
+    keys: Vec<Key>,
+    /// All that are dead now. What dies again meanwhile is not tried once more.
+    #[arg(long, conflicts_with = "keys")]
+    all: bool,
+}
+
+#[derive(Args)]
+struct DiscardArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Their keys, as `dead` and `review` list them.
+    #[arg(value_name = "KEY", value_parser = key, required = true)]
+    keys: Vec<Key>,
+}
+
+#[derive(Args)]
+struct PruneArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// How long ago they were processed or skipped, such as 30d, 2w or 36h. A day has 24 hours here.
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    older_than: Duration,
+}
+
+#[cfg(feature = "postgres")]
+#[derive(Args)]
+#[group(required = true)]
+struct MigrateArgs {
+    // With an `=`, or the keys that follow would be taken for it.
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
+    #[arg(help = database::HELP, long_help = database::LONG_HELP)]
+    postgres: Option<Option<String>>,
+}
+
+/// Where the inbox is.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct StoreArgs {
+    /// The file of an inbox in SQLite.
+    #[cfg(feature = "sqlite")]
+    #[arg(long, value_name = "FILE")]
+    sqlite: Option<PathBuf>,
+    #[cfg(feature = "postgres")]
+    // With an `=`, or the keys that follow would be taken for it.
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
+    #[arg(help = database::HELP, long_help = database::LONG_HELP)]
+    postgres: Option<Option<String>>,
+}
+
+impl InboxCommand {
+    pub(crate) async fn run(&self, out: &Out) -> Outcome {
+        match &self.action {
+            Action::Stats(args) => {
+                let store = args.store.open().await?;
+                let (stats, unclaimed) = (store.stats().await?, store.unclaimed().await?);
+                let for_people = || stats_for_people(&stats, &unclaimed);
+                Ok(out.conclude(true, for_people, || stats_as_json(&stats, &unclaimed))?)
+            }
+            Action::Dead(args) => args.run(List::Dead, out).await,
+            Action::Review(args) => args.run(List::Review, out).await,
+            Action::Skipped(args) => args.run(List::Skipped, out).await,
+            Action::Amended(args) => args.run(List::Amended, out).await,
+            Action::Unordered(args) => args.run(List::Unordered, out).await,
+            Action::Redrive(args) => args.run(out).await,
+            Action::Discard(args) => args.run(out).await,
+            Action::Prune(args) => args.run(out).await,
+            #[cfg(feature = "postgres")]
+            Action::Migrate(args) => args.run(out).await,
+            #[cfg(feature = "postgres")]
+            Action::Sql => {
+                let for_people = || Postgres::MIGRATIONS.join("\n");
+                let as_json = || json!({ "migrations": Postgres::MIGRATIONS });
+                Ok(out.conclude(true, for_people, as_json)?)
+            }
+        }
+    }
+}
+
+impl ListArgs {
+    async fn run(&self, list: List, out: &Out) -> Outcome {
+        let store = self.store.open().await?;
+        let stats = store.stats().await?;
+        let (name, all) = match list {
+            List::Dead => ("dead", Some(stats.dead())),
+            List::Review => ("review", Some(stats.review())),
+            List::Skipped => ("skipped", Some(stats.skipped())),
+            List::Amended => ("amended", None),
+            _ => ("unordered", None),
+        };
+        let entries = store.list(list, self.count).await?;
+        let shown = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+        let for_people = || {
+            let mut text: String = entries.iter().map(|it| letter(it, self.bodies)).collect();
+            let what = if list == List::Dead { "dead letters" } else { name };
+            _ = match all.map(|all| (all, all.saturating_sub(shown))) {
+                None => writeln!(text, "{shown} {what} shown"),
+                Some((all, 0)) => writeln!(text, "{all} {what}"),
+                Some((all, rest)) => {
+                    writeln!(text, "{all} {what}, {rest} of them not shown: --count")
+                }
+            };
+            text
+        };
+        let as_json = || {
+            let entries: Vec<_> = entries.iter().map(|it| letter_json(it, self.bodies)).collect();
+            json!({ name: all.unwrap_or(shown), "letters": entries })
+        };
+        Ok(out.conclude(true, for_people, as_json)?)
+    }
+}
+
+impl RedriveArgs {
+    async fn run(&self, out: &Out) -> Outcome {
+        let store = self.store.open().await?;
+        let (redriven, rest) = if self.all {
+            (redrive_all(&store).await?, 0)
+        } else {
+            let keys = distinct(&self.keys);
+            let count = keys.len();
+            let redriven = store.redrive(keys).await?;
+            (redriven, count.saturating_sub(redriven))
+        };
+        let for_people = || format!("{redriven} to be tried again\n{}", not_dead(rest));
+        let as_json = || json!({ "redriven": redriven, "not_dead": rest });
+        Ok(out.conclude(rest == 0, for_people, as_json)?)
+    }
+}
+
+/// Each that is dead at the beginning, once: one that dies again meanwhile would be redriven for ever.
+async fn redrive_all(store: &Store) -> Result<usize, BoxError> {
+    let all = usize::try_from(store.stats().await?.dead()).unwrap_or(usize::MAX);
+    let mut seen = HashSet::new();
+    let (mut redriven, mut again) = (0_usize, 0_usize);
+    while seen.len() < all {
+        // Those that died again are the first of the list, for they are the oldest.
+        let asked = BATCH.saturating_add(again);
+        let letters = store.list(List::Dead, asked).await?;
+        let count = letters.len();
+        let keys = letters.into_iter().map(|letter| letter.key).filter(|key| seen.insert(*key));
+        let keys: Vec<_> = keys.collect();
+        again = count.saturating_sub(keys.len());
+        if keys.is_empty() && count < asked {
+            break;
+        }
+        redriven = redriven.saturating_add(store.redrive(keys).await?);
+    }
+    Ok(redriven)
+}
+
+impl DiscardArgs {
+    async fn run(&self, out: &Out) -> Outcome {
+        let store = self.store.open().await?;
+        let keys = distinct(&self.keys);
+        let count = keys.len();
+        let discarded = store.discard(keys).await?;
+        let rest = count.saturating_sub(discarded);
+        let for_people = || format!("{discarded} put away\n{}", not_dead(rest));
+        let as_json = || json!({ "discarded": discarded, "not_dead": rest });
+        Ok(out.conclude(rest == 0, for_people, as_json)?)
+    }
+}
+
+fn distinct(keys: &[Key]) -> Vec<Key> {
+    keys.iter().copied().collect::<HashSet<_>>().into_iter().collect()
+}
+
+fn not_dead(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        _ => {
+            styled(
+                BAD,
+                format!(
+                    "{count} of the keys are of no dead letter, and of none that is kept for review"
+                ),
+            )
+            .to_string()
+                + "\n"
+        }
+    }
+}
+
+impl PruneArgs {
+    async fn run(&self, out: &Out) -> Outcome {
+        let store = self.store.open().await?;
+        let mut pruned = 0_usize;
+        loop {
+            let some = store.prune(self.older_than, BATCH).await?;
+            pruned = pruned.saturating_add(some);
+            if some < BATCH {
+                break;
+            }
+        }
+        let for_people = || format!("{pruned} bodies deleted\n");
+        Ok(out.conclude(true, for_people, || json!({ "pruned": pruned }))?)
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl MigrateArgs {
+    async fn run(&self, out: &Out) -> Outcome {
+        let config = database::config(self.postgres.as_ref().and_then(Option::as_deref))?;
+        Inbox::migrate(&config, NoTls).await.map_err(|error| described(&error))?;
+        let version = Postgres::MIGRATIONS.len();
+        let for_people = || format!("the tables are of version {version}\n");
+        Ok(out.conclude(true, for_people, || json!({ "version": version }))?)
+    }
+}
+
+impl StoreArgs {
+    async fn open(&self) -> Result<Store, BoxError> {
+        #[cfg(feature = "postgres")]
+        if let Some(url) = &self.postgres {
+            let opened = Inbox::postgres(database::config(url.as_deref())?, NoTls).await;
+            return Ok(Store::Postgres(opened.map_err(|error| described(&error))?));
+        }
+        #[cfg(feature = "sqlite")]
+        if let Some(path) = &self.sqlite {
+            let attached = Inbox::attach(path)
+                .map_err(|error| format!("{}: {}", path.display(), described(&error)))?;
+            return Ok(Store::Sqlite(attached));
+        }
+        Err("no inbox is named".into())
+    }
+}
+
+/// One variant an option of [`StoreArgs`].
+enum Store {
+    #[cfg(feature = "postgres")]
+    Postgres(Inbox<Postgres>),
+    #[cfg(feature = "sqlite")]
+    Sqlite(Attached),
+}
+
+impl Store {
+    async fn stats(&self) -> Result<Stats, BoxError> {
+        let stats = match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(inbox) => inbox.stats().await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(attached) => attached.stats().await,
+        };
+        stats.map_err(|error| described(&error).into())
+    }
+
+    async fn unclaimed(&self) -> Result<Vec<String>, BoxError> {
+        let kinds = match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(inbox) => inbox.unclaimed(UNCLAIMED).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(attached) => attached.unclaimed(UNCLAIMED).await,
+        };
+        kinds.map_err(|error| described(&error).into())
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, BoxError> {
+        let entries = match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(inbox) => inbox.list(list, count).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(attached) => attached.list(list, count).await,
+        };
+        entries.map_err(|error| described(&error).into())
+    }
+
+    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
+        let redriven = match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(inbox) => inbox.redrive(keys).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(attached) => attached.redrive(keys).await,
+        };
+        redriven.map_err(|error| described(&error).into())
+    }
+
+    async fn discard(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
+        let discarded = match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(inbox) => inbox.discard(keys).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(attached) => attached.discard(keys).await,
+        };
+        discarded.map_err(|error| described(&error).into())
+    }
+
+    async fn prune(&self, age: Duration, count: usize) -> Result<usize, BoxError> {
+        let pruned = match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(inbox) => inbox.prune(age, count).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(attached) => attached.prune(age, count).await,
+        };
+        pruned.map_err(|error| described(&error).into())
+    }
+}
+
+fn stats_for_people(stats: &Stats, unclaimed: &[String]) -> String {
+    let oldest = match stats.oldest() {
+        Some(oldest) => {
+            let age = Timestamp::now().duration_since(oldest).as_secs();
+            let age = SignedDuration::from_secs(age.max(0));
+            format!(", the oldest since {oldest:.0} ({age:#})")
+        }
+        None => String::new(),
+    };
+    let mut text = format!("open {}{}\n", stats.open(), styled(FAINT, oldest));
+    let (dead, review, skipped) = (stats.dead(), stats.review(), stats.skipped());
+    _ = writeln!(text, "dead {dead}\nreview {review}\nskipped {skipped}");
+    for kind in &stats.kinds {
+        let name = printable(&kind.kind);
+        let counts = [kind.open, kind.dead, kind.review, kind.skipped];
+        let [open, dead, review, skipped] = counts;
+        let counts = format!("open {open}, dead {dead}, review {review}, skipped {skipped}");
+        _ = writeln!(text, "  {name:<16} {}", styled(FAINT, counts));
+    }
+    for kind in unclaimed {
+        let warning = format!("no runner processes {}, which has open ones", printable(kind));
+        _ = writeln!(text, "{}", styled(BAD, warning));
+    }
+    text
+}
+
+fn stats_as_json(stats: &Stats, unclaimed: &[String]) -> Value {
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    let kinds = stats.kinds.iter().map(|kind| {
+        let counts = json!({
+            "open": kind.open, "oldest": time(kind.oldest), "dead": kind.dead,
+            "review": kind.review, "skipped": kind.skipped,
+        });
+        (kind.kind.clone(), counts)
+    });
+    json!({
+        "open": stats.open(), "oldest": time(stats.oldest()), "dead": stats.dead(),
+        "review": stats.review(), "skipped": stats.skipped(),
+        "kinds": kinds.collect::<Map<_, _>>(), "unclaimed": unclaimed,
+    })
+}
+
+fn letter(letter: &Entry, with_body: bool) -> String {
+    let Entry { key, kind, object, body, attempts, error, received_at, .. } = letter;
+    let head = format!("{kind} {object}", kind = printable(kind), object = printable(object));
+    let mut text = format!("{} {}\n", styled(STRONG, key), styled(STRONG, head));
+    let bytes = body.len();
+    _ = writeln!(text, "  stored {received_at:.0}, {attempts} attempts, {bytes} bytes");
+    if !error.is_empty() {
+        _ = writeln!(text, "  {}", styled(BAD, printable(error)));
+    }
+    if with_body {
+        text += &pretty::json(&String::from_utf8_lossy(body));
+    }
+    text
+}
+
+fn letter_json(letter: &Entry, with_body: bool) -> Value {
+    let mut json = Map::new();
+    json.insert("key".into(), letter.key.to_string().into());
+    json.insert("kind".into(), letter.kind.as_str().into());
+    json.insert("object".into(), letter.object.as_str().into());
+    json.insert("attempts".into(), letter.attempts.into());
+    json.insert("error".into(), letter.error.as_str().into());
+    json.insert("received_at".into(), letter.received_at.to_string().into());
+    json.insert("bytes".into(), letter.body.len().into());
+    if with_body {
+        json.insert("body".into(), String::from_utf8_lossy(&letter.body).into());
+    }
+    json.into()
+}
+
+/// 32 hexadecimal digits.
+fn key(text: &str) -> Result<Key, String> {
+    let wrong = || "a key is 32 hexadecimal digits, as `inbox dead` lists them".to_owned();
+    let is_hex = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let key = u128::from_str_radix(text, 16).ok().filter(|_| is_hex).ok_or_else(wrong)?;
+    Ok(Key::from_bytes(key.to_be_bytes()))
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = |error: jiff::Error| format!("{error}; a time is 30d, 2w or 36h, say");
+    let span: Span = text.parse().map_err(wrong)?;
+    let age = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
+    Duration::try_from(age).map_err(|_| "a time ago is not negative".to_owned())
+}
+
+/// With what caused it.
+fn described(error: &InboxError) -> String {
+    let first: &dyn Error = error;
+    let causes = std::iter::successors(Some(first), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,251 @@
+use std::convert::Infallible;
+use std::future::{Ready, poll_fn, ready};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use clap::Args;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use jiff::Timestamp;
+use serde::de::IgnoredAny;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore};
+use tower_inqud::{Ack, Rejection, WebhookBody, WebhookLayer, WebhookService};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::copied::{Copied, Copy, Held};
+use crate::out::Outcome;
+use crate::out::{BAD, FAINT, GOOD, Out, STRONG, nobody_reads, styled};
+use crate::secret::SecretArgs;
+use crate::{pretty, reason};
+
+/// For the head of a request, and for connections to end at the end.
+const SHORT: Duration = Duration::from_secs(10);
+
+/// More wait until one of them ends: each may hold a body.
+const CONNECTIONS: usize = 100;
+
+/// Receives web hooks and shows each as it comes: verified, or why not.
+///
+/// It ends after --count deliveries, with Ctrl-C, or if its output is closed; well if none was refused.
+/// Every path will do.
+#[derive(Args)]
+pub(crate) struct Listen {
+    /// The address to listen at. Port 0 takes a free one, which is then told.
+    #[arg(default_value = "127.0.0.1:3000")]
+    address: SocketAddr,
+    /// The status to answer what is verified with.
+    #[arg(long, value_name = "STATUS", default_value = "200", value_parser = status)]
+    answer: StatusCode,
+    /// Ends after so many deliveries.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    #[command(flatten)]
+    secret: SecretArgs,
+}
+
+/// One that can end a response.
+fn status(text: &str) -> Result<StatusCode, String> {
+    match text.parse::<StatusCode>() {
+        Ok(status) if (200..600).contains(&status.as_u16()) => Ok(status),
+        _ => Err("not a status from 200 to 599".to_owned()),
+    }
+}
+
+impl Listen {
+    pub(crate) async fn run(&self, out: Out) -> Outcome {
+        let webhooks = WebhookLayer::<Object>::new(self.secret.read()?).layer(Accepting);
+        let listener = TcpListener::bind(self.address)
+            .await
+            .map_err(|error| format!("{}: {error}", self.address))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        out.tell(|| format!("listening on {url}\n"), || json!({ "listening": url }))?;
+
+        let desk = Arc::new(Desk {
+            out,
+            webhooks,
+            answer: self.answer,
+            until: self.count.unwrap_or(u64::MAX),
+            tally: Mutex::default(),
+            held: Held::default(),
+            end: Notify::new(),
+        });
+        desk.clone().serve(listener).await?;
+
+        let mut tally = desk.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = tally.unprinted.take().filter(|error| !nobody_reads(error)) {
+            return Err(error.into());
+        }
+        let Tally { verified, refused, .. } = *tally;
+        Ok(out.conclude(
+            refused == 0,
+            || format!("{verified} verified, {refused} refused\n"),
+            || json!({ "verified": verified, "refused": refused }),
+        )?)
+    }
+}
+
+/// What all connections share.
+struct Desk {
+    out: Out,
+    webhooks: WebhookService<Accepting, Object>,
+    answer: StatusCode,
+    until: u64,
+    tally: Mutex<Tally>,
+    held: Held,
+    end: Notify,
+}
+
+#[derive(Default)]
+struct Tally {
+    verified: u64,
+    refused: u64,
+    unprinted: Option<io::Error>,
+}
+
+impl Desk {
+    async fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(SHORT);
+        let graceful = GracefulShutdown::new();
+        let mut ctrl_c = std::pin::pin!(tokio::signal::ctrl_c());
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let accept = async || {
+            let place = Arc::clone(&places).acquire_owned().await;
+            Ok::<_, io::Error>((listener.accept().await?.0, place))
+        };
+        loop {
+            let (stream, place) = tokio::select! {
+                accepted = accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    // One that left before it was accepted, or too many at once.
+                    Err(_) => {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+                () = self.end.notified() => break,
+                pressed = &mut ctrl_c => { pressed?; break }
+            };
+            let desk = Arc::clone(&self);
+            let service = service_fn(move |request| Arc::clone(&desk).receive(request));
+            let connection = server.serve_connection(TokioIo::new(stream), service);
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                _ = connection.await;
+                drop(place);
+            });
+        }
+        drop(listener);
+        // The last answer is still to be sent.
+        _ = tokio::time::timeout(SHORT, graceful.shutdown()).await;
+        Ok(())
+    }
+
+    async fn receive(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<WebhookBody<String>>, Infallible> {
+        let line = format!("{} {}", request.method(), request.uri());
+        let copy = Copy::new(&self.held);
+        let request = request.map(|body| Copied { body, copy: copy.clone() });
+        let mut webhooks = self.webhooks.clone();
+        poll_fn(|cx| Service::<Request<Copied>>::poll_ready(&mut webhooks, cx)).await?;
+        let mut response = webhooks.call(request).await?;
+
+        let rejection = response.extensions().get::<Rejection>().cloned();
+        if rejection.is_none() {
+            *response.status_mut() = self.answer;
+        }
+        let body = copy.take();
+        let body = body.as_deref().map(String::from_utf8_lossy);
+        self.note(&line, body.as_deref(), rejection.as_ref(), response.status());
+        Ok(response)
+    }
+
+    /// There is no `body` if it was not kept.
+    fn note(
+        &self,
+        line: &str,
+        body: Option<&str>,
+        rejection: Option<&Rejection>,
+        answer: StatusCode,
+    ) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = match rejection {
+            None => &mut tally.verified,
+            Some(_) => &mut tally.refused,
+        };
+        *count = count.saturating_add(1);
+        let number = tally.verified.saturating_add(tally.refused);
+        let now = Timestamp::now();
+        let printed = self.out.tell(
+            || {
+                let verdict = match rejection {
+                    None => styled(GOOD, "verified"),
+                    Some(rejection) => {
+                        styled(BAD, "refused: ") + &reason::lines(rejection).join("; ")
+                    }
+                };
+                let head = format!("#{number} {}", pretty::printable(line));
+                let time = now.strftime("%T");
+                let answered = format!("answered {answer}");
+                let (time, answered) = (styled(FAINT, time), styled(FAINT, answered));
+                let head = styled(STRONG, head);
+                let body = match body {
+                    Some(body) => pretty::json(body),
+                    None => "  not shown: too many bodies at once\n".to_owned(),
+                };
+                format!("{time} {head} {verdict}, {answered}\n{body}")
+            },
+            || {
+                json!({
+                    "number": number,
+                    "at": now.to_string(),
+                    "request": line,
+                    "verified": rejection.is_none(),
+                    "refused": rejection.map(reason::json),
+                    "answered": answer.as_u16(),
+                    "body": body,
+                })
+            },
+        );
+        if let Err(error) = printed {
+            tally.unprinted.get_or_insert(error);
+            self.end.notify_one();
+        }
+        if number >= self.until {
+            self.end.notify_one();
+        }
+    }
+}
+
+/// Any object at all: what is in it is for the reader of the output to judge.
+type Object = std::collections::BTreeMap<String, IgnoredAny>;
+
+/// Takes whatever is verified.
+#[derive(Clone)]
+struct Accepting;
+
+impl<B> Service<Request<WebhookBody<B>>> for Accepting {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<WebhookBody<B>>) -> Self::Future {
+        ready(Ok(Ack::Done.into()))
+    }
+}

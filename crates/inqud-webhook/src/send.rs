@@ -1,0 +1,325 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use http::Uri;
+use http::uri::Scheme;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use indicatif::{ProgressBar, ProgressStyle};
+use inqud_mock::{Answer, Delivery, Flaw, Life, Sender, Story};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tower_inqud::{Amount, contract};
+
+use crate::out::Outcome;
+use crate::out::{BAD, FAINT, GOOD, Out, STRONG, nobody_reads, styled};
+use crate::pretty::printable;
+use crate::secret::SecretArgs;
+
+type BoxError = Box<dyn std::error::Error + std::marker::Send + Sync>;
+
+/// How many failures are told one by one.
+const TOLD: usize = 10;
+
+/// Sends web hooks to a handler, signed as Inqud signs them.
+///
+/// It ends well if each was acknowledged with 200; with --forge, if each was refused with 401.
+#[derive(Args)]
+pub(crate) struct Send {
+    /// Where to, with http or https, such as http://127.0.0.1:3000/webhooks/inqud/request.
+    url: Uri,
+    /// What happens: the statuses that one object goes through. `inqud-webhook kinds` tells of which kind
+    /// each is. Against the URL of another kind it has to fail.
+    #[arg(long, value_name = "STORY", default_value = "success", value_parser = story())]
+    life: Story,
+    /// Sends this status instead of those of the life, any word; give it again for more.
+    #[arg(long, value_name = "WORD")]
+    status: Vec<String>,
+    /// Your own id of the order, `clientOrderId`. The other ids are made from it.
+    #[arg(long, value_name = "ID", default_value = "order-1")]
+    order: String,
+    /// The amount to be paid, in USDT.
+    #[arg(long, default_value = "100")]
+    amount: Amount,
+    /// How often each is sent, 100000 times at most.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    times: u32,
+    /// Sends them in an order of chance.
+    #[arg(long)]
+    shuffle: bool,
+    /// The seed of that order, to have it again.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Signs with a random key in place of the secret.
+    #[arg(long)]
+    forge: bool,
+    /// How many are sent in a second at most. One after another, as fast as it goes, if not given.
+    #[arg(long, value_name = "N")]
+    rate: Option<NonZeroU32>,
+    /// Sends again what was not answered 200 in 10 s, by Inqud's rules: up to ten times, in almost two
+    /// days. With `--retry=1,2,5`, after so many seconds instead.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..,
+        require_equals = true,
+        value_delimiter = ','
+    )]
+    retry: Option<Vec<u32>>,
+    #[command(flatten)]
+    secret: SecretArgs,
+}
+
+/// One of the names, so that help and completions list them.
+fn story() -> impl TypedValueParser<Value = Story> {
+    PossibleValuesParser::new(Story::ALL.iter().map(|story| story.name())).try_map(|name| {
+        Story::ALL.iter().copied().find(|story| story.name() == name).ok_or("no such story")
+    })
+}
+
+impl Send {
+    pub(crate) async fn run(&self, out: &Out) -> Outcome {
+        let is_https = self.is_https()?;
+        let messages = self.life().into_iter().collect::<Vec<_>>();
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
+        let sender = self.sender(seed)?;
+        let times = u64::from(self.times);
+        let bar = progress(times.saturating_mul(u64::try_from(messages.len())?))?;
+        let mut tally = Tally { forge: self.forge, ..Tally::default() };
+        let mut unprinted = None;
+        let each = |delivery: Delivery| {
+            tally.add(&delivery);
+            show(&bar, &delivery);
+            if out.is_json()
+                && let Err(error) = bar.suspend(|| out.tell(String::new, || as_json(&delivery)))
+            {
+                unprinted.get_or_insert(error);
+            }
+        };
+        let client = Client::builder(TokioExecutor::new());
+        if is_https {
+            // The certificates that the machine trusts, or those of SSL_CERT_FILE.
+            let connector = HttpsConnectorBuilder::new().with_native_roots()?;
+            let connector = connector.https_only().enable_http1().build();
+            sender.deliver_each(messages, client.build(connector), each).await;
+        } else {
+            sender.deliver_each(messages, client.build_http(), each).await;
+        }
+        bar.finish_and_clear();
+
+        if let Some(error) = unprinted.filter(|error| !nobody_reads(error)) {
+            return Err(error.into());
+        }
+        Ok(out.conclude(
+            tally.is_well(),
+            || tally.text(self.shuffle.then_some(seed)),
+            || tally.json(&self.url, seed),
+        )?)
+    }
+
+    fn is_https(&self) -> Result<bool, String> {
+        let scheme = self.url.scheme().filter(|_| self.url.authority().is_some());
+        match scheme {
+            Some(scheme) if *scheme == Scheme::HTTP => Ok(false),
+            Some(scheme) if *scheme == Scheme::HTTPS => Ok(true),
+            _ => Err(format!("{}: not a URL that begins with http:// or https://", self.url)),
+        }
+    }
+
+    fn life(&self) -> Life {
+        let life = Life::new(self.life)
+            .client_order_id(&self.order)
+            .amount(self.amount.clone())
+            .ends(Timestamp::now());
+        if self.status.is_empty() { life } else { life.statuses(&self.status) }
+    }
+
+    fn sender(&self, seed: u64) -> Result<Sender, BoxError> {
+        let mut sender =
+            Sender::new(self.secret.read()?, self.url.clone()).times(self.times).seed(seed);
+        if self.shuffle {
+            sender = sender.shuffled();
+        }
+        if self.forge {
+            sender = sender.flaw(Flaw::Forged);
+        }
+        if let Some(rate) = self.rate {
+            let interval = Duration::from_secs(1).checked_div(rate.get()).unwrap_or_default();
+            sender = sender.interval(interval);
+        }
+        Ok(match self.retry.as_deref() {
+            None => sender,
+            Some([]) => sender.retries(contract::RETRY_SCHEDULE),
+            Some(waits) => {
+                let seconds = |wait: &u32| Duration::from_secs(u64::from(*wait));
+                sender.retries(&waits.iter().map(seconds).collect::<Vec<_>>())
+            }
+        })
+    }
+}
+
+/// What became of all deliveries. It does not grow with them.
+#[derive(Default)]
+struct Tally {
+    forge: bool,
+    rows: Vec<(String, Row)>,
+    /// The first that did not end as they should.
+    amiss: Vec<String>,
+}
+
+#[derive(Default)]
+struct Row {
+    delivered: u64,
+    retries: u64,
+    acknowledged: u64,
+    refused: u64,
+    lost: u64,
+    answers: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    fn add(&mut self, delivery: &Delivery) {
+        let label = delivery.message().label();
+        match self.rows.iter_mut().find(|(known, _)| known == label) {
+            Some((_, row)) => row.add(delivery),
+            None => {
+                let mut row = Row::default();
+                row.add(delivery);
+                self.rows.push((label.to_owned(), row));
+            }
+        }
+        let is_amiss = if self.forge { !delivery.is_refused() } else { delivery.is_lost() };
+        if is_amiss && self.amiss.len() < TOLD {
+            let text = delivery.text();
+            let why = if text.is_empty() { String::new() } else { format!(": {text}") };
+            self.amiss.push(format!("{delivery}{why}"));
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        let is_well = |row: &Row| match self.forge {
+            true => row.refused == row.delivered,
+            false => row.lost == 0,
+        };
+        !self.rows.is_empty() && self.rows.iter().all(|(_, row)| is_well(row))
+    }
+
+    fn text(&self, seed: Option<u64>) -> String {
+        let mut text = String::new();
+        let head = format!(
+            "{:<20} {:>9} {:>7} {:>12} {:>6}  answers",
+            "status", "delivered", "retries", "acknowledged", "lost"
+        );
+        _ = writeln!(text, "{}", styled(STRONG, head));
+        for (label, row) in &self.rows {
+            let answers = row.answers.iter().map(|(answer, times)| format!("{answer} ({times})"));
+            let answers = answers.collect::<Vec<_>>().join(", ");
+            _ = writeln!(
+                text,
+                "{:<20} {:>9} {:>7} {:>12} {:>6}  {answers}",
+                printable(label),
+                row.delivered,
+                row.retries,
+                row.acknowledged,
+                row.lost
+            );
+        }
+        let word = if self.forge { "not refused" } else { "lost" };
+        for amiss in &self.amiss {
+            _ = writeln!(text, "{} {}", styled(BAD, word), printable(amiss));
+        }
+        let verdict = match (self.is_well(), self.forge) {
+            (true, false) => styled(GOOD, "all acknowledged"),
+            (true, true) => styled(GOOD, "all refused, as they should be"),
+            (false, false) => styled(BAD, "not all acknowledged"),
+            (false, true) => styled(BAD, "not all refused with 401"),
+        };
+        let seed = seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
+        _ = writeln!(text, "{verdict}{}", styled(FAINT, seed));
+        text
+    }
+
+    fn json(&self, url: &Uri, seed: u64) -> Value {
+        let sum = |count: fn(&Row) -> u64| {
+            self.rows.iter().map(|(_, row)| count(row)).fold(0, u64::saturating_add)
+        };
+        json!({
+            "url": url.to_string(),
+            "seed": seed,
+            "ok": self.is_well(),
+            "delivered": sum(|row| row.delivered),
+            "acknowledged": sum(|row| row.acknowledged),
+            "refused": sum(|row| row.refused),
+            "lost": sum(|row| row.lost),
+        })
+    }
+}
+
+impl Row {
+    fn add(&mut self, delivery: &Delivery) {
+        let count = |to: &mut u64, it: bool| *to = to.saturating_add(u64::from(it));
+        count(&mut self.delivered, true);
+        count(&mut self.retries, delivery.retry() > 0);
+        count(&mut self.acknowledged, delivery.is_acknowledged());
+        count(&mut self.refused, delivery.is_refused());
+        count(&mut self.lost, delivery.is_lost());
+        count(self.answers.entry(printable(&delivery.answer().to_string())).or_default(), true);
+    }
+}
+
+fn as_json(delivery: &Delivery) -> Value {
+    let (status, error) = match delivery.answer() {
+        Answer::Status(status) => (Some(status.as_u16()), None),
+        other => (None, Some(other.to_string())),
+    };
+    json!({
+        "label": delivery.message().label(),
+        "retry": delivery.retry(),
+        "at_ms": u64::try_from(delivery.at().as_millis()).ok(),
+        "took_ms": u64::try_from(delivery.took().as_millis()).ok(),
+        "answered": status,
+        "error": error,
+        "text": delivery.text(),
+        "acknowledged": delivery.is_acknowledged(),
+        "refused": delivery.is_refused(),
+        "lost": delivery.is_lost(),
+    })
+}
+
+/// On standard error, and only if that is a terminal.
+fn progress(len: u64) -> Result<ProgressBar, BoxError> {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {wide_msg}")?;
+    Ok(ProgressBar::new(len).with_style(style))
+}
+
+fn show(bar: &ProgressBar, delivery: &Delivery) {
+    bar.set_message(printable(&delivery.to_string()));
+    if delivery.is_acknowledged() || delivery.is_lost() {
+        bar.inc(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inqud_mock::SentBody;
+
+    use super::{Life, ProgressBar, Sender, Story, Uri, show};
+
+    #[tokio::test]
+    async fn no_answer_can_steer_the_terminal_through_the_progress_bar() {
+        let secret = tower_inqud::Secret::new("a secret of the test").unwrap();
+        let service = tower::service_fn(async |_: http::Request<SentBody>| {
+            Err::<http::Response<String>, _>("\u{9b}2J\u{202e}")
+        });
+        let bar = ProgressBar::hidden();
+        let sender = Sender::new(secret, Uri::from_static("/"));
+        sender.deliver_each(Life::new(Story::Expired), service, |it| show(&bar, &it)).await;
+        assert!(bar.message().ends_with(r"\u{9b}2J\u{202e}"), "{}", bar.message());
+        assert_eq!(bar.position(), 2);
+    }
+}

@@ -1,0 +1,866 @@
+//! The command `inqud-webhook`: real processes, real sockets, both outputs read.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use jiff::Timestamp;
+use serde_json::Value;
+use tower::{Layer, service_fn};
+use tower_inqud::{Ack, PaymentRequest, Secret, WebhookBody, WebhookLayer};
+
+const COMMAND: &str = env!("CARGO_BIN_EXE_inqud-webhook");
+const SECRET: &str = "whsec-lathe-and-loom";
+/// Inqud's own example, whose secret is `secret_value`.
+const BODY: &str = r#"{"field":"value"}"#;
+const DIGEST: &str = "7e36242a10fd65cbaacd7ff288df9fd3f9e75a46";
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(COMMAND);
+    command
+        .args(args)
+        .env_remove("NO_COLOR")
+        .env_remove("CLICOLOR_FORCE")
+        .env("INQUD_WEBHOOK_SECRET", SECRET)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// No step of a test takes so long: what would wait for ever fails instead.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What comes of this work; nothing if it takes longer.
+fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(work()));
+    told.recv_timeout(patience).ok()
+}
+
+/// Runs to the end with this on standard input.
+fn run_with(mut command: Command, input: &[u8]) -> Output {
+    let mut child = command.spawn().unwrap();
+    // A command that does not read it may have ended before.
+    _ = child.stdin.take().unwrap().write_all(input);
+    let ended = within(PATIENCE, move || child.wait_with_output().unwrap());
+    ended.unwrap_or_else(|| panic!("{:?} does not end", command.get_args()))
+}
+
+fn run(args: &[&str]) -> Output {
+    run_with(command(args), b"")
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What `send --json` prints: a line for each delivery, and one about all.
+fn deliveries(output: &Output) -> (Vec<Value>, Value) {
+    let lines = stdout(output).lines().map(|line| serde_json::from_str(line).unwrap());
+    let mut lines = lines.collect::<Vec<Value>>();
+    let all = lines.pop().unwrap();
+    (lines, all)
+}
+
+/// A file of this test's own, also if the tests run twice at once. It goes when the test ends.
+struct File(PathBuf);
+
+fn file(name: &str, content: &[u8]) -> File {
+    let name = format!("{}-{name}", std::process::id());
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, content).unwrap();
+    File(path)
+}
+
+impl Deref for File {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A `listen` that is running; killed if a test ends before it does.
+struct Listener {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    url: String,
+}
+
+impl Listener {
+    fn start(args: &[&str]) -> Self {
+        let mut child = command(&[&["listen", "127.0.0.1:0"], args].concat()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let url = line.split_once("http://").unwrap_or_else(|| panic!("no address: {line:?}")).1;
+        let url = format!("http://{}/hook", url.trim_end().trim_end_matches("\"}"));
+        Self { child, stdout: Some(stdout), url }
+    }
+
+    /// Its exit code, and what it has printed since it told its address.
+    fn end(self) -> (Option<i32>, String) {
+        self.end_within(PATIENCE)
+    }
+
+    fn end_within(mut self, patience: Duration) -> (Option<i32>, String) {
+        let mut stdout = self.stdout.take().unwrap();
+        let printed = within(patience, move || {
+            let mut printed = String::new();
+            stdout.read_to_string(&mut printed).unwrap();
+            printed
+        });
+        let printed = printed.expect("an end: fewer calls came than it was told to wait for");
+        (self.child.wait().unwrap().code(), printed)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[test]
+#[should_panic(expected = "fewer calls came")]
+fn a_listener_that_waits_for_more_fails_its_test() {
+    _ = Listener::start(&["--count", "1"]).end_within(Duration::from_millis(100));
+}
+
+/// The next one who calls, and nobody if that takes too long.
+fn accept(listener: &TcpListener) -> Option<TcpStream> {
+    listener.set_nonblocking(true).unwrap();
+    let began = Instant::now();
+    loop {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(false).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            return Some(stream);
+        }
+        if began.elapsed() > PATIENCE {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Reads a call whose body ends in a brace.
+fn read_call(stream: &mut impl Read) -> Option<String> {
+    let mut received = Vec::new();
+    while !received.ends_with(b"}") {
+        let mut buffer = [0; 4096];
+        let len = stream.read(&mut buffer).ok().filter(|len| *len > 0)?;
+        received.extend_from_slice(&buffer[..len]);
+    }
+    String::from_utf8(received).ok()
+}
+
+/// A server that answers each call with the next of these, and is gone after the last.
+fn server(answers: &'static [&'static str]) -> (String, JoinHandle<Option<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        for answer in answers {
+            let mut stream = accept(&listener)?;
+            read_call(&mut stream)?;
+            let (status, text) = answer.split_once('|').unwrap_or((answer, ""));
+            let head = format!("HTTP/1.1 {status}\r\nConnection: close");
+            write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len()).ok()?;
+        }
+        Some(())
+    });
+    (url, server)
+}
+
+#[test]
+fn what_send_sends_shuffled_and_twice_listen_shows() {
+    let listener = Listener::start(&["--count", "6"]);
+    let sent = run(&["send", &listener.url, "--life", "success", "--times", "2", "--shuffle"]);
+    assert_eq!(sent.status.code(), Some(0), "{sent:?}");
+    let table = stdout(&sent);
+    for status in ["WAITING_PAYMENT", "PENDING_PAYMENT", "SUCCESS"] {
+        let row = table.lines().find(|line| line.starts_with(status)).unwrap();
+        let row = row.split_whitespace().collect::<Vec<_>>();
+        assert_eq!(row[1..], ["2", "0", "2", "0", "200", "OK", "(2)"], "{table}");
+    }
+    assert!(table.contains("all acknowledged, seed "), "{table}");
+
+    let (code, shown) = listener.end();
+    assert_eq!(code, Some(0));
+    assert_eq!(shown.matches("POST /hook verified, answered 200 OK").count(), 6, "{shown}");
+    assert_eq!(shown.matches("\n  |   \"status\": \"SUCCESS\",\n").count(), 2, "{shown}");
+    assert!(shown.ends_with("6 verified, 0 refused\n"), "{shown}");
+    assert!(!shown.contains('\u{1b}') && !table.contains('\u{1b}'), "no colours in a pipe");
+    assert_eq!(stderr(&sent), "", "and no progress bar");
+}
+
+#[test]
+fn as_json_both_tell_the_same_and_a_seed_makes_the_order_again() {
+    let order = |seed: &str| {
+        let listener = Listener::start(&["--json", "--count", "8"]);
+        let args = ["--life", "settled", "--times", "2", "--shuffle", "--seed", seed, "--json"];
+        let sent = run(&[&["send", &listener.url], &args[..]].concat());
+        let (sent, all) = deliveries(&sent);
+        assert_eq!((&all["ok"], all["seed"].to_string().as_str()), (&true.into(), seed));
+        assert_eq!((&all["delivered"], &all["acknowledged"]), (&8.into(), &8.into()));
+        assert_eq!(sent.len(), 8, "or the listener would wait for more");
+        let sent = sent.iter().map(|it| it["label"].as_str().unwrap().to_owned());
+
+        let (_, shown) = listener.end();
+        let shown = shown.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let shown = shown.collect::<Vec<_>>();
+        assert_eq!(shown.last().unwrap(), &serde_json::json!({ "verified": 8, "refused": 0 }));
+        let came = shown[..8].iter().zip(1..).map(|(line, number)| {
+            assert_eq!((&line["verified"], &line["number"]), (&true.into(), &number.into()));
+            let body: Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
+            body["status"].as_str().unwrap().to_owned()
+        });
+        let came = came.collect::<Vec<_>>();
+        assert!(sent.eq(came.iter().cloned()));
+        came
+    };
+    let shuffled = order("7");
+    assert_eq!(shuffled, order("7"));
+    let kept = ["WAITING_PAYMENT", "PENDING_PAYMENT", "CONFLICT", "SUCCESS"];
+    assert_ne!(shuffled, kept.iter().flat_map(|status| [*status; 2]).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_forged_is_refused_and_that_is_well_for_the_sender() {
+    let listener = Listener::start(&["--json", "--count", "3"]);
+    let sent = run(&["send", &listener.url, "--forge", "--json"]);
+    assert_eq!(sent.status.code(), Some(0), "{sent:?}");
+    let (sent, all) = deliveries(&sent);
+    assert_eq!((sent.len(), &all["ok"], &all["refused"]), (3, &true.into(), &3.into()));
+    for delivery in sent {
+        assert_eq!(delivery["answered"], 401);
+        assert_eq!(delivery["text"], "the digest does not match the body");
+    }
+    let (code, shown) = listener.end();
+    assert_eq!(code, Some(1), "{shown}");
+    let first: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
+    assert_eq!(first["refused"]["kind"], "DigestMismatch");
+    assert!(
+        first["body"].as_str().unwrap().contains("WAITING_PAYMENT"),
+        "it is shown all the same"
+    );
+}
+
+#[test]
+fn what_is_forged_has_to_be_refused_and_not_merely_lost() {
+    let nobody = run(&["send", "http://127.0.0.1:1/", "--forge"]);
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    let shown = stdout(&nobody);
+    assert_eq!(shown.lines().filter(|line| line.starts_with("not refused ")).count(), 3, "{shown}");
+    assert!(shown.contains("Connection refused") && shown.ends_with("not all refused with 401\n"));
+
+    let (url, server) = server(&["401 Unauthorized", "404 Not Found|no such path", "200 OK"]);
+    let sent = run(&["send", &url, "--forge"]);
+    assert_eq!(sent.status.code(), Some(1), "{sent:?}");
+    let amiss = stdout(&sent).lines().filter(|line| line.starts_with("not refused "));
+    let amiss = amiss.collect::<Vec<_>>();
+    assert_eq!(amiss.len(), 2, "{sent:?}");
+    assert!(amiss[0].ends_with("404 Not Found: no such path"), "{amiss:?}");
+    assert!(amiss[1].ends_with("200 OK"), "{amiss:?}");
+    assert_eq!(server.join().unwrap(), Some(()));
+}
+
+/// The URL of a server for Requests, which lasts as long as the process.
+fn server_of_requests() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    listener.set_nonblocking(true).unwrap();
+    thread::spawn(move || {
+        let layer = WebhookLayer::<PaymentRequest>::new(Secret::new(SECRET).unwrap());
+        let handler = service_fn(|_: hyper::Request<WebhookBody<hyper::body::Incoming>>| {
+            std::future::ready(Ok::<_, Infallible>(hyper::Response::<String>::from(Ack::Done)))
+        });
+        let service = TowerToHyperService::new(layer.layer(handler));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let stream = TokioIo::new(stream);
+                let server = hyper::server::conn::http1::Builder::new();
+                _ = server.serve_connection(stream, service.clone()).await;
+            }
+        })
+    });
+    url
+}
+
+/// A URL that was pasted into the row of another kind.
+#[test]
+fn a_life_of_another_kind_fails_on_the_url_of_requests() {
+    let url = server_of_requests();
+    for life in ["success", "overpaid", "conflict", "settled", "reversed", "amended", "expired"] {
+        let sent = run(&["send", &url, "--life", life]);
+        assert_eq!(sent.status.code(), Some(0), "{life}: {}", stdout(&sent));
+    }
+    // Which prefix an invoice has is not public, so the life's has none.
+    for life in [
+        "payment",
+        "reversed-payment",
+        "partial-payment",
+        "checkout",
+        "on-ramp",
+        "subscription",
+        "renewal",
+        "authorization",
+    ] {
+        let sent = run(&["send", &url, "--life", life, "--json"]);
+        assert_eq!(sent.status.code(), Some(1), "{life}: {}", stdout(&sent));
+        for delivery in deliveries(&sent).0 {
+            assert_eq!(delivery["answered"], 422, "{life}: {delivery}");
+        }
+    }
+}
+
+#[test]
+fn another_secret_fails_on_both_sides_and_says_why() {
+    let listener = Listener::start(&["--count", "1"]);
+    let mut send = command(&["send", &listener.url, "--status", "A_NEW_WORD"]);
+    let sent = run_with(
+        {
+            send.env("INQUD_WEBHOOK_SECRET", "another");
+            send
+        },
+        b"",
+    );
+    assert_eq!(sent.status.code(), Some(1));
+    assert!(stdout(&sent).contains("A_NEW_WORD"), "{sent:?}");
+    assert!(stdout(&sent).contains("the digest does not match the body"), "{sent:?}");
+    let (code, shown) = listener.end();
+    assert_eq!(code, Some(1));
+    assert!(shown.contains("refused: the digest does not match the body"), "{shown}");
+}
+
+#[test]
+fn listen_answers_the_status_it_is_told_and_send_tries_again() {
+    let listener = Listener::start(&["--answer", "202", "--count", "3", "--json"]);
+    let args = ["send", &listener.url, "--status", "SUCCESS", "--retry=0,0", "--json"];
+    let sent = run(&args);
+    assert_eq!(sent.status.code(), Some(1));
+    let (deliveries, _) = deliveries(&sent);
+    let retries = deliveries.iter().map(|it| (it["retry"].as_u64(), it["answered"].as_u64()));
+    let expected = [(Some(0), Some(202)), (Some(1), Some(202)), (Some(2), Some(202))];
+    assert_eq!(retries.collect::<Vec<_>>(), expected);
+    assert_eq!(deliveries[2]["lost"], true);
+    assert_eq!(listener.end().0, Some(0), "for the listener all were verified");
+}
+
+#[test]
+fn each_delivery_is_told_as_json_when_it_is_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let args = ["send", &url, "--life", "expired", "--json"];
+    let mut child = command(&args).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || stdout.lines().try_for_each(|line| tell.send(line.unwrap())));
+    for status in ["WAITING_PAYMENT", "EXPIRED"] {
+        let mut stream = accept(&listener).unwrap();
+        read_call(&mut stream).unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(answer).unwrap();
+        // Before the next one is answered.
+        let line: Value = serde_json::from_str(&told.recv_timeout(PATIENCE).unwrap()).unwrap();
+        assert_eq!((&line["label"], &line["acknowledged"]), (&status.into(), &true.into()));
+    }
+    let all: Value = serde_json::from_str(&told.recv_timeout(PATIENCE).unwrap()).unwrap();
+    assert_eq!((&all["ok"], &all["delivered"]), (&true.into(), &2.into()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn nothing_that_is_sent_is_of_the_future() {
+    let table: [(&str, &[&str]); 3] = [
+        ("4", &["--life", "settled"]),
+        ("1", &["--status", "CONFLICT"]),
+        ("2", &["--life", "on-ramp"]),
+    ];
+    for (count, args) in table {
+        let listener = Listener::start(&["--json", "--count", count]);
+        let before = Timestamp::now();
+        assert_eq!(run(&[&["send", &listener.url], args].concat()).status.code(), Some(0));
+        let after = Timestamp::now();
+        let (_, shown) = listener.end();
+        let times = shown.lines().flat_map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let body = line["body"].as_str().unwrap_or("{}");
+            let body: Value = serde_json::from_str(body).unwrap();
+            ["createdAt", "lastUpdatedAt", "modifiedAt"]
+                .map(|name| body[name].as_str().map(|time| time.parse::<Timestamp>().unwrap()))
+        });
+        let last = times.flatten().max().unwrap();
+        assert!(before <= last && last <= after, "{last} of {args:?}");
+    }
+}
+
+#[test]
+fn a_rate_is_kept() {
+    let listener = Listener::start(&["--count", "3"]);
+    let sent = run(&["send", &listener.url, "--rate", "20", "--json"]);
+    let at = deliveries(&sent).0[2]["at_ms"].as_u64().unwrap();
+    assert!(at >= 100, "the third after two twentieths of a second, not {at} ms");
+}
+
+/// A certificate for 127.0.0.1 in a file, and a server with it that answers one call with 200 and
+/// gives what it received.
+fn tls_server() -> (String, File, JoinHandle<Option<String>>) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let trusted = file("tls.pem", made.cert.pem().as_bytes());
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/hook", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let tls = rustls::ServerConnection::new(config.into()).unwrap();
+        let mut stream = rustls::StreamOwned::new(tls, accept(&listener)?);
+        let received = read_call(&mut stream)?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        Some(received)
+    });
+    (url, trusted, server)
+}
+
+#[test]
+fn https_is_spoken_with_those_whose_certificate_is_trusted() {
+    for is_trusted in [true, false] {
+        let (url, trusted, server) = tls_server();
+        let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let other = file("other.pem", other.cert.pem().as_bytes());
+        let mut send = command(&["send", &url, "--status", "SUCCESS"]);
+        send.env("SSL_CERT_FILE", if is_trusted { &*trusted } else { &*other });
+        let sent = run_with(send, b"");
+        assert_eq!(sent.status.code(), Some(if is_trusted { 0 } else { 1 }), "{sent:?}");
+        let received = server.join().unwrap();
+        assert_eq!(received.is_some(), is_trusted);
+        if let Some(received) = received {
+            let (head, body) = received.split_once("\r\n\r\n").unwrap();
+            let secret = tower_inqud::Secret::new(SECRET).unwrap();
+            let digest = tower_inqud::sign(&secret, body.as_bytes());
+            assert!(head.contains(&format!("x-payload-digest: {digest}")), "{head}");
+        } else {
+            assert!(stdout(&sent).contains("certificate"), "{sent:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_a_failure() {
+    let sent = run(&["send", "http://127.0.0.1:1/", "--status", "SUCCESS"]);
+    assert_eq!(sent.status.code(), Some(1));
+    assert!(stdout(&sent).contains("Connection refused"), "{sent:?}");
+}
+
+#[test]
+fn what_sign_signs_verify_verifies() {
+    let with_inquds_secret = |args: &[&str]| {
+        let mut command = command(args);
+        command.env("INQUD_WEBHOOK_SECRET", "secret_value");
+        command
+    };
+    let signed = run_with(with_inquds_secret(&["sign"]), BODY.as_bytes());
+    assert_eq!((stdout(&signed), signed.status.code()), (&*format!("{DIGEST}\n"), Some(0)));
+    let path = file("body.json", BODY.as_bytes());
+    let path = path.to_str().unwrap();
+    let signed = run_with(with_inquds_secret(&["sign", path, "--json"]), b"");
+    assert_eq!(json(&signed)["digest"], DIGEST);
+
+    for input in [["-", BODY], [path, ""]] {
+        let verified = with_inquds_secret(&["verify", input[0], "--digest", DIGEST]);
+        let verified = run_with(verified, input[1].as_bytes());
+        assert_eq!((stdout(&verified), verified.status.code()), ("yes\n", Some(0)));
+    }
+    let table = [
+        (
+            DIGEST.to_owned(),
+            "{\"field\":\"value\"}\n",
+            "DigestMismatch",
+            "right without the newline",
+        ),
+        (DIGEST.replace('7', "8"), BODY, "DigestMismatch", "none of the usual mistakes"),
+        (format!("sha1={DIGEST}"), BODY, "DigestMalformed", "more than the digits"),
+    ];
+    for (digest, body, kind, words) in table {
+        let verify = with_inquds_secret(&["verify", "--digest", &digest]);
+        let refused = run_with(verify, body.as_bytes());
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(stdout(&refused).starts_with("no: "), "{refused:?}");
+        assert!(stdout(&refused).contains(words), "{refused:?}");
+        let verify = with_inquds_secret(&["verify", "--digest", &digest, "--json"]);
+        let refused = json(&run_with(verify, body.as_bytes()));
+        assert_eq!(
+            (&refused["verified"], &refused["refused"]["kind"]),
+            (&false.into(), &kind.into())
+        );
+    }
+}
+
+#[test]
+fn a_secret_can_be_in_a_file_and_its_newline_does_not_count() {
+    for (name, content) in
+        [("a", "secret_value"), ("b", "secret_value\n"), ("c", "secret_value\r\n")]
+    {
+        let path = file(name, content.as_bytes());
+        let signed =
+            run_with(command(&["sign", "--secret-file", path.to_str().unwrap()]), BODY.as_bytes());
+        assert_eq!(stdout(&signed), format!("{DIGEST}\n"), "{content:?}: the file goes first");
+    }
+    for (name, content) in [("d", ""), ("e", "\n"), ("f", "secret_value \n"), ("g", "a\n\n")] {
+        let path = file(name, content.as_bytes());
+        let signed = run(&["sign", "--secret-file", path.to_str().unwrap()]);
+        assert_eq!(signed.status.code(), Some(2), "{content:?}");
+        assert!(stderr(&signed).contains("secret"), "{signed:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_tried_ends_with_2() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let table: &[&[&str]] = &[
+        &[],
+        &["unknown"],
+        &["sign", "/no/such/file"],
+        &["sign", "--secret-file", "/no/such/file"],
+        &["sign", "--secret", "x"],
+        &["verify"],
+        &["send"],
+        &["send", "/a/path"],
+        &["send", "ftp://shop.example/"],
+        &["send", "http://127.0.0.1:1/", "--life", "unknown"],
+        &["send", "http://127.0.0.1:1/", "--times", "0"],
+        &["send", "http://127.0.0.1:1/", "--times", "100001"],
+        &["send", "http://127.0.0.1:1/", "--rate", "0"],
+        &["send", "http://127.0.0.1:1/", "--amount", "much"],
+        &["send", "http://127.0.0.1:1/", "--retry=soon"],
+        &["completions", "bash", "--json"],
+        &["listen", "nowhere"],
+        &["listen", &taken],
+        &["listen", "127.0.0.1:0", "--answer", "100"],
+        &["listen", "127.0.0.1:0", "--count", "0"],
+    ];
+    for args in table {
+        let ended = run(args);
+        assert_eq!(ended.status.code(), Some(2), "{args:?}: {ended:?}");
+        assert!(!ended.stderr.is_empty() && ended.stdout.is_empty(), "{args:?}: {ended:?}");
+    }
+    for args in [&["sign"][..], &["listen", "127.0.0.1:0"], &["send", "http://127.0.0.1:1/"]] {
+        for secret in [None, Some(""), Some(" x")] {
+            let mut command = command(args);
+            command.env_remove("INQUD_WEBHOOK_SECRET");
+            command.envs(secret.map(|secret| ("INQUD_WEBHOOK_SECRET", secret)));
+            let ended = run_with(command, b"");
+            assert_eq!(ended.status.code(), Some(2), "{args:?} {secret:?}: {ended:?}");
+            assert!(stderr(&ended).contains("INQUD_WEBHOOK_SECRET"), "{ended:?}");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn no_output_and_no_list_of_processes_shows_the_secret() {
+    let path = file("secret", format!("{SECRET}\n").as_bytes());
+    let from_file = ["--secret-file", path.to_str().unwrap()];
+    for args in [&[][..], &from_file] {
+        let listener = Listener::start(&[args, &["--count", "6"]].concat());
+        let processes = fs::read(format!("/proc/{}/cmdline", listener.child.id())).unwrap();
+        let mut printed = String::from_utf8(processes).unwrap();
+        assert!(printed.contains("listen"), "{printed:?}");
+        for flaw in [&[][..], &["--forge"]] {
+            let sent = run(&[&["send", &listener.url, "--json"], flaw, args].concat());
+            printed += &(stdout(&sent).to_owned() + stderr(&sent));
+        }
+        printed += &listener.end().1;
+        for args in
+            [&["sign", "--help"][..], &["sign"], &["verify", "--digest", DIGEST], &["--help"]]
+        {
+            let ended = run(args);
+            printed += &(stdout(&ended).to_owned() + stderr(&ended));
+        }
+        assert!(!printed.contains(SECRET), "{printed}");
+        assert!(!printed.contains("whsec"), "{printed}");
+    }
+}
+
+/// What one call is answered that no `send` would make.
+fn call(url: &str, head: &str, body: &[u8]) -> String {
+    let address = url.trim_start_matches("http://").trim_end_matches("/hook");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head =
+        format!("{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn head_with(digest: &str) -> String {
+    format!("POST /hook HTTP/1.1\r\nX-Payload-Digest: {digest}")
+}
+
+/// Each frame used to be kept by itself: a byte took some 40.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_body_in_many_chunks_costs_listen_little_more_than_its_bytes() {
+    const CALLS: usize = 16;
+    const BYTES: usize = 64 * 1024;
+    let listener = Listener::start(&["--count", &CALLS.to_string()]);
+    let status = format!("/proc/{}/status", listener.child.id());
+    let most = move || {
+        let status = fs::read_to_string(&status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+    };
+    let before = most();
+    let url = listener.url.clone();
+    // Reads what it prints, or it would wait.
+    let ended = thread::spawn(move || listener.end().0);
+    let address = url.trim_start_matches("http://").trim_end_matches("/hook");
+    let head = head_with(&"a".repeat(40)) + "\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunks = "1\r\nx\r\n".repeat(BYTES);
+    let begin = |_| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(chunks.as_bytes()).unwrap();
+        stream
+    };
+    let mut streams = (0..CALLS).map(begin).collect::<Vec<_>>();
+    for stream in &mut streams {
+        stream.write_all(b"0\r\n\r\n").unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 401");
+    }
+    let grown = most() - before;
+    // Twice for the layer and the copy, each as it grows, and what is printed.
+    assert!(grown < CALLS * BYTES * 4 + 8 * 1024 * 1024, "{grown} bytes");
+    drop(streams);
+    assert_eq!(ended.join().unwrap(), Some(1));
+}
+
+#[test]
+fn no_body_can_steer_the_terminal() {
+    let listener = Listener::start(&["--count", "2"]);
+    let body = b"\x1b]0;title\x07\x1b[2J\xff";
+    let answer = call(&listener.url, "POST /hook HTTP/1.1", body);
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert!(call(&listener.url, &head_with(DIGEST), body).starts_with("HTTP/1.1 401"));
+    let (code, shown) = listener.end();
+    assert_eq!(code, Some(1));
+    assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+    assert!(shown.contains("the digest header is missing"), "{shown}");
+    assert!(shown.contains(r"\u{1b}[2J"), "{shown}");
+}
+
+#[test]
+fn no_body_can_steer_the_terminal_through_json_and_none_is_changed() {
+    let odd = "\u{9b}2J\u{7f}\u{202e}\u{2028}\u{200f}\u{1b}[2J\n\u{10ffff}";
+    let listener = Listener::start(&["--count", "1", "--json"]);
+    call(&listener.url, &head_with(DIGEST), odd.as_bytes());
+    let (_, shown) = listener.end();
+    assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+    assert!(!shown.contains(['\u{202e}', '\u{2028}', '\u{200f}']), "{shown:?}");
+    let first: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
+    assert_eq!(first["body"], odd, "to a program it is what it was");
+
+    let (url, server) = server(&["503 Service Unavailable|\u{9b}2J\u{7f}"]);
+    let sent = run(&["send", &url, "--status", "\u{9b}", "--json"]);
+    assert_eq!(server.join().unwrap(), Some(()));
+    assert!(!stdout(&sent).contains(|c: char| c.is_control() && c != '\n'), "{sent:?}");
+    assert!(stdout(&sent).contains(r"\u009b2J\u007f"), "{sent:?}");
+}
+
+#[test]
+fn no_text_from_elsewhere_can_be_taken_for_the_commands_own() {
+    let listener = Listener::start(&["--count", "1"]);
+    let forged = "x\n12:00:00 #2 POST /hook verified, answered 200 OK\n9 verified, 0 refused\n";
+    call(&listener.url, &head_with(DIGEST), forged.as_bytes());
+    let (_, shown) = listener.end();
+    let own = shown.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>();
+    assert_eq!(own.len(), 2, "{shown}");
+    assert!(own[0].contains(" #1 POST /hook refused: "), "{shown}");
+    assert_eq!(own[1], "0 verified, 1 refused");
+    assert!(shown.contains("  | 12:00:00 #2"), "{shown}");
+
+    let (url, server) = server(&["503 Service Unavailable|x\nall acknowledged\n"]);
+    let sent = run(&["send", &url, "--status", "A\nSUCCESS 9 0 9 0 200 OK (9)"]);
+    assert_eq!(server.join().unwrap(), Some(()));
+    let shown = stdout(&sent);
+    assert_eq!(shown.lines().count(), 4, "a head, a row, what is lost, the verdict: {shown}");
+    assert_eq!(shown.lines().last(), Some("not all acknowledged"));
+}
+
+#[test]
+fn colours_can_be_forced_and_not_on_those_who_want_none() {
+    let run = |variables: &[(&str, &str)]| {
+        let mut command = command(&["kinds"]);
+        command.envs(variables.iter().copied());
+        run_with(command, b"").stdout.contains(&0x1b)
+    };
+    assert!(!run(&[]));
+    assert!(run(&[("CLICOLOR_FORCE", "1")]));
+    // In a pipe there would be none anyway.
+    assert!(!run(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+}
+
+#[test]
+fn kinds_tells_how_well_each_word_is_known() {
+    let kinds = json(&run(&["kinds", "--json"]));
+    let kinds = kinds.as_array().unwrap();
+    assert_eq!(kinds.len(), 7);
+    let words = kinds[0]["statuses"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|status| (status["value"].as_str().unwrap(), status["known"].as_str().unwrap()));
+    let words = words.collect::<BTreeMap<_, _>>();
+    assert_eq!((words["CONFLICT"], words["SUCCESS"]), ("confirmed", "inferred"));
+    let fact = |kind: usize, name: &str| {
+        let fact = &kinds[kind][name];
+        (fact["value"].as_str(), fact["known"].as_str().unwrap())
+    };
+    assert_eq!(fact(5, "id_prefix"), (None, "not public"));
+    assert_eq!(fact(4, "id_prefix"), (Some("SUB-"), "confirmed"));
+    assert_eq!(fact(3, "changed_field"), (Some("modifiedAt"), "confirmed"));
+    assert_eq!(fact(5, "changed_field"), (Some("modifiedAt"), "inferred"));
+    for unknown in [2, 4, 6] {
+        assert_eq!(fact(unknown, "changed_field"), (None, "not public"));
+    }
+    assert_eq!(
+        kinds[3]["statuses"][1],
+        serde_json::json!({ "value": "SUCCESS", "known": "not public" })
+    );
+
+    // Each life that it names can be sent, and all that can be sent are named.
+    let lives = kinds.iter().flat_map(|kind| kind["lives"].as_array().unwrap());
+    let lives = lives.map(|life| life.as_str().unwrap()).collect::<HashSet<_>>();
+    let stories = inqud_mock::Story::ALL;
+    assert_eq!(lives, stories.iter().map(|story| story.name()).collect());
+    // And says only what is listed of its kind.
+    for story in stories {
+        let kind = kinds
+            .iter()
+            .find(|kind| kind["lives"].as_array().unwrap().contains(&story.name().into()));
+        let listed = kind.unwrap()["statuses"].to_string();
+        for status in story.statuses() {
+            assert!(listed.contains(&format!("\"{status}\"")), "{status} of {story}");
+        }
+    }
+    let text = run(&["kinds"]);
+    assert!(stdout(&text).contains("  status     SUCCESS                  inferred\n"), "{text:?}");
+}
+
+#[test]
+fn each_shell_gets_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&["completions", shell]);
+        assert_eq!(script.status.code(), Some(0));
+        assert!(stdout(&script).contains("shuffle"), "{shell}");
+    }
+}
+
+#[test]
+fn whoever_stops_reading_ends_it_without_a_panic() {
+    let mut child = command(&["listen", "127.0.0.1:0"]).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    drop(stdout);
+    let url = line.trim_end().rsplit(' ').next().unwrap().to_owned();
+    let output = within(PATIENCE, move || {
+        // More than once: between its fork and its exec, a child of another test has the pipe too.
+        while child.try_wait().unwrap().is_none() {
+            _ = run(&["send", &url, "--status", "SUCCESS"]);
+        }
+        child.wait_with_output().unwrap()
+    });
+    let output = output.unwrap();
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""), "what came was verified");
+}
+
+/// Runs with an output that nobody reads.
+fn run_unread(args: &[&str], input: &[u8]) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = command(args);
+    command.stdout(writer);
+    let ended = run_with(command, input);
+    (ended.status.code(), stderr(&ended).to_owned())
+}
+
+#[test]
+fn whoever_stops_reading_changes_no_verdict() {
+    let secret = tower_inqud::Secret::new(SECRET).unwrap();
+    let digest = tower_inqud::sign(&secret, BODY.as_bytes()).to_string();
+    for json in [&[][..], &["--json"]] {
+        let verify = |digest: &str| {
+            run_unread(&[&["verify", "--digest", digest], json].concat(), BODY.as_bytes())
+        };
+        assert_eq!(verify(&digest), (Some(0), String::new()));
+        assert_eq!(verify(DIGEST), (Some(1), String::new()));
+        assert_eq!(run_unread(&[&["sign"], json].concat(), b"").0, Some(0));
+        assert_eq!(run_unread(&[&["kinds"], json].concat(), b"").0, Some(0));
+
+        let (url, server) = server(&["200 OK", "503 Service Unavailable"]);
+        for code in [0, 1] {
+            let send = [&["send", &url, "--status", "SUCCESS"], json].concat();
+            assert_eq!(run_unread(&send, b""), (Some(code), String::new()));
+        }
+        assert_eq!(server.join().unwrap(), Some(()));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_output_that_cannot_be_written_is_told() {
+    for args in [&["kinds"][..], &["sign"], &["verify", "--digest", DIGEST]] {
+        let mut command = command(args);
+        command.stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        let ended = run_with(command, b"");
+        assert_eq!(ended.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&ended).contains("No space left"), "{ended:?}");
+    }
+}

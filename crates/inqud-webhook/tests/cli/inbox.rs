@@ -1,0 +1,572 @@
+//! `inqud-webhook inbox`: a process of its own, on a file that this one holds open as a server does, or
+//! on a database of a server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use crate::postgres;
+use bytes::Bytes;
+use inqud_inbox::tokio_postgres::NoTls;
+use inqud_inbox::{
+    Claimed, Cx, Inbox, Key, List, Notified, Outcome, Postgres, Put, Record, Settlement, Sqlite,
+    Store,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+use tower_inqud::{Payment, PaymentRequest, Verdict};
+
+/// No step of a test takes so long: what would wait for ever fails instead.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// In each body, and nowhere else.
+const HIDDEN: &str = "gherkin";
+
+fn record(id: u32) -> Record {
+    let body = format!(
+        r#"{{"id":"CAPD-{id}","status":"SUCCESS","cryptoAcquiringProjectName":"{HIDDEN}"}}"#
+    );
+    let request: PaymentRequest = serde_json::from_str(&body).unwrap();
+    Record::new(&request, Bytes::from(body))
+}
+
+/// The inbox of a server that runs, and its file.
+fn held() -> (Inbox<Sqlite>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
+}
+
+async fn settle_all<S: Store>(inbox: &Inbox<S>, outcome: impl Fn(&Claimed) -> Outcome<S::Effect>) {
+    let claimed = inbox.store().claim("request", 10_000, PATIENCE).await.unwrap();
+    let settle = |it: &Claimed| Settlement { ticket: it.ticket.clone(), outcome: outcome(it) };
+    inbox.store().settle(claimed.iter().map(settle).collect()).await.unwrap();
+}
+
+fn dead<E>(_: &Claimed) -> Outcome<E> {
+    Outcome::Dead { error: "the shop\u{1b}[31m is closed".to_owned() }
+}
+
+async fn run(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inqud-webhook"));
+    command.arg("inbox").args(args).arg("--sqlite").arg(folder.join("inbox.db"));
+    command.env_remove("CLICOLOR_FORCE").kill_on_drop(true);
+    timeout(PATIENCE, command.output()).await.unwrap().unwrap()
+}
+
+/// With this in `DATABASE_URL`.
+async fn run_in(url: impl Into<Option<OsString>>, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inqud-webhook"));
+    command.arg("inbox").args(args).env_remove("CLICOLOR_FORCE").kill_on_drop(true);
+    match url.into() {
+        Some(url) => command.env("DATABASE_URL", url),
+        None => command.env_remove("DATABASE_URL"),
+    };
+    timeout(PATIENCE, command.output()).await.unwrap().unwrap()
+}
+
+/// What it printed, if it ended with this code.
+#[track_caller]
+fn printed(output: &Output, code: i32) -> String {
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stdout}{stderr}");
+    assert!(!stderr.contains(HIDDEN), "{stderr}");
+    stdout
+}
+
+#[track_caller]
+fn json(output: &Output, code: i32) -> Value {
+    serde_json::from_str(&printed(output, code)).unwrap()
+}
+
+/// What is told of a payment, which has no times.
+fn payment(status: &str, amount: u32) -> Record {
+    let body = format!(
+        r#"{{"id":"PMT-1","status":"{status}","amount":{amount},"clientOrderId":"{HIDDEN}"}}"#
+    );
+    let payment: Payment = serde_json::from_str(&body).unwrap();
+    Record::new(&payment, Bytes::from(body))
+}
+
+/// As a runner would.
+async fn settle_payment<S: Store>(inbox: &Inbox<S>) {
+    let claimed = inbox.store().claim("payment", 1, PATIENCE).await.unwrap().remove(0);
+    let outcome = match claimed.ticket.verdict {
+        Verdict::Older => Outcome::Skipped,
+        Verdict::Review => Outcome::Review,
+        _ => Outcome::Done(vec![]),
+    };
+    inbox.store().settle(vec![Settlement { ticket: claimed.ticket, outcome }]).await.unwrap();
+}
+
+/// One of each list, of two kinds.
+async fn some_of_each<S: Store>(inbox: &Inbox<S>) {
+    inbox.store().put(vec![record(1), record(2)]).await.unwrap();
+    settle_all(inbox, dead).await;
+    inbox.store().put(vec![record(3)]).await.unwrap();
+    let told = ["SUCCESS 1", "SUCCESS 2", "FAILED 1", "PENDING 1", "FAILED 2", "SUCCESS 1"];
+    for (told, put) in told.iter().zip([Put::New; 5].iter().chain([&Put::Review])) {
+        let (status, amount) = told.split_once(' ').unwrap();
+        let record = payment(status, amount.parse().unwrap());
+        assert_eq!(inbox.store().put(vec![record]).await.unwrap(), [*put], "{told}");
+        if *put == Put::New {
+            settle_payment(inbox).await;
+        }
+    }
+}
+
+const NOTHING: &str = "open 0\ndead 0\nreview 0\nskipped 0\n";
+
+#[tokio::test]
+async fn stats_of_an_inbox_that_a_server_holds() {
+    let (inbox, folder) = held();
+    let text = printed(&run(folder.path(), &["stats"]).await, 0);
+    assert_eq!(text, NOTHING);
+    inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
+    let stats = inbox.stats().await.unwrap();
+    let shown = json(&run(folder.path(), &["stats", "--json"]).await, 0);
+    let oldest = stats.oldest().unwrap().to_string();
+    let counts = serde_json::json!({
+        "open": 3, "oldest": oldest, "dead": 0, "review": 0, "skipped": 0,
+    });
+    assert_eq!(shown["kinds"], serde_json::json!({ "request": counts }));
+    for (name, count) in counts.as_object().unwrap() {
+        assert_eq!(&shown[name], count, "{name}");
+    }
+    assert_eq!(shown["unclaimed"], serde_json::json!(["request"]));
+    let text = printed(&run(folder.path(), &["stats"]).await, 0);
+    assert!(text.starts_with("open 3, the oldest since 2"), "{text}");
+    assert!(text.contains("no runner processes request"), "{text}");
+
+    settle_all(&inbox, dead).await;
+    let text = printed(&run(folder.path(), &["stats"]).await, 0);
+    let kind = "  request          open 0, dead 3, review 0, skipped 0\n";
+    assert_eq!(text, NOTHING.replace("dead 0", "dead 3") + kind);
+}
+
+#[tokio::test]
+async fn stats_are_by_kind_and_say_what_nobody_processes() {
+    let (inbox, folder) = held();
+    some_of_each(&inbox).await;
+    // Somebody asks for payments, and somebody has asked for Requests.
+    let asked =
+        "UPDATE inqud_inbox_runner SET claimed_at = claimed_at - 600000000 WHERE kind = 'request'";
+    inbox.write(|db| db.execute_batch(asked)).await.unwrap();
+    let text = printed(&run(folder.path(), &["stats"]).await, 0);
+    assert!(text.contains("\ndead 2\nreview 1\nskipped 1\n"), "{text}");
+    for line in [
+        "  payment          open 0, dead 0, review 1, skipped 1\n",
+        "  request          open 1, dead 2, review 0, skipped 0\n",
+        "no runner processes request, which has open ones\n",
+    ] {
+        assert!(text.contains(line), "no {line} in {text}");
+    }
+    assert!(!text.contains("processes payment") && !text.contains(HIDDEN), "{text}");
+}
+
+/// Of each list: without bodies unless asked for, and with why it is there.
+#[tokio::test]
+async fn what_is_kept_skipped_or_told_of_is_listed() {
+    let (inbox, folder) = held();
+    some_of_each(&inbox).await;
+    let lists = [
+        ("review", List::Review, "1 review\n", "SUCCESS"),
+        ("skipped", List::Skipped, "1 skipped\n", "PENDING"),
+        ("amended", List::Amended, "2 amended shown\n", "SUCCESS"),
+        ("unordered", List::Unordered, "1 unordered shown\n", "FAILED"),
+    ];
+    for (name, list, last, status) in lists {
+        let text = printed(&run(folder.path(), &[name]).await, 0);
+        assert!(text.ends_with(last) && text.contains("payment PMT-1"), "{name}: {text}");
+        assert!(!text.contains(HIDDEN), "{text}");
+        let text = printed(&run(folder.path(), &[name, "--bodies", "--count", "1"]).await, 0);
+        assert!(text.contains(HIDDEN) && text.contains(status), "{name}: {text}");
+        let shown = json(&run(folder.path(), &[name, "--json"]).await, 0);
+        let keys: Vec<_> = inbox.list(list, 9).await.unwrap().iter().map(|it| it.key).collect();
+        assert_eq!(shown[name], keys.len(), "{shown}");
+        let letters = shown["letters"].as_array().unwrap();
+        let shown: Vec<_> = letters.iter().map(|it| it["key"].as_str().unwrap()).collect();
+        assert_eq!(shown, keys.iter().map(ToString::to_string).collect::<Vec<_>>(), "{name}");
+    }
+    let text = printed(&run(folder.path(), &["review"]).await, 0);
+    assert!(text.contains("says what was said before"), "{text}");
+
+    // What is kept for review is handled when it is redriven, by its key only.
+    printed(&run(folder.path(), &["redrive", "--all"]).await, 0);
+    assert_eq!(inbox.stats().await.unwrap().review(), 1);
+    let key = inbox.list(List::Review, 1).await.unwrap()[0].key.to_string();
+    printed(&run(folder.path(), &["redrive", &key]).await, 0);
+    let claimed = inbox.store().claim("payment", 9, PATIENCE).await.unwrap();
+    assert_eq!(claimed[0].ticket.verdict, Verdict::Unordered);
+    assert_eq!(claimed[0].body, payment("SUCCESS", 1).body);
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_without_their_bodies_unless_asked_for() {
+    let (inbox, folder) = held();
+    inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
+    settle_all(&inbox, dead).await;
+    let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key.to_string()).collect();
+
+    let text = printed(&run(folder.path(), &["dead"]).await, 0);
+    for part in [&*keys[0], "request CAPD-1", "1 attempts", "is closed", "3 dead letters\n"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    assert!(!text.contains(HIDDEN) && !text.contains('\u{1b}'), "{text}");
+    let shown = json(&run(folder.path(), &["dead", "--json"]).await, 0);
+    assert!(!shown.to_string().contains(HIDDEN), "{shown}");
+    assert_eq!(shown["dead"], 3);
+    let letters = shown["letters"].as_array().unwrap();
+    let shown_keys: Vec<_> = letters.iter().map(|it| it["key"].as_str().unwrap()).collect();
+    assert_eq!(shown_keys, keys);
+    assert_eq!(letters[1]["object"], "CAPD-2");
+    assert!(letters[1].get("body").is_none());
+
+    let text = printed(&run(folder.path(), &["dead", "--count", "1", "--bodies"]).await, 0);
+    assert!(text.contains(HIDDEN) && text.contains("2 of them not shown"), "{text}");
+    let shown = json(&run(folder.path(), &["dead", "--bodies", "--json"]).await, 0);
+    assert_eq!(shown["letters"][2]["body"], str::from_utf8(&record(3).body).unwrap());
+}
+
+#[tokio::test]
+async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
+    let (inbox, folder) = held();
+    inbox.store().put(vec![record(1), record(2)]).await.unwrap();
+    settle_all(&inbox, dead).await;
+    let key = inbox.dead(1).await.unwrap()[0].key.to_string();
+    let shown = json(&run(folder.path(), &["redrive", &key, &key, "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "redriven": 1, "not_dead": 0 }));
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!((stats.open(), stats.dead()), (1, 1));
+
+    let text = printed(&run(folder.path(), &["redrive", &key]).await, 1);
+    assert_eq!(
+        text,
+        "0 to be tried again\n1 of the keys are of no dead letter, and of none that is kept for review\n"
+    );
+    for wrong in [&key[1..], "+0000000000000000000000000000000", "no key"] {
+        printed(&run(folder.path(), &["redrive", wrong]).await, 2);
+    }
+    printed(&run(folder.path(), &["redrive"]).await, 2);
+    printed(&run(folder.path(), &["redrive", "--all", &key]).await, 2);
+}
+
+#[tokio::test]
+async fn discarded_ones_are_no_longer_dead_and_prune_takes_their_bodies() {
+    let (inbox, folder) = held();
+    inbox.store().put((1..=3).map(record).collect()).await.unwrap();
+    settle_all(&inbox, dead).await;
+    let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key.to_string()).collect();
+    let [first, second, third] = keys.try_into().unwrap();
+    let text = printed(&run(folder.path(), &["discard", &first]).await, 0);
+    assert_eq!(text, "1 put away\n");
+    let text = printed(&run(folder.path(), &["discard", &first]).await, 1);
+    assert_eq!(
+        text,
+        "0 put away\n1 of the keys are of no dead letter, and of none that is kept for review\n"
+    );
+    let shown = json(&run(folder.path(), &["discard", &second, &first, "--json"]).await, 1);
+    assert_eq!(shown, serde_json::json!({ "discarded": 1, "not_dead": 1 }));
+    for wrong in [&["discard"][..], &["discard", "--all"], &["discard", "no key"]] {
+        printed(&run(folder.path(), wrong).await, 2);
+    }
+    assert_eq!(inbox.dead(9).await.unwrap()[0].key.to_string(), third);
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!((stats.open(), stats.dead()), (0, 1));
+    let text = printed(&run(folder.path(), &["prune", "--older-than", "0s"]).await, 0);
+    assert_eq!(text, "2 bodies deleted\n");
+}
+
+/// More than a batch, while the server gives each of them up again at once.
+#[tokio::test]
+async fn redriving_all_tries_each_once_and_ends() {
+    const ALL: u32 = 1300;
+    let (inbox, folder) = held();
+    let records: Vec<_> = (1..=ALL).map(record).collect();
+    assert_eq!(inbox.store().put(records).await.unwrap(), vec![Put::New; 1300]);
+    settle_all(&inbox, dead).await;
+    let command = run(folder.path(), &["redrive", "--all", "--json"]);
+    let server = async {
+        loop {
+            settle_all(&inbox, |_| Outcome::Dead { error: "still closed".to_owned() }).await;
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let output = tokio::select! {
+        output = command => output,
+        () = server => unreachable!("it goes on for ever"),
+    };
+    assert_eq!(json(&output, 0), serde_json::json!({ "redriven": ALL, "not_dead": 0 }));
+    settle_all(&inbox, |_| Outcome::Dead { error: "still closed".to_owned() }).await;
+    let letters = inbox.dead(10_000).await.unwrap();
+    assert_eq!(letters.len(), 1300);
+    assert!(letters.iter().all(|it| it.attempts == 1 && it.error == "still closed"));
+}
+
+#[tokio::test]
+async fn what_is_redriven_is_processed_by_the_server() {
+    let (inbox, folder) = held();
+    inbox.store().put(vec![record(1)]).await.unwrap();
+    settle_all(&inbox, dead).await;
+    let (done, was_done) = tokio::sync::oneshot::channel();
+    let done = std::sync::Arc::new(std::sync::Mutex::new(Some(done)));
+    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+        assert_eq!(cx.verdict(), Verdict::Newer);
+        done.lock().unwrap().take().unwrap().send(request.id.clone()).unwrap();
+        std::future::ready(Ok::<_, Infallible>(()))
+    };
+    let server = tokio::spawn(inbox.process(handler).run_until(std::future::pending()));
+    printed(&run(folder.path(), &["redrive", "--all"]).await, 0);
+    assert_eq!(timeout(PATIENCE, was_done).await.unwrap().unwrap(), "CAPD-1");
+    server.abort();
+}
+
+#[tokio::test]
+async fn pruning_deletes_old_bodies_in_batches_and_leaves_keys() {
+    const ALL: u32 = 2100;
+    let (inbox, folder) = held();
+    inbox.store().put((1..=ALL).map(record).collect()).await.unwrap();
+    settle_all(&inbox, |_| Outcome::Skipped).await;
+    inbox.store().put(vec![record(ALL + 1)]).await.unwrap();
+    let text = printed(&run(folder.path(), &["prune", "--older-than", "30d"]).await, 0);
+    assert_eq!(text, "0 bodies deleted\n", "none is so old");
+    let shown = json(&run(folder.path(), &["prune", "--older-than", "0s", "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "pruned": ALL }));
+    assert_eq!(inbox.store().put(vec![record(7)]).await.unwrap(), [Put::Duplicate]);
+    assert_eq!(inbox.stats().await.unwrap().open(), 1);
+    for wrong in ["-1d", "30", "1 month", "soon", ""] {
+        printed(&run(folder.path(), &["prune", "--older-than", wrong]).await, 2);
+    }
+    printed(&run(folder.path(), &["prune"]).await, 2);
+    for right in ["2w", "36h", "1 day 12h", "P1D"] {
+        printed(&run(folder.path(), &["prune", "--older-than", right]).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_inbox_is_an_error_that_says_so_and_nothing_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["stats"]).await;
+    printed(&output, 2);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.starts_with("error: ") && stderr.contains("inbox.db: no inbox"), "{stderr}");
+    assert!(!folder.path().join("inbox.db").exists());
+
+    std::fs::write(folder.path().join("inbox.db"), "no database").unwrap();
+    let output = run(folder.path(), &["dead"]).await;
+    printed(&output, 2);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("not a database"), "{stderr}");
+
+    // Without the name of a store.
+    let command =
+        Command::new(env!("CARGO_BIN_EXE_inqud-webhook")).args(["inbox", "stats"]).output();
+    let output = timeout(PATIENCE, command).await.unwrap().unwrap();
+    printed(&output, 2);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--sqlite"));
+}
+
+#[tokio::test]
+async fn a_key_is_printed_as_it_is_read() {
+    let (inbox, folder) = held();
+    let key = Key::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
+    let record = Record { key, dead: Some("never".to_owned()), ..record(1) };
+    inbox.store().put(vec![record]).await.unwrap();
+    let text = printed(&run(folder.path(), &["dead"]).await, 0);
+    assert!(text.starts_with("000102030405060708090a0b0c0d0eff request CAPD-1"), "{text}");
+    printed(&run(folder.path(), &["redrive", "000102030405060708090A0B0C0D0EFF"]).await, 0);
+    assert_eq!(inbox.stats().await.unwrap().open(), 1);
+}
+
+#[tokio::test]
+async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
+    let Some(server) = postgres::shared() else { return };
+    let config = server.database("tended").await;
+    let url = OsString::from(server.url("tended"));
+    let run = async |args: &[&str]| {
+        run_in(url.clone(), &[&args[..1], &["--postgres"], &args[1..]].concat()).await
+    };
+
+    let output = run(&["stats"]).await;
+    printed(&output, 2);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.starts_with("error: ") && stderr.contains("migrate"), "{stderr}");
+    assert_eq!(json(&run(&["migrate", "--json"]).await, 0), serde_json::json!({ "version": 1 }));
+    assert_eq!(printed(&run(&["migrate"]).await, 0), "the tables are of version 1\n");
+    assert_eq!(printed(&run(&["stats"]).await, 0), NOTHING);
+
+    let inbox = Inbox::postgres(config, NoTls).await.unwrap();
+    inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
+    let stats = json(&run(&["stats", "--json"]).await, 0);
+    assert_eq!((&stats["open"], &stats["dead"]), (&3.into(), &0.into()));
+    assert!(stats["oldest"].is_string(), "{stats}");
+    settle_all(&inbox, dead).await;
+    let text = printed(&run(&["dead"]).await, 0);
+    assert!(text.contains("request CAPD-1") && text.contains("3 dead letters\n"), "{text}");
+    assert!(!text.contains(HIDDEN) && !text.contains('\u{1b}'), "{text}");
+    let text = printed(&run(&["dead", "--bodies", "--count", "1"]).await, 0);
+    assert!(text.contains(HIDDEN) && text.contains("2 of them not shown"), "{text}");
+
+    let key = inbox.dead(1).await.unwrap()[0].key.to_string();
+    let shown = json(&run(&["redrive", &key, "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "redriven": 1, "not_dead": 0 }));
+    printed(&run(&["redrive", &key]).await, 1);
+    let key = inbox.dead(1).await.unwrap()[0].key.to_string();
+    assert_eq!(printed(&run(&["discard", &key]).await, 0), "1 put away\n");
+    assert_eq!(printed(&run(&["redrive", "--all"]).await, 0), "1 to be tried again\n");
+    assert_eq!(inbox.stats().await.unwrap().open(), 2);
+    settle_all(&inbox, |_| Outcome::Skipped).await;
+    assert_eq!(printed(&run(&["prune", "--older-than", "1h"]).await, 0), "0 bodies deleted\n");
+    let shown = json(&run(&["prune", "--older-than", "0s", "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "pruned": 3 }));
+}
+
+#[tokio::test]
+async fn the_sql_that_is_printed_is_what_migrates() {
+    let sql = printed(&run_in(None, &["sql"]).await, 0);
+    let shown = json(&run_in(None, &["sql", "--json"]).await, 0);
+    assert_eq!(shown, serde_json::json!({ "migrations": Postgres::MIGRATIONS }));
+    let Some(server) = postgres::shared() else { return };
+    let config = server.database("by_hand").await;
+    postgres::connect(&config).await.batch_execute(&sql).await.unwrap();
+    let url = OsString::from(server.url("by_hand"));
+    let text = printed(&run_in(url.clone(), &["stats", "--postgres"]).await, 0);
+    assert_eq!(text, NOTHING);
+    printed(&run_in(url, &["migrate", "--postgres"]).await, 0);
+}
+
+#[tokio::test]
+async fn no_output_shows_the_password_of_a_database_and_none_is_an_argument() {
+    let Some(server) = postgres::shared() else { return };
+    server.inbox("hidden").await;
+    let port = server.config("hidden").get_ports()[0];
+    let at = format!("127.0.0.1:{port}/hidden");
+
+    let in_arguments = [
+        format!("--postgres=postgres://inqud:{HIDDEN}@{at}"),
+        format!("--postgres=host=127.0.0.1 port={port} user=inqud password={HIDDEN}"),
+        format!("--postgres=postgres://inqud@{at}?password={HIDDEN}"),
+    ];
+    for argument in &in_arguments {
+        for command in [&["stats"][..], &["redrive", "--all"], &["migrate"]] {
+            let told = refused(None, &[command, &[argument]].concat()).await;
+            assert!(told.starts_with("error: --postgres: a password, which"), "{told}");
+        }
+    }
+    let wrong: [(String, &str); 8] = [
+        // Another password than the server's.
+        (format!("postgres://inqud:{HIDDEN}@{at}"), "authentication failed"),
+        (format!("postgres://inqud:{HIDDEN}@127.0.0.1:{HIDDEN}/hidden"), "no URL"),
+        (format!("postgres://inqud:a@{HIDDEN}@{at}"), "another machine"),
+        (format!("postgres://inqud:a@{HIDDEN}/hidden"), "another machine"),
+        (format!("postgres://inqud:a@{HIDDEN}.invalid/hidden?sslmode=disable"), "connecting"),
+        (format!("postgres://inqud@{at}?{HIDDEN}=1"), "no URL"),
+        (format!("postgres://inqud@{at}?sslmode={HIDDEN}"), "no URL"),
+        (HIDDEN.to_owned(), "no URL"),
+    ];
+    for (url, reason) in wrong {
+        for command in ["stats", "migrate"] {
+            let told = refused(Some(url.clone().into()), &[command, "--postgres"]).await;
+            assert!(told.contains(reason), "{url}: {told}");
+        }
+    }
+    let no_text = OsString::from_vec([HIDDEN.as_bytes(), b"\xff"].concat());
+    for url in [None, Some(no_text)] {
+        let told = refused(url, &["stats", "--postgres"]).await;
+        assert!(told.contains("set DATABASE_URL"), "{told}");
+    }
+    // Without a password an argument goes to the server, which wants one.
+    let argument = format!("--postgres=postgres://inqud@{at}");
+    let told = refused(Some(server.url("hidden").into()), &["stats", &argument]).await;
+    assert!(told.contains("password missing"), "{told}");
+    printed(&run_in(OsString::from(server.url("hidden")), &["stats", "--postgres"]).await, 0);
+    let help = printed(&run_in(OsString::from(HIDDEN), &["stats", "--help"]).await, 0);
+    assert!(help.contains("not encrypted") && !help.contains(HIDDEN), "{help}");
+}
+
+/// A database may be another's, or no database at all.
+#[tokio::test]
+async fn no_error_of_a_server_can_steer_the_terminal() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            _ = stream.read(&mut [0; 1024]).unwrap();
+            let text = "no\u{1b}]0;title\u{7}\u{1b}[2J\nopen 0\n\u{202e}";
+            let fields = format!("SFATAL\0VFATAL\0C28000\0M{text}\0\0");
+            let len = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+            stream.write_all(&[b"E", &len[..], fields.as_bytes()].concat()).unwrap();
+        }
+    });
+    let url = format!("--postgres=postgres://someone@{address}/inbox");
+    for command in ["stats", "dead", "migrate"] {
+        let error = refused(None, &[command, &url]).await;
+        assert!(error.contains(r"no\u{1b}]0;title\u{7}\u{1b}[2J\u{a}open 0"), "{error:?}");
+        let mut characters = error.strip_suffix('\n').unwrap().chars();
+        assert!(!characters.any(|it| it.is_control() || it == '\u{202e}'), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unencrypted_connection_does_not_leave_the_machine_unless_asked_for() {
+    let Some(server) = postgres::shared() else { return };
+    server.inbox("near").await;
+    let near = server.url("near");
+    for host in ["10.0.0.1", "db.example.com", "127.0.0.1,db.example.com", "[2001:db8::1]"] {
+        let url = format!("postgres://inqud:{HIDDEN}@{host}/near");
+        for mode in ["", "?sslmode=prefer", "?sslmode=require"] {
+            let told = refused(Some((url.clone() + mode).into()), &["stats", "--postgres"]).await;
+            assert!(told.contains("not encrypted"), "{url}: {told}");
+        }
+    }
+    let url = near.clone() + "?hostaddr=10.0.0.1";
+    let told = refused(Some(url.into()), &["stats", "--postgres"]).await;
+    assert!(told.contains("not encrypted"), "{told}");
+    // What is not loopback, and leads to this machine all the same.
+    let elsewhere = near.replace("127.0.0.1", "0.0.0.0");
+    let told = refused(Some(elsewhere.clone().into()), &["stats", "--postgres"]).await;
+    assert!(told.contains("add sslmode=disable"), "{told}");
+    for url in [elsewhere + "?sslmode=disable", near.replace("127.0.0.1", "localhost")] {
+        printed(&run_in(OsString::from(url), &["stats", "--postgres"]).await, 0);
+    }
+    // Whoever asks for encryption does not get a connection without.
+    let told = refused(Some((near + "?sslmode=require").into()), &["stats", "--postgres"]).await;
+    assert!(told.contains("TLS"), "{told}");
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("host={} user=inqud", folder.path().display());
+    let told = refused(Some(url.into()), &["stats", "--postgres"]).await;
+    assert!(told.contains("No such file"), "{told}");
+}
+
+#[tokio::test]
+async fn one_store_is_named_and_no_more() {
+    for (args, reason) in [
+        (&["stats"][..], "required"),
+        (&["migrate"], "required"),
+        (&["stats", "--postgres", "--sqlite", "inbox.db"], "cannot be used with"),
+        (&["migrate", "--sqlite", "inbox.db"], "unexpected"),
+    ] {
+        let told = refused(None, args).await;
+        assert!(told.contains(reason), "{told}");
+    }
+}
+
+/// What it said, and nothing of what is hidden.
+async fn refused(url: Option<OsString>, args: &[&str]) -> String {
+    let output = run_in(url, args).await;
+    assert_eq!(printed(&output, 2), "");
+    String::from_utf8(output.stderr).unwrap()
+}
