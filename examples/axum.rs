@@ -64,7 +64,7 @@ impl Shop {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let known = requests.entry(request.id.clone()).or_default();
         let verdict = known.history.receive(&request);
-        if verdict.applies() {
+        if verdict.should_handle() {
             known.updates = known.updates.saturating_add(1);
             known.pays = pays;
             known.latest = Some(request);

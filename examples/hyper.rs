@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --example hyper            # serves until Ctrl-C
-//! cargo run --example hyper -- once    # sends itself a web hook, shuts down and ends
+//! cargo run --example hyper -- once    # sends itself a webhook, shuts down and ends
 //! ```
 //!
 //! The secret is taken from `INQUD_WEBHOOK_SECRET`, the address from `LISTEN`.
@@ -124,7 +124,7 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error 
             .header(contract::DIGEST_HEADER, sign(secret, body.as_bytes()))
             .body(Full::<Bytes>::from(body))?;
         let status = client.request(request).await?.status();
-        println!("a signed web hook over {version} was answered {status}");
+        println!("a signed webhook over {version} was answered {status}");
         if status != contract::ACKNOWLEDGED {
             return Err("not as it should be".into());
         }

@@ -33,7 +33,7 @@ use axum::http::{Request, StatusCode};
 use axum::routing::{get, post, post_service};
 use axum::{Json, Router};
 use inqud_inbox::rusqlite::{self, Connection, OpenFlags, OptionalExtension, params};
-use inqud_inbox::{Cx, Inbox, InboxError, Key, Notified, Sqlite};
+use inqud_inbox::{Context, Inbox, InboxError, Key, Sqlite, Stored};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -222,8 +222,8 @@ struct Order {
 
 async fn on_request(
     shop: Shop,
-    request: Notified<PaymentRequest>,
-    cx: Cx<Sqlite>,
+    request: Stored<PaymentRequest>,
+    cx: Context<Sqlite>,
 ) -> Result<(), BoxError> {
     let order = request.client_order_id.clone().ok_or("a Request without the order's id")?;
     let price = shop.price(&order).await?;
@@ -246,8 +246,8 @@ async fn on_request(
 
 async fn on_payment(
     shop: Shop,
-    payment: Notified<Payment>,
-    cx: Cx<Sqlite>,
+    payment: Stored<Payment>,
+    cx: Context<Sqlite>,
 ) -> Result<(), BoxError> {
     let order = payment.client_order_id.clone().ok_or("a payment without the order's id")?;
     if payment.order_type == Some(OrderType::PayOut) {
@@ -264,7 +264,7 @@ async fn on_payment(
         order: order.clone(),
         status: payment.status_text().to_owned(),
         paid_amount: payment.amount.as_ref().filter(|_| has_come).map(ToString::to_string),
-        is_paid: is_enough.unwrap_or_else(|| payment.is_paid_in()),
+        is_paid: is_enough.unwrap_or_else(|| payment.is_incoming_paid()),
     };
     let verdict = cx.verdict().as_str();
     cx.effect(move |db| update.write(db, verdict));
@@ -277,7 +277,7 @@ async fn on_payment(
 /// Ships an order when the first of its payments is what was asked for. Another payment is noted, because
 /// somebody has to pay it back. The same payment can come again: amended, or told by another webhook.
 /// `is_enough` is `None` if nobody knows the order.
-fn ship_once(cx: &Cx<Sqlite>, order: String, payment: String, is_enough: Option<bool>) {
+fn ship_once(cx: &Context<Sqlite>, order: String, payment: String, is_enough: Option<bool>) {
     match is_enough {
         Some(true) => {
             let (mark, again) = (format!("ship:{order}"), (order.clone(), payment.clone()));
@@ -375,7 +375,7 @@ async fn order(
 async fn inbox(State(merchant): State<Merchant>) -> Result<Json<Value>, StatusCode> {
     let stats = merchant.inbox.stats().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     Ok(Json(json!({
-        "open": stats.open(),
+        "backlog": stats.backlog(),
         "dead": stats.dead(),
         "review": stats.review(),
         "skipped": stats.skipped(),
@@ -467,7 +467,7 @@ async fn play() -> Result<ExitCode, BoxError> {
         merchant.add(order, &"100.00".parse()?, "USD").await?;
     }
     well &= deliver(&merchant, &secret, EARLY).await?;
-    well &= merchant.inbox.stats().await?.open() == 5;
+    well &= merchant.inbox.stats().await?.backlog() == 5;
 
     println!("\nThe process ends, and starts again. Processed, the oldest of each object first:\n");
     merchant.inbox.close().await;
@@ -486,7 +486,7 @@ async fn play() -> Result<ExitCode, BoxError> {
         well &= order.shipped == Some(shipped) && order.attention == attention;
     }
     let stats = merchant.inbox.stats().await?;
-    well &= (stats.open(), stats.dead(), stats.review(), stats.skipped()) == (0, 0, 0, 1);
+    well &= (stats.backlog(), stats.dead(), stats.review(), stats.skipped()) == (0, 0, 0, 1);
     println!("\n{}", if well { "all as it should be" } else { "NOT all as it should be" });
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -495,7 +495,7 @@ async fn play() -> Result<ExitCode, BoxError> {
 async fn process(merchant: &Merchant) -> Result<(), BoxError> {
     let (end, ended) = watch::channel(false);
     let is_empty = async {
-        while merchant.inbox.stats().await?.open() > 0 {
+        while merchant.inbox.stats().await?.backlog() > 0 {
             sleep(Duration::from_millis(10)).await;
         }
         end.send_replace(true);

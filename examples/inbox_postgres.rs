@@ -30,7 +30,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::routing::post_service;
 use inqud_inbox::tokio_postgres::{Client, Config, NoTls};
-use inqud_inbox::{Cx, Inbox, InboxError, Notified, Once, Postgres};
+use inqud_inbox::{Context, Inbox, InboxError, Once, Postgres, Stored};
 use tokio::time::sleep;
 use tower::ServiceExt;
 use tower_inqud::{Notification, PaymentRequest, Secret, WebhookLayer, contract, sign};
@@ -108,11 +108,11 @@ fn app(inbox: &Inbox<Postgres>, secret: &Secret) -> Router {
 
 /// Until nothing is open.
 async fn process(inbox: &Inbox<Postgres>, name: &'static str) -> Result<(), InboxError> {
-    let handler = async move |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+    let handler = async move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
         on_request(name, &request, &cx).await
     };
     let is_empty = async {
-        while inbox.stats().await.is_ok_and(|stats| stats.open() > 0) {
+        while inbox.stats().await.is_ok_and(|stats| stats.backlog() > 0) {
             sleep(Duration::from_millis(20)).await;
         }
     };
@@ -124,7 +124,7 @@ async fn process(inbox: &Inbox<Postgres>, name: &'static str) -> Result<(), Inbo
 async fn on_request(
     runner: &str,
     request: &PaymentRequest,
-    cx: &Cx<Postgres>,
+    cx: &Context<Postgres>,
 ) -> Result<(), BoxError> {
     let order = request.client_order_id.as_deref().ok_or("a Request without the order's id")?;
     let status = request.status_text();

@@ -111,8 +111,8 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Failure> {
     let text = String::from_utf8(scraped.into_body().collect().await?.to_bytes().to_vec())?;
     println!("\n{text}");
     for line in [
-        r#"inqud_webhook_total{outcome="accepted",reason="",secret="2026-11"} 1"#,
-        r#"inqud_webhook_total{outcome="refused",reason="digest_mismatch",secret=""} 1"#,
+        r#"inqud_webhook_requests_total{outcome="accepted",reason="",secret_label="2026-11"} 1"#,
+        r#"inqud_webhook_requests_total{outcome="rejected",reason="digest_mismatch",secret_label=""} 1"#,
         r#"inqud_webhook_duration_seconds_bucket{outcome="accepted",le="10"} 1"#,
         r#"inqud_webhook_body_bytes_count 2"#,
     ] {

@@ -77,7 +77,7 @@ struct Seen {
 async fn serve() -> Result<(), BoxError> {
     let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new(SECRET)?)
         .body_limit(BODY_LIMIT)
-        .body_deadline(BODY_DEADLINE);
+        .body_timeout(BODY_DEADLINE);
     let app = Router::new()
         .route(WEBHOOK, post(on_request).layer(webhooks))
         .route("/seen", get(seen))

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::routing::post;
 use http::Uri;
-use inqud_mock::{Disagreement, Life, Sender, Story};
+use inqud_mock::{Disagreement, Lifecycle, MockInqud, Scenario};
 use rust_decimal::Decimal;
 use tower_inqud::{Ack, Amount, History, PaymentRequest, Secret, Verdict, Webhook, WebhookLayer};
 
@@ -59,7 +59,7 @@ fn verdicts_count(shop: &Shop, request: &Webhook<PaymentRequest>) -> Ack {
     let mut objects = shop.objects.lock().unwrap_or_else(PoisonError::into_inner);
     let object = objects.entry(request.id.clone()).or_default();
     let verdict = object.history.receive(request);
-    if verdict.applies() {
+    if verdict.should_handle() {
         object.update(request, order, price);
     } else if verdict == Verdict::Review {
         // In production, somewhere that somebody looks.
@@ -107,17 +107,17 @@ impl Shop {
 }
 
 async fn in_any_order(secret: &Secret, handler: Handler) -> Result<State, Disagreement> {
-    let inqud = Sender::new(secret.clone(), Uri::from_static(WEBHOOK));
-    let lives = [
-        Life::new(Story::Success).client_order_id("order-1"),
-        Life::new(Story::Settled).client_order_id("order-2"),
+    let inqud = MockInqud::new(secret.clone(), Uri::from_static(WEBHOOK));
+    let lifecycles = [
+        Lifecycle::new(Scenario::Success).client_order_id("order-1"),
+        Lifecycle::new(Scenario::ResolvedConflict).client_order_id("order-2"),
         // Another order's price.
-        Life::new(Story::Success).client_order_id("order-3"),
+        Lifecycle::new(Scenario::Success).client_order_id("order-3"),
         // An order that nobody knows.
-        Life::new(Story::Success).client_order_id("order-4"),
+        Lifecycle::new(Scenario::Success).client_order_id("order-4"),
     ];
     inqud
-        .any_order(lives.into_iter().flatten(), async |round| {
+        .any_order(lifecycles.into_iter().flatten(), async |round| {
             let shop = Shop::new();
             round.deliver(shop.app(secret, handler)).await;
             shop.state()

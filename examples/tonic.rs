@@ -1,14 +1,14 @@
-//! gRPC and a web hook on one port, with tonic.
+//! gRPC and a webhook on one port, with tonic.
 //!
 //! ```text
 //! cargo run --all-features --example tonic             # the layer around the whole server
 //! cargo run --all-features --example tonic -- beside   # the layer on a route beside tonic's
 //! ```
 //!
-//! Either way it makes one gRPC call and sends one signed web hook to itself, prints the answers and
+//! Either way it makes one gRPC call and sends one signed webhook to itself, prints the answers and
 //! ends; with a last argument `serve` it goes on serving instead. The address is taken from `LISTEN`.
 //!
-//! What is verified is the web hook's route, and nothing else: gRPC calls pass as they came.
+//! What is verified is the webhook's route, and nothing else: gRPC calls pass as they came.
 #![allow(clippy::print_stdout, reason = "it shows what it does")]
 
 use std::env;
@@ -60,7 +60,7 @@ async fn not_found() -> StatusCode {
     StatusCode::NOT_FOUND
 }
 
-/// One layer around everything, limited to the web hook's path.
+/// One layer around everything, limited to the webhook's path.
 ///
 /// tonic serves HTTP/2 only, unless told to accept HTTP/1.1, which Inqud may use.
 async fn around(listener: TcpListener, secret: Secret) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -121,9 +121,9 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error 
     let right = sign(secret, body.as_bytes());
     let forged = sign(secret, b"another body");
     for (what, path, digest, expected) in [
-        ("a signed web hook", WEBHOOK, right, StatusCode::OK),
-        ("a forged web hook", WEBHOOK, forged, StatusCode::UNAUTHORIZED),
-        ("a web hook to a wrong path", "/webhook", right, StatusCode::NOT_FOUND),
+        ("a signed webhook", WEBHOOK, right, StatusCode::OK),
+        ("a forged webhook", WEBHOOK, forged, StatusCode::UNAUTHORIZED),
+        ("a webhook to a wrong path", "/webhook", right, StatusCode::NOT_FOUND),
     ] {
         let request = Request::post(format!("http://{address}{path}"));
         let request = request.header(contract::DIGEST_HEADER, digest).body(Body::from(body))?;

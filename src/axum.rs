@@ -13,7 +13,7 @@ use http::request::Parts;
 use crate::webhook::{Undecodable, Unverified};
 use crate::{Ack, Rejection, Webhook};
 
-/// The handler asks for a web hook, but no layer in front of it makes one: 500, and a text that says
+/// The handler asks for a webhook, but no layer in front of it makes one: 500, and a text that says
 /// which to add.
 ///
 /// This is a mistake in the program, not in the request.
@@ -28,7 +28,7 @@ impl fmt::Display for MissingLayer {
         let Self { event, constructor } = self;
         write!(
             f,
-            "no web hook of type `{event}` came with the request. Perhaps you forgot the layer, or \
+            "no webhook of type `{event}` came with the request. Perhaps you forgot the layer, or \
              it decodes another type? Add `.layer({constructor})` to this route"
         )
     }
@@ -46,7 +46,7 @@ impl IntoResponse for MissingLayer {
 /// called.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum NoWebhook {
+pub enum WebhookRejection {
     /// No layer in front of it makes one.
     MissingLayer(MissingLayer),
     /// The layer was told to hand on what cannot be decoded and this could not. The
@@ -54,7 +54,7 @@ pub enum NoWebhook {
     Undecodable(Rejection),
 }
 
-impl fmt::Display for NoWebhook {
+impl fmt::Display for WebhookRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingLayer(missing) => missing.fmt(f),
@@ -63,7 +63,7 @@ impl fmt::Display for NoWebhook {
     }
 }
 
-impl Error for NoWebhook {
+impl Error for WebhookRejection {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::MissingLayer(missing) => missing.source(),
@@ -72,7 +72,7 @@ impl Error for NoWebhook {
     }
 }
 
-impl IntoResponse for NoWebhook {
+impl IntoResponse for WebhookRejection {
     fn into_response(self) -> Response {
         match self {
             Self::MissingLayer(missing) => missing.into_response(),
@@ -92,12 +92,15 @@ macro_rules! extractor {
             S: Sync,
             T: Send + Sync + 'static,
         {
-            type Rejection = NoWebhook;
+            type Rejection = WebhookRejection;
 
-            async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, NoWebhook> {
+            async fn from_request_parts(
+                parts: &mut Parts,
+                state: &S,
+            ) -> Result<Self, WebhookRejection> {
                 let found = <Self as OptionalFromRequestParts<S>>::from_request_parts(parts, state);
                 let missing = MissingLayer { event: type_name::<T>(), constructor: $constructor };
-                found.await?.ok_or(NoWebhook::MissingLayer(missing))
+                found.await?.ok_or(WebhookRejection::MissingLayer(missing))
             }
         }
 
@@ -106,14 +109,14 @@ macro_rules! extractor {
             S: Sync,
             T: Send + Sync + 'static,
         {
-            type Rejection = NoWebhook;
+            type Rejection = WebhookRejection;
 
             async fn from_request_parts(
                 parts: &mut Parts,
                 _: &S,
-            ) -> Result<Option<Self>, NoWebhook> {
+            ) -> Result<Option<Self>, WebhookRejection> {
                 if let Some(undecodable) = parts.extensions.get::<Undecodable<T>>() {
-                    return Err(NoWebhook::Undecodable(undecodable.rejection().clone()));
+                    return Err(WebhookRejection::Undecodable(undecodable.rejection().clone()));
                 }
                 Ok(parts.extensions.get::<Self>().cloned())
             }

@@ -23,7 +23,7 @@ pub const DIGEST_HEADER: HeaderName = HeaderName::from_static("x-payload-digest"
 pub const ACKNOWLEDGED: StatusCode = StatusCode::OK;
 
 /// How long Inqud waits for the response (confirmed). Later is a failure, and leads to a duplicate.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often Inqud tries again (confirmed).
 pub const MAX_RETRIES: u32 = 10;
@@ -48,11 +48,11 @@ pub const RETRY_SCHEDULE: &[Duration] = &[
 /// How long to remember what was handled, in order to know a duplicate: 3 days.
 ///
 /// Inferred: the [`RETRY_SCHEDULE`] ends after about 46 hours.
-pub const REMEMBER_DUPLICATES: Duration = minutes(3 * 24 * 60);
+pub const DUPLICATE_WINDOW: Duration = minutes(3 * 24 * 60);
 
 /// The one address that Inqud sends from (confirmed).
 ///
-/// See [`is_source_address`] and [`WebhookLayer::source`](crate::WebhookLayer::source).
+/// See [`is_source_address`] and [`WebhookLayer::allow_source`](crate::WebhookLayer::allow_source).
 pub const SOURCE_ADDRESS: Ipv4Addr = Ipv4Addr::new(3, 64, 51, 60);
 
 /// Whether `address` is [`SOURCE_ADDRESS`], also as a listener on `[::]` sees it,

@@ -7,10 +7,10 @@ use crate::{Rejection, decode};
 
 pub use crate::webhook::Unverified;
 
-/// Accepts web hooks without any proof that Inqud sent them.
+/// Accepts webhooks without any proof that Inqud sent them.
 ///
 /// For a merchant who has set no secret: Inqud then sends no digest (confirmed). Set one instead;
-/// it is a field beside the web hook's link.
+/// it is a field beside the webhook's link.
 ///
 /// Everything else the layer does stays, but handlers get an [`Unverified<T>`], never a
 /// [`Webhook<T>`](crate::Webhook).

@@ -1,8 +1,8 @@
-//! Inqud's payment web hooks as a tower layer: verified, typed, and acknowledged the way Inqud
+//! Inqud's payment webhooks as a tower layer: verified, typed, and acknowledged the way Inqud
 //! expects.
 //!
 //! When a payment request changes status, Inqud POSTs raw JSON to the merchant's server, signed with
-//! `X-Payload-Digest`, the hexadecimal HMAC-SHA1 of the raw body under the web hook's secret. Only
+//! `X-Payload-Digest`, the hexadecimal HMAC-SHA1 of the raw body under the webhook's secret. Only
 //! status 200 within 10 s counts; anything else is sent again up to ten times, and then lost.
 //! Duplicates come, in any order (all confirmed by Inqud's documentation; see [`contract`]).
 //!
@@ -46,7 +46,7 @@
 //! | stage | what it does | what it refuses |
 //! | --- | --- | --- |
 //! | admit | looks at the head; the body is not touched | 405, 403, 401, 413, 415 |
-//! | receive | reads the body within a limit and a deadline, hashing it as it arrives | 413, 408, 400 |
+//! | receive | reads the body within a limit and a timeout, hashing it as it arrives | 413, 408, 400 |
 //! | verify | compares the digest in constant time, to a [`Verified`] | 401 |
 //! | decode | one JSON object in UTF-8, to a [`Webhook<T>`](Webhook) | 400, 422 |
 //! | hand on | calls the inner service with the same bytes and the `Webhook<T>` | |
@@ -56,9 +56,9 @@
 //!
 //! # Kinds
 //!
-//! Each kind of Inqud's web hooks has a type, and each is a [`Notification`]:
+//! Each kind of Inqud's webhooks has a type, and each is a [`Notification`]:
 //!
-//! | web hook | type |
+//! | webhook | type |
 //! | --- | --- |
 //! | Request | [`PaymentRequest`] |
 //! | crypto checkout | [`Checkout`] |
@@ -90,7 +90,7 @@
 //! is. Half a surrogate pair (`\ud83d`) is a value that cannot be read, and the
 //! refusal is then a 400.
 //!
-//! # Handling a web hook well
+//! # Handling a webhook well
 //!
 //! Ship an order only if it exists, and if [`is_paid_for`](PaymentRequest::is_paid_for) says so of its
 //! amount and its currency. `SUCCESS` alone does not: a conflict that Inqud's support settles is a
@@ -144,7 +144,7 @@
 //!
 //! # Runtime
 //!
-//! The body's deadline is a Tokio timer, so the layer needs a Tokio runtime with its timers enabled;
+//! The body's timeout is a Tokio timer, so the layer needs a Tokio runtime with its timers enabled;
 //! without one the first call whose head is admitted panics.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -165,15 +165,15 @@ mod webhook;
 
 pub use self::ack::Ack;
 #[cfg(feature = "axum")]
-pub use self::axum::{MissingLayer, NoWebhook};
+pub use self::axum::{MissingLayer, WebhookRejection};
 pub use self::config_error::ConfigError;
 pub use self::event::{
-    Amount, AmountError, Arrival, Authorization, AuthorizationStatus, Checkout, CheckoutStatus,
-    ConflictReason, Content, DeliveryKey, Event, EventKind, History, Invoice, InvoiceStatus,
-    Notification, OnRampCheckout, OnRampStatus, OrderType, OtherEvent, Payment, PaymentRequest,
-    PaymentStatus, PaymentView, Price, PriceType, Processed, RawJson, RequestPayment,
-    RequestStatus, Stage, Subscription, SubscriptionStatus, SubscriptionSubStatus, UnknownWord,
-    Verdict, Version,
+    Amount, AmountError, Authorization, AuthorizationStatus, Checkout, CheckoutStatus,
+    ConflictReason, Content, Dedup, DeliveryKey, Event, EventKind, History, Invoice, InvoiceStatus,
+    Notification, OnRampCheckout, OnRampStatus, OrderKey, OrderType, OtherEvent, Payment,
+    PaymentRequest, PaymentStatus, PaymentView, Price, PriceType, Processed, RawJson,
+    RequestPayment, RequestStatus, Stage, Subscription, SubscriptionStatus, SubscriptionSubStatus,
+    UnknownValue, Verdict,
 };
 pub use self::layer::{ResponseFuture, WebhookBody, WebhookLayer, WebhookService};
 pub use self::rejection::{Rejection, RejectionKind};

@@ -135,8 +135,8 @@ impl Error for Rejection {
 pub enum RejectionKind {
     /// 405: not a `POST`. The body was not read.
     MethodNotAllowed,
-    /// 403: not from where [`WebhookLayer::source`](crate::WebhookLayer::source) expects web
-    /// hooks. The body was not read.
+    /// 403: not from where [`WebhookLayer::allow_source`](crate::WebhookLayer::allow_source) expects webhooks.
+    /// The body was not read.
     SourceNotAllowed,
     /// 401: no digest header. The body was not read.
     DigestMissing,
@@ -152,8 +152,8 @@ pub enum RejectionKind {
     /// body was not read.
     EncodingNotSupported,
     /// 408: the body was not there in whole within
-    /// [`WebhookLayer::body_deadline`](crate::WebhookLayer::body_deadline).
-    BodyTooSlow,
+    /// [`WebhookLayer::body_timeout`](crate::WebhookLayer::body_timeout).
+    BodyTimeout,
     /// 400: the connection broke, the body's framing is wrong, or a layer outside gave the body up,
     /// as one with a limit of its own does.
     BodyUnreadable,
@@ -189,7 +189,7 @@ impl RejectionKind {
             | Self::DigestMismatch => StatusCode::UNAUTHORIZED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::EncodingNotSupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyUnreadable | Self::NotJson => StatusCode::BAD_REQUEST,
             Self::WrongKind { .. } | Self::UnexpectedShape => StatusCode::UNPROCESSABLE_ENTITY,
         }
@@ -198,7 +198,7 @@ impl RejectionKind {
     /// The name of this kind in logs and metrics, such as `digest_mismatch`. Stays the same between
     /// versions.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::SourceNotAllowed => "source_not_allowed",
@@ -207,7 +207,7 @@ impl RejectionKind {
             Self::DigestMalformed => "digest_malformed",
             Self::BodyTooLarge => "body_too_large",
             Self::EncodingNotSupported => "encoding_not_supported",
-            Self::BodyTooSlow => "body_too_slow",
+            Self::BodyTimeout => "body_timeout",
             Self::BodyUnreadable => "body_unreadable",
             Self::DigestMismatch => "digest_mismatch",
             Self::NotJson => "not_json",
@@ -219,14 +219,14 @@ impl RejectionKind {
     /// The text that the sender is told: one per kind, nothing of the request in it.
     pub(crate) const fn text(self) -> &'static str {
         match self {
-            Self::MethodNotAllowed => "a web hook is sent with POST",
-            Self::SourceNotAllowed => "web hooks are not accepted from here",
+            Self::MethodNotAllowed => "a webhook is sent with POST",
+            Self::SourceNotAllowed => "webhooks are not accepted from here",
             Self::DigestMissing => "the digest header is missing",
             Self::DigestDuplicated => "there is more than one digest header",
             Self::DigestMalformed => "the digest is not the hexadecimal text of an HMAC",
             Self::BodyTooLarge => "the body is too large",
             Self::EncodingNotSupported => "the body must not be encoded",
-            Self::BodyTooSlow => "the body took too long to arrive",
+            Self::BodyTimeout => "the body took too long to arrive",
             Self::BodyUnreadable => "the body could not be read",
             Self::DigestMismatch => "the digest does not match the body",
             Self::NotJson => "the body is not JSON",

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::signature::{Digest, Verified};
 use crate::{EventKind, Rejection, decode};
 
-/// An authentic web hook: an event whose body carried the right digest.
+/// An authentic webhook: an event whose body carried the right digest.
 ///
 /// The layer puts it into the extensions of the request. With the feature `axum` it is an
 /// extractor; elsewhere take it with `request.extensions().get::<Webhook<T>>()`. Only a verified
@@ -152,7 +152,7 @@ impl<T: fmt::Debug> fmt::Debug for Unverified<T> {
 /// An authentic body that is no `T`: its digest was right, and it could not be
 /// decoded.
 ///
-/// [`WebhookLayer::hand_on_undecodable`](crate::WebhookLayer::hand_on_undecodable) puts it into the
+/// [`WebhookLayer::forward_undecodable`](crate::WebhookLayer::forward_undecodable) puts it into the
 /// extensions of the request, instead of a [`Webhook<T>`](crate::Webhook). Only a verified body becomes
 /// one. `Debug` shows nothing of the body.
 pub struct Undecodable<T> {

@@ -92,7 +92,7 @@ impl Server {
     /// Until nothing is open.
     async fn is_done(&self) {
         let is_done = async {
-            while self.get("/inbox").await.1["open"] != 0 {
+            while self.get("/inbox").await.1["backlog"] != 0 {
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -244,7 +244,7 @@ async fn each_life_ends_right_one_by_one_and_from_a_backlog() {
         let (status, inbox) = server.get("/inbox").await;
         assert_eq!(status, 200);
         let skipped = if is_live { 1 } else { 0 };
-        assert_eq!(inbox, json!({ "open": 0, "dead": 0, "review": 1, "skipped": skipped }));
+        assert_eq!(inbox, json!({ "backlog": 0, "dead": 0, "review": 1, "skipped": skipped }));
         assert!(server.signal("-TERM").await.success());
     }
 }
@@ -261,7 +261,7 @@ async fn it_refuses_what_is_forged_or_of_another_kind_and_knows_no_other_order()
     let forged = Request::post(url).header(contract::DIGEST_HEADER, "0".repeat(40));
     assert_eq!(server.call(forged, &request).await.0, 401);
     assert_eq!(server.get("/orders/order-1").await.0, 404);
-    assert_eq!(server.get("/inbox").await.1["open"], 0);
+    assert_eq!(server.get("/inbox").await.1["backlog"], 0);
 }
 
 #[tokio::test]

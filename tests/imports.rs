@@ -2,6 +2,13 @@
 //!
 //! A file imports another if a path in it leads to an item that the other defines. Re-exports are looked through:
 //! `crate::Webhook` leads to `webhook.rs`, and `lib.rs` may re-export everything. Method calls are not seen.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -252,13 +259,13 @@ fn is_test(attributes: &[Attribute]) -> bool {
 }
 
 fn path_attribute(attributes: &[Attribute]) -> Option<String> {
-    attributes.iter().find_map(|it| match &it.meta {
-        syn::Meta::NameValue(syn::MetaNameValue { path, value, .. }) if path.is_ident("path") => {
-            match value {
-                syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
-                _ => None,
-            }
-        }
-        _ => None,
+    attributes.iter().find_map(|it| {
+        let syn::Meta::NameValue(syn::MetaNameValue { path, value, .. }) = &it.meta else {
+            return None;
+        };
+        let syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) = value else {
+            return None;
+        };
+        path.is_ident("path").then(|| text.value())
     })
 }

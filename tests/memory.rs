@@ -274,7 +274,7 @@ async fn send(
     sleep(Duration::from_millis(300)).await;
 }
 
-/// A frame is a part of the server's read buffer. A web hook that is kept does not keep that.
+/// A frame is a part of the server's read buffer. A webhook that is kept does not keep that.
 #[test]
 fn a_webhook_that_is_kept_holds_its_body_and_its_event_alone() {
     const KEPT: usize = 100;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::{Router, routing::post_service};
 use http::Request;
-use inqud_inbox::{Cx, Inbox, InboxError, Notified, Sqlite, rusqlite::Connection};
+use inqud_inbox::{Context, Inbox, InboxError, Sqlite, Stored, rusqlite::Connection};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
@@ -41,7 +41,7 @@ async fn deliver(inbox: &Inbox<Sqlite>, bodies: &[&str]) {
 /// As long as something is open that was not tried yet.
 async fn process_all(inbox: &Inbox<Sqlite>) {
     let tried = async {
-        while inbox.stats().await.unwrap().open() > 0 {
+        while inbox.stats().await.unwrap().backlog() > 0 {
             sleep(Duration::from_millis(5)).await;
         }
     };
@@ -88,7 +88,7 @@ async fn a_payment_that_ships_nothing_is_not_silent() {
     for (order, amount) in [("null", 100), ("\"order-2\"", 100), ("\"order-1\"", 99)] {
         let (inbox, _folder) = shop().await;
         deliver(&inbox, &[&paid(1, order, amount)]).await;
-        let runner = inbox.process(on_request).attempts(1);
+        let runner = inbox.process(on_request).max_attempts(1);
         let dead = async {
             while inbox.stats().await.unwrap().dead() == 0 {
                 sleep(Duration::from_millis(5)).await;

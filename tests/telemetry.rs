@@ -81,13 +81,13 @@ fn line<'a>(log: &'a str, text: &str) -> &'a str {
 #[track_caller]
 fn counted(metrics: &str, outcome: &str, reason: &str, secret: &str) {
     let total = format!(
-        "inqud_webhook_total{{outcome=\"{outcome}\",reason=\"{reason}\",secret=\"{secret}\"}} 1"
+        "inqud_webhook_requests_total{{outcome=\"{outcome}\",reason=\"{reason}\",secret_label=\"{secret}\"}} 1"
     );
     let duration = format!("inqud_webhook_duration_seconds_count{{outcome=\"{outcome}\"}} 1");
     for expected in [total, duration] {
         assert!(metrics.lines().any(|line| line == expected), "no {expected} in {metrics}");
     }
-    let totals = metrics.lines().filter(|line| line.starts_with("inqud_webhook_total{"));
+    let totals = metrics.lines().filter(|line| line.starts_with("inqud_webhook_requests_total{"));
     assert_eq!(totals.count(), 1, "{metrics}");
 }
 
@@ -98,7 +98,7 @@ async fn an_accepted_call_has_a_span_and_is_counted() {
     for field in [
         "inqud_webhook{",
         "outcome=\"accepted\"",
-        "secret=\"2026-11\"",
+        "secret_label=\"2026-11\"",
         "body_bytes=34",
         "elapsed_us=",
         "tower_inqud",
@@ -115,7 +115,7 @@ async fn an_accepted_call_has_a_span_and_is_counted() {
 async fn what_each_metric_is_can_be_read() {
     let (_, metrics) = answered(StatusCode::OK, signed(SMALL)).await;
     for help in [
-        "# HELP inqud_webhook_total Web hooks by outcome, reason and secret.",
+        "# HELP inqud_webhook_requests_total Webhooks by outcome, reason and label of the secret.",
         "# HELP inqud_webhook_duration_seconds From the head of a call to its answer.",
         "# HELP inqud_webhook_body_bytes Bodies that were received in whole.",
     ] {
@@ -153,7 +153,7 @@ async fn a_discarded_one_is_told_with_the_handlers_reason() {
         call(layer().layer(inner), signed(SMALL)).await;
     })
     .await;
-    assert!(line(&log, "discarded a web hook").contains("reason=\"unknown order\""), "{log}");
+    assert!(line(&log, "discarded a webhook").contains("reason=\"unknown order\""), "{log}");
     counted(&metrics, "accepted", "", "2026-11");
 }
 
@@ -164,7 +164,12 @@ async fn a_refusal_is_a_warning_with_its_reason() {
     };
     let get = Request::get("/").body(Full::default()).unwrap();
     for (request, reason, shown, secret) in [
-        (wrong(digest(format!("{SMALL}\n"))), "digest_mismatch", "diagnosis=BodyLacksNewline", ""),
+        (
+            wrong(digest(format!("{SMALL}\n"))),
+            "digest_mismatch",
+            "diagnosis=\"body_lacks_newline\"",
+            "",
+        ),
         (wrong(format!("sha1={}", digest("x"))), "digest_malformed", "a prefix", ""),
         (signed(r#"{"id":"1","status":7}"#), "unexpected_shape", "field=\"status\"", "2026-11"),
         (
@@ -174,14 +179,14 @@ async fn a_refusal_is_a_warning_with_its_reason() {
             "2026-11",
         ),
         (signed("{"), "not_json", "the body is not JSON", "2026-11"),
-        (get, "method_not_allowed", "a web hook is sent with POST", ""),
+        (get, "method_not_allowed", "a webhook is sent with POST", ""),
     ] {
         let (log, metrics) = answered(StatusCode::OK, request).await;
-        let told = line(&log, "refused a web hook");
+        let told = line(&log, "rejected a webhook");
         assert!(told.contains("WARN") && told.contains(shown), "no {shown} in {told}");
         assert!(told.contains(&format!("reason=\"{reason}\"")), "{told}");
-        assert!(line(&log, "close").contains("outcome=\"refused\""), "{log}");
-        counted(&metrics, "refused", reason, secret);
+        assert!(line(&log, "close").contains("outcome=\"rejected\""), "{log}");
+        counted(&metrics, "rejected", reason, secret);
     }
 }
 
@@ -195,7 +200,7 @@ async fn a_key_of_the_body_cannot_break_a_line_of_the_log() {
         call(layer.layer(inner), signed(r#"{"a\n2026 WARN forged":7}"#)).await;
     })
     .await;
-    assert!(line(&log, "refused a web hook").contains(r"a\n2026 WARN forged"), "{log}");
+    assert!(line(&log, "rejected a webhook").contains(r"a\n2026 WARN forged"), "{log}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,9 +256,9 @@ async fn a_sender_that_leaves_is_told_at_debug() {
         }
     })
     .await;
-    assert!(line(&log, "the sender left").contains("DEBUG"), "{log}");
+    assert!(line(&log, "the sender disconnected").contains("DEBUG"), "{log}");
     assert!(!log.contains("WARN") && !metrics.contains("inqud_webhook_body_bytes_sum"), "{log}");
-    counted(&metrics, "left", "", "");
+    counted(&metrics, "disconnected", "", "");
 }
 
 /// Inqud closes after 10 s. Nothing was answered then, and so nothing too late.
@@ -324,7 +329,10 @@ async fn a_panic_is_told_as_one() {
     });
     for (log, metrics) in [handler.await, decoding.await] {
         assert!(line(&log, "a call has panicked").contains("ERROR"), "{log}");
-        assert!(!log.contains("expect a duplicate") && !log.contains("the sender left"), "{log}");
+        assert!(
+            !log.contains("expect a duplicate") && !log.contains("the sender disconnected"),
+            "{log}"
+        );
         counted(&metrics, "panicked", "", "2026-11");
     }
 }
@@ -343,7 +351,7 @@ async fn a_warning_belongs_to_the_span_outside() {
         call(layer().layer(inner), signed("{")).instrument(span).await;
     }
     let log = log.text();
-    assert!(line(&log, "refused a web hook").contains("outside"), "{log}");
+    assert!(line(&log, "rejected a webhook").contains("outside"), "{log}");
 }
 
 #[tokio::test]
@@ -360,14 +368,17 @@ async fn an_error_of_the_inner_service_is_counted() {
 }
 
 #[tokio::test]
-async fn what_is_no_web_hook_is_not_counted() {
+async fn what_is_no_webhook_is_not_counted() {
     let (log, metrics) = observe(async || {
         let inner = service_fn(async |_: Inside| Ok::<_, Infallible>(Response::new(())));
         let request = Request::get("/another").body(Full::default()).unwrap();
         call(layer().path("/webhooks").unwrap().layer(inner), request).await;
     })
     .await;
-    assert!(!log.contains("inqud_webhook") && !metrics.contains("inqud_webhook_total{"), "{log}");
+    assert!(
+        !log.contains("inqud_webhook") && !metrics.contains("inqud_webhook_requests_total{"),
+        "{log}"
+    );
 }
 
 /// As Prometheus does it, over a connection, from a server that both are routes of.
@@ -395,11 +406,11 @@ async fn a_real_scrape_has_the_documented_names() {
     let body = scrape.into_body().collect().await.unwrap().to_bytes();
     let metrics = str::from_utf8(&body).unwrap();
     for expected in [
-        "# TYPE inqud_webhook_total counter",
-        "inqud_webhook_total{outcome=\"accepted\",reason=\"\",secret=\"2026-11\"} 1",
-        "inqud_webhook_total{outcome=\"refused\",reason=\"digest_mismatch\",secret=\"\"} 1",
+        "# TYPE inqud_webhook_requests_total counter",
+        "inqud_webhook_requests_total{outcome=\"accepted\",reason=\"\",secret_label=\"2026-11\"} 1",
+        "inqud_webhook_requests_total{outcome=\"rejected\",reason=\"digest_mismatch\",secret_label=\"\"} 1",
         "inqud_webhook_duration_seconds_count{outcome=\"accepted\"} 1",
-        "inqud_webhook_duration_seconds_count{outcome=\"refused\"} 1",
+        "inqud_webhook_duration_seconds_count{outcome=\"rejected\"} 1",
         "inqud_webhook_body_bytes_count 2",
     ] {
         assert!(metrics.lines().any(|line| line == expected), "no {expected} in {metrics}");

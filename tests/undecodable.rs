@@ -21,7 +21,7 @@ struct First {
 }
 
 fn handing_on() -> WebhookLayer<First> {
-    support::layer().hand_on_undecodable()
+    support::layer().forward_undecodable()
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ fuzz_target!(|input: &[u8]| {
             let (mut client, server) = tokio::io::duplex(256);
             let service = WebhookLayer::<PaymentRequest>::new(SECRET.with(Clone::clone))
                 .body_limit(LIMIT)
-                .body_deadline(Duration::from_secs(1))
+                .body_timeout(Duration::from_secs(1))
                 .layer(service_fn(handle));
             let service = TowerToHyperService::new(service);
             // With vectored writes, a head that cannot be parsed behind an answer that is not yet taken

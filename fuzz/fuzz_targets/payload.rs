@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tower_inqud::{Event, Notification, PaymentRequest, Secret, Verdict, Verifier, Version, sign};
+use tower_inqud::{Event, Notification, PaymentRequest, Secret, Verdict, Verifier, OrderKey, sign};
 
 thread_local! {
     static SECRET: Secret = Secret::new("secret_value").unwrap();
@@ -10,12 +10,12 @@ thread_local! {
 
 /// A version is equal however the body is spaced, is kept as it is, and comes after nothing but others.
 fn is_itself(event: &impl Notification, body: &[u8]) {
-    let version = Version::new(event, body);
-    assert_eq!(Version::new(event, &[b" ", body, b"\n"].concat()), version);
-    assert_eq!(Version::from_bytes(&version.to_bytes()).as_ref(), Some(&version));
-    assert!(version.to_bytes().len() <= 400);
-    assert!(version.is_duplicate_of(&version) && !version.supersedes(&version));
-    assert_eq!(version.verdict(0, false, None), Verdict::Newer);
+    let order_key = OrderKey::new(event, body);
+    assert_eq!(OrderKey::new(event, &[b" ", body, b"\n"].concat()), order_key);
+    assert_eq!(OrderKey::from_bytes(&order_key.to_bytes()).as_ref(), Some(&order_key));
+    assert!(order_key.to_bytes().len() <= 400);
+    assert!(order_key.is_duplicate_of(&order_key) && !order_key.supersedes(&order_key));
+    assert_eq!(order_key.verdict(0, false, None), Verdict::Newer);
 }
 
 fuzz_target!(|body: &[u8]| {

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::held::{self, Member, Object};
-use super::told::Told;
+use super::buffered::{self, Member, Object};
+use super::id_fields::IdFields;
 use super::{
     Authorization, Checkout, EventKind, Invoice, Notification, OnRampCheckout, OtherEvent, Payment,
     PaymentRequest, Stage, Subscription,
@@ -13,7 +13,7 @@ use super::{
 
 /// A notification of any kind, for a single endpoint that receives them all.
 ///
-/// Each of Inqud's web hooks has a URL and a secret of its own (confirmed), and nothing in a call
+/// Each of Inqud's webhooks has a URL and a secret of its own (confirmed), and nothing in a call
 /// names the kind. If several are sent to one endpoint, put a
 /// [`WebhookLayer::<Event>`](crate::WebhookLayer) there, with the secrets of all of them (see
 /// [`Secrets`](crate::Secrets)).
@@ -153,8 +153,8 @@ impl Notification for Event {
         self.inner().recurs()
     }
 
-    fn immaterial(&self) -> &'static [&'static str] {
-        self.inner().immaterial()
+    fn ignored_fields(&self) -> &'static [&'static str] {
+        self.inner().ignored_fields()
     }
 }
 
@@ -171,8 +171,8 @@ impl<'de> Deserialize<'de> for Event {
 
             fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Event, A::Error> {
                 let mut members = Vec::new();
-                while let Some(member) = held::next(&mut object)? {
-                    let id = (member.0 == "id").then(|| held::text(member.1)).flatten();
+                while let Some(member) = buffered::next(&mut object)? {
+                    let id = (member.0 == "id").then(|| buffered::text(member.1)).flatten();
                     members.push(member);
                     if let Some(kind) = id.and_then(|id| EventKind::of_id(&id)) {
                         return read(kind, members, object);
@@ -195,26 +195,26 @@ impl<'de> Deserialize<'de> for Event {
 
 fn read<'de, A: MapAccess<'de>>(
     kind: EventKind,
-    held: Vec<Member<'de>>,
+    buffered: Vec<Member<'de>>,
     rest: A,
 ) -> Result<Event, A::Error> {
     Ok(match kind {
-        EventKind::Request => Event::Request(Object::read(held, rest)?),
-        EventKind::Checkout => Event::Checkout(Object::read(held, rest)?),
-        EventKind::Payment => Event::Payment(Object::read(held, rest)?),
-        EventKind::OnRampCheckout => Event::OnRampCheckout(Object::read(held, rest)?),
-        EventKind::Subscription => Event::Subscription(Object::read(held, rest)?),
-        EventKind::Invoice => Event::Invoice(Object::read(held, rest)?),
-        EventKind::Authorization => Event::Authorization(Object::read(held, rest)?),
-        EventKind::Other => Event::Other(Object::read(held, rest)?),
+        EventKind::Request => Event::Request(Object::read(buffered, rest)?),
+        EventKind::Checkout => Event::Checkout(Object::read(buffered, rest)?),
+        EventKind::Payment => Event::Payment(Object::read(buffered, rest)?),
+        EventKind::OnRampCheckout => Event::OnRampCheckout(Object::read(buffered, rest)?),
+        EventKind::Subscription => Event::Subscription(Object::read(buffered, rest)?),
+        EventKind::Invoice => Event::Invoice(Object::read(buffered, rest)?),
+        EventKind::Authorization => Event::Authorization(Object::read(buffered, rest)?),
+        EventKind::Other => Event::Other(Object::read(buffered, rest)?),
     })
 }
 
 /// The kind of an object whose `id` does not tell.
 fn guess(members: &[Member<'_>]) -> EventKind {
-    let told = Told::by(members);
-    let Some(id) = told.id() else {
-        let kind = told.kind_of_old_payment();
+    let ids = IdFields::of(members);
+    let Some(id) = ids.id() else {
+        let kind = ids.kind_of_old_payment();
         return kind.filter(|kind| *kind == EventKind::Payment).unwrap_or(EventKind::Other);
     };
     if has_prefix(&id) {

@@ -1,10 +1,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::open::open_enum;
-use super::{Notification, kind, side};
+use super::open_enum::open_enum;
+use super::{Notification, kind, lenient};
 
-/// An authorization, a user's consent to be charged for a plan, as its web hook shows it at each
+/// An authorization, a user's consent to be charged for a plan, as its webhook shows it at each
 /// change of status.
 ///
 /// The fields, their names and JSON types are confirmed by Inqud's documentation. Unknown fields are
@@ -33,24 +33,24 @@ pub struct Authorization {
     #[serde(deserialize_with = "kind::id::<_, Authorization>")]
     pub id: String,
     /// The address of the wallet that is charged.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub wallet: Option<String>,
     /// What it is charged in: blockchain and currency, such as `ETHEREUM_USDT`.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub crypto_currency: Option<String>,
     /// Where the authorization stands. Never missing (confirmed).
     pub status: AuthorizationStatus,
     /// `SUB-` and a UUID.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub subscription_id: Option<String>,
     /// The hash of the transaction that the user approved the spending by.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub init_approval_tx: Option<String>,
     /// `PLAN-` and a UUID.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub plan_id: Option<String>,
     /// When it last changed. Inferred from the other kinds; not in Inqud's published samples.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated_at: Option<Timestamp>,
 }
@@ -85,7 +85,7 @@ impl Notification for Authorization {
         }
     }
 
-    fn immaterial(&self) -> &'static [&'static str] {
+    fn ignored_fields(&self) -> &'static [&'static str] {
         &["status"]
     }
 }

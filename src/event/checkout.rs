@@ -1,10 +1,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::open::open_enum;
-use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, Stage, kind, side};
+use super::open_enum::open_enum;
+use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, Stage, kind, lenient};
 
-/// A crypto checkout, the page where a payer chooses how to pay, as its web hook shows it at each
+/// A crypto checkout, the page where a payer chooses how to pay, as its webhook shows it at each
 /// change of status.
 ///
 /// The fields and their names are confirmed by Inqud's documentation; the JSON types too, unless a
@@ -38,26 +38,26 @@ pub struct Checkout {
     #[serde(deserialize_with = "kind::id::<_, Checkout>")]
     pub id: String,
     /// `CAP-` and a UUID: the Crypto Widget, Inqud's word for a project.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub project_id: Option<String>,
     /// The Crypto Widget's name.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub project_name: Option<String>,
     /// The domain that the checkout is on.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub merchant_domain: Option<String>,
     /// Your own id of the order.
     pub client_order_id: Option<String>,
     /// Where the checkout stands. Never missing (confirmed).
     pub status: CheckoutStatus,
     /// Why the checkout is in conflict (inferred: the same words as a Request's).
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub reason: Option<ConflictReason>,
     /// What the payer is shown as its name.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub name: Option<String>,
     /// Who sets the price.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     #[serde(rename = "type")]
     pub price_type: Option<PriceType>,
     /// The price, if it is fixed.
@@ -88,18 +88,18 @@ pub struct Checkout {
     /// (confirmed).
     pub request: Option<Box<PaymentRequest>>,
     /// Where the payer is sent to in the end.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub return_url: Option<String>,
     /// Where the checkout is.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub acquiring_url: Option<String>,
     /// When the checkout was created.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     pub created_at: Option<Timestamp>,
     /// When the checkout last changed; none in its first state (confirmed).
     pub last_updated_at: Option<Timestamp>,
     /// When the checkout expires.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     pub expires_at: Option<Timestamp>,
 }
 
@@ -176,7 +176,7 @@ impl Notification for Checkout {
         self.status.stage()
     }
 
-    fn immaterial(&self) -> &'static [&'static str] {
+    fn ignored_fields(&self) -> &'static [&'static str] {
         IMMATERIAL
     }
 }

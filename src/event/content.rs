@@ -34,14 +34,15 @@ const TIMES: usize = 32;
 const DEPTH: u8 = 32;
 
 impl Content {
-    /// The content of a JSON object, without the members that are named `immaterial`. A dot leads into an
+    /// The content of a JSON object, without the members that are named `ignored_fields`. A dot leads into an
     /// object: `request.convertRate`.
     ///
     /// Bytes that are not a JSON object are compared as they are.
     #[must_use]
-    pub fn of_json(json: &[u8], immaterial: &[&str]) -> Self {
+    pub fn of_json(json: &[u8], ignored_fields: &[&str]) -> Self {
         let text = std::str::from_utf8(json).ok();
-        text.and_then(|text| Reader::read(text, immaterial)).unwrap_or_else(|| Self::of_bytes(json))
+        text.and_then(|text| Reader::read(text, ignored_fields))
+            .unwrap_or_else(|| Self::of_bytes(json))
     }
 
     /// Bytes that say the same only if they are equal.
@@ -98,12 +99,12 @@ struct Member {
 }
 
 impl<'j> Reader<'j> {
-    fn read(text: &'j str, immaterial: &[&str]) -> Option<Content> {
+    fn read(text: &'j str, ignored_fields: &[&str]) -> Option<Content> {
         let form = Vec::with_capacity(text.len());
         let mut reader = Self { text, at: 0, form, times: Vec::new() };
         (reader.next()? == b'{').then_some(())?;
         reader.at = reader.at.checked_add(1)?;
-        reader.object(immaterial, DEPTH)?;
+        reader.object(ignored_fields, DEPTH)?;
         reader.next().is_none().then_some(())?;
         let Self { mut form, mut times, .. } = reader;
         if times.len() > TIMES {
@@ -130,16 +131,16 @@ impl<'j> Reader<'j> {
     }
 
     /// Behind the brace, without the members that are named.
-    fn object(&mut self, immaterial: &[&str], depth: u8) -> Option<()> {
+    fn object(&mut self, ignored_fields: &[&str], depth: u8) -> Option<()> {
         let (form, times) = (self.form.len(), self.times.len());
-        let leads_below = immaterial.iter().any(|name| name.contains('.'));
+        let leads_below = ignored_fields.iter().any(|name| name.contains('.'));
         let mut members = Vec::with_capacity(if depth == DEPTH { 40 } else { 0 });
         let mut is_first = true;
         while self.next()? != b'}' {
             if !std::mem::take(&mut is_first) {
                 self.expect(b',')?;
             }
-            members.extend(self.member(immaterial, leads_below, depth)?);
+            members.extend(self.member(ignored_fields, leads_below, depth)?);
         }
         self.at = self.at.checked_add(1)?;
         self.sort(form, times, members)
@@ -148,7 +149,7 @@ impl<'j> Reader<'j> {
     /// `None` within if it is left out.
     fn member(
         &mut self,
-        immaterial: &[&str],
+        ignored_fields: &[&str],
         leads_below: bool,
         depth: u8,
     ) -> Option<Option<Member>> {
@@ -158,11 +159,11 @@ impl<'j> Reader<'j> {
         self.expect(b':')?;
         self.form.extend_from_slice(key.as_bytes());
         let keyed = self.form.len();
-        let is_left_out = self.next()? == b'n' || immaterial.contains(&&*key);
+        let is_left_out = self.next()? == b'n' || ignored_fields.contains(&&*key);
         let below: Vec<_> = if leads_below {
             let below =
                 |name: &&'_ str| name.strip_prefix(&*key)?.strip_prefix('.').map(str::to_owned);
-            immaterial.iter().filter_map(below).collect()
+            ignored_fields.iter().filter_map(below).collect()
         } else {
             Vec::new()
         };
@@ -202,7 +203,7 @@ impl<'j> Reader<'j> {
         Some(())
     }
 
-    fn value(&mut self, immaterial: &[&str], depth: u8) -> Option<()> {
+    fn value(&mut self, ignored_fields: &[&str], depth: u8) -> Option<()> {
         match self.next()? {
             b'{' | b'[' if depth == 0 => {
                 let start = self.at;
@@ -214,7 +215,7 @@ impl<'j> Reader<'j> {
             }
             b'{' => {
                 self.at = self.at.checked_add(1)?;
-                self.object(immaterial, depth.saturating_sub(1))?;
+                self.object(ignored_fields, depth.saturating_sub(1))?;
             }
             b'[' => self.array(depth.saturating_sub(1))?,
             b'"' => {

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Arrival, Notification, Processed, Verdict, Version};
+use super::{Dedup, Notification, OrderKey, Processed, Verdict};
 use crate::Webhook;
 
 /// What has arrived about one object, for a merchant who keeps it beside their own row of that object:
@@ -13,14 +13,14 @@ use crate::Webhook;
 ///
 /// ```
 /// use std::collections::HashMap;
-/// use tower_inqud::{History, PaymentRequest, Verdict, Version};
+/// use tower_inqud::{History, OrderKey, PaymentRequest, Verdict};
 ///
 /// let mut objects = HashMap::<String, (History, Option<PaymentRequest>)>::new();
 /// let mut receive = |body: &str| {
 ///     let request: PaymentRequest = serde_json::from_str(body)?;
 ///     let (history, latest) = objects.entry(request.id.clone()).or_default();
-///     let verdict = history.receive_version(Version::new(&request, body.as_bytes()));
-///     if verdict.applies() {
+///     let verdict = history.receive_order_key(OrderKey::new(&request, body.as_bytes()));
+///     if verdict.should_handle() {
 ///         *latest = Some(request);
 ///     }
 ///     Ok::<_, serde_json::Error>(verdict)
@@ -30,38 +30,38 @@ use crate::Webhook;
 /// let seen = r#"{"id":"CAPD-1","status":"PENDING_PAYMENT","lastUpdatedAt":"2026-11-22T10:01:00Z"}"#;
 /// assert_eq!(receive(paid)?, Verdict::Newer);
 /// assert_eq!(receive(paid)?, Verdict::Duplicate);
-/// assert_eq!(receive(seen)?, Verdict::Older);
+/// assert_eq!(receive(seen)?, Verdict::Stale);
 /// assert!(objects["CAPD-1"].1.as_ref().unwrap().is_paid());
 /// # Ok::<_, serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct History {
-    stored: Vec<Version>,
+    stored: Vec<OrderKey>,
     processed: Option<Processed>,
 }
 
 impl History {
     /// Adds a delivery, and tells how it stands to what was handled before. If the verdict
-    /// [applies](Verdict::applies), it counts as handled from now on.
+    /// [should be handled](Verdict::should_handle), it counts as handled from now on.
     pub fn receive<T: Notification>(&mut self, webhook: &Webhook<T>) -> Verdict {
-        self.receive_version(Version::new(&**webhook, webhook.raw_body()))
+        self.receive_order_key(OrderKey::new(&**webhook, webhook.raw_body()))
     }
 
     /// The same for a notification that did not come as a [`Webhook`].
-    pub fn receive_version(&mut self, version: Version) -> Verdict {
-        let arrival = version.arrival(&self.stored);
-        if arrival == Arrival::Duplicate {
+    pub fn receive_order_key(&mut self, order_key: OrderKey) -> Verdict {
+        let dedup = order_key.dedup(&self.stored);
+        if dedup == Dedup::Duplicate {
             return Verdict::Duplicate;
         }
         let number = i64::try_from(self.stored.len()).unwrap_or(i64::MAX);
-        let verdict = match arrival {
-            Arrival::Review => Verdict::Review,
-            _ => version.verdict(number, false, self.processed.as_ref()),
+        let verdict = match dedup {
+            Dedup::Review => Verdict::Review,
+            _ => order_key.verdict(number, false, self.processed.as_ref()),
         };
-        if verdict.applies() {
-            self.processed = Some(Processed::after(self.processed.as_ref(), &version, number));
+        if verdict.should_handle() {
+            self.processed = Some(Processed::after(self.processed.as_ref(), &order_key, number));
         }
-        self.stored.push(version);
+        self.stored.push(order_key);
         verdict
     }
 }

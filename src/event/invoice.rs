@@ -1,13 +1,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::open::open_enum;
-use super::{Amount, Notification, RawJson, Stage, kind, side};
+use super::open_enum::open_enum;
+use super::{Amount, Notification, RawJson, Stage, kind, lenient};
 
-/// An invoice for a subscription or an authorization, as its web hook shows it at each change of
+/// An invoice for a subscription or an authorization, as its webhook shows it at each change of
 /// status.
 ///
-/// That there is this web hook is confirmed, and so are the statuses; a sample of it is not public.
+/// That there is this webhook is confirmed, and so are the statuses; a sample of it is not public.
 /// The fields are inferred from Inqud's documentation of an invoice and from Inqud's SDK, and so is
 /// that every field but `id` and `status` may be missing or `null`, which both read as `None`.
 /// Unknown fields are ignored; [`Webhook::raw_body`](crate::Webhook::raw_body) has them.
@@ -34,32 +34,32 @@ pub struct Invoice {
     #[serde(deserialize_with = "kind::id::<_, Invoice>")]
     pub id: String,
     /// `AGR-` and a UUID: what allows to charge it.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub authorization_id: Option<String>,
     /// `PLAN-` and a UUID.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub plan_id: Option<String>,
     /// The plan's name.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub plan_name: Option<String>,
     /// Your own id of the order.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub client_order_id: Option<String>,
     /// Where the invoice stands. Never missing (inferred from the other kinds).
     pub status: InvoiceStatus,
     /// The currency of [`amount`](Self::amount), such as `USD`.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub currency: Option<String>,
     /// How much is due.
-    #[serde(default, deserialize_with = "side::amount")]
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub amount: Option<Amount>,
     /// The attempts to charge it: an array, of ids in the documentation and of objects in the SDK.
     pub payment_intents: Option<RawJson>,
     /// When the invoice was created.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     pub created_at: Option<Timestamp>,
     /// When the invoice last changed.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     pub modified_at: Option<Timestamp>,
 }
 
@@ -106,7 +106,7 @@ impl Notification for Invoice {
         self.status.stage()
     }
 
-    fn immaterial(&self) -> &'static [&'static str] {
+    fn ignored_fields(&self) -> &'static [&'static str] {
         &["planName", "status"]
     }
 }

@@ -1,28 +1,28 @@
-//! What Inqud's web hooks say.
+//! What Inqud's webhooks say.
 
 mod amount;
 mod any;
 mod authorization;
+mod buffered;
 mod checkout;
 mod content;
-mod held;
 mod history;
+mod id_fields;
 mod invoice;
 mod json;
 mod kind;
+mod lenient;
 mod notification;
 mod of_type;
 mod on_ramp;
-mod open;
+mod open_enum;
+mod order;
 mod other;
 mod payment;
 mod request;
 mod request_payment;
-mod side;
 mod stage;
 mod subscription;
-mod told;
-mod version;
 
 pub use self::amount::{Amount, AmountError};
 pub use self::any::Event;
@@ -30,17 +30,17 @@ pub use self::authorization::{Authorization, AuthorizationStatus};
 pub use self::checkout::{Checkout, CheckoutStatus, Price, PriceType};
 pub use self::content::Content;
 pub use self::history::History;
+pub(crate) use self::id_fields::kind_of;
 pub use self::invoice::{Invoice, InvoiceStatus};
 pub use self::json::RawJson;
 pub use self::kind::EventKind;
 pub use self::notification::{DeliveryKey, Notification};
 pub use self::on_ramp::{OnRampCheckout, OnRampStatus};
-pub use self::open::UnknownWord;
+pub use self::open_enum::UnknownValue;
+pub use self::order::{Dedup, OrderKey, Processed, Verdict};
 pub use self::other::OtherEvent;
 pub use self::payment::{OrderType, Payment, PaymentStatus};
 pub use self::request::{ConflictReason, PaymentRequest, RequestStatus};
 pub use self::request_payment::{PaymentView, RequestPayment};
 pub use self::stage::Stage;
 pub use self::subscription::{Subscription, SubscriptionStatus, SubscriptionSubStatus};
-pub(crate) use self::told::kind_of;
-pub use self::version::{Arrival, Processed, Verdict, Version};

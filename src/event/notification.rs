@@ -8,7 +8,7 @@ use super::{Content, Stage};
 ///
 /// Inqud delivers at least once and in any order (confirmed). A [`History`](crate::History) per object,
 /// or an inbox, makes that harmless: they are told apart and ordered by their
-/// [`Version`](crate::Version), which is made of what this trait says.
+/// [`OrderKey`](crate::OrderKey), which is made of what this trait says.
 ///
 /// # A type of your own
 ///
@@ -89,14 +89,14 @@ pub trait Notification {
     /// The names of fields in which two deliveries may differ and be the same all the same, such as
     /// estimates, which Inqud may compute for each delivery. Defaults to none. A dot leads into an
     /// object: `request.convertRate`.
-    fn immaterial(&self) -> &'static [&'static str] {
+    fn ignored_fields(&self) -> &'static [&'static str] {
         &[]
     }
 
     /// What it says, for duplicates to be told by. `body` is the JSON that it was read from. Defaults to
-    /// all of that, without what is [immaterial](Self::immaterial).
+    /// all of that, without what is [ignored](Self::ignored_fields).
     fn content(&self, body: &[u8]) -> Content {
-        Content::of_json(body, self.immaterial())
+        Content::of_json(body, self.ignored_fields())
     }
 
     /// What groups the amendments of one notification: id, status and last update.

@@ -1,10 +1,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::open::open_enum;
-use super::{Amount, Notification, PriceType, RawJson, Stage, kind, side};
+use super::open_enum::open_enum;
+use super::{Amount, Notification, PriceType, RawJson, Stage, kind, lenient};
 
-/// An on-ramp checkout, where a payer buys crypto with money, as its web hook shows it.
+/// An on-ramp checkout, where a payer buys crypto with money, as its webhook shows it.
 ///
 /// The fields and their names are confirmed by Inqud's documentation; the JSON types too, unless a
 /// field says otherwise. Unknown fields are ignored, and every field but `id` and `status` may be
@@ -34,16 +34,16 @@ pub struct OnRampCheckout {
     #[serde(deserialize_with = "kind::id::<_, OnRampCheckout>")]
     pub id: String,
     /// Where the checkout is.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub on_ramp_url: Option<String>,
     /// `ORD-` and a UUID: Inqud's id of the order.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub order_id: Option<String>,
     /// `ORP-` and a UUID.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub project_id: Option<String>,
     /// The project's name.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub project_name: Option<String>,
     /// What the payer pays, in [`source_currency`](Self::source_currency).
     pub source_amount: Option<Amount>,
@@ -58,16 +58,16 @@ pub struct OnRampCheckout {
     /// Who sets the price; `FIXED_PRICE` was shown, the other words are inferred from a
     /// [`Checkout`](crate::Checkout)'s.
     #[serde(rename = "type")]
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub price_type: Option<PriceType>,
     /// What the payer is shown as its name (the type is inferred from a checkout's).
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub name: Option<String>,
     /// Your own id of the order (the type is inferred from a checkout's).
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub client_order_id: Option<String>,
     /// Where the payer is sent to in the end (the type is inferred from a checkout's).
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub return_url: Option<String>,
     /// Who pays. Only `null` was ever shown, as of the next three.
     pub end_user_id: Option<RawJson>,
@@ -78,12 +78,12 @@ pub struct OnRampCheckout {
     /// The crypto going out.
     pub transfer: Option<RawJson>,
     /// When the checkout was created.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     pub created_at: Option<Timestamp>,
     /// When the checkout last changed; when it was created, in its first state.
     pub modified_at: Option<Timestamp>,
     /// When the checkout expires.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     pub expires_at: Option<Timestamp>,
 }
 
@@ -108,7 +108,7 @@ impl Notification for OnRampCheckout {
         if self.status == OnRampStatus::Pending { Stage::Early } else { Stage::Settled }
     }
 
-    fn immaterial(&self) -> &'static [&'static str] {
+    fn ignored_fields(&self) -> &'static [&'static str] {
         &["name", "projectName", "status"]
     }
 }

@@ -5,7 +5,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::held::{Members, Text, fail_at};
+use super::buffered::{Members, Text, fail_at};
 use super::{Notification, RawJson};
 
 /// A notification of a kind that this version does not know: all of its JSON, and what every kind

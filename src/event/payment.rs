@@ -5,12 +5,12 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::held::Text;
-use super::open::open_enum;
-use super::told::is_foreign_id;
-use super::{Amount, EventKind, Notification, Stage, kind, side};
+use super::buffered::Text;
+use super::id_fields::is_foreign_id;
+use super::open_enum::open_enum;
+use super::{Amount, EventKind, Notification, Stage, kind, lenient};
 
-/// A payment, in or out, as its web hook shows it at each change of status. Static addresses tell
+/// A payment, in or out, as its webhook shows it at each change of status. Static addresses tell
 /// of their payments by it too (confirmed).
 ///
 /// The fields, their names and JSON types are confirmed by Inqud's documentation unless a field says
@@ -93,15 +93,15 @@ struct Spelling {
 impl Payment {
     /// Whether money came to you: it succeeded in whole, and is no pay-out.
     #[must_use]
-    pub fn is_paid_in(&self) -> bool {
+    pub fn is_incoming_paid(&self) -> bool {
         self.status.is_successful() && self.order_type != Some(OrderType::PayOut)
     }
 
-    /// Whether money [came to you](Self::is_paid_in), and at least this amount in this currency. False if
+    /// Whether money [came to you](Self::is_incoming_paid), and at least this amount in this currency. False if
     /// [`amount`](Self::amount) or [`currency`](Self::currency) is unknown.
     #[must_use]
     pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
-        self.is_paid_in()
+        self.is_incoming_paid()
             && Amount::covers(self.amount.as_ref(), self.currency.as_deref(), amount, currency)
     }
 
@@ -139,7 +139,7 @@ impl Notification for Payment {
         self.status.stage()
     }
 
-    fn immaterial(&self) -> &'static [&'static str] {
+    fn ignored_fields(&self) -> &'static [&'static str] {
         &["status"]
     }
 }
@@ -148,7 +148,7 @@ open_enum! {
     /// The status of a payment.
     ///
     /// For crypto payments `PENDING`, `FAILED` and `SUCCESS` are documented (confirmed); the others
-    /// come from Inqud's payment web hook (confirmed there).
+    /// come from Inqud's payment webhook (confirmed there).
     pub enum PaymentStatus {
         /// `NEW`
         New = "NEW",
@@ -228,25 +228,25 @@ struct Wire {
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_id: Option<String>,
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     order_id: Option<String>,
     client_order_id: Option<String>,
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     external_id: Option<String>,
     amount: Option<Amount>,
     currency: Option<String>,
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     method: Option<String>,
     order_type: Option<OrderType>,
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     transaction_type: Option<String>,
-    #[serde(default, deserialize_with = "side::flag")]
+    #[serde(default, deserialize_with = "lenient::flag")]
     #[serde(rename = "h2H")]
     h2h: Option<bool>,
     status: StatusWord,
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     created_at: Option<Timestamp>,
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     last_updated_at: Option<Timestamp>,
     // Whether these two are there at all tells the old form.
@@ -262,14 +262,14 @@ fn sent_text<'de, D>(deserializer: D) -> Result<Option<Option<String>>, D::Error
 where
     D: Deserializer<'de>,
 {
-    side::text(deserializer).map(Some)
+    lenient::text(deserializer).map(Some)
 }
 
 fn sent_time<'de, D>(deserializer: D) -> Result<Option<Option<Timestamp>>, D::Error>
 where
     D: Deserializer<'de>,
 {
-    side::time(deserializer).map(Some)
+    lenient::time(deserializer).map(Some)
 }
 
 open_enum! {

@@ -3,10 +3,10 @@ use std::cmp::Ordering;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::open::open_enum;
-use super::{Amount, Notification, PaymentStatus, RequestPayment, Stage, kind, side};
+use super::open_enum::open_enum;
+use super::{Amount, Notification, PaymentStatus, RequestPayment, Stage, kind, lenient};
 
-/// A Request, Inqud's demand for one crypto payment, as its web hook shows it at each change of
+/// A Request, Inqud's demand for one crypto payment, as its webhook shows it at each change of
 /// status.
 ///
 /// The fields, their names and JSON types are confirmed by Inqud's documentation unless a field
@@ -48,53 +48,53 @@ pub struct PaymentRequest {
     #[serde(deserialize_with = "kind::id::<_, PaymentRequest>")]
     pub id: String,
     /// `ORD-` and a UUID: Inqud's id of the order.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub order_id: Option<String>,
     /// Your own id of the order. That it may be missing is inferred.
     pub client_order_id: Option<String>,
     /// The currency to be paid in, such as `USDT`.
     pub currency: Option<String>,
     /// The blockchain to be paid on, such as `ETHEREUM`.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub blockchain: Option<String>,
     /// Where the Request stands. Never missing (confirmed).
     pub status: RequestStatus,
     /// Why the Request is in conflict.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub reason: Option<ConflictReason>,
     /// `CAP-` and a UUID: the Crypto Widget, Inqud's word for a project.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub crypto_acquiring_project_id: Option<String>,
     /// The Crypto Widget's name.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub crypto_acquiring_project_name: Option<String>,
     /// `CCO-` and a UUID; none if the Request was made through the API (confirmed).
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub checkout_id: Option<String>,
     /// Where the payer sends to.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub address: Option<String>,
     /// When the payment window ends.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     pub payment_window_ends_at: Option<Timestamp>,
     /// When the Request expires.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     pub expires_at: Option<Timestamp>,
     /// When the Request was created.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     pub created_at: Option<Timestamp>,
     /// When the Request last changed; none in its first state (confirmed).
     pub last_updated_at: Option<Timestamp>,
     /// The status of the payment.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub payment_status: Option<PaymentStatus>,
     /// `PMT-` and a UUID.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub payment_id: Option<String>,
     /// The payment itself. A Request has one at most (confirmed).
     pub payment: Option<RequestPayment>,
     /// The hash of the payer's transaction.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub tx_hash: Option<String>,
     /// What you asked for, in [`request_amount_in`](Self::request_amount_in).
     pub request_amount: Option<Amount>,
@@ -103,31 +103,31 @@ pub struct PaymentRequest {
     /// What you asked for, in [`currency`](Self::currency).
     pub request_amount_converted: Option<Amount>,
     /// The pair of the conversion, such as `USDTUSD`.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub convert_pair: Option<String>,
     /// The rate of the conversion.
-    #[serde(default, deserialize_with = "side::amount")]
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub convert_rate: Option<Amount>,
     /// What the payer must send. Less ends in [`RequestStatus::Conflict`] with
     /// [`ConflictReason::Underpaid`] (confirmed).
     pub pay_amount: Option<Amount>,
     /// The payer's share of the fee.
-    #[serde(default, deserialize_with = "side::amount")]
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub payer_platform_fee: Option<Amount>,
     /// The fixed part of the payer's fee.
-    #[serde(default, deserialize_with = "side::amount")]
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub payer_fixed_platform_fee: Option<Amount>,
     /// The payer's fee in percent: 5 means 5 % (confirmed).
-    #[serde(default, deserialize_with = "side::amount")]
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub payer_percent_platform_fee: Option<Amount>,
     /// Your share of the fee.
-    #[serde(default, deserialize_with = "side::amount")]
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub merchant_platform_fee: Option<Amount>,
     /// The fixed part of your fee.
-    #[serde(default, deserialize_with = "side::amount")]
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub merchant_fixed_platform_fee: Option<Amount>,
     /// Your fee in percent: 5 means 5 % (confirmed).
-    #[serde(default, deserialize_with = "side::amount")]
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub merchant_percent_platform_fee: Option<Amount>,
     /// What is left for you after the fees (inferred, from the numbers of Inqud's sample).
     pub processing_amount: Option<Amount>,
@@ -135,19 +135,19 @@ pub struct PaymentRequest {
     pub paid_amount: Option<Amount>,
     /// Whether the payer sent more than [`pay_amount`](Self::pay_amount), which is allowed
     /// (confirmed).
-    #[serde(default, deserialize_with = "side::flag")]
+    #[serde(default, deserialize_with = "lenient::flag")]
     pub overpaid: Option<bool>,
     /// The least that may be paid, if the Request has no fixed price (confirmed).
-    #[serde(default, deserialize_with = "side::amount")]
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub min_limit: Option<Amount>,
     /// The most that may be paid, if the Request has no fixed price (confirmed).
-    #[serde(default, deserialize_with = "side::amount")]
+    #[serde(default, deserialize_with = "lenient::amount")]
     pub max_limit: Option<Amount>,
 }
 
 impl PaymentRequest {
     /// Whether it is paid in whole, as far as is known: [`RequestStatus::Success`], and not known to be
-    /// short, neither by its [`reason`](Self::reason) nor as [compared](Self::paid_compared).
+    /// short, neither by its [`reason`](Self::reason) nor as [compared](Self::compare_paid).
     ///
     /// `SUCCESS` alone does not say it: if Inqud's support settles a conflict, it ends in `SUCCESS` with
     /// what was paid, which can be 50 of 100. [`status`](Self::status) keeps Inqud's word.
@@ -164,14 +164,14 @@ impl PaymentRequest {
     /// let json = r#"{"id":"CAPD-1","status":"SUCCESS","payAmount":100,"paidAmount":50}"#;
     /// let settled: PaymentRequest = serde_json::from_str(json)?;
     /// assert!(settled.status.is_successful() && !settled.is_paid());
-    /// assert_eq!(settled.paid_compared(), Some(Ordering::Less));
+    /// assert_eq!(settled.compare_paid(), Some(Ordering::Less));
     /// # Ok::<_, serde_json::Error>(())
     /// ```
     #[must_use]
     pub fn is_paid(&self) -> bool {
         self.status.is_successful()
             && self.reason != Some(ConflictReason::Underpaid)
-            && self.paid_compared() != Some(Ordering::Less)
+            && self.compare_paid() != Some(Ordering::Less)
     }
 
     /// Whether it [is paid](Self::is_paid), and pays for an order of yours of this amount in this
@@ -180,7 +180,7 @@ impl PaymentRequest {
     /// In the [`currency`](Self::currency) that it was paid in, [`paid_amount`](Self::paid_amount) has to be at
     /// least that much. In another one, you have to have asked for at least that much
     /// ([`request_amount`](Self::request_amount) in [`request_amount_in`](Self::request_amount_in)), and what
-    /// was paid must not be [less](Self::paid_compared) than what that came to. It is false if any of this is
+    /// was paid must not be [less](Self::compare_paid) than what that came to. It is false if any of this is
     /// unknown. The case of a currency matters.
     ///
     /// # Example
@@ -206,14 +206,14 @@ impl PaymentRequest {
     /// that with [`request_amount_converted`](Self::request_amount_converted): less is underpaid, greater is
     /// overpaid. `None` if either side is unknown.
     #[must_use]
-    pub fn paid_compared(&self) -> Option<Ordering> {
+    pub fn compare_paid(&self) -> Option<Ordering> {
         let asked = self.pay_amount.as_ref().or(self.request_amount_converted.as_ref())?;
         Some(self.paid_amount.as_ref()?.cmp(asked))
     }
 
     /// Whether it is known that no less was paid than what was asked for.
     pub(super) fn is_known_to_be_whole(&self) -> bool {
-        self.paid_compared().is_some_and(Ordering::is_ge)
+        self.compare_paid().is_some_and(Ordering::is_ge)
     }
 
     /// Whether at least this was sent, or was asked for and sent.
@@ -259,7 +259,7 @@ impl Notification for PaymentRequest {
         self.status.stage()
     }
 
-    fn immaterial(&self) -> &'static [&'static str] {
+    fn ignored_fields(&self) -> &'static [&'static str] {
         IMMATERIAL
     }
 }

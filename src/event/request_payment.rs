@@ -62,7 +62,7 @@ fn read<T: DeserializeOwned>(json: Option<&RawValue>) -> Option<T> {
     serde_json::from_str(json?.get()).ok()
 }
 
-/// What can be told of a [`RequestPayment`]. All names are inferred, from Inqud's payment web hook
+/// What can be told of a [`RequestPayment`]. All names are inferred, from Inqud's payment webhook
 /// and from the Request itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]

@@ -1,10 +1,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::open::open_enum;
-use super::{Notification, RawJson, Stage, kind, side};
+use super::open_enum::open_enum;
+use super::{Notification, RawJson, Stage, kind, lenient};
 
-/// A subscription, as its web hook shows it.
+/// A subscription, as its webhook shows it.
 ///
 /// `id`, `status`, `subStatus` and the next write-off are confirmed; the other fields are inferred
 /// from Inqud's published sample. Unknown fields are ignored, and every field but `id` and `status`
@@ -37,28 +37,28 @@ pub struct Subscription {
     #[serde(deserialize_with = "kind::id::<_, Subscription>")]
     pub id: String,
     /// `PLAN-` and a UUID.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub plan_id: Option<String>,
     /// The plan's name.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub plan_name: Option<String>,
     /// Where the subscription stands. Never missing (confirmed).
     pub status: SubscriptionStatus,
     /// More about its status.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub sub_status: Option<SubscriptionSubStatus>,
     /// Your own id of the order.
-    #[serde(default, deserialize_with = "side::text")]
+    #[serde(default, deserialize_with = "lenient::text")]
     pub client_order_id: Option<String>,
     /// Inqud's documentation spells it so, its SDK with two f.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_write_of_at: Option<RawJson>,
     next_write_off_at: Option<RawJson>,
     /// When the subscription was created.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     pub created_at: Option<Timestamp>,
     /// When it last changed. Inferred from the other kinds; not in Inqud's published samples.
-    #[serde(default, deserialize_with = "side::time")]
+    #[serde(default, deserialize_with = "lenient::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated_at: Option<Timestamp>,
 }
@@ -107,7 +107,7 @@ impl Notification for Subscription {
         true
     }
 
-    fn immaterial(&self) -> &'static [&'static str] {
+    fn ignored_fields(&self) -> &'static [&'static str] {
         &["planName", "status"]
     }
 }

@@ -24,17 +24,17 @@ pin_project! {
 pin_project! {
     #[project = KindProj]
     enum Kind<B> {
-        Held { bytes: Option<Bytes> },
+        Buffered { bytes: Option<Bytes> },
         AsItCame { #[pin] body: B },
     }
 }
 
 impl<B> WebhookBody<B> {
-    pub(super) fn held(bytes: Bytes) -> Self {
-        Self { kind: Kind::Held { bytes: (!bytes.is_empty()).then_some(bytes) } }
+    pub(super) fn buffered(bytes: Bytes) -> Self {
+        Self { kind: Kind::Buffered { bytes: (!bytes.is_empty()).then_some(bytes) } }
     }
 
-    pub(super) fn as_it_came(body: B) -> Self {
+    pub(super) fn passthrough(body: B) -> Self {
         Self { kind: Kind::AsItCame { body } }
     }
 }
@@ -48,7 +48,7 @@ impl<B: Body> Body for WebhookBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         Poll::Ready(match self.project().kind.project() {
-            KindProj::Held { bytes } => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            KindProj::Buffered { bytes } => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             KindProj::AsItCame { body } => {
                 ready!(body.poll_frame(cx)).map(|frame| Ok(frame?.map_data(into_bytes)))
             }
@@ -57,14 +57,14 @@ impl<B: Body> Body for WebhookBody<B> {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Held { bytes } => bytes.is_none(),
+            Kind::Buffered { bytes } => bytes.is_none(),
             Kind::AsItCame { body } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Held { bytes } => {
+            Kind::Buffered { bytes } => {
                 let len = bytes.as_ref().map_or(0, Bytes::len);
                 u64::try_from(len).map_or_else(|_| SizeHint::new(), SizeHint::with_exact)
             }
@@ -76,7 +76,7 @@ impl<B: Body> Body for WebhookBody<B> {
 /// Empty.
 impl<B> Default for WebhookBody<B> {
     fn default() -> Self {
-        Self::held(Bytes::new())
+        Self::buffered(Bytes::new())
     }
 }
 

@@ -19,12 +19,12 @@ pub(super) struct Config {
     /// All of them if there is none.
     pub(super) paths: Vec<PathAndQuery>,
     pub(super) body_limit: usize,
-    pub(super) body_deadline: Duration,
-    /// Set once the timers that the deadline needs have been found to be there.
+    pub(super) body_timeout: Duration,
+    /// Set once the timers that the timeout needs have been found to be there.
     pub(super) timers: OnceLock<()>,
     /// Checked if `T` is none of the crate's own types.
     pub(super) kind: Option<EventKind>,
-    pub(super) hands_on_undecodable: bool,
+    pub(super) forwards_undecodable: bool,
     pub(super) source: Option<Arc<SourceFn>>,
     pub(super) on_rejection: Option<Arc<ObserverFn>>,
     pub(super) rejection_response: Option<Arc<ResponseFn>>,
@@ -41,8 +41,8 @@ type ObserverFn = dyn Fn(&Rejection, &Parts) + Send + Sync;
 type ResponseFn = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
 
 impl Config {
-    /// Whether requests to this URI are web hooks.
-    pub(super) fn takes(&self, uri: &Uri) -> bool {
+    /// Whether requests to this URI are webhooks.
+    pub(super) fn matches(&self, uri: &Uri) -> bool {
         self.paths.is_empty() || self.paths.iter().any(|path| path.path() == uri.path())
     }
 
@@ -60,8 +60,8 @@ impl Config {
     /// # Panics
     ///
     /// Without a Tokio runtime that has its timers enabled.
-    pub(super) fn demand_timers(&self) {
-        self.timers.get_or_init(|| drop(tokio::time::sleep(self.body_deadline)));
+    pub(super) fn require_timers(&self) {
+        self.timers.get_or_init(|| drop(tokio::time::sleep(self.body_timeout)));
     }
 
     /// The one way out for every refusal.
@@ -98,9 +98,9 @@ impl fmt::Debug for Config {
             .field("trust", &self.trust)
             .field("paths", &self.paths)
             .field("body_limit", &self.body_limit)
-            .field("body_deadline", &self.body_deadline)
+            .field("body_timeout", &self.body_timeout)
             .field("kind", &self.kind)
-            .field("hands_on_undecodable", &self.hands_on_undecodable)
+            .field("forwards_undecodable", &self.forwards_undecodable)
             .field("source", &self.source.is_some())
             .field("on_rejection", &self.on_rejection.is_some())
             .field("rejection_response", &self.rejection_response.is_some())

@@ -39,7 +39,7 @@ pin_project! {
     enum State<S, F, B> {
         Receiving { #[pin] receive: Receive<B>, call: Option<Call<S>>, begun: bool },
         Calling { #[pin] future: F, telemetry: telemetry::Call },
-        Passing { #[pin] future: F },
+        Passthrough { #[pin] future: F },
         Refusing { kind: RejectionKind, refusal: Option<Refusal> },
     }
 }
@@ -65,9 +65,9 @@ impl<S, F, B, T> ResponseFuture<S, F, B, T> {
         Self { state, event: PhantomData }
     }
 
-    /// A call that is no web hook.
-    pub(super) fn passing(future: F) -> Self {
-        Self { state: State::Passing { future }, event: PhantomData }
+    /// A call that is no webhook.
+    pub(super) fn passthrough(future: F) -> Self {
+        Self { state: State::Passthrough { future }, event: PhantomData }
     }
 
     pub(super) fn refusing(kind: RejectionKind, refusal: Refusal) -> Self {
@@ -96,7 +96,7 @@ where
                     let received = ready!(telemetry.poll(|| {
                         if !std::mem::replace(begun, true) {
                             config.check_source(parts)?;
-                            config.demand_timers();
+                            config.require_timers();
                         }
                         receive.poll(cx)
                     }));
@@ -104,14 +104,14 @@ where
                         call.take().expect(POLLED_AFTER_COMPLETION);
                     match authentic::<T>(received, &config, &mut parts.extensions, &mut telemetry) {
                         Ok(body) => {
-                            let request = Request::from_parts(parts, WebhookBody::held(body));
-                            telemetry.handed_on();
+                            let request = Request::from_parts(parts, WebhookBody::buffered(body));
+                            telemetry.forwarded();
                             let future = telemetry.within(|| service.call(request));
                             state.set(State::Calling { future, telemetry });
                         }
                         Err(rejection) => {
                             let response = config.refuse(rejection, &parts, &mut telemetry);
-                            return Poll::Ready(Ok(response.map(WebhookBody::held)));
+                            return Poll::Ready(Ok(response.map(WebhookBody::buffered)));
                         }
                     }
                 }
@@ -119,18 +119,18 @@ where
                     let response = match ready!(telemetry.poll(|| future.poll(cx))) {
                         Ok(response) => response,
                         Err(error) => {
-                            telemetry.broke();
+                            telemetry.inner_error();
                             return Poll::Ready(Err(error));
                         }
                     };
                     let status = response.status();
                     let response = ack::acknowledge(response);
                     telemetry.answered(status, &response);
-                    return Poll::Ready(Ok(response.map(WebhookBody::as_it_came)));
+                    return Poll::Ready(Ok(response.map(WebhookBody::passthrough)));
                 }
-                StateProj::Passing { future } => {
+                StateProj::Passthrough { future } => {
                     let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(response.map(WebhookBody::as_it_came)));
+                    return Poll::Ready(Ok(response.map(WebhookBody::passthrough)));
                 }
                 StateProj::Refusing { kind, refusal } => {
                     let Refusal { parts, config, mut telemetry } =
@@ -145,7 +145,7 @@ where
                             .unwrap_or_else(|| Rejection::new(kind)),
                     };
                     let response = config.refuse(rejection, &parts, &mut telemetry);
-                    return Poll::Ready(Ok(response.map(WebhookBody::held)));
+                    return Poll::Ready(Ok(response.map(WebhookBody::buffered)));
                 }
             }
         }
@@ -172,7 +172,7 @@ where
             let body = verified.raw_body().clone();
             match verified.decode_kind::<T>(config.kind) {
                 Ok(webhook) => drop(extensions.insert(webhook)),
-                Err(rejection) if config.hands_on_undecodable => {
+                Err(rejection) if config.forwards_undecodable => {
                     telemetry.undecodable(&rejection);
                     extensions.insert(Undecodable::<T>::new(body.clone(), rejection));
                 }

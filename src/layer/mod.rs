@@ -27,10 +27,10 @@ use crate::rejection::Rejection;
 use crate::signature::Verifier;
 use crate::{ConfigError, EventKind, contract, telemetry};
 
-/// Verifies, decodes and acknowledges Inqud's web hooks, in front of any service.
+/// Verifies, decodes and acknowledges Inqud's webhooks, in front of any service.
 ///
 /// `T` is what the body is decoded into: [`PaymentRequest`](crate::PaymentRequest) for the Request
-/// web hook, [the type](crate#kinds) of another, [`Event`](crate::Event) for all of them, or a type
+/// webhook, [the type](crate#kinds) of another, [`Event`](crate::Event) for all of them, or a type
 /// of your own that is `DeserializeOwned + Send + Sync + 'static`.
 ///
 /// For each call, or for those to [a path](Self::path) only:
@@ -38,7 +38,7 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 /// 1. What the head shows to be wrong is refused before the body is read: the method, the digest
 ///    header, a `Content-Length` over the limit, a `Content-Encoding`.
 /// 2. The body is received, hashed as it arrives, within [a limit](Self::body_limit) and
-///    [a deadline](Self::body_deadline).
+///    [a timeout](Self::body_timeout).
 /// 3. The digest is compared in constant time. Nothing is parsed before it is right.
 /// 4. The JSON is decoded into `T`, and a [`Webhook<T>`](crate::Webhook) put into the extensions. An
 ///    object of another kind than `T` is for is refused; see [`kind`](Self::kind) for your own type.
@@ -56,7 +56,7 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 ///
 /// let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?)
 ///     .body_limit(64 * 1024)
-///     .body_deadline(Duration::from_secs(5))
+///     .body_timeout(Duration::from_secs(5))
 ///     .on_rejection(|rejection, _| eprintln!("{rejection}: {:?}", rejection.diagnosis()));
 /// # Ok::<_, tower_inqud::ConfigError>(())
 /// ```
@@ -65,52 +65,52 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 ///
 /// The inner service that was ready is the one that is called. So what its readiness reserves, such
 /// as the permit of a `ConcurrencyLimit`, is held while the body arrives, for the
-/// [deadline](Self::body_deadline) at most. A call that is refused for its head leaves the service
-/// ready, and what is reserved with it, for the next call, unless only its [source](Self::source) is
+/// [timeout](Self::body_timeout) at most. A call that is refused for its head leaves the service
+/// ready, and what is reserved with it, for the next call, unless only its [source](Self::allow_source) is
 /// wrong. To keep stalled senders from taking the
-/// permits, put the limit into the handler, or shorten the deadline.
+/// permits, put the limit into the handler, or shorten the timeout.
 ///
 /// # Telemetry
 ///
 /// With feature `tracing` each call has a span `inqud_webhook` at INFO, in which the inner service is
-/// called too, with the fields `outcome`, `reason`, `secret` (the label of the one that matched),
+/// called too, with the fields `outcome`, `reason`, `secret_label` (the label of the one that matched),
 /// `body_bytes` and `elapsed_us`. In it are, with the target `tower_inqud`:
 ///
 /// | level | message | when |
 /// | --- | --- | --- |
-/// | WARN | refused a web hook | with `reason`, both kinds of an object of the wrong one, the `field` of a bad value, the [`diagnosis`](Rejection::diagnosis) of a wrong digest |
-/// | WARN | handed on a web hook that could not be decoded | behind `hand_on_undecodable`, with `reason` and `field` |
-/// | WARN | answered too late: Inqud has given up; expect a duplicate | more than [10 s](contract::PATIENCE) after the head |
+/// | WARN | rejected a webhook | with `reason`, both kinds of an object of the wrong one, the `field` of a bad value, the [`diagnosis`](Rejection::diagnosis) of a wrong digest |
+/// | WARN | forwarded a webhook that could not be decoded | behind `forward_undecodable`, with `reason` and `field` |
+/// | WARN | answered too late: Inqud has given up; expect a duplicate | more than [10 s](contract::RESPONSE_TIMEOUT) after the head |
 /// | WARN | the handler was dropped before it answered; expect a duplicate | the connection was closed |
 /// | WARN | not done; Inqud will send it again | the handler answered anything but a 2xx, with its `status` |
 /// | WARN | the inner service had an error | |
 /// | ERROR | a call has panicked | in the handler, in `Deserialize`, in the body, in a callback |
-/// | INFO | discarded a web hook | the handler answered [`Ack::Discard`](crate::Ack::Discard), with its `reason` |
+/// | INFO | discarded a webhook | the handler answered [`Ack::Discard`](crate::Ack::Discard), with its `reason` |
 /// | DEBUG | a success became 200 | the handler answered another 2xx |
-/// | DEBUG | the sender left | before the body was there |
+/// | DEBUG | the sender disconnected | before the body was there |
 ///
 /// With feature `metrics` there are, in whichever recorder of `metrics` 0.24 is installed (and with
 /// their descriptions, if it was installed before the layer was put around its service):
 ///
 /// | metric | kind | labels |
 /// | --- | --- | --- |
-/// | `inqud_webhook_total` | counter | `outcome`, `reason`, `secret` |
+/// | `inqud_webhook_requests_total` | counter | `outcome`, `reason`, `secret_label` |
 /// | `inqud_webhook_duration_seconds` | histogram, from the head to the answer | `outcome` |
 /// | `inqud_webhook_body_bytes` | histogram, bodies that came in whole | |
 ///
-/// - `outcome` is `accepted` (200), `failed` (the handler answered anything but a 2xx), `refused`,
+/// - `outcome` is `accepted` (200), `failed` (the handler answered anything but a 2xx), `rejected`,
 ///   `error` (the inner service had one), `panicked`, or, if nobody was there any more to be answered,
-///   `dropped` (with the handler at work) or `left` (before that).
-/// - `reason` is the [name of the kind](crate::RejectionKind::name) of a refusal, the status of what
+///   `dropped` (with the handler at work) or `disconnected` (before that).
+/// - `reason` is the [name of the kind](crate::RejectionKind::as_str) of a refusal, the status of what
 ///   failed, `late` for what was accepted after Inqud had given up, and else empty.
-/// - `secret` is the [label](crate::Secret::label) of the secret that matched, and else empty.
+/// - `secret_label` is the [label](crate::Secret::label) of the secret that matched, and else empty.
 ///
 /// Neither shows a secret, a digest or a value of the body. A flood of forged calls is a flood of
 /// warnings: limit the rate where the log is written.
 ///
 /// # Panics
 ///
-/// The deadline is a Tokio timer: without a Tokio runtime that has its timers enabled, the first call
+/// The timeout is a Tokio timer: without a Tokio runtime that has its timers enabled, the first call
 /// whose head is admitted panics. (`#[tokio::main]` and `#[tokio::test]` enable them.)
 ///
 /// All panics, also those of your callbacks, happen when the response future is polled, and never in
@@ -125,7 +125,7 @@ pub struct WebhookLayer<T> {
 const BODY_LIMIT: usize = 256 * 1024;
 
 impl<T> WebhookLayer<T> {
-    /// Accepts web hooks that are signed with this secret, or with any of these
+    /// Accepts webhooks that are signed with this secret, or with any of these
     /// [`Secrets`](crate::Secrets), or as this [`Verifier`] says.
     #[must_use]
     pub fn new(verifier: impl Into<Verifier>) -> Self {
@@ -138,10 +138,10 @@ impl<T> WebhookLayer<T> {
                 trust,
                 paths: Vec::new(),
                 body_limit: BODY_LIMIT,
-                body_deadline: contract::PATIENCE,
+                body_timeout: contract::RESPONSE_TIMEOUT,
                 timers: OnceLock::new(),
                 kind: None,
-                hands_on_undecodable: false,
+                forwards_undecodable: false,
                 source: None,
                 on_rejection: None,
                 rejection_response: None,
@@ -151,7 +151,7 @@ impl<T> WebhookLayer<T> {
     }
 
     /// Limits the layer to requests to `path`, as in `/webhooks/inqud/request`. Call it again for
-    /// more of them. Unless set, every request is taken for a web hook.
+    /// more of them. Unless set, every request is taken for a webhook.
     ///
     /// All other requests go to the inner service as they came: the body is neither read nor held,
     /// trailers and extensions stay, and the response is not touched. So the layer can wrap a whole
@@ -167,7 +167,7 @@ impl<T> WebhookLayer<T> {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::PathImpossible`] if no request can have this path, so that each web hook would
+    /// [`ConfigError::InvalidPath`] if no request can have this path, so that each webhook would
     /// pass unverified: one with characters that clients percent-encode, such as `ü` or a blank, or with a
     /// segment `.` or `..`, which they take out. Write `/zahlung/%C3%BC`, as it stands in the link. There
     /// are no patterns: braces and asterisks are an error too.
@@ -185,8 +185,8 @@ impl<T> WebhookLayer<T> {
     pub fn path(mut self, path: &str) -> Result<Self, ConfigError> {
         let path = PathAndQuery::try_from(path)
             .ok()
-            .filter(|parsed| parsed.path() == path && is_sent_as_it_is(path))
-            .ok_or(ConfigError::PathImpossible)?;
+            .filter(|parsed| parsed.path() == path && is_canonical_path(path))
+            .ok_or_else(|| ConfigError::InvalidPath(path.to_owned()))?;
         self.config.paths.push(path);
         Ok(self)
     }
@@ -208,8 +208,8 @@ impl<T> WebhookLayer<T> {
     /// otherwise never be refused. It begins when the call is first polled; the time that the head takes
     /// is the server's to limit.
     #[must_use]
-    pub fn body_deadline(mut self, deadline: Duration) -> Self {
-        self.config.body_deadline = deadline;
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.config.body_timeout = timeout;
         self
     }
 
@@ -269,7 +269,7 @@ impl<T> WebhookLayer<T> {
     /// use tower_inqud::{Ack, PaymentRequest, Secret, Undecodable, WebhookBody, WebhookLayer};
     ///
     /// let service = ServiceBuilder::new()
-    ///     .layer(WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?).hand_on_undecodable())
+    ///     .layer(WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?).forward_undecodable())
     ///     .service(service_fn(async |request: Request<WebhookBody<String>>| {
     ///         if let Some(undecodable) = request.extensions().get::<Undecodable<PaymentRequest>>() {
     ///             keep(undecodable.raw_body());
@@ -281,12 +281,12 @@ impl<T> WebhookLayer<T> {
     /// # Ok::<_, tower_inqud::ConfigError>(())
     /// ```
     #[must_use]
-    pub fn hand_on_undecodable(mut self) -> Self {
-        self.config.hands_on_undecodable = true;
+    pub fn forward_undecodable(mut self) -> Self {
+        self.config.forwards_undecodable = true;
         self
     }
 
-    /// Accepts web hooks only where `is_source` says so, and refuses the others with 403. Not
+    /// Accepts webhooks only where `is_source` says so, and refuses the others with 403. Not
     /// checked unless set; the digest is the proof.
     ///
     /// The layer itself reads no address. `X-Forwarded-For` and its kind can be written by anyone;
@@ -302,14 +302,14 @@ impl<T> WebhookLayer<T> {
     /// use tower_inqud::{PaymentRequest, Secret, WebhookLayer, contract};
     ///
     /// let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new("secret_value")?)
-    ///     .source(|request| {
+    ///     .allow_source(|request| {
     ///         let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
     ///         peer.is_some_and(|peer| contract::is_source_address(peer.0.ip()))
     ///     });
     /// # Ok::<_, tower_inqud::ConfigError>(())
     /// ```
     #[must_use]
-    pub fn source<F>(mut self, is_source: F) -> Self
+    pub fn allow_source<F>(mut self, is_source: F) -> Self
     where
         F: Fn(&Parts) -> bool + Send + Sync + 'static,
     {
@@ -348,7 +348,7 @@ impl<T> WebhookLayer<T> {
 
 /// Whether a client can send this path, and does not write it otherwise: RFC 3986, without dot segments.
 /// An asterisk could be sent, but is meant as a pattern.
-fn is_sent_as_it_is(path: &str) -> bool {
+fn is_canonical_path(path: &str) -> bool {
     let is_path_character =
         |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()+,;=:@%".contains(&byte);
     let mut escapes = path.split('%').skip(1);

@@ -1,4 +1,4 @@
-//! Frames to [`Received`]: hashed as they arrive, under a limit and a deadline.
+//! Frames to [`Received`]: hashed as they arrive, under a limit and a timeout.
 
 use std::error::Error;
 use std::future::Future;
@@ -58,7 +58,7 @@ pin_project! {
         #[pin]
         body: B,
         limit: usize,
-        deadline: Duration,
+        timeout: Duration,
         // Made when the body has first to be waited for: most are there at once, and a timer costs as
         // much as half the HMAC.
         timer: Option<Pin<Box<Sleep>>>,
@@ -70,9 +70,9 @@ pin_project! {
 }
 
 impl<B> Receive<B> {
-    pub(super) fn new(admitted: Admitted, body: B, limit: usize, deadline: Duration) -> Self {
+    pub(super) fn new(admitted: Admitted, body: B, limit: usize, timeout: Duration) -> Self {
         let (claim, frame, buffer) = (admitted.claim, Bytes::new(), Vec::new());
-        Self { body, limit, deadline, timer: None, claim, frame, buffer }
+        Self { body, limit, timeout, timer: None, claim, frame, buffer }
     }
 }
 
@@ -90,11 +90,11 @@ where
         // Whoever stalls does not keep the server's read buffer from it.
         self.as_mut().copy_frame();
         let this = self.project();
-        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.deadline)));
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.timeout)));
         // A body that is always ready can use up the budget that Tokio gives a task. A timer is then
         // pending whatever the time is, and the task is woken at once: the clock decides.
         if timer.as_mut().poll(cx).is_ready() || Instant::now() >= timer.deadline() {
-            return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTooSlow)));
+            return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTimeout)));
         }
         Poll::Pending
     }
@@ -158,7 +158,7 @@ fn unreadable(error: BoxError) -> Rejection {
     let first: &(dyn Error + 'static) = &*error;
     let mut causes = std::iter::successors(Some(first), |&error| error.source());
     let kind = if causes.any(is_timeout) {
-        RejectionKind::BodyTooSlow
+        RejectionKind::BodyTimeout
     } else {
         RejectionKind::BodyUnreadable
     };
@@ -192,7 +192,7 @@ fn copy(data: impl Buf) -> Bytes {
     copy.into()
 }
 
-/// Holds no more than the body, because a web hook may be kept for long.
+/// Holds no more than the body, because a webhook may be kept for long.
 fn compact(buffer: &mut Vec<u8>) -> Bytes {
     let mut buffer = std::mem::take(buffer);
     buffer.shrink_to_fit();

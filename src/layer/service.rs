@@ -45,8 +45,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !self.config.takes(request.uri()) {
-            return ResponseFuture::passing(self.inner.call(request.map(WebhookBody::as_it_came)));
+        if !self.config.matches(request.uri()) {
+            return ResponseFuture::passthrough(
+                self.inner.call(request.map(WebhookBody::passthrough)),
+            );
         }
         let mut telemetry = telemetry::Call::begin();
         let (mut parts, body) = request.into_parts();
@@ -59,7 +61,7 @@ where
                 // The service that was ready is the one to call; its clone may not be.
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
-                let receive = Receive::new(admitted, body, config.body_limit, config.body_deadline);
+                let receive = Receive::new(admitted, body, config.body_limit, config.body_timeout);
                 ResponseFuture::receiving(receive, Call { parts, service, config, telemetry })
             }
             Err(kind) => ResponseFuture::refusing(kind, Refusal { parts, config, telemetry }),

@@ -1,4 +1,4 @@
-/// The HMAC that a web hook is signed with.
+/// The HMAC that a webhook is signed with.
 ///
 /// Inqud signs with HMAC-SHA1 (confirmed). The others serve a relay of your own that signs anew,
 /// and the day Inqud changes. The algorithm is part of the receiver's configuration; no request can

@@ -48,7 +48,9 @@ impl Claim {
             mac.verify(&digest)
         });
         match matching {
-            Some(secret) => Ok(Verified { body, digest, secret_label: secret.name().cloned() }),
+            Some(secret) => {
+                Ok(Verified { body, digest, secret_label: secret.shared_label().cloned() })
+            }
             None => {
                 let rejection = Rejection::new(RejectionKind::DigestMismatch);
                 let diagnosis = || mismatch::explain(&secrets, &digest, &body);

@@ -16,8 +16,8 @@ const COOLDOWN: Duration = Duration::from_secs(10);
 pub(super) struct Diagnoser {
     /// Keys that are easily taken for the secret, under HMAC-SHA1.
     pub(super) mistakes: Vec<(Diagnosis, Key<Sha1>)>,
-    born: Instant,
-    /// In milliseconds after `born`. A flood of forged calls only reads it.
+    created_at: Instant,
+    /// In milliseconds after `created_at`. A flood of forged calls only reads it.
     cooldown_until: AtomicU64,
 }
 
@@ -25,8 +25,8 @@ impl Diagnoser {
     pub(super) fn new(secret: &[u8]) -> Self {
         let mistakes =
             guess::mistaken_keys(secret).into_iter().map(|(why, key)| (why, Key::new(&key)));
-        let (born, cooldown_until) = (Instant::now(), AtomicU64::new(0));
-        Self { mistakes: mistakes.collect(), born, cooldown_until }
+        let (created_at, cooldown_until) = (Instant::now(), AtomicU64::new(0));
+        Self { mistakes: mistakes.collect(), created_at, cooldown_until }
     }
 
     pub(super) fn may_look(&self) -> bool {
@@ -35,7 +35,7 @@ impl Diagnoser {
             time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
         };
         let (now, until) =
-            (millis(self.born.elapsed()), self.cooldown_until.load(Ordering::Relaxed));
+            (millis(self.created_at.elapsed()), self.cooldown_until.load(Ordering::Relaxed));
         let next = now.saturating_add(millis(COOLDOWN));
         // If two come at once, one of them looks.
         let set = || {

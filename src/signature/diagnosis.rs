@@ -28,11 +28,11 @@ use super::Algorithm;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Diagnosis {
-    /// There is no digest. Inqud sends none for a web hook that has no secret (confirmed).
+    /// There is no digest. Inqud sends none for a webhook that has no secret (confirmed).
     NotSigned,
     /// The request is signed the way that calls *to* Inqud's API are, with
-    /// `X-HMAC-SHA256-Signature` and `X-Salt` (confirmed). Web hooks are not.
-    ApiSigning,
+    /// `X-HMAC-SHA256-Signature` and `X-Salt` (confirmed). Webhooks are not.
+    ApiSignature,
     /// The digest has as many digits as this algorithm makes, which is not the one expected. Calls
     /// *to* Inqud's API are signed with SHA-256 (confirmed), and the two are easily mixed up.
     DigestOfAnotherAlgorithm(Algorithm),
@@ -47,13 +47,13 @@ pub enum Diagnosis {
     /// The digest is right for the secret without the quotes around it.
     SecretHasQuotes,
     /// The digest is right for the bytes that the secret's hexadecimal digits stand for.
-    SecretIsHex,
+    SecretNeedsHexDecoding,
     /// The digest is right for the bytes that the secret's base64 stands for.
-    SecretIsBase64,
+    SecretNeedsBase64Decoding,
     /// The digest is right for the hexadecimal text of the secret: it was decoded, and must not be.
-    SecretWasHex,
+    SecretWasHexDecoded,
     /// The digest is right for the base64 text of the secret: it was decoded, and must not be.
-    SecretWasBase64,
+    SecretWasBase64Decoded,
     /// The body is empty: it was lost, or read, on the way.
     BodyEmpty,
     /// The digest is right for the body without the byte order mark before it.
@@ -73,23 +73,50 @@ pub enum Diagnosis {
     Unexplained,
 }
 
+impl Diagnosis {
+    /// The name in logs, such as `body_rewritten`. Stays the same between versions.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSigned => "not_signed",
+            Self::ApiSignature => "api_signature",
+            Self::DigestOfAnotherAlgorithm(_) => "digest_of_another_algorithm",
+            Self::DigestIsBase64 => "digest_is_base64",
+            Self::DigestHasMoreThanDigits => "digest_has_more_than_digits",
+            Self::SecretHasWhitespace => "secret_has_whitespace",
+            Self::SecretLacksNewline => "secret_lacks_newline",
+            Self::SecretHasQuotes => "secret_has_quotes",
+            Self::SecretNeedsHexDecoding => "secret_needs_hex_decoding",
+            Self::SecretNeedsBase64Decoding => "secret_needs_base64_decoding",
+            Self::SecretWasHexDecoded => "secret_was_hex_decoded",
+            Self::SecretWasBase64Decoded => "secret_was_base64_decoded",
+            Self::BodyEmpty => "body_empty",
+            Self::BodyHasByteOrderMark => "body_has_byte_order_mark",
+            Self::BodyHasNewline => "body_has_newline",
+            Self::BodyLacksNewline => "body_lacks_newline",
+            Self::BodyRewritten => "body_rewritten",
+            Self::BodyDecompressed => "body_decompressed",
+            Self::Unexplained => "unexplained",
+        }
+    }
+}
+
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotSigned => {
-                "not signed: either no secret is set beside the web hook's link at Inqud, or \
+                "not signed: either no secret is set beside the webhook's link at Inqud, or \
                  someone else sent this"
             }
-            Self::ApiSigning => {
-                "signed like a call to Inqud's API (`X-HMAC-SHA256-Signature`), and not like a web \
-                 hook"
+            Self::ApiSignature => {
+                "signed like a call to Inqud's API (`X-HMAC-SHA256-Signature`), and not like a webhook"
             }
             Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha256) => {
                 "the digest is as long as one of SHA-256, with which calls to Inqud's API are \
-                 signed: Inqud's web hooks carry an HMAC-SHA1"
+                 signed: Inqud's webhooks carry an HMAC-SHA1"
             }
             Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha512) => {
-                "the digest is as long as one of SHA-512: Inqud's web hooks carry an HMAC-SHA1"
+                "the digest is as long as one of SHA-512: Inqud's webhooks carry an HMAC-SHA1"
             }
             Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha1) => {
                 "the digest is as long as one of SHA-1, and the verifier expects another algorithm"
@@ -108,17 +135,17 @@ impl fmt::Display for Diagnosis {
             Self::SecretHasQuotes => {
                 "right without the quotes around the configured secret: remove them"
             }
-            Self::SecretIsHex => {
+            Self::SecretNeedsHexDecoding => {
                 "right for the bytes that the configured secret's hexadecimal digits stand for: \
                  decode it first"
             }
-            Self::SecretIsBase64 => {
+            Self::SecretNeedsBase64Decoding => {
                 "right for the bytes that the configured secret's base64 stands for: decode it first"
             }
-            Self::SecretWasHex => {
+            Self::SecretWasHexDecoded => {
                 "right for the hexadecimal text of the configured secret: do not decode it"
             }
-            Self::SecretWasBase64 => {
+            Self::SecretWasBase64Decoded => {
                 "right for the base64 text of the configured secret: do not decode it"
             }
             Self::BodyEmpty => {
@@ -142,7 +169,7 @@ impl fmt::Display for Diagnosis {
                  decompressed by a layer outside? Else the secret is another one"
             }
             Self::Unexplained => {
-                "none of the usual mistakes: is it the secret of this very web hook?"
+                "none of the usual mistakes: is it the secret of this very webhook?"
             }
         })
     }

@@ -11,7 +11,7 @@ use super::{Algorithm, Diagnosis};
 
 /// Why the text of a digest is not one of `expected`, if it can be told.
 #[cold]
-pub(super) fn of_text(expected: Algorithm, text: &[u8]) -> Option<Diagnosis> {
+pub(super) fn diagnose_text(expected: Algorithm, text: &[u8]) -> Option<Diagnosis> {
     const LONGEST: usize = 256;
     let text = text.get(..LONGEST).unwrap_or(text);
     let with_len = |len| Algorithm::ALL.into_iter().find(|it| it.digest_len() == len);
@@ -32,9 +32,9 @@ pub(super) fn of_text(expected: Algorithm, text: &[u8]) -> Option<Diagnosis> {
 
 /// Why a request has no digest.
 #[cold]
-pub(super) fn of_missing(headers: &HeaderMap) -> Diagnosis {
+pub(super) fn diagnose_missing(headers: &HeaderMap) -> Diagnosis {
     const API_SIGNATURE: HeaderName = HeaderName::from_static("x-hmac-sha256-signature");
-    if headers.contains_key(API_SIGNATURE) { Diagnosis::ApiSigning } else { Diagnosis::NotSigned }
+    if headers.contains_key(API_SIGNATURE) { Diagnosis::ApiSignature } else { Diagnosis::NotSigned }
 }
 
 /// Whether a body comes without its length, as after a layer that decompresses.
@@ -54,8 +54,8 @@ pub(super) fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, KeyBytes)> {
     let mut keys = vec![
         (Diagnosis::SecretLacksNewline, Zeroizing::new([secret, b"\n"].concat())),
         (Diagnosis::SecretLacksNewline, Zeroizing::new([secret, b"\r\n"].concat())),
-        (Diagnosis::SecretWasHex, to_hex(secret)),
-        (Diagnosis::SecretWasBase64, to_base64(secret)),
+        (Diagnosis::SecretWasHexDecoded, to_hex(secret)),
+        (Diagnosis::SecretWasBase64Decoded, to_base64(secret)),
     ];
     if trimmed.len() < secret.len() {
         keys.push((Diagnosis::SecretHasWhitespace, key(trimmed)));
@@ -63,8 +63,8 @@ pub(super) fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, KeyBytes)> {
     if let [b'"', unquoted @ .., b'"'] | [b'\'', unquoted @ .., b'\''] = trimmed {
         keys.push((Diagnosis::SecretHasQuotes, key(unquoted)));
     }
-    keys.extend(from_hex(trimmed).map(|key| (Diagnosis::SecretIsHex, key)));
-    keys.extend(from_base64(trimmed).map(|key| (Diagnosis::SecretIsBase64, key)));
+    keys.extend(from_hex(trimmed).map(|key| (Diagnosis::SecretNeedsHexDecoding, key)));
+    keys.extend(from_base64(trimmed).map(|key| (Diagnosis::SecretNeedsBase64Decoding, key)));
     // Anyone can sign with an empty key, or with one of zeros, which tells nothing.
     keys.retain(|(_, key)| key.iter().any(|byte| *byte != 0));
     keys

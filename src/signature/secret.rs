@@ -10,9 +10,9 @@ use super::diagnoser::Diagnoser;
 use super::mac::{Key, Mac};
 use crate::ConfigError;
 
-/// A web hook secret, ready to verify with.
+/// A webhook secret, ready to verify with.
 ///
-/// The secret is the text set beside the web hook's link in Inqud's back office; its UTF-8 bytes are
+/// The secret is the text set beside the webhook's link in Inqud's back office; its UTF-8 bytes are
 /// the key of the HMAC (confirmed). The key is hashed once, here; the text itself is not kept. What
 /// is kept is zeroized when dropped and never printed. A clone is cheap and shares it.
 ///
@@ -25,7 +25,7 @@ use crate::ConfigError;
 /// assert_eq!(format!("{secret:?}"), r#"Secret { label: Some("2026-11"), .. }"#);
 ///
 /// // A newline that came with a file would make every digest wrong.
-/// assert_eq!(Secret::new("secret_value\n").unwrap_err(), ConfigError::SecretHasWhitespaceAround);
+/// assert_eq!(Secret::new("secret_value\n").unwrap_err(), ConfigError::SurroundingWhitespace);
 /// assert_eq!(Secret::new("").unwrap_err(), ConfigError::SecretEmpty);
 /// # Ok::<_, ConfigError>(())
 /// ```
@@ -71,13 +71,13 @@ impl Secret {
     ///
     /// - [`ConfigError::SecretEmpty`]: anyone can sign with an empty secret.
     /// - [`ConfigError::SecretAllZeros`]: that signs like the empty one.
-    /// - [`ConfigError::SecretHasWhitespaceAround`]: a newline from a file, a blank from a copied
+    /// - [`ConfigError::SurroundingWhitespace`]: a newline from a file, a blank from a copied
     ///   line, a byte order mark or a NUL. If it does belong to the secret, see
     ///   [`verbatim`](Self::verbatim).
     pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         let secret = Zeroizing::new(secret.into());
         if has_whitespace_around(&secret) {
-            return Err(ConfigError::SecretHasWhitespaceAround);
+            return Err(ConfigError::SurroundingWhitespace);
         }
         Self::prepare(&secret)
     }
@@ -115,7 +115,7 @@ impl Secret {
         self
     }
 
-    pub(super) fn name(&self) -> Option<&Arc<str>> {
+    pub(super) fn shared_label(&self) -> Option<&Arc<str>> {
         self.label.as_ref()
     }
 
@@ -160,7 +160,7 @@ fn has_whitespace_around(secret: &[u8]) -> bool {
 /// ])?;
 /// let layer = WebhookLayer::<PaymentRequest>::new(secrets.clone());
 ///
-/// // Later, when no web hook matches "2026-05" any more:
+/// // Later, when no webhook matches "2026-05" any more:
 /// secrets.replace([Secret::new("the new one")?.label("2026-11")])?;
 /// # Ok::<_, tower_inqud::ConfigError>(())
 /// ```

@@ -10,7 +10,7 @@ use crate::rejection::{Rejection, RejectionKind};
 /// How a signature is checked: against which secrets, with which algorithm, from which header.
 ///
 /// Inqud sends `X-Payload-Digest`: 40 lowercase hexadecimal digits, the HMAC-SHA1 of the raw body
-/// under the web hook's secret, and only if the merchant has set one (confirmed).
+/// under the webhook's secret, and only if the merchant has set one (confirmed).
 ///
 /// A [`Secret`] or [`Secrets`] turns into a verifier wherever the layer asks for one. It needs no
 /// server, and serves a queue consumer or a test just as well:
@@ -139,7 +139,7 @@ impl Verifier {
             (Some(digest), None) => self.verify_text(digest.as_bytes(), body.into()),
             (Some(_), Some(_)) => Err(Rejection::new(RejectionKind::DigestDuplicated)),
             (None, _) => {
-                let diagnosis = self.diagnoses.then(|| guess::of_missing(headers));
+                let diagnosis = self.diagnoses.then(|| guess::diagnose_missing(headers));
                 Err(Rejection::new(RejectionKind::DigestMissing).diagnosed(diagnosis))
             }
         }
@@ -147,7 +147,7 @@ impl Verifier {
 
     fn verify_text(&self, text: &[u8], body: Bytes) -> Result<Verified, Rejection> {
         let digest = self.read_digest(text).map_err(|kind| {
-            let diagnosis = || guess::of_text(self.algorithm, text);
+            let diagnosis = || guess::diagnose_text(self.algorithm, text);
             Rejection::new(kind).diagnosed(self.diagnoses.then(diagnosis).flatten())
         })?;
         self.claim(digest).verify(body)
@@ -160,10 +160,10 @@ impl Verifier {
             return rejection;
         }
         let diagnosis = match rejection.kind() {
-            RejectionKind::DigestMissing => Some(guess::of_missing(&head.headers)),
+            RejectionKind::DigestMissing => Some(guess::diagnose_missing(&head.headers)),
             RejectionKind::DigestMalformed => {
                 let text = head.headers.get(&self.header);
-                text.and_then(|text| guess::of_text(self.algorithm, text.as_bytes()))
+                text.and_then(|text| guess::diagnose_text(self.algorithm, text.as_bytes()))
             }
             _ => match rejection.diagnosis() {
                 Some(Diagnosis::Unexplained) if guess::is_without_length(head) => {

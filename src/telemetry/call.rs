@@ -26,7 +26,7 @@ pub(crate) struct Call {
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Progress {
     Begun,
-    HandedOn,
+    Forwarded,
     Ended,
 }
 
@@ -78,13 +78,13 @@ impl Call {
         self.span.undecodable(rejection);
     }
 
-    pub(crate) fn handed_on(&mut self) {
-        self.progress = Progress::HandedOn;
+    pub(crate) fn forwarded(&mut self) {
+        self.progress = Progress::Forwarded;
     }
 
     pub(crate) fn refused(&mut self, rejection: &Rejection) {
         self.span.refused(rejection);
-        self.end("refused", rejection.kind().name().into());
+        self.end("rejected", rejection.kind().as_str().into());
     }
 
     /// `status` is the one before [`acknowledge`](crate::ack::acknowledge) changed it.
@@ -98,7 +98,7 @@ impl Call {
         if response.status() != contract::ACKNOWLEDGED {
             self.span.failed(response.status());
             self.end("failed", response.status().as_str().to_owned().into());
-        } else if self.began.elapsed() > contract::PATIENCE {
+        } else if self.began.elapsed() > contract::RESPONSE_TIMEOUT {
             self.span.late(self.began.elapsed());
             self.end("accepted", "late".into());
         } else {
@@ -107,8 +107,8 @@ impl Call {
     }
 
     /// The inner service had an error instead of an answer.
-    pub(crate) fn broke(&mut self) {
-        self.span.broke();
+    pub(crate) fn inner_error(&mut self) {
+        self.span.inner_error();
         self.end("error", "".into());
     }
 
@@ -129,13 +129,13 @@ impl Drop for Call {
                 self.span.panicked();
                 self.end("panicked", "".into());
             }
-            (Progress::HandedOn, false) => {
+            (Progress::Forwarded, false) => {
                 self.span.dropped();
                 self.end("dropped", "".into());
             }
             (Progress::Begun, false) => {
-                self.span.left();
-                self.end("left", "".into());
+                self.span.disconnected();
+                self.end("disconnected", "".into());
             }
         }
     }

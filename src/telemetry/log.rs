@@ -22,7 +22,7 @@ impl Span {
             "inqud_webhook",
             outcome = Empty,
             reason = Empty,
-            secret = Empty,
+            secret_label = Empty,
             body_bytes = Empty,
             elapsed_us = Empty,
         ))
@@ -38,29 +38,29 @@ impl Span {
 
     pub(super) fn verified(&self, secret: Option<&Arc<str>>) {
         if let Some(secret) = secret {
-            self.0.record("secret", &**secret);
+            self.0.record("secret_label", &**secret);
         }
     }
 
     pub(super) fn refused(&self, rejection: &Rejection) {
-        let reason = rejection.kind().name();
+        let reason = rejection.kind().as_str();
         let field = rejection.field_path();
         self.within(|| match rejection.diagnosis() {
             None => {
-                tracing::warn!(target: TARGET, reason, field, "refused a web hook: {rejection}")
+                tracing::warn!(target: TARGET, reason, field, "rejected a webhook: {rejection}")
             }
             Some(diagnosis) => tracing::warn!(
                 target: TARGET,
                 reason,
-                diagnosis = debug(diagnosis),
-                "refused a web hook: {rejection}; {diagnosis}",
+                diagnosis = diagnosis.as_str(),
+                "rejected a webhook: {rejection}; {diagnosis}",
             ),
         });
     }
 
     pub(super) fn undecodable(&self, rejection: &Rejection) {
-        let (reason, field) = (rejection.kind().name(), rejection.field_path());
-        let message = "handed on a web hook that could not be decoded";
+        let (reason, field) = (rejection.kind().as_str(), rejection.field_path());
+        let message = "forwarded a webhook that could not be decoded";
         self.within(|| tracing::warn!(target: TARGET, reason, field, "{message}: {rejection}"));
     }
 
@@ -70,7 +70,7 @@ impl Span {
     }
 
     pub(super) fn discarded(&self, reason: &str) {
-        self.within(|| tracing::info!(target: TARGET, reason, "discarded a web hook"));
+        self.within(|| tracing::info!(target: TARGET, reason, "discarded a webhook"));
     }
 
     pub(super) fn failed(&self, status: StatusCode) {
@@ -96,11 +96,11 @@ impl Span {
         self.within(|| tracing::warn!(target: TARGET, "{message}"));
     }
 
-    pub(super) fn left(&self) {
-        self.within(|| tracing::debug!(target: TARGET, "the sender left"));
+    pub(super) fn disconnected(&self) {
+        self.within(|| tracing::debug!(target: TARGET, "the sender disconnected"));
     }
 
-    pub(super) fn broke(&self) {
+    pub(super) fn inner_error(&self) {
         self.within(|| tracing::warn!(target: TARGET, "the inner service had an error"));
     }
 

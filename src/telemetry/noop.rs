@@ -53,9 +53,9 @@ mod no_tracing {
 
         pub(crate) fn dropped(&self) {}
 
-        pub(crate) fn left(&self) {}
+        pub(crate) fn disconnected(&self) {}
 
-        pub(crate) fn broke(&self) {}
+        pub(crate) fn inner_error(&self) {}
 
         pub(crate) fn panicked(&self) {}
 
@@ -97,12 +97,12 @@ mod neither {
 
         pub(crate) fn undecodable(&mut self, _: &Rejection) {}
 
-        pub(crate) fn handed_on(&mut self) {}
+        pub(crate) fn forwarded(&mut self) {}
 
         pub(crate) fn refused(&mut self, _: &Rejection) {}
 
         pub(crate) fn answered<B>(&mut self, _: StatusCode, _: &Response<B>) {}
 
-        pub(crate) fn broke(&mut self) {}
+        pub(crate) fn inner_error(&mut self) {}
     }
 }

@@ -32,7 +32,7 @@ pub struct Event {
 
 /// What every server puts in front of its handler.
 pub fn layer() -> WebhookLayer<Event> {
-    WebhookLayer::new(secret()).body_limit(LIMIT).body_deadline(DEADLINE)
+    WebhookLayer::new(secret()).body_limit(LIMIT).body_timeout(DEADLINE)
 }
 
 fn secret() -> Secret {
@@ -44,7 +44,7 @@ fn secret() -> Secret {
 pub struct Seen(Arc<Mutex<Vec<Bytes>>>);
 
 impl Seen {
-    /// What every handler does: it takes the web hook and reads the body, which must be the same.
+    /// What every handler does: it takes the webhook and reads the body, which must be the same.
     /// The answer is 204, and should become 200.
     pub async fn handle<B>(&self, webhook: Option<&Webhook<Event>>, body: B) -> StatusCode
     where

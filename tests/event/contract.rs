@@ -32,6 +32,6 @@ fn an_ack_is_a_response_and_stays_visible_to_layers_outside() {
 fn the_retries_end_before_the_duplicates_are_forgotten() {
     let whole: std::time::Duration = contract::RETRY_SCHEDULE.iter().sum();
     assert_eq!(whole.as_secs(), 60 * (1 + 2 + 5 + 15 + 30 + 60 + 120 + 360 + 720 + 1440));
-    assert!(whole < contract::REMEMBER_DUPLICATES);
+    assert!(whole < contract::DUPLICATE_WINDOW);
     assert!(contract::RETRY_SCHEDULE.is_sorted());
 }

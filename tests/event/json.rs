@@ -10,8 +10,8 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tower_inqud::RejectionKind::{NotJson, UnexpectedShape};
 use tower_inqud::{
-    Amount, ConflictReason, Notification, PaymentRequest, PaymentStatus, RejectionKind,
-    RequestStatus, Version, Webhook,
+    Amount, ConflictReason, Notification, OrderKey, PaymentRequest, PaymentStatus, RejectionKind,
+    RequestStatus, Webhook,
 };
 
 async fn request(body: impl Into<bytes::Bytes>) -> Result<Webhook<PaymentRequest>, RejectionKind> {
@@ -519,8 +519,8 @@ fn at(status: &str, second: Option<u8>) -> PaymentRequest {
     parse(&format!(r#"{{"id":"CAPD-1","status":"{status}","lastUpdatedAt":{update}}}"#))
 }
 
-fn version(request: &PaymentRequest) -> Version {
-    Version::new(request, &serde_json::to_vec(request).unwrap())
+fn order_key(request: &PaymentRequest) -> OrderKey {
+    OrderKey::new(request, &serde_json::to_vec(request).unwrap())
 }
 
 #[test]
@@ -538,18 +538,18 @@ fn what_is_later_supersedes_and_what_is_equal_does_not() {
         at("SUCCESS", Some(3)),
         at("CONFLICT", Some(4)), // a final status can change
     ]
-    .map(|request| version(&request));
+    .map(|request| order_key(&request));
     for (i, earlier) in life.iter().enumerate() {
         for (j, later) in life.iter().enumerate() {
             assert_eq!(later.supersedes(earlier), j > i, "{later:?} over {earlier:?}");
         }
     }
     // Nothing tells which of these is later: the last to arrive counts.
-    let (cancelled, expired) = (&life[6], &version(&at("EXPIRED", Some(3))));
+    let (cancelled, expired) = (&life[6], &order_key(&at("EXPIRED", Some(3))));
     assert!(cancelled.supersedes(expired) && expired.supersedes(cancelled));
     let mut amended = at("SUCCESS", Some(3));
     amended.paid_amount = Some("7".parse().unwrap());
-    let (success, amended) = (&life[8], &version(&amended));
+    let (success, amended) = (&life[8], &order_key(&amended));
     assert!(success.supersedes(amended) && amended.supersedes(success));
 }
 

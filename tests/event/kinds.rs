@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tower_inqud::{
     Authorization, Checkout, Event, EventKind, History, Invoice, Notification, OnRampCheckout,
-    OtherEvent, Payment, PaymentRequest, PaymentStatus, Rejection, RejectionKind, Subscription,
-    SubscriptionSubStatus, Verdict, Version,
+    OrderKey, OtherEvent, Payment, PaymentRequest, PaymentStatus, Rejection, RejectionKind,
+    Subscription, SubscriptionSubStatus, Verdict,
 };
 
 /// A body, and its kind.
@@ -441,18 +441,22 @@ fn a_pay_out_is_not_paid_in() {
     for (order_type, paid_in) in [("\"PAYIN\"", true), ("null", true), ("\"PAYOUT\"", false)] {
         let json = format!(r#"{{"id":"PMT-1","status":"SUCCESS","orderType":{order_type}}}"#);
         let payment: Payment = serde_json::from_str(&json).unwrap();
-        assert_eq!((payment.is_paid_in(), payment.is_successful()), (paid_in, true), "{json}");
+        assert_eq!(
+            (payment.is_incoming_paid(), payment.is_successful()),
+            (paid_in, true),
+            "{json}"
+        );
     }
 }
 
-fn version(json: &str) -> Version {
-    Version::new(&event(json), json.as_bytes())
+fn order_key(json: &str) -> OrderKey {
+    OrderKey::new(&event(json), json.as_bytes())
 }
 
 /// Of notifications of one object, in the order of their arrival.
 fn verdicts<'j>(arrived: impl IntoIterator<Item = &'j str>) -> Vec<Verdict> {
     let mut history = History::default();
-    arrived.into_iter().map(|json| history.receive_version(version(json))).collect()
+    arrived.into_iter().map(|json| history.receive_order_key(order_key(json))).collect()
 }
 
 /// By the hand of Inqud's support. Where the time of the change is not sent, the handler is told so.
@@ -469,11 +473,11 @@ fn what_goes_back_supersedes_by_its_time() {
         };
         let (early, late) = (r#""2026-11-22T10:00:00Z""#, r#""2026-11-22T10:05:00Z""#);
         let (early, late) = (at(before, early), at(after, late));
-        assert!(version(&late).supersedes(&version(&early)), "{id}");
-        assert!(!version(&early).supersedes(&version(&late)), "{id}");
+        assert!(order_key(&late).supersedes(&order_key(&early)), "{id}");
+        assert!(!order_key(&early).supersedes(&order_key(&late)), "{id}");
         assert_eq!(
             verdicts([&*late, &early, &late]),
-            [Verdict::Newer, Verdict::Older, Verdict::Duplicate]
+            [Verdict::Newer, Verdict::Stale, Verdict::Duplicate]
         );
         let (before, after) = (&*at(before, "null"), &*at(after, "null"));
         let told = verdicts([before, before, after, after, before]);
@@ -492,18 +496,18 @@ fn renewals_differ_even_if_their_day_is_no_instant() {
     assert_eq!(verdicts([november, december, november]), [Verdict::Newer, amended, amended]);
     // The same instant written in another way is the same renewal.
     let (plain, fraction) = (on("\"2026-12-31T00:00:00Z\""), on("\"2026-12-31T00:00:00.000Z\""));
-    assert_eq!(version(&plain), version(&fraction));
+    assert_eq!(order_key(&plain), order_key(&fraction));
     // And an empty sub-status is another one than none, which is the same as a `null`.
     let sub = |sub: &str| format!(r#"{{"id":"SUB-1","status":"ACTIVE"{sub}}}"#);
     let [none, null, empty] = ["", r#","subStatus":null"#, r#","subStatus":"""#].map(sub);
-    assert_eq!(version(&none), version(&null));
-    assert!(!version(&null).is_duplicate_of(&version(&empty)));
+    assert_eq!(order_key(&none), order_key(&null));
+    assert!(!order_key(&null).is_duplicate_of(&order_key(&empty)));
 }
 
 #[test]
 fn others_without_a_status_and_a_time_differ_by_their_json() {
     let (a, b) = (r#"{"id":"NEW-1","a":1}"#, r#"{"id":"NEW-1","a":2}"#);
-    assert_eq!(version(a), version(r#"{ "a" : 1.0, "id" : "NEW-1" }"#));
+    assert_eq!(order_key(a), order_key(r#"{ "a" : 1.0, "id" : "NEW-1" }"#));
     let (newer, review) = (Verdict::Newer, Verdict::Review);
     assert_eq!(verdicts([a, b, b, a]), [newer, Verdict::Amended, Verdict::Duplicate, review]);
 }
@@ -517,7 +521,7 @@ fn an_invoice_that_was_not_known_as_one_is_superseded_by_it() {
     let later = r#"{"id":"1","status":"FAILED","modifiedAt":"2026-11-22T10:00:00Z"}"#;
     let (newer, unordered) = (Verdict::Newer, Verdict::Unordered);
     assert_eq!(verdicts([new, paid, later]), [newer, unordered, newer]);
-    assert_eq!(verdicts([later, new]), [newer, Verdict::Older]);
+    assert_eq!(verdicts([later, new]), [newer, Verdict::Stale]);
 }
 
 #[test]
@@ -648,7 +652,7 @@ fn a_life_of_each_kind_has_an_order() {
         timed("ORCO-", "modifiedAt", &["DONE", "PENDING", "DONE"]),
         timed("NEW-", "lastUpdatedAt", &["A", "C", "B"]),
     ] {
-        let life: Vec<_> = life.iter().map(|json| version(json)).collect();
+        let life: Vec<_> = life.iter().map(|json| order_key(json)).collect();
         for (i, earlier) in life.iter().enumerate() {
             for (j, later) in life.iter().enumerate() {
                 assert_eq!(later.supersedes(earlier), j > i, "{later:?} over {earlier:?}");
@@ -667,7 +671,7 @@ fn a_life_of_each_kind_has_an_order() {
     let (nov, dec) = (r#""2026-11-30T00:00:00Z""#, r#""2026-12-31T00:00:00Z""#);
     let invoice =
         |status: &str| format!(r#"{{"id":"1","authorizationId":"AGR-1","status":"{status}"}}"#);
-    // The verdicts in this order, and in the opposite one: newer, amended, unordered, older.
+    // The verdicts in this order, and in the opposite one: newer, amended, unordered, stale.
     for (life, forth, back) in [
         (
             life(
@@ -683,7 +687,7 @@ fn a_life_of_each_kind_has_an_order() {
                 ],
             ),
             "nnnnuuu",
-            "nuuuooo",
+            "nuuusss",
         ),
         (
             life(
@@ -700,10 +704,10 @@ fn a_life_of_each_kind_has_an_order() {
                 ],
             ),
             "nnnuuuuu",
-            "nuuuuuoo",
+            "nuuuuuss",
         ),
-        (life("PMT-", &["PARTIAL_SUCCESS", "SUCCESS", "REFUNDED", "CHARGEBACK"]), "nuuu", "nuuo"),
-        (life("ORCO-", &["PENDING", "DONE"]), "nn", "no"),
+        (life("PMT-", &["PARTIAL_SUCCESS", "SUCCESS", "REFUNDED", "CHARGEBACK"]), "nuuu", "nuus"),
+        (life("ORCO-", &["PENDING", "DONE"]), "nn", "ns"),
         (
             vec![
                 subscription("INITIATED", "null", "null"),
@@ -715,9 +719,9 @@ fn a_life_of_each_kind_has_an_order() {
                 subscription("CANCELLED", "\"UNPAID\"", "null"),
             ],
             "nnaaauu",
-            "nuuaaao",
+            "nuuaaas",
         ),
-        (["NEW", "PENDING", "X", "FAILED", "SUCCESS"].map(invoice).to_vec(), "nnnuu", "nuuoo"),
+        (["NEW", "PENDING", "X", "FAILED", "SUCCESS"].map(invoice).to_vec(), "nnnuu", "nuuss"),
         (life("AGR-", &["GRANTED", "X", "REVOKED_BY_MERCHANT"]), "nuu", "nuu"),
     ] {
         let told = |life: &mut dyn Iterator<Item = &String>| -> String {
@@ -790,13 +794,13 @@ proptest! {
 
     #[test]
     fn versions_of_events_compare_and_come_back(a in any_event(), b in any_event()) {
-        let (one, other) = (version(&a), version(&b));
+        let (one, other) = (order_key(&a), order_key(&b));
         prop_assert!(one.is_duplicate_of(&one) && !one.supersedes(&one));
         prop_assert_eq!(one.is_duplicate_of(&other), other.is_duplicate_of(&one));
-        prop_assert_eq!(Version::from_bytes(&one.to_bytes()), Some(one.clone()));
-        let read: Version = serde_json::from_str(&written(&one)).unwrap();
+        prop_assert_eq!(OrderKey::from_bytes(&one.to_bytes()), Some(one.clone()));
+        let read: OrderKey = serde_json::from_str(&written(&one)).unwrap();
         prop_assert_eq!(&read, &one);
-        prop_assert_eq!(version(&format!(" {a} ")), one.clone());
+        prop_assert_eq!(order_key(&format!(" {a} ")), one.clone());
         if event(&a).id() != event(&b).id() || one.is_duplicate_of(&other) {
             return Ok(());
         }
@@ -815,16 +819,16 @@ proptest! {
     /// said before is a duplicate.
     #[test]
     fn any_order_of_events_ends_in_the_same_state((_, arrived) in any_life()) {
-        let mut objects = BTreeMap::<String, (History, Vec<Version>, Option<Version>)>::new();
+        let mut objects = BTreeMap::<String, (History, Vec<OrderKey>, Option<OrderKey>)>::new();
         for json in &arrived {
             let (history, seen, state) = objects.entry(event(json).id().to_owned()).or_default();
-            let new = version(json);
-            let verdict = history.receive_version(new.clone());
+            let new = order_key(json);
+            let verdict = history.receive_order_key(new.clone());
             if verdict == Verdict::Duplicate {
                 prop_assert!(seen.iter().any(|it| it.is_duplicate_of(&new)));
                 continue;
             }
-            if verdict.applies() {
+            if verdict.should_handle() {
                 *state = Some(new.clone());
             }
             seen.push(new);

@@ -31,7 +31,7 @@ fn a_request_that_is_known_to_be_short_is_not_paid() {
         (r#","reason":"UNDERPAID","payAmount":100"#, None, false),
     ] {
         let success = request("SUCCESS", fields);
-        assert_eq!(success.paid_compared(), compared, "{fields}");
+        assert_eq!(success.compare_paid(), compared, "{fields}");
         assert_eq!(success.is_paid(), is_paid, "{fields}");
         assert!(success.status.is_successful(), "Inqud's word stays");
         assert!(request("COMPLETED", fields).is_paid() == is_paid, "{fields}");

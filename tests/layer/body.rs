@@ -151,7 +151,7 @@ async fn endless_empty_frames_end_at_the_deadline() {
         }
     }
     let service = layer::<PaymentRequest>()
-        .body_deadline(Duration::from_millis(50))
+        .body_timeout(Duration::from_millis(50))
         .layer(Inner::<PaymentRequest>::new());
     // Real time, and one thread: the timer only fires if the task yields.
     let response = call(service, signed_as("", Endless(0))).await;
@@ -177,7 +177,7 @@ async fn a_body_that_uses_up_the_budget_of_its_task_ends_at_the_deadline() {
         }
     }
     let service = layer::<PaymentRequest>()
-        .body_deadline(Duration::from_millis(50))
+        .body_timeout(Duration::from_millis(50))
         .layer(Inner::<PaymentRequest>::new());
     let answered = tokio::spawn(call(service, signed_as("", Greedy)));
     let response = tokio::time::timeout(Duration::from_secs(10), answered).await;
@@ -195,7 +195,7 @@ async fn a_timeout_of_a_layer_outside_is_recognised() {
         let response = call(service.clone(), signed_as(REQUEST, body)).await;
         assert_eq!(response.status(), 408);
         let rejection = response.extensions().get::<Rejection>().unwrap();
-        assert_eq!(rejection.kind(), RejectionKind::BodyTooSlow);
+        assert_eq!(rejection.kind(), RejectionKind::BodyTimeout);
     };
     let outside = || Box::pin(tower_http::timeout::TimeoutBody::new(second, stalled()));
     slow(axum::body::Body::new(outside())).await;

@@ -26,7 +26,7 @@ async fn serve(app: Router) -> SocketAddr {
     address
 }
 
-/// One web hook per handler, at `/`.
+/// One webhook per handler, at `/`.
 async fn serve_handler<H, T>(handler: H) -> SocketAddr
 where
     H: axum::handler::Handler<T, ()>,
@@ -325,7 +325,7 @@ async fn a_client_that_leaves_mid_body_ends_the_call() {
 #[tokio::test]
 async fn a_body_that_stops_is_answered_408_at_the_deadline() {
     let (handler, calls) = counting();
-    let layer = layer::<PaymentRequest>().body_deadline(Duration::from_millis(100));
+    let layer = layer::<PaymentRequest>().body_timeout(Duration::from_millis(100));
     let address = serve(Router::new().route("/", post(handler).layer(layer))).await;
     assert_eq!(exchange(address, &good(REQUEST)[..700]).await.0, 408);
     assert_eq!(calls.load(Ordering::SeqCst), 0);

@@ -223,7 +223,7 @@ async fn a_panicking_callback_behind_a_buffer_spoils_one_call_only() {
     let observer = AtomicUsize::new(0);
     let builder = AtomicUsize::new(0);
     let layers = [
-        layer::<PaymentRequest>().source(move |_| panic_once(&source, true)),
+        layer::<PaymentRequest>().allow_source(move |_| panic_once(&source, true)),
         layer::<PaymentRequest>().on_rejection(move |_, _| panic_once(&observer, ())),
         layer::<PaymentRequest>().rejection_response(move |_| {
             panic_once(&builder, Response::builder().status(418).body(bytes::Bytes::new()).unwrap())

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tower::Layer;
 use tower_inqud::{
-    Algorithm, Amount, History, PaymentRequest, Rejection, RejectionKind, Secret, Verdict,
-    Verifier, Version,
+    Algorithm, Amount, History, OrderKey, PaymentRequest, Rejection, RejectionKind, Secret,
+    Verdict, Verifier,
 };
 
 fn run<F: Future>(future: F) -> F::Output {
@@ -203,8 +203,8 @@ fn hash(value: &impl std::hash::Hash) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
 }
 
-fn version(json: &str) -> Version {
-    Version::new(&parse(json), json.as_bytes())
+fn order_key(json: &str) -> OrderKey {
+    OrderKey::new(&parse(json), json.as_bytes())
 }
 
 /// One of zeros is refused.
@@ -376,13 +376,13 @@ proptest! {
         b in any_request(),
         c in any_request(),
     ) {
-        let (a, b, c) = (version(&a), version(&b), version(&c));
+        let (a, b, c) = (order_key(&a), order_key(&b), order_key(&c));
         prop_assert!(a.is_duplicate_of(&a) && !a.supersedes(&a));
         prop_assert_eq!(a.is_duplicate_of(&b), b.is_duplicate_of(&a));
         if [&a, &b, &c].iter().any(|it| it.last_update().is_none()) {
             return Ok(());
         }
-        let is_before = |one: &Version, other: &Version| other.supersedes(one) && !one.supersedes(other);
+        let is_before = |one: &OrderKey, other: &OrderKey| other.supersedes(one) && !one.supersedes(other);
         prop_assert!(!(is_before(&a, &b) && is_before(&b, &a)));
         if is_before(&a, &b) && is_before(&b, &c) {
             prop_assert!(is_before(&a, &c));
@@ -398,14 +398,14 @@ proptest! {
     /// That of the latest, and where several are that, of the last of them to arrive.
     #[test]
     fn any_order_and_any_repeats_end_in_the_same_state((_, arrived) in any_life()) {
-        let mut objects = BTreeMap::<String, (History, Vec<Version>, Option<Version>)>::new();
+        let mut objects = BTreeMap::<String, (History, Vec<OrderKey>, Option<OrderKey>)>::new();
         for json in &arrived {
             let (history, seen, state) = objects.entry(parse(json).id).or_default();
-            let new = version(json);
-            let verdict = history.receive_version(new.clone());
+            let new = order_key(json);
+            let verdict = history.receive_order_key(new.clone());
             let is_known = seen.iter().any(|it| it.is_duplicate_of(&new));
             prop_assert!(is_known || verdict != Verdict::Duplicate, "{} was not said before", json);
-            if verdict.applies() {
+            if verdict.should_handle() {
                 *state = Some(new.clone());
             }
             if verdict != Verdict::Duplicate {

@@ -66,7 +66,7 @@ async fn concurrency_limit_buffer_and_load_shed_work_inside() {
 #[tokio::test(start_paused = true)]
 async fn a_stalled_body_holds_its_permit_until_the_deadline() {
     let service = ServiceBuilder::new()
-        .layer(layer::<PaymentRequest>().body_deadline(Duration::from_secs(3)))
+        .layer(layer::<PaymentRequest>().body_timeout(Duration::from_secs(3)))
         .concurrency_limit(1)
         .service(Inner::<PaymentRequest>::new());
 

@@ -73,7 +73,7 @@ fn cases() -> Vec<Case> {
     let encoded = "the body must not be encoded";
     let too_large = "the body is too large";
     vec![
-        case(MethodNotAllowed, 405, "a web hook is sent with POST", false, get),
+        case(MethodNotAllowed, 405, "a webhook is sent with POST", false, get),
         case(DigestMissing, 401, missing, false, unsigned),
         case(DigestDuplicated, 401, "there is more than one digest header", false, twice),
         case(DigestMalformed, 401, malformed, false, with_header(contract::DIGEST_HEADER, "")),
@@ -91,7 +91,7 @@ fn cases() -> Vec<Case> {
             with_header(CONTENT_ENCODING, "identity, br"),
         ),
         case(EncodingNotSupported, 415, encoded, false, encoded_twice),
-        case(BodyTooSlow, 408, "the body took too long to arrive", true, slow),
+        case(BodyTimeout, 408, "the body took too long to arrive", true, slow),
         case(BodyUnreadable, 400, "the body could not be read", true, broken),
         case(DigestMismatch, 401, "the digest does not match the body", true, forged),
         case(NotJson, 400, "the body is not JSON", true, with_body("{")),
@@ -165,7 +165,7 @@ async fn an_identity_encoding_is_none() {
 #[tokio::test]
 async fn a_source_that_is_not_allowed_is_refused_unread() {
     let service = layer::<PaymentRequest>()
-        .source(|request| request.extensions.get::<&str>() == Some(&"inqud"))
+        .allow_source(|request| request.extensions.get::<&str>() == Some(&"inqud"))
         .layer(Inner::<PaymentRequest>::new());
 
     let request = good();
@@ -185,7 +185,7 @@ async fn a_source_that_is_not_allowed_is_refused_unread() {
 async fn an_address_in_a_header_is_never_read() {
     for name in ["x-forwarded-for", "forwarded", "x-real-ip"] {
         let service = layer::<PaymentRequest>()
-            .source(|request| request.extensions.get::<&str>().is_some())
+            .allow_source(|request| request.extensions.get::<&str>().is_some())
             .layer(Inner::<PaymentRequest>::new());
         let mut request = good();
         let address = contract::SOURCE_ADDRESS.to_string().parse().unwrap();
@@ -256,7 +256,7 @@ async fn no_refused_head_shows_a_digest() {
     for (number, request) in requests.into_iter().enumerate() {
         let mut layer = layer::<PaymentRequest>().body_limit(2047);
         if number > cases().len() {
-            layer = layer.source(|_| false);
+            layer = layer.allow_source(|_| false);
         }
         let seen = Arc::new(Mutex::new(String::new()));
         let observer = Arc::clone(&seen);

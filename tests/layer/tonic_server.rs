@@ -1,4 +1,4 @@
-//! gRPC on the same port: it passes the layer untouched, while web hooks come and go.
+//! gRPC on the same port: it passes the layer untouched, while webhooks come and go.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use tower_inqud::{Ack, PaymentRequest, Webhook};
 
 const WEBHOOK: &str = "/webhooks/inqud/request";
 
-/// Health (unary and server streaming) and reflection (bidirectional streaming), and the web hook.
+/// Health (unary and server streaming) and reflection (bidirectional streaming), and the webhook.
 async fn serve(
     routes: impl FnOnce(axum::Router) -> axum::Router,
 ) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -82,7 +82,7 @@ async fn unary_and_streaming_calls_pass() {
 
 /// Each message is answered before the next is sent, so none can be waiting in a buffer for the end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_messages_both_ways_while_web_hooks_arrive() {
+async fn a_thousand_messages_both_ways_while_webhooks_arrive() {
     const MESSAGES: usize = 1000;
     const SIZE: usize = 60_000;
 
@@ -126,7 +126,7 @@ async fn a_thousand_messages_both_ways_while_web_hooks_arrive() {
     let sent = hooks.await.unwrap();
     assert!(sent > 0);
     assert_eq!(webhooks.load(Ordering::SeqCst), sent, "each signed one was handled, no forged one");
-    println!("{sent} signed web hooks beside; {} KiB more in memory", grown / 1024);
+    println!("{sent} signed webhooks beside; {} KiB more in memory", grown / 1024);
 }
 
 /// Of this process, on Linux; nothing to compare elsewhere.
@@ -138,7 +138,7 @@ fn resident_bytes() -> usize {
 /// Why the documentation says to replace tonic's fallback: Inqud would take its 200 for an
 /// acknowledgement, and a wrong link would lose every payment.
 #[tokio::test]
-async fn a_web_hook_to_an_unknown_path_is_200_in_tonic_unless_there_is_a_fallback() {
+async fn a_webhook_to_an_unknown_path_is_200_in_tonic_unless_there_is_a_fallback() {
     let (address, webhooks) = serve(|router| router).await;
     let (status, headers) = send(address, "/webhooks/inqud/request/", digest(SMALL)).await;
     assert_eq!((status, &headers["grpc-status"]), (StatusCode::OK, &"12".parse().unwrap()));

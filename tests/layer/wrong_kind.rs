@@ -227,7 +227,7 @@ async fn the_log_is_told_both_kinds_and_the_sender_neither() {
     assert_eq!(response.status(), 422);
     let rejection = response.extensions().get::<Rejection>().unwrap().clone();
     let kind = rejection.kind();
-    assert_eq!((kind.name(), kind.status().as_u16()), ("wrong_kind", 422));
+    assert_eq!((kind.as_str(), kind.status().as_u16()), ("wrong_kind", 422));
     assert_eq!(
         rejection.to_string(),
         "the object is of another kind: expected a `request`, found a `payment`"

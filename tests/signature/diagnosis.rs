@@ -44,19 +44,19 @@ fn a_mistaken_secret_is_named() {
         (verbatim("whsec"), b"whsec\r\n", Diagnosis::SecretLacksNewline),
         (verbatim("\"whsec\""), b"whsec", Diagnosis::SecretHasQuotes),
         (verbatim("'whsec'"), b"whsec", Diagnosis::SecretHasQuotes),
-        (verbatim(of_hex), &bytes, Diagnosis::SecretIsHex),
-        (verbatim(&of_hex.to_uppercase()), &bytes, Diagnosis::SecretIsHex),
-        (verbatim(text), b"secret value!", Diagnosis::SecretIsBase64),
+        (verbatim(of_hex), &bytes, Diagnosis::SecretNeedsHexDecoding),
+        (verbatim(&of_hex.to_uppercase()), &bytes, Diagnosis::SecretNeedsHexDecoding),
+        (verbatim(text), b"secret value!", Diagnosis::SecretNeedsBase64Decoding),
         (
             verbatim(&STANDARD_NO_PAD.encode("secret value!")),
             b"secret value!",
-            Diagnosis::SecretIsBase64,
+            Diagnosis::SecretNeedsBase64Decoding,
         ),
-        (verbatim(&STANDARD.encode(odd)), &odd, Diagnosis::SecretIsBase64),
-        (verbatim(&URL_SAFE.encode(odd)), &odd, Diagnosis::SecretIsBase64),
-        (Secret::verbatim(bytes).unwrap(), of_hex.as_bytes(), Diagnosis::SecretWasHex),
-        (verbatim("secret value!"), text.as_bytes(), Diagnosis::SecretWasBase64),
-        (verbatim("secret value"), b"c2VjcmV0IHZhbHVl", Diagnosis::SecretWasBase64),
+        (verbatim(&STANDARD.encode(odd)), &odd, Diagnosis::SecretNeedsBase64Decoding),
+        (verbatim(&URL_SAFE.encode(odd)), &odd, Diagnosis::SecretNeedsBase64Decoding),
+        (Secret::verbatim(bytes).unwrap(), of_hex.as_bytes(), Diagnosis::SecretWasHexDecoded),
+        (verbatim("secret value!"), text.as_bytes(), Diagnosis::SecretWasBase64Decoded),
+        (verbatim("secret value"), b"c2VjcmV0IHZhbHVl", Diagnosis::SecretWasBase64Decoded),
     ] {
         let rejection = refusal(configured, used, REQUEST.as_bytes(), REQUEST.as_bytes());
         assert_eq!(rejection.kind(), RejectionKind::DigestMismatch, "{expected:?}");
@@ -186,7 +186,7 @@ async fn the_head_of_a_refused_call_is_looked_at() {
     assert_eq!(observed(request).await, Some(Diagnosis::NotSigned));
 
     let api = unsigned().header("X-HMAC-SHA256-Signature", "0a".repeat(32)).header("X-Salt", "s");
-    assert_eq!(observed(api.body(Full::from(SMALL)).unwrap()).await, Some(Diagnosis::ApiSigning));
+    assert_eq!(observed(api.body(Full::from(SMALL)).unwrap()).await, Some(Diagnosis::ApiSignature));
 
     let sha256 = Algorithm::HmacSha256.sign(&secret(), SMALL.as_bytes());
     let request = unsigned().header(contract::DIGEST_HEADER, sha256).body(Full::from(SMALL));
@@ -347,7 +347,7 @@ fn a_refusal_with_a_diagnosis_shows_nothing_of_the_secret_or_the_body() {
     assert_eq!(rejection.to_string(), "the digest does not match the body");
 }
 
-/// The keys and bodies that the doctor tries, made here in another way.
+/// The keys and bodies that the diagnosis tries, made here in another way.
 fn mistake(secret: &[u8], which: usize) -> Vec<u8> {
     match which {
         0 => secret.trim_ascii().to_vec(),
@@ -360,7 +360,7 @@ fn mistake(secret: &[u8], which: usize) -> Vec<u8> {
 }
 
 proptest! {
-    /// Whatever the doctor makes of it: a digest that is not right for this secret and this body
+    /// Whatever the diagnosis makes of it: a digest that is not right for this secret and this body
     /// verifies nothing, neither then nor at the next call.
     #[test]
     fn no_diagnosis_ever_admits(

@@ -45,11 +45,11 @@ fn white_space_around_a_secret_is_refused_unless_asked_for() {
         "\0",
     ] {
         let error = Secret::new(around).unwrap_err();
-        assert_eq!(error, ConfigError::SecretHasWhitespaceAround, "{around:?}");
+        assert_eq!(error, ConfigError::SurroundingWhitespace, "{around:?}");
         assert!(error.to_string().contains("white space"));
         assert_eq!(Secret::verbatim(around).is_ok(), around != "\0", "{around:?}");
     }
-    assert_eq!(Secret::new(b"\xff ").unwrap_err(), ConfigError::SecretHasWhitespaceAround);
+    assert_eq!(Secret::new(b"\xff ").unwrap_err(), ConfigError::SurroundingWhitespace);
     assert!(Secret::new("two words").is_ok());
 }
 

@@ -39,7 +39,7 @@ pub fn digest(body: impl AsRef<[u8]>) -> String {
     sign(&secret(), body.as_ref()).to_string()
 }
 
-/// A signed web hook with any kind of body that knows its bytes.
+/// A signed webhook with any kind of body that knows its bytes.
 pub fn signed(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     let body = body.into();
     Request::post("/webhooks/inqud/request")
@@ -124,7 +124,7 @@ impl Body for Script {
     }
 }
 
-/// An inner service that answers a fixed status and remembers which web hooks it was called with.
+/// An inner service that answers a fixed status and remembers which webhooks it was called with.
 #[derive(Debug)]
 pub struct Inner<T> {
     seen: Arc<Mutex<Vec<Webhook<T>>>>,
@@ -168,7 +168,7 @@ where
     }
 
     fn call(&mut self, request: Request<WebhookBody<B>>) -> Self::Future {
-        let webhook = request.extensions().get::<Webhook<T>>().expect("a web hook").clone();
+        let webhook = request.extensions().get::<Webhook<T>>().expect("a webhook").clone();
         self.seen.lock().expect("no test panicked here").push(webhook);
         let mut response = Response::new(Full::from("inner"));
         *response.status_mut() = self.answer;
@@ -195,7 +195,7 @@ where
     String::from_utf8(body.to_vec()).expect("a text")
 }
 
-/// Sends one web hook with a right digest through a layer of its own and gives what the handler saw.
+/// Sends one webhook with a right digest through a layer of its own and gives what the handler saw.
 pub async fn deliver<T>(body: impl Into<Bytes>) -> Result<Webhook<T>, tower_inqud::Rejection>
 where
     T: DeserializeOwned + Send + Sync + 'static,

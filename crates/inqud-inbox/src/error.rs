@@ -20,8 +20,8 @@ pub struct InboxError {
 pub enum InboxErrorKind {
     /// The bounded queue in front of the store is full.
     Full,
-    /// The store did not answer within the receiver's patience. It may yet store the notification.
-    Slow,
+    /// The store did not answer within the receiver's timeout. It may yet store the notification.
+    Timeout,
     /// The store failed: the disk is full, say, or another connection holds the database for too long.
     Store,
     /// The inbox was closed, or its writer is gone.
@@ -29,16 +29,16 @@ pub enum InboxErrorKind {
     /// Another inbox has the file open, in this process or another.
     InUse,
     /// The file is where no commit can be trusted: on a network file system.
-    Network,
+    NetworkFilesystem,
     /// The database would not keep what it committed: it cannot be set to write ahead, or to wait for
     /// the disk.
     NotDurable,
     /// The program runs an SQLite before 3.51.3, which can corrupt a file that several connections write.
-    OldSqlite,
+    UnsupportedSqlite,
     /// No inbox has been opened in the file.
-    NoInbox,
+    NotFound,
     /// The tables were made by a later version of this crate.
-    FromLaterVersion,
+    SchemaTooNew,
     /// The database has not the tables of this version.
     NotMigrated,
 }
@@ -71,18 +71,18 @@ impl InboxErrorKind {
     /// The name of this kind in logs and metrics, such as `not_durable`. Stays the same between
     /// versions.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
-            Self::Slow => "slow",
+            Self::Timeout => "timeout",
             Self::Store => "store",
             Self::Closed => "closed",
             Self::InUse => "in_use",
-            Self::Network => "network",
+            Self::NetworkFilesystem => "network_filesystem",
             Self::NotDurable => "not_durable",
-            Self::OldSqlite => "old_sqlite",
-            Self::NoInbox => "no_inbox",
-            Self::FromLaterVersion => "from_later_version",
+            Self::UnsupportedSqlite => "unsupported_sqlite",
+            Self::NotFound => "not_found",
+            Self::SchemaTooNew => "schema_too_new",
             Self::NotMigrated => "not_migrated",
         }
     }
@@ -92,22 +92,22 @@ impl fmt::Display for InboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             InboxErrorKind::Full => "the inbox is full",
-            InboxErrorKind::Slow => "the inbox did not store the notification in time",
+            InboxErrorKind::Timeout => "the inbox did not store the notification in time",
             InboxErrorKind::Store => "the inbox's store failed",
             InboxErrorKind::Closed => "the inbox is closed",
             InboxErrorKind::InUse => "another inbox has the file open: one process a file",
-            InboxErrorKind::Network => {
+            InboxErrorKind::NetworkFilesystem => {
                 "the inbox's file is on a network file system, where its locks do not hold"
             }
             InboxErrorKind::NotDurable => {
                 "the database would not keep what it committed: see the source for the setting"
             }
-            InboxErrorKind::OldSqlite => {
+            InboxErrorKind::UnsupportedSqlite => {
                 "SQLite before 3.51.3 can corrupt the inbox's file: update rusqlite to 0.39 or later, and \
                  if LIBSQLITE3_SYS_USE_PKG_CONFIG is set, unset it or update the system's SQLite"
             }
-            InboxErrorKind::NoInbox => "no inbox has been opened in the file",
-            InboxErrorKind::FromLaterVersion => {
+            InboxErrorKind::NotFound => "no inbox has been opened in the file",
+            InboxErrorKind::SchemaTooNew => {
                 "the inbox's tables were made by a later version of tower-inqud"
             }
             InboxErrorKind::NotMigrated => {
@@ -125,7 +125,7 @@ impl Error for InboxError {
 }
 
 /// With what caused it.
-pub(super) fn described(error: &(dyn Error + 'static)) -> String {
+pub(super) fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +15,12 @@ use tower_inqud::Verdict;
 /// An event from the inbox. It was authentic when it was stored.
 /// `Debug` shows the event, as that of a [`Webhook`](tower_inqud::Webhook) does, and not the body.
 #[derive(Clone)]
-pub struct Notified<T> {
+pub struct Stored<T> {
     event: T,
     body: Bytes,
 }
 
-impl<T> Notified<T> {
+impl<T> Stored<T> {
     pub(super) fn new(event: T, body: Bytes) -> Self {
         Self { event, body }
     }
@@ -38,7 +38,7 @@ impl<T> Notified<T> {
     }
 }
 
-impl<T> Deref for Notified<T> {
+impl<T> Deref for Stored<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -46,15 +46,15 @@ impl<T> Deref for Notified<T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Notified<T> {
+impl<T: fmt::Debug> fmt::Debug for Stored<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notified").field("event", &self.event).finish_non_exhaustive()
+        f.debug_struct("Stored").field("event", &self.event).finish_non_exhaustive()
     }
 }
 
 /// What a handler gets beside the event: its key, verdict and attempt, and a way to commit writes together
 /// with "done": `effect` and `once`, or in Postgres `transaction` and `once`.
-pub struct Cx<S: Store> {
+pub struct Context<S: Store> {
     shared: Arc<Shared<S>>,
 }
 
@@ -62,7 +62,7 @@ struct Shared<S: Store> {
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "for its transactions"))]
     store: Arc<S>,
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "for its transactions"))]
-    deadline: Duration,
+    handler_timeout: Duration,
     key: Key,
     verdict: Verdict,
     attempt: u32,
@@ -70,11 +70,11 @@ struct Shared<S: Store> {
     effects: Mutex<Vec<S::Effect>>,
 }
 
-impl<S: Store> Cx<S> {
-    pub(super) fn new(claimed: &Claimed, store: Arc<S>, deadline: Duration) -> Self {
+impl<S: Store> Context<S> {
+    pub(super) fn new(claimed: &Claimed, store: Arc<S>, handler_timeout: Duration) -> Self {
         let Claimed { key, attempt, received_at, .. } = *claimed;
         let (verdict, effects) = (claimed.ticket.verdict, Mutex::default());
-        let shared = Shared { store, deadline, key, verdict, attempt, received_at, effects };
+        let shared = Shared { store, handler_timeout, key, verdict, attempt, received_at, effects };
         Self { shared: Arc::new(shared) }
     }
 
@@ -110,8 +110,8 @@ impl<S: Store> Cx<S> {
     }
 
     #[cfg(feature = "postgres")]
-    pub(super) fn deadline(&self) -> Duration {
-        self.shared.deadline
+    pub(super) fn handler_timeout(&self) -> Duration {
+        self.shared.handler_timeout
     }
 
     pub(super) fn push(&self, effect: S::Effect) {
@@ -128,15 +128,15 @@ impl<S: Store> Cx<S> {
     }
 }
 
-impl<S: Store> Clone for Cx<S> {
+impl<S: Store> Clone for Context<S> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared) }
     }
 }
 
-impl<S: Store> fmt::Debug for Cx<S> {
+impl<S: Store> fmt::Debug for Context<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cx")
+        f.debug_struct("Context")
             .field("key", &self.key())
             .field("verdict", &self.verdict())
             .field("attempt", &self.attempt())
@@ -156,21 +156,21 @@ impl<F> HandlerFn<F> {
     }
 }
 
-impl<F, T, C, Fut, E> Service<(Notified<T>, C)> for HandlerFn<F>
+impl<F, T, C, Fut, E> Service<(Stored<T>, C)> for HandlerFn<F>
 where
-    F: Fn(Notified<T>, C) -> Fut,
+    F: Fn(Stored<T>, C) -> Fut,
     Fut: Future<Output = Result<(), E>>,
 {
     type Response = ();
     type Error = E;
     type Future = Fut;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), E>> {
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), E>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, (notified, cx): (Notified<T>, C)) -> Fut {
-        (self.0)(notified, cx)
+    fn call(&mut self, (stored, cx): (Stored<T>, C)) -> Fut {
+        (self.0)(stored, cx)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_service::Service;
 
 use crate::error::{BoxError, InboxError};
-use crate::handler::{Cx, HandlerFn, Notified};
+use crate::handler::{Context, HandlerFn, Stored};
 use crate::key::Key;
 use crate::memory::Memory;
 use crate::queue::Queue;
@@ -63,7 +63,7 @@ impl<S: Store> Inbox<S> {
     pub fn process<T, F, Fut, E>(&self, handler: F) -> Runner<S, T, HandlerFn<F>>
     where
         T: Storable,
-        F: Fn(Notified<T>, Cx<S>) -> Fut + Clone + Send + 'static,
+        F: Fn(Stored<T>, Context<S>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send,
         E: Into<BoxError> + Send,
     {
@@ -75,7 +75,7 @@ impl<S: Store> Inbox<S> {
     pub fn process_with<T, H>(&self, handler: H) -> Runner<S, T, H>
     where
         T: Storable,
-        H: Service<(Notified<T>, Cx<S>), Response = ()> + Clone + Send + 'static,
+        H: Service<(Stored<T>, Context<S>), Response = ()> + Clone + Send + 'static,
         H::Error: Into<BoxError> + Send,
         H::Future: Send,
     {
@@ -90,7 +90,7 @@ impl<S: Store> Inbox<S> {
     /// If the store fails.
     pub async fn stats(&self) -> Result<Stats, InboxError> {
         let stats = self.store().stats().await?;
-        telemetry::looked(&stats, self.queue.emptied(&stats));
+        telemetry::record_stats(&stats, self.queue.emptied(&stats));
         for kind in self.unclaimed(UNCLAIMED).await? {
             telemetry::unclaimed(&kind);
         }
@@ -128,7 +128,7 @@ impl<S: Store> Inbox<S> {
     /// there were.
     ///
     /// A dead letter that is older by now than what was processed of its object is skipped, unless
-    /// [asked for](Runner::handle_older). One that could not be decoded is dead again if it still cannot.
+    /// [asked for](Runner::handle_stale). One that could not be decoded is dead again if it still cannot.
     /// What was kept for review is handled, unless a settled notification that arrived later was processed.
     ///
     /// # Errors

@@ -2,41 +2,46 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use tower_inqud::Version;
+use tower_inqud::OrderKey;
 
 /// Identifies a notification in an inbox. `Display` is 32 hexadecimal digits.
 ///
 /// It is made of the kind, the id of the object, and what makes two deliveries the same notification: see
-/// [`Version`]. Two notifications about the same object have different keys, also amendments of each
+/// [`OrderKey`]. Two notifications about the same object have different keys, also amendments of each
 /// other. So it is no key for what must happen once per order: for that, see `once` of each store's
-/// [`Cx`](crate::Cx).
+/// [`Context`](crate::Context).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key([u8; 16]);
 
 impl Key {
     /// The key of a notification of a [kind](crate::Storable::KIND) about the object with this id.
     #[must_use]
-    pub fn new(kind: &str, id: &str, version: &Version) -> Self {
-        Self::following(kind, id, version, None)
+    pub fn new(kind: &str, id: &str, order_key: &OrderKey) -> Self {
+        Self::following(kind, id, order_key, None)
     }
 
     /// The key of a notification that says what was said before: `last` is the last one that was stored.
     ///
     /// The first half is of what is said, and the second of when: notifications that differ in their times
     /// only lie next to each other.
-    pub(super) fn following(kind: &str, id: &str, version: &Version, last: Option<Self>) -> Self {
+    pub(super) fn following(
+        kind: &str,
+        id: &str,
+        order_key: &OrderKey,
+        last: Option<Self>,
+    ) -> Self {
         let mut said = Sha256::new();
         // The length is in front of each, so that none runs into the next.
-        for part in [kind, id, version.status()] {
+        for part in [kind, id, order_key.status()] {
             said.update(part.len().to_be_bytes());
             said.update(part);
         }
-        said.update(version.content().hash());
+        said.update(order_key.content().hash());
         let said: [u8; 32] = said.finalize().into();
         let mut when = Sha256::new();
         when.update(said);
-        when.update(version.last_update().unwrap_or(i64::MIN).to_be_bytes());
-        version.content().times().iter().for_each(|time| when.update(time.to_be_bytes()));
+        when.update(order_key.last_update().unwrap_or(i64::MIN).to_be_bytes());
+        order_key.content().times().iter().for_each(|time| when.update(time.to_be_bytes()));
         last.iter().for_each(|key| when.update(key.0));
         let when: [u8; 32] = when.finalize().into();
         let halves = said.iter().take(8).chain(when.iter().take(8));

@@ -9,7 +9,7 @@
 #![cfg_attr(feature = "sqlite", doc = "```no_run")]
 #![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
 //! use axum::{Router, routing::post_service};
-//! use inqud_inbox::{Cx, Inbox, Notified, Sqlite, rusqlite::Connection};
+//! use inqud_inbox::{Context, Inbox, Sqlite, Stored, rusqlite::Connection};
 //! use tower_inqud::{PaymentRequest, Secret, WebhookLayer};
 //!
 //! type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -32,7 +32,7 @@
 //!     Ok(inbox.process(on_request).run_until(shutdown).await?)
 //! }
 //!
-//! async fn on_request(request: Notified<PaymentRequest>, cx: Cx<Sqlite>) -> Result<(), BoxError> {
+//! async fn on_request(request: Stored<PaymentRequest>, cx: Context<Sqlite>) -> Result<(), BoxError> {
 //!     if request.status.is_successful() {
 //!         let order = request.client_order_id.clone().ok_or("a Request without our order's id")?;
 //!         let payment = request.payment_id.clone().unwrap_or_default();
@@ -67,7 +67,7 @@
 //! same type.
 //!
 //! 1. It answers 200 after the commit, to a new notification and to a duplicate alike. A duplicate, which is
-//!    told by its [`Version`](tower_inqud::Version), is stored once; one whose bytes differ is counted apart.
+//!    told by its [`OrderKey`](tower_inqud::OrderKey), is stored once; one whose bytes differ is counted apart.
 //! 2. It answers 503 with `Retry-After`, and so gets it again, when the queue in front of the store is
 //!    full, the store fails, or 8 s have passed. The [`InboxError`] rides in the extensions of the
 //!    response.
@@ -79,7 +79,7 @@
 //! 5. It takes a [`Webhook<T>`](tower_inqud::Webhook) only: what came without
 //!    [proof](tower_inqud::danger::unsigned) it does not store.
 //! 6. An authentic body that cannot be decoded is refused by the layer in front. With
-//!    [`hand_on_undecodable`](tower_inqud::WebhookLayer::hand_on_undecodable) it is stored as a dead letter,
+//!    [`forward_undecodable`](tower_inqud::WebhookLayer::forward_undecodable) it is stored as a dead letter,
 //!    once, and answered 200. When it is [redriven](Inbox::redrive) and can be decoded, by a new release
 //!    of yours, it becomes what it is, keeps its place among what arrived, and is processed once.
 //!
@@ -92,14 +92,14 @@
 //!    writes in `cx.transaction` (Postgres) commits together with "done", exactly once. What must happen once
 //!    per order needs `cx.once`, with a key of your own.
 //! 2. Notifications about one object (the same kind and [`id`](tower_inqud::Notification::id)) are handled one at a
-//!    time, by their [`position`](tower_inqud::Version::position) and then by their arrival. Different objects are
+//!    time, by their [`position`](tower_inqud::OrderKey::position) and then by their arrival. Different objects are
 //!    handled concurrently.
-//! 3. [`Cx::verdict`] tells how a notification stands to the one of its object that was handled last. One that is
-//!    [`Older`](tower_inqud::Verdict::Older) is skipped, and kept; or handled, with [`Runner::handle_older`]. One
+//! 3. [`Context::verdict`] tells how a notification stands to the one of its object that was handled last. One that is
+//!    [`Stale`](tower_inqud::Verdict::Stale) is skipped, and kept; or handled, with [`Runner::handle_stale`]. One
 //!    that is for [`Review`](tower_inqud::Verdict::Review) is kept as a dead letter is, and not handled until it is
 //!    [redriven](Inbox::redrive). A handler that fails half-way has processed nothing.
 //! 4. If the handler returns an error, panics or takes too long, or an effect fails, it is tried again,
-//!    later each time. Its object waits meanwhile. After [20 attempts](Runner::attempts) it is a dead
+//!    later each time. Its object waits meanwhile. After [20 attempts](Runner::max_attempts) it is a dead
 //!    letter, and its object goes on.
 //! 5. When the process dies, what it had begun is begun again.
 //!
@@ -116,17 +116,17 @@
 //!
 //! With feature `tracing` each notification that is claimed has a span `inqud_inbox` at INFO, in which
 //! its handler is called too, with the fields `kind` ([`Storable::KIND`]), `key`, `attempt`, `verdict`,
-//! `outcome` and, if there was a handler, `elapsed_us`. With the target `tower_inqud` there are:
+//! `outcome` and, if there was a handler, `elapsed_us`. With the target `inqud_inbox` there are:
 //!
 //! | level | message | when |
 //! | --- | --- | --- |
 //! | ERROR | given up: a dead letter | with the `error` |
-//! | WARN | failed; to be tried again | with the `error`, and `after` how long |
+//! | WARN | failed; to be retried | with the `error`, and `retry_in` |
 //! | WARN | the lease has passed, and another claimed it; nothing of it was kept | |
 //! | INFO | can be decoded by now; stored as what it is | a redriven dead letter |
 //! | WARN | kept for review | with why: by a receiver, or when it was claimed |
 //! | WARN | has open notifications, and no runner processes this `kind` | a runner or [`Inbox::stats`] found it, and nobody has claimed the kind for three minutes |
-//! | INFO | skipped: older than what was processed | |
+//! | INFO | skipped: stale, older than what was processed | |
 //! | INFO | processed; its order is not known or its content differs | the `verdict` is `unordered` or `amended` |
 //! | WARN | a runner goes on after a failure | of the store, with `reason`; see [`Runner::on_error`] |
 //! | WARN | not stored; Inqud will send it again | a receiver answered 503, with `kind` and `reason` |
@@ -135,22 +135,22 @@
 //!
 //! | metric | kind | labels |
 //! | --- | --- | --- |
-//! | `inqud_inbox_received_total` | counter of calls of a receiver | `kind`, `result` |
+//! | `inqud_inbox_received_total` | counter of calls of a receiver | `kind`, `outcome` |
 //! | `inqud_inbox_commit_duration_seconds` | histogram, from the call to the commit | `kind` |
 //! | `inqud_inbox_processed_total` | counter of claims | `kind`, `outcome`, `verdict` |
 //! | `inqud_inbox_handler_duration_seconds` | histogram | `kind` |
-//! | `inqud_inbox_age_seconds` | histogram, from being stored to being done | `kind` |
-//! | `inqud_inbox_open` | gauge, set by [`Inbox::stats`] | `kind` |
+//! | `inqud_inbox_latency_seconds` | histogram, from being stored to being done | `kind` |
+//! | `inqud_inbox_backlog` | gauge, set by [`Inbox::stats`] | `kind` |
 //! | `inqud_inbox_oldest_age_seconds` | gauge, set by it too; 0 if nothing is open | `kind` |
-//! | `inqud_inbox_dead` | gauge, set by it too | `kind` |
+//! | `inqud_inbox_dead_letters` | gauge, set by it too | `kind` |
 //! | `inqud_inbox_review` | gauge, set by it too | `kind` |
 //! | `inqud_inbox_skipped` | gauge, set by it too | `kind` |
 //!
-//! - `result` is `new`, `duplicate`, `duplicate_differs` (in bytes, but not in what is material), `review`,
+//! - `outcome` of what was received is `new`, `duplicate`, `duplicate_differs` (in bytes, but not in what is material), `review`,
 //!   `undecodable` (kept as a dead letter), the
-//!   [name of the kind](InboxErrorKind::name) of what was answered 503, or `left`, if the sender did not
+//!   [name of the kind](InboxErrorKind::as_str) of what was answered 503, or `disconnected`, if the sender did not
 //!   wait for the answer.
-//! - `outcome` is `done`, `skipped` (older), `review`, `requeued` (stored as what it is), `retry`, `dead`, `lapsed`,
+//! - `outcome` of what was processed is `done`, `skipped` (older), `review`, `requeued` (stored as what it is), `retry`, `dead`, `lease_expired`,
 //!   `unsettled` (the store failed; it is handled again when its lease has passed) or `dropped` (the
 //!   runner was).
 //!
@@ -188,7 +188,7 @@ pub use rusqlite;
 pub use tokio_postgres;
 
 pub use self::error::{InboxError, InboxErrorKind};
-pub use self::handler::{Cx, HandlerFn, Notified};
+pub use self::handler::{Context, HandlerFn, Stored};
 pub use self::inbox::Inbox;
 pub use self::key::Key;
 pub use self::memory::{Memory, MemoryEffect};
@@ -200,5 +200,5 @@ pub use self::runner::Runner;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Attached, Sqlite, SqliteEffect};
 pub use self::store::{
-    Claimed, Entry, KindStats, List, Outcome, Put, Settled, Settlement, Stats, Store, Ticket,
+    Claimed, Entry, Inserted, KindStats, List, Outcome, Settled, Settlement, Stats, Store, Ticket,
 };

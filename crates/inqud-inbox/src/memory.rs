@@ -9,12 +9,14 @@ use tokio::time::Instant;
 
 use crate::error::BoxError;
 use crate::error::InboxError;
-use crate::handler::Cx;
+use crate::handler::Context;
 use crate::key::Key;
 use crate::record::Record;
 use crate::store;
-use crate::store::{Claimed, Entry, List, Outcome, Put, Settled, Settlement, Stats, Store, Ticket};
-use tower_inqud::{Arrival, Processed, Verdict};
+use crate::store::{
+    Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Store, Ticket,
+};
+use tower_inqud::{Dedup, Processed, Verdict};
 
 /// A store in memory, for tests: it forgets all when the process ends.
 ///
@@ -41,7 +43,7 @@ pub struct MemoryEffect(Effect);
 
 enum Effect {
     Plain(Box<Plain>),
-    Once { mark: String, effect: Box<Plain>, otherwise: Box<Otherwise> },
+    Once { idempotency_key: String, effect: Box<Plain>, otherwise: Box<Otherwise> },
 }
 
 type Plain = dyn FnOnce() -> Result<(), BoxError> + Send;
@@ -53,7 +55,7 @@ impl fmt::Debug for MemoryEffect {
     }
 }
 
-impl Cx<Memory> {
+impl Context<Memory> {
     /// Calls `effect` when the notification is settled as done; if it fails, the notification is tried
     /// again. What it did before it failed is not undone.
     pub fn effect<F, R, E>(&self, effect: F)
@@ -65,12 +67,12 @@ impl Cx<Memory> {
         self.push(MemoryEffect(Effect::Plain(Box::new(effect))));
     }
 
-    /// Calls `effect` once for all notifications of this inbox that name the same `mark`, such as
+    /// Calls `effect` once for all notifications of this inbox that name the same `idempotency_key`, such as
     /// `ship:order-17`. For each later one `otherwise` is called, with the key of the notification that was
     /// first.
     ///
-    /// The mark is kept if the effect succeeds.
-    pub fn once<F, R, E, G, Q>(&self, mark: impl Into<String>, effect: F, otherwise: G)
+    /// The key is kept if the effect succeeds.
+    pub fn once<F, R, E, G, Q>(&self, idempotency_key: impl Into<String>, effect: F, otherwise: G)
     where
         F: FnOnce() -> Result<R, E> + Send + 'static,
         G: FnOnce(Key) -> Result<Q, E> + Send + 'static,
@@ -78,24 +80,30 @@ impl Cx<Memory> {
     {
         let effect = Box::new(move || effect().map(drop).map_err(Into::into));
         let otherwise = Box::new(move |first| otherwise(first).map(drop).map_err(Into::into));
-        self.push(MemoryEffect(Effect::Once { mark: mark.into(), effect, otherwise }));
+        self.push(MemoryEffect(Effect::Once {
+            idempotency_key: idempotency_key.into(),
+            effect,
+            otherwise,
+        }));
     }
 }
 
 impl MemoryEffect {
-    fn run(self, key: Key, marks: &mut HashMap<String, Key>) -> Result<(), BoxError> {
+    fn run(self, key: Key, idempotency_keys: &mut HashMap<String, Key>) -> Result<(), BoxError> {
         match self.0 {
             Effect::Plain(effect) => effect(),
-            Effect::Once { mark, effect, otherwise } => match marks.get(&mark) {
-                // A later effect of this notification has failed.
-                Some(first) if *first == key => Ok(()),
-                Some(first) => otherwise(*first),
-                None => {
-                    effect()?;
-                    marks.insert(mark, key);
-                    Ok(())
+            Effect::Once { idempotency_key, effect, otherwise } => {
+                match idempotency_keys.get(&idempotency_key) {
+                    // A later effect of this notification has failed.
+                    Some(first) if *first == key => Ok(()),
+                    Some(first) => otherwise(*first),
+                    None => {
+                        effect()?;
+                        idempotency_keys.insert(idempotency_key, key);
+                        Ok(())
+                    }
                 }
-            },
+            }
         }
     }
 }
@@ -105,7 +113,7 @@ struct Tables {
     rows: Vec<Row>,
     keys: BTreeMap<Key, usize>,
     objects: HashMap<(&'static str, Arc<str>), Object>,
-    marks: HashMap<String, Key>,
+    idempotency_keys: HashMap<String, Key>,
     claimed: HashMap<&'static str, Instant>,
 }
 
@@ -148,28 +156,28 @@ impl Tables {
 
     /// What becomes of a record, and the key that it is then stored under; or what to answer if it is a
     /// duplicate.
-    fn arrival(&self, record: &Record) -> Result<(Arrival, Key), Put> {
+    fn dedup(&self, record: &Record) -> Result<(Dedup, Key), Inserted> {
         let [first, last] = record.key.range();
         let rows = self.keys.range(first..=last).filter_map(|(_, seq)| self.rows.get(*seq));
-        let same = rows.filter(|row| record.version.is_duplicate_of(&row.record.version));
+        let same = rows.filter(|row| record.order_key.is_duplicate_of(&row.record.order_key));
         let mut bodies = same.map(|row| &row.record.body).peekable();
         if bodies.peek().is_none() {
-            return Ok((Arrival::New, record.key));
+            return Ok((Dedup::New, record.key));
         }
         let is_same = bodies.any(|body| body.is_empty() || *body == record.body);
-        let known = if is_same { Put::Duplicate } else { Put::DuplicateDiffers };
+        let known = if is_same { Inserted::Duplicate } else { Inserted::DuplicateDiffers };
         let rows = self.objects.get(&(record.kind, Arc::from(&*record.object)));
         let rows = rows.into_iter().flat_map(|object| &object.rows);
         let rows = rows
             .filter_map(|seq| self.rows.get(*seq))
-            .map(|row| (row.record.key, &row.record.version, !row.is_discarded_review()));
-        record.arrival(&rows.collect::<Vec<_>>()).ok_or(known)
+            .map(|row| (row.record.key, &row.record.order_key, !row.is_discarded_review()));
+        record.dedup(&rows.collect::<Vec<_>>()).ok_or(known)
     }
 
-    fn put(&mut self, mut record: Record) -> Put {
+    fn insert(&mut self, mut record: Record) -> Inserted {
         let seq = self.rows.len();
         let now = Instant::now();
-        let (arrival, key) = match self.arrival(&record) {
+        let (dedup, key) = match self.dedup(&record) {
             Ok(stored) => stored,
             Err(known) => return known,
         };
@@ -190,19 +198,19 @@ impl Tables {
             row.error.clone_from(dead);
         }
         self.rows.push(row);
-        self.file(seq, arrival, now)
+        self.file(seq, dedup, now)
     }
 
     /// Makes a row that is open or dead known, by its key and to its object.
-    fn file(&mut self, seq: usize, arrival: Arrival, now: Instant) -> Put {
-        let Some(row) = self.rows.get_mut(seq) else { return Put::Duplicate };
-        if arrival == Arrival::Review {
+    fn file(&mut self, seq: usize, dedup: Dedup, now: Instant) -> Inserted {
+        let Some(row) = self.rows.get_mut(seq) else { return Inserted::Duplicate };
+        if dedup == Dedup::Review {
             (row.state, row.settled) = (State::Review, Some(now));
-            store::RETURNED.clone_into(&mut row.error);
+            store::REVIEW_REPEATED.clone_into(&mut row.error);
         }
         let state = row.state;
-        let Record { key, kind, object, version, .. } = &row.record;
-        let (key, kind, position) = (*key, *kind, version.position());
+        let Record { key, kind, object, order_key, .. } = &row.record;
+        let (key, kind, position) = (*key, *kind, order_key.position());
         let object = self.objects.entry((kind, Arc::from(&**object))).or_default();
         object.rows.insert(seq);
         if state == State::Open {
@@ -210,7 +218,7 @@ impl Tables {
             object.due.get_or_insert((now, seq));
         }
         self.keys.insert(key, seq);
-        if state == State::Review { Put::Review } else { Put::New }
+        if state == State::Review { Inserted::Review } else { Inserted::New }
     }
 
     fn claim(&mut self, kind: &'static str, count: usize, lease: Duration) -> Vec<Claimed> {
@@ -237,7 +245,7 @@ impl Tables {
                     i64::try_from(seq).unwrap_or(i64::MAX),
                     (kind, Arc::clone(id)),
                     object.claim,
-                    (&row.record.version, row.is_reviewed),
+                    (&row.record.order_key, row.is_reviewed),
                     object.processed.as_ref(),
                 ),
                 key: row.record.key,
@@ -251,19 +259,19 @@ impl Tables {
 
     fn settle(&mut self, settlement: Settlement<MemoryEffect>) -> Settled {
         let Settlement { ticket, outcome } = settlement;
-        let Ok(seq) = usize::try_from(ticket.seq) else { return Settled::Lapsed };
+        let Ok(seq) = usize::try_from(ticket.seq) else { return Settled::LeaseExpired };
         let of = (ticket.kind, ticket.object);
-        let Some(object) = self.objects.get_mut(&of) else { return Settled::Lapsed };
-        let Some(row) = self.rows.get_mut(seq) else { return Settled::Lapsed };
+        let Some(object) = self.objects.get_mut(&of) else { return Settled::LeaseExpired };
+        let Some(row) = self.rows.get_mut(seq) else { return Settled::LeaseExpired };
         if object.claim != ticket.claim || row.state != State::Open {
-            return Settled::Lapsed;
+            return Settled::LeaseExpired;
         }
         let now = Instant::now();
         let mut decoded = None;
         match outcome {
             Outcome::Done(effects) => {
                 for effect in effects {
-                    let run = || effect.run(row.record.key, &mut self.marks);
+                    let run = || effect.run(row.record.key, &mut self.idempotency_keys);
                     let done = catch_unwind(AssertUnwindSafe(run));
                     match done.unwrap_or_else(|_| Err("the effect panicked".into())) {
                         Ok(()) => {}
@@ -275,7 +283,7 @@ impl Tables {
             }
             Outcome::Skipped => row.state = State::Skipped,
             Outcome::Review => {
-                store::WITHOUT_TIME.clone_into(&mut row.error);
+                store::REVIEW_WITHOUT_TIME.clone_into(&mut row.error);
                 row.state = State::Review;
             }
             Outcome::Decoded(record) => decoded = Some(record),
@@ -291,23 +299,23 @@ impl Tables {
         }
         row.verdict = Some(ticket.verdict);
         row.settled = Some(now);
-        object.open.remove(&(row.record.version.position(), seq));
+        object.open.remove(&(row.record.order_key.position(), seq));
         let next = object.open.first().map(|(_, seq)| *seq);
         object.due = next.and_then(|seq| Some((self.rows.get(seq)?.arrived, seq)));
         if let Some(record) = decoded {
-            self.decoded(seq, record, now);
+            self.replace_decoded(seq, record, now);
         }
         Settled::Done
     }
 
     /// The row of an undecodable body becomes that of what it is.
-    fn decoded(&mut self, seq: usize, mut record: Record, now: Instant) {
-        let arrival = self.arrival(&record);
+    fn replace_decoded(&mut self, seq: usize, mut record: Record, now: Instant) {
+        let dedup = self.dedup(&record);
         let Some(row) = self.rows.get_mut(seq) else { return };
-        let Ok((arrival, key)) = arrival else {
+        let Ok((dedup, key)) = dedup else {
             row.state = State::Skipped;
             row.verdict = None;
-            store::DUPLICATE.clone_into(&mut row.error);
+            store::SKIPPED_DUPLICATE.clone_into(&mut row.error);
             return;
         };
         self.keys.remove(&row.record.key);
@@ -315,7 +323,7 @@ impl Tables {
         (row.record, row.settled) = (record, None);
         (row.verdict, row.attempts) = (None, 0);
         row.error.clear();
-        self.file(seq, arrival, now);
+        self.file(seq, dedup, now);
     }
 
     fn kept(&mut self, key: Key) -> Option<(usize, &mut Row)> {
@@ -342,7 +350,7 @@ impl Tables {
         row.settled = None;
         let record = row.record.clone();
         let object = self.object(record.kind, &record.object);
-        object.open.insert((record.version.position(), seq));
+        object.open.insert((record.order_key.position(), seq));
         object.due.get_or_insert_with(|| (Instant::now(), seq));
         true
     }
@@ -389,9 +397,9 @@ fn later(now: Instant, by: Duration) -> Instant {
 impl Store for Memory {
     type Effect = MemoryEffect;
 
-    async fn put(&self, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
         let mut tables = self.tables();
-        Ok(records.into_iter().map(|record| tables.put(record)).collect())
+        Ok(records.into_iter().map(|record| tables.insert(record)).collect())
     }
 
     async fn claim(
@@ -422,7 +430,7 @@ impl Store for Memory {
                 State::Open => {
                     kind.oldest =
                         Some(kind.oldest.map_or(row.received_at, |it| it.min(row.received_at)));
-                    &mut kind.open
+                    &mut kind.backlog
                 }
                 State::Dead => &mut kind.dead,
                 State::Review => &mut kind.review,

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 
 use crate::error::{InboxError, InboxErrorKind};
 use crate::record::Record;
-use crate::store::{KindStats, Put, Stats, Store};
+use crate::store::{Inserted, KindStats, Stats, Store};
 
 /// How many records one commit covers at most, and about how many bytes of bodies.
 const BATCH: usize = 256;
@@ -33,7 +33,7 @@ pub(super) struct Queue<S> {
     kinds: Mutex<BTreeSet<String>>,
 }
 
-pub(super) type Answer = Result<Put, InboxError>;
+pub(super) type Answer = Result<Inserted, InboxError>;
 
 #[derive(Default)]
 struct Waiting {
@@ -171,7 +171,7 @@ impl<S: Store> Pump<S> {
             // A copy, because it is stored again if this pump is lost. The store then treats it as Inqud's own
             // repetition: a duplicate, or a payment to review if another came in between.
             let records = self.batch.iter().map(|place| place.record.clone()).collect();
-            let stored = put(&*self.queue.store, records).await;
+            let stored = insert(&*self.queue.store, records).await;
             self.queue.stored.notify_waiters();
             // Before anybody is answered: this runtime may rest as soon as its own caller is.
             self.is_done = self.end_if_nothing_waits();
@@ -211,12 +211,13 @@ impl<S: Store> Pump<S> {
 }
 
 /// A store that panics has failed.
-async fn put<S: Store>(store: &S, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
+async fn insert<S: Store>(store: &S, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
     let failed = || InboxError::caused_by(InboxErrorKind::Store, "the store panicked");
-    let put = catch_unwind(AssertUnwindSafe(|| store.put(records))).map_err(|_| failed())?;
-    let mut put = pin!(put);
+    let inserted =
+        catch_unwind(AssertUnwindSafe(|| store.insert(records))).map_err(|_| failed())?;
+    let mut inserted = pin!(inserted);
     poll_fn(|task| {
-        let polled = catch_unwind(AssertUnwindSafe(|| put.as_mut().poll(task)));
+        let polled = catch_unwind(AssertUnwindSafe(|| inserted.as_mut().poll(task)));
         polled.unwrap_or_else(|_| Poll::Ready(Err(failed())))
     })
     .await

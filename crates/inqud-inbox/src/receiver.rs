@@ -21,33 +21,33 @@ use crate::telemetry::Receipt;
 use tower_inqud::{Ack, Undecodable, Webhook};
 
 /// Less than the 10 s after which Inqud gives up, so that the answer is still heard.
-const PATIENCE: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The service behind a [`WebhookLayer<T>`](tower_inqud::WebhookLayer) that stores each notification and
 /// answers then. See [the crate](crate#receiving); made by [`Inbox::receiver`](crate::Inbox::receiver).
 pub struct Receiver<S, T> {
     queue: Arc<Queue<S>>,
-    patience: Duration,
+    timeout: Duration,
     wait: Option<Wait>,
-    /// What the wait for room took of the patience.
+    /// What the wait for room took of the timeout.
     waited: Duration,
     event: PhantomData<fn() -> T>,
 }
 
 impl<S: Store, T: Storable> Receiver<S, T> {
     pub(super) fn new(queue: Arc<Queue<S>>) -> Self {
-        Self { queue, patience: PATIENCE, wait: None, waited: Duration::ZERO, event: PhantomData }
+        Self { queue, timeout: TIMEOUT, wait: None, waited: Duration::ZERO, event: PhantomData }
     }
 
     /// How long to wait for room and for the store together; then the answer is 503. 8 s unless set,
-    /// for Inqud [gives up after 10](tower_inqud::contract::PATIENCE).
+    /// for Inqud [gives up after 10](tower_inqud::contract::RESPONSE_TIMEOUT).
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    /// `None` if no web hook came with the request.
+    /// `None` if no webhook came with the request.
     fn push<B>(
         &self,
         request: &Request<B>,
@@ -75,7 +75,7 @@ impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<String>, Infallible>> + Send>>;
 
-    /// Ready while the queue has room, or when patience is at its end: then the call answers 503. One
+    /// Ready while the queue has room, or when the timeout has passed: then the call answers 503. One
     /// that was left while it waited goes on with that wait if it is asked again before there was room.
     /// Reserves nothing, for a sender who is not yet known to be Inqud must not take a place.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
@@ -84,7 +84,7 @@ impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
         if self.wait.is_none() && self.queue.has_room() {
             return Poll::Ready(Ok(()));
         }
-        let wait = self.wait.get_or_insert_with(|| Wait::new(&self.queue, self.patience));
+        let wait = self.wait.get_or_insert_with(|| Wait::new(&self.queue, self.timeout));
         self.waited = ready!(wait.poll(cx));
         self.wait = None;
         Poll::Ready(Ok(()))
@@ -92,7 +92,7 @@ impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
 
     /// Hands the notification over here and now: to drop the future changes nothing of it.
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let patience = self.patience.saturating_sub(std::mem::take(&mut self.waited));
+        let remaining = self.timeout.saturating_sub(std::mem::take(&mut self.waited));
         let mut telemetry = Receipt::begin(T::KIND);
         let answered = self.push(&request, &mut telemetry);
         let queue = Arc::clone(&self.queue);
@@ -103,14 +103,14 @@ impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
                     return Ok(missing_layer::<T>());
                 }
                 Some(Err(error)) => Err(error),
-                Some(Ok(answered)) => match timeout(patience, queue.answer(answered)).await {
+                Some(Ok(answered)) => match timeout(remaining, queue.answer(answered)).await {
                     Ok(stored) => stored,
-                    Err(_) => Err(InboxError::new(InboxErrorKind::Slow)),
+                    Err(_) => Err(InboxError::new(InboxErrorKind::Timeout)),
                 },
             };
             Ok(match stored {
-                Ok(put) => {
-                    telemetry.stored(put);
+                Ok(inserted) => {
+                    telemetry.stored(inserted);
                     Ack::Done.into()
                 }
                 Err(error) => {
@@ -122,32 +122,32 @@ impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
     }
 }
 
-/// For room, from the first poll that found none until there is some, or until patience is at its end.
+/// For room, from the first poll that found none until there is some, or until the timeout has passed.
 /// It holds no place.
 struct Wait {
     began: Instant,
     room: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    bell: Arc<Bell>,
+    wake_timer: Arc<WakeTimer>,
 }
 
 impl Wait {
-    fn new<S: Store>(queue: &Arc<Queue<S>>, patience: Duration) -> Self {
+    fn new<S: Store>(queue: &Arc<Queue<S>>, timeout: Duration) -> Self {
         let began = Instant::now();
         let room = Arc::clone(queue).room();
         let room = async move {
-            match began.checked_add(patience) {
+            match began.checked_add(timeout) {
                 Some(deadline) => drop(timeout_at(deadline, room).await),
                 None => room.await,
             }
         };
-        Self { began, room: Box::pin(room), bell: Arc::default() }
+        Self { began, room: Box::pin(room), wake_timer: Arc::default() }
     }
 
     /// Gives how long it took.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        *self.bell.inner() = (None, Some(cx.waker().clone()));
-        let bell = Waker::from(Arc::clone(&self.bell));
-        ready!(self.room.as_mut().poll(&mut Context::from_waker(&bell)));
+        *self.wake_timer.inner() = (None, Some(cx.waker().clone()));
+        let wake_timer = Waker::from(Arc::clone(&self.wake_timer));
+        ready!(self.room.as_mut().poll(&mut Context::from_waker(&wake_timer)));
         Poll::Ready(self.began.elapsed())
     }
 
@@ -155,21 +155,21 @@ impl Wait {
     /// not waited.
     fn is_given_up(&self) -> bool {
         const AT_ONCE: Duration = Duration::from_millis(100);
-        self.bell.inner().0.is_some_and(|rung| rung.elapsed() > AT_ONCE)
+        self.wake_timer.inner().0.is_some_and(|rung| rung.elapsed() > AT_ONCE)
     }
 }
 
 /// Wakes the task, and knows when it did.
 #[derive(Default)]
-struct Bell(Mutex<(Option<Instant>, Option<Waker>)>);
+struct WakeTimer(Mutex<(Option<Instant>, Option<Waker>)>);
 
-impl Bell {
+impl WakeTimer {
     fn inner(&self) -> MutexGuard<'_, (Option<Instant>, Option<Waker>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Wake for Bell {
+impl Wake for WakeTimer {
     fn wake(self: Arc<Self>) {
         let mut inner = self.inner();
         inner.0.get_or_insert_with(Instant::now);
@@ -191,7 +191,7 @@ fn refuse(error: InboxError) -> Response<String> {
 fn missing_layer<T>() -> Response<String> {
     let event = type_name::<T>();
     let mut response = Response::new(format!(
-        "no web hook of type `{event}` came with the request. Perhaps you forgot the layer, or it \
+        "no webhook of type `{event}` came with the request. Perhaps you forgot the layer, or it \
          decodes another type? Add `.layer(WebhookLayer::new(secret))` to this route"
     ));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -201,12 +201,12 @@ fn missing_layer<T>() -> Response<String> {
 /// Without the wait of the original.
 impl<S: Store, T: Storable> Clone for Receiver<S, T> {
     fn clone(&self) -> Self {
-        Self { patience: self.patience, ..Self::new(Arc::clone(&self.queue)) }
+        Self { timeout: self.timeout, ..Self::new(Arc::clone(&self.queue)) }
     }
 }
 
 impl<S, T> fmt::Debug for Receiver<S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("Receiver").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 
 use crate::key::Key;
 use tower_inqud::{
-    Arrival, Authorization, Checkout, Event, Invoice, Notification, OnRampCheckout, Payment,
-    PaymentRequest, Rejection, Subscription, Undecodable, Version,
+    Authorization, Checkout, Dedup, Event, Invoice, Notification, OnRampCheckout, OrderKey,
+    Payment, PaymentRequest, Rejection, Subscription, Undecodable,
 };
 
 /// What an inbox can keep: a notification with a name for its kind, by which a
@@ -76,7 +76,7 @@ pub struct Record {
     /// at a time.
     pub object: String,
     /// What it is told by from others about its object, and ordered by among them.
-    pub version: Version,
+    pub order_key: OrderKey,
     /// The body, byte for byte as it was received.
     pub body: Bytes,
     /// Why it cannot be processed. Such a record is a dead letter from the start, and makes nothing due.
@@ -90,7 +90,7 @@ impl fmt::Debug for Record {
             .field("key", &self.key)
             .field("kind", &self.kind)
             .field("object", &self.object)
-            .field("version", &self.version)
+            .field("order_key", &self.order_key)
             .field("body_len", &self.body.len())
             .field("dead", &self.dead)
             .finish()
@@ -101,9 +101,9 @@ impl Record {
     /// Of an event and the body that it was read from.
     #[must_use]
     pub fn new<T: Storable>(event: &T, body: Bytes) -> Self {
-        let (object, version) = (event.id().to_owned(), Version::new(event, &body));
-        let key = Key::new(T::KIND, &object, &version);
-        Self { key, kind: T::KIND, object, version, body, dead: None }
+        let (object, order_key) = (event.id().to_owned(), OrderKey::new(event, &body));
+        let key = Key::new(T::KIND, &object, &order_key);
+        Self { key, kind: T::KIND, object, order_key, body, dead: None }
     }
 
     /// Of an authentic body that could not be decoded. Nothing is known of it, so its key is from its
@@ -113,35 +113,42 @@ impl Record {
         let body = undecodable.raw_body().clone();
         let key = Key::of_undecodable(T::KIND, &body);
         let object = object_of_undecodable(key);
-        let version = Version::of_unknown(&body);
-        Self { key, kind: T::KIND, object, version, body, dead: Some(why(undecodable.rejection())) }
+        let order_key = OrderKey::of_undecodable(&body);
+        Self {
+            key,
+            kind: T::KIND,
+            object,
+            order_key,
+            body,
+            dead: Some(dead_reason(undecodable.rejection())),
+        }
     }
 
     /// What the key is, if it says what was said before: `last` is that of the last notification of its
     /// object that was stored.
     #[must_use]
     pub fn key_after(&self, last: Key) -> Key {
-        Key::following(self.kind, &self.object, &self.version, Some(last))
+        Key::following(self.kind, &self.object, &self.order_key, Some(last))
     }
 
     /// What becomes of it, and the key that it is then stored under; `None` if it is a duplicate. `rows` are
     /// all of its object, in the order of their arrival, and whether each counts: a review that was discarded
     /// says that nothing has happened between what is around it.
-    pub(super) fn arrival(&self, rows: &[(Key, &Version, bool)]) -> Option<(Arrival, Key)> {
+    pub(super) fn dedup(&self, rows: &[(Key, &OrderKey, bool)]) -> Option<(Dedup, Key)> {
         let counted = rows.iter().filter(|(.., counts)| *counts);
-        let arrival = self.version.arrival(counted.map(|(_, version, _)| *version));
+        let dedup = self.order_key.dedup(counted.map(|(_, order_key, _)| *order_key));
         let mut key = self.key;
-        if arrival == Arrival::Duplicate {
+        if dedup == Dedup::Duplicate {
             return None;
         }
-        if arrival != Arrival::New {
+        if dedup != Dedup::New {
             key = rows.last().map_or(key, |(last, ..)| self.key_after(*last));
             // One that was decoded later than it arrived may have it.
             while rows.iter().any(|(its, ..)| *its == key) {
                 key = self.key_after(key);
             }
         }
-        Some((arrival, key))
+        Some((dedup, key))
     }
 
     /// Whether a notification with this key and object was stored as an undecodable one.
@@ -158,7 +165,7 @@ fn object_of_undecodable(key: Key) -> String {
 }
 
 /// What was wrong, and where. No value of the body: dead letters are listed without their bodies.
-pub(super) fn why(rejection: &Rejection) -> String {
+pub(super) fn dead_reason(rejection: &Rejection) -> String {
     match rejection.field_path() {
         // In a map a field has the name that the sender gave it.
         Some(path) => format!("{rejection}: at {}", path.chars().take(100).collect::<String>()),

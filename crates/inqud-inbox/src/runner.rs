@@ -4,7 +4,7 @@ use std::future::{self, poll_fn};
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,11 +13,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tower_service::Service;
 
 use crate::backoff::Backoff;
-use crate::error::described;
+use crate::error::error_chain;
 use crate::error::{BoxError, InboxError, InboxErrorKind};
-use crate::handler::{Cx, Notified};
+use crate::handler::{Context, Stored};
 use crate::queue::Queue;
-use crate::record::why;
+use crate::record::dead_reason;
 use crate::record::{Record, Storable};
 use crate::store::{Claimed, Outcome, Settled, Settlement, Store, Ticket};
 use crate::telemetry;
@@ -48,10 +48,10 @@ pub struct Runner<S, T, H> {
     queue: Arc<Queue<S>>,
     handler: H,
     concurrency: usize,
-    attempts: u32,
+    max_attempts: u32,
     backoff: Backoff,
-    deadline: Duration,
-    handles_older: bool,
+    handler_timeout: Duration,
+    handles_stale: bool,
     on_error: Box<dyn Fn(&InboxError) + Send + Sync>,
     event: PhantomData<fn() -> T>,
 }
@@ -60,7 +60,7 @@ impl<S, T, H> Runner<S, T, H>
 where
     S: Store,
     T: Storable,
-    H: Service<(Notified<T>, Cx<S>), Response = ()> + Clone + Send + 'static,
+    H: Service<(Stored<T>, Context<S>), Response = ()> + Clone + Send + 'static,
     H::Error: Into<BoxError> + Send,
     H::Future: Send,
 {
@@ -69,10 +69,10 @@ where
             queue,
             handler,
             concurrency: 16,
-            attempts: 20,
+            max_attempts: 20,
             backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
-            deadline: Duration::from_secs(60),
-            handles_older: false,
+            handler_timeout: Duration::from_secs(60),
+            handles_stale: false,
             on_error: Box::new(|_| {}),
             event: PhantomData,
         }
@@ -86,8 +86,8 @@ where
 
     /// Maximum attempts before a notification becomes a dead letter. Defaults to 20, about 80 minutes with
     /// the default backoff. An attempt that ended the process counts too.
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts.max(1);
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts.max(1);
         self
     }
 
@@ -101,16 +101,16 @@ where
     /// How long a handler may take; then it is dropped, and tried again. 60 s unless set. Objects are
     /// leased for twice as long: so long it takes until another process goes on with what a lost one
     /// had begun, where several share a store.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.handler_timeout = timeout;
         self
     }
 
-    /// Calls the handler also for what is [older](Verdict::Older) than what was processed; see
-    /// [`Cx::verdict`]. By default it is skipped, and its row kept. What is older is never taken for the
+    /// Calls the handler also for what is [stale](Verdict::Stale), that is older than what was processed; see
+    /// [`Context::verdict`]. By default it is skipped, and its row kept. What is older is never taken for the
     /// latest of its object, handled or not.
-    pub fn handle_older(mut self) -> Self {
-        self.handles_older = true;
+    pub fn handle_stale(mut self) -> Self {
+        self.handles_stale = true;
         self
     }
 
@@ -123,7 +123,7 @@ where
     }
 
     /// Processes until `shutdown` is ready, and then ends when the handlers that run have ended, which
-    /// they do within their [`deadline`](Self::deadline).
+    /// they do within their [`handler_timeout`](Self::handler_timeout).
     ///
     /// Spawn it, beside the server: in a task of its own it settles more handlers in one commit than on
     /// the thread of `main`.
@@ -209,7 +209,7 @@ where
         &self,
         count: usize,
         unready: &mut Option<H>,
-        task: &mut Context<'_>,
+        task: &mut task::Context<'_>,
     ) -> Vec<Result<H, BoxError>> {
         let mut all = Vec::new();
         let mut first = unready.take();
@@ -230,10 +230,10 @@ where
         if count == 0 {
             return Ok(Vec::new());
         }
-        let lease = self.deadline.saturating_mul(2);
+        let lease = self.handler_timeout.saturating_mul(2);
         match self.queue.store.claim(T::KIND, count, lease).await {
             Ok(claimed) => Ok(claimed),
-            Err(error) => self.go_on_after(error).map(|()| Vec::new()),
+            Err(error) => self.report_error(error).map(|()| Vec::new()),
         }
     }
 
@@ -255,14 +255,14 @@ where
             Ok(settled) => settled,
             Err(error) => {
                 attempts.into_iter().for_each(|attempt| attempt.telemetry.unsettled());
-                return self.go_on_after(error).map(|()| Vec::new());
+                return self.report_error(error).map(|()| Vec::new());
             }
         };
         let mut failed = Vec::new();
         for ((ticket, attempt), settled) in tickets.into_iter().zip(attempts).zip(settled) {
             match settled {
                 Settled::Done => attempt.telemetry.settled(),
-                Settled::Lapsed => attempt.telemetry.lapsed(),
+                Settled::LeaseExpired => attempt.telemetry.lease_expired(),
                 Settled::EffectFailed(error) => {
                     let outcome = self.failure(attempt.number, &error);
                     failed.push((Settlement { ticket, outcome }, attempt));
@@ -272,7 +272,7 @@ where
         Ok(failed)
     }
 
-    fn go_on_after(&self, error: InboxError) -> Result<(), InboxError> {
+    fn report_error(&self, error: InboxError) -> Result<(), InboxError> {
         if error.kind() == InboxErrorKind::Closed {
             return Err(error);
         }
@@ -289,20 +289,20 @@ where
         running: &mut Running<S::Effect>,
         settlements: &mut Vec<Unsettled<S::Effect>>,
     ) {
-        let cx = Cx::new(&claimed, Arc::clone(&self.queue.store), self.deadline);
+        let cx = Context::new(&claimed, Arc::clone(&self.queue.store), self.handler_timeout);
         let telemetry = telemetry::Attempt::begin(T::KIND, &claimed);
         let Claimed { ticket, key, body, attempt: number, .. } = claimed;
         let mut attempt = Attempt { number, telemetry };
-        let outcome = if ticket.verdict == Verdict::Older && !self.handles_older {
+        let outcome = if ticket.verdict == Verdict::Stale && !self.handles_stale {
             Outcome::Skipped
         } else if ticket.verdict == Verdict::Review {
             Outcome::Review
-        } else if number > self.attempts {
+        } else if number > self.max_attempts {
             Outcome::Dead { error: "each attempt ended without a result".to_owned() }
         } else {
             let is_undecodable = Record::is_undecodable(key, &ticket.object);
             let work = attempt.telemetry.handling(handle(handler, body, cx, is_undecodable));
-            running.spawn((ticket, attempt), self.deadline, work);
+            running.spawn((ticket, attempt), self.handler_timeout, work);
             return;
         };
         settlements.push((Settlement { ticket, outcome }, attempt));
@@ -323,11 +323,13 @@ where
                 attempt.telemetry.handled();
                 Outcome::Done(effects)
             }
-            Ok(Ended::Undecodable(rejection)) => Outcome::Dead { error: text(&why(&rejection)) },
+            Ok(Ended::Undecodable(rejection)) => {
+                Outcome::Dead { error: text(&dead_reason(&rejection)) }
+            }
             Ok(Ended::Decoded(record)) => Outcome::Decoded(record),
             Err(error) => {
                 attempt.telemetry.handled();
-                self.failure(attempt.number, &described(&*error))
+                self.failure(attempt.number, &error_chain(&*error))
             }
         };
         Some((Settlement { ticket, outcome }, attempt))
@@ -335,7 +337,7 @@ where
 
     fn failure(&self, attempt: u32, error: &str) -> Outcome<S::Effect> {
         let error = text(error);
-        if attempt >= self.attempts {
+        if attempt >= self.max_attempts {
             return Outcome::Dead { error };
         }
         Outcome::Retry { after: self.backoff.after(attempt), error }
@@ -368,10 +370,10 @@ impl<E: Send + 'static> Running<E> {
     fn spawn(
         &mut self,
         ticket: (Ticket, Attempt),
-        deadline: Duration,
+        handler_timeout: Duration,
         work: impl Future<Output = Handled<E>> + Send + 'static,
     ) {
-        let work = timeout(deadline, work);
+        let work = timeout(handler_timeout, work);
         let task = self.tasks.spawn(async {
             work.await.unwrap_or_else(|_| Err("the handler took too long".into()))
         });
@@ -384,13 +386,13 @@ impl<E: Send + 'static> Running<E> {
 async fn handle<S, T, H>(
     handler: Result<H, BoxError>,
     body: Bytes,
-    cx: Cx<S>,
+    cx: Context<S>,
     is_undecodable: bool,
 ) -> Handled<S::Effect>
 where
     S: Store,
     T: Storable,
-    H: Service<(Notified<T>, Cx<S>), Response = ()>,
+    H: Service<(Stored<T>, Context<S>), Response = ()>,
     H::Error: Into<BoxError>,
 {
     let event = match danger::decode::<T>(&body) {
@@ -400,13 +402,13 @@ where
     if is_undecodable {
         return Ok(Ended::Decoded(Record::new(&event, body)));
     }
-    handler?.call((Notified::new(event, body), cx.clone())).await.map_err(Into::into)?;
+    handler?.call((Stored::new(event, body), cx.clone())).await.map_err(Into::into)?;
     Ok(Ended::Done(cx.take()))
 }
 
 fn poll_ready<R, H: Service<R>>(
     handler: Option<&mut H>,
-    task: &mut Context<'_>,
+    task: &mut task::Context<'_>,
 ) -> Poll<Result<(), H::Error>> {
     handler.map_or(Poll::Pending, |handler| handler.poll_ready(task))
 }
@@ -419,10 +421,10 @@ impl<S, T, H> fmt::Debug for Runner<S, T, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runner")
             .field("concurrency", &self.concurrency)
-            .field("attempts", &self.attempts)
+            .field("max_attempts", &self.max_attempts)
             .field("backoff", &self.backoff)
-            .field("deadline", &self.deadline)
-            .field("handles_older", &self.handles_older)
+            .field("handler_timeout", &self.handler_timeout)
+            .field("handles_stale", &self.handles_stale)
             .finish_non_exhaustive()
     }
 }

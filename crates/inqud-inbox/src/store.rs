@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::error::InboxError;
 use crate::key::Key;
 use crate::record::Record;
-use tower_inqud::{Processed, Verdict, Version};
+use tower_inqud::{OrderKey, Processed, Verdict};
 
 /// Where an inbox keeps its notifications.
 ///
@@ -23,20 +23,20 @@ pub trait Store: Send + Sync + 'static {
     /// Stores those that are new, in their order, and those with a [`Record::dead`] as dead letters. Returns
     /// after the commit, with one answer for each record.
     ///
-    /// What becomes of a record that says what was said before is [`Version::arrival`]'s to decide, over all
+    /// What becomes of a record that says what was said before is [`OrderKey::dedup`]'s to decide, over all
     /// that is stored of its object; then its key is [`Record::key_after`] the last of them.
     ///
     /// Records that say what was said before may be in a second commit, after the others. If that fails, so
     /// does the call, and what was stored is a duplicate when it is delivered again.
     ///
-    /// [`Version::arrival`]: tower_inqud::Version::arrival
-    fn put(
+    /// [`OrderKey::dedup`]: tower_inqud::OrderKey::dedup
+    fn insert(
         &self,
         records: Vec<Record>,
-    ) -> impl Future<Output = Result<Vec<Put>, InboxError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Inserted>, InboxError>> + Send;
 
     /// Leases up to `count` due objects of a kind, those first that are due the longest, and gives the
-    /// first open notification of each, by [position](tower_inqud::Version::position), then by arrival. An object
+    /// first open notification of each, by [position](tower_inqud::OrderKey::position), then by arrival. An object
     /// is leased to one at a time; when the lease has passed it is due again.
     ///
     /// Claiming counts as an attempt: what ends the process counts too. It also says that there is a runner
@@ -90,13 +90,13 @@ pub trait Store: Send + Sync + 'static {
 /// What became of a record.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Put {
+pub enum Inserted {
     /// It is stored.
     New,
     /// It had been, byte for byte, or its body is deleted by now.
     Duplicate,
     /// It had been, and the bodies differ in what is not material: see
-    /// [`Notification::immaterial`](tower_inqud::Notification::immaterial).
+    /// [`Notification::ignored_fields`](tower_inqud::Notification::ignored_fields).
     DuplicateDiffers,
     /// It is stored for [review](Verdict::Review), and not processed.
     Review,
@@ -148,18 +148,19 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Of a claim: the notification's number, its object, which claim of that, the notification's version and
+    /// Of a claim: the notification's number, its object, which claim of that, the notification's order key and
     /// whether it was reviewed, and what was processed of its object.
     #[must_use]
     pub fn new(
         seq: i64,
         (kind, object): (&'static str, Arc<str>),
         claim: i64,
-        (version, is_reviewed): (&Version, bool),
+        (order_key, is_reviewed): (&OrderKey, bool),
         processed: Option<&Processed>,
     ) -> Self {
-        let verdict = version.verdict(seq, is_reviewed, processed);
-        let processed = verdict.applies().then(|| Processed::after(processed, version, seq));
+        let verdict = order_key.verdict(seq, is_reviewed, processed);
+        let processed =
+            verdict.should_handle().then(|| Processed::after(processed, order_key, seq));
         Self { seq, kind, object, claim, verdict, processed }
     }
 }
@@ -207,19 +208,19 @@ pub enum Settled {
     /// An effect failed, with this error. None of the effects was kept; the claim stands.
     EffectFailed(String),
     /// The lease passed and the object was claimed again. Nothing was kept.
-    Lapsed,
+    LeaseExpired,
 }
 
 /// Why a notification of an object without times is kept for review.
-pub(crate) const RETURNED: &str = "says what was said before, with something else in between: it came \
+pub(crate) const REVIEW_REPEATED: &str = "says what was said before, with something else in between: it came \
      back, or is a late duplicate. Look at the object in Inqud's API";
 
 /// Why a notification without a time is kept for review.
-pub(crate) const WITHOUT_TIME: &str =
+pub(crate) const REVIEW_WITHOUT_TIME: &str =
     "is further along than what was processed, but has no time. Look at the object in Inqud's API";
 
 /// Why an undecodable body that can be decoded is skipped.
-pub(crate) const DUPLICATE: &str = "is a duplicate of what was stored meanwhile";
+pub(crate) const SKIPPED_DUPLICATE: &str = "is a duplicate of what was stored meanwhile";
 
 /// How much there is to do, by kind.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -236,7 +237,7 @@ pub struct KindStats {
     /// The [name of the type](crate::Storable::KIND).
     pub kind: String,
     /// Notifications that are still to be processed.
-    pub open: u64,
+    pub backlog: u64,
     /// When the oldest of them was stored.
     pub oldest: Option<Timestamp>,
     /// Dead letters.
@@ -258,8 +259,8 @@ impl KindStats {
 impl Stats {
     /// Notifications that are still to be processed.
     #[must_use]
-    pub fn open(&self) -> u64 {
-        self.sum(|kind| kind.open)
+    pub fn backlog(&self) -> u64 {
+        self.sum(|kind| kind.backlog)
     }
 
     /// Dead letters.

@@ -86,7 +86,7 @@ mod linux {
     use hyper_util::client::legacy::connect::HttpConnector;
     use hyper_util::rt::TokioExecutor;
     use inqud_inbox::{
-        Cx, Inbox, InboxError, InboxErrorKind, Key, Notified, Record, Sqlite, rusqlite,
+        Context, Inbox, InboxError, InboxErrorKind, Key, Record, Sqlite, Stored, rusqlite,
     };
     use tokio::io::{AsyncBufReadExt, BufReader};
     use tokio::net::TcpListener;
@@ -327,7 +327,7 @@ mod linux {
             keys(&accepted, padding),
             "what is acknowledged, and nothing else"
         );
-        assert_eq!(inbox.stats().await.unwrap().open(), accepted.len() as u64);
+        assert_eq!(inbox.stats().await.unwrap().backlog(), accepted.len() as u64);
 
         fs::remove_file(&ballast).unwrap();
         let http = http();
@@ -339,7 +339,7 @@ mod linux {
         let all: Vec<_> = answers.keys().copied().collect();
         assert_eq!(stored(&file), keys(&all, padding));
         let inbox = Inbox::sqlite(&file).unwrap();
-        assert_eq!(inbox.stats().await.unwrap().open(), all.len() as u64);
+        assert_eq!(inbox.stats().await.unwrap().backlog(), all.len() as u64);
     }
 
     #[test]
@@ -365,7 +365,7 @@ mod linux {
         let calls = Arc::new(AtomicUsize::new(0));
         let errors = Arc::new(Mutex::new(Vec::new()));
         let (counted, filled) = (Arc::clone(&calls), ballast.clone());
-        let handler = move |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+        let handler = move |request: Stored<PaymentRequest>, cx: Context<Sqlite>| {
             if counted.fetch_add(1, Ordering::SeqCst) == 0 {
                 fill(&filled);
             }
@@ -374,14 +374,15 @@ mod linux {
         };
         let noted = Arc::clone(&errors);
         // A lease of a second: what could not be settled is begun anew after it.
-        let runner = inbox.process(handler).concurrency(8).deadline(Duration::from_millis(500));
+        let runner =
+            inbox.process(handler).concurrency(8).handler_timeout(Duration::from_millis(500));
         let runner = runner.on_error(move |error| noted.lock().unwrap().push(error.clone()));
         let drained = async {
             // For some rounds nothing can be settled, nor be claimed.
             until(async || errors.lock().unwrap().len() >= 3).await;
-            assert_eq!(inbox.stats().await.unwrap().open(), u64::from(COUNT));
+            assert_eq!(inbox.stats().await.unwrap().backlog(), u64::from(COUNT));
             fs::remove_file(&ballast).unwrap();
-            until(async || inbox.stats().await.unwrap().open() == 0).await;
+            until(async || inbox.stats().await.unwrap().backlog() == 0).await;
         };
         timeout(LONG, runner.run_until(drained)).await.unwrap().unwrap();
 
@@ -461,7 +462,7 @@ mod linux {
         };
         assert_eq!(tokio::join!(waiting, killed).0, StatusCode::OK);
         assert_eq!(deliver(&http, address, 1, 0).await, StatusCode::OK);
-        assert_eq!(inbox.stats().await.unwrap().open(), 2);
+        assert_eq!(inbox.stats().await.unwrap().backlog(), 2);
     }
 
     #[test]

@@ -16,8 +16,8 @@ use std::time::Duration;
 use http::StatusCode;
 use inqud_inbox::tokio_postgres::{Client, Config, NoTls};
 use inqud_inbox::{
-    Cx, Inbox, InboxError, InboxErrorKind, Notified, Outcome, Postgres, PostgresTransaction, Put,
-    Record, Settled, Settlement, Storable, Store,
+    Context, Inbox, InboxError, InboxErrorKind, Inserted, Outcome, Postgres, PostgresTransaction,
+    Record, Settled, Settlement, Storable, Store, Stored,
 };
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, sleep, timeout};
@@ -52,7 +52,7 @@ async fn inbox(config: &Config) -> Inbox<Postgres> {
 }
 
 async fn drained(inbox: Inbox<Postgres>) {
-    while inbox.stats().await.unwrap().open() > 0 {
+    while inbox.stats().await.unwrap().backlog() > 0 {
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -96,7 +96,7 @@ async fn a_database_is_migrated_once_however_many_try() {
         Inbox::migrate(&config, NoTls).await.unwrap_err(),
         Inbox::postgres(config, NoTls).await.unwrap_err(),
     ] {
-        assert_eq!(error.kind(), InboxErrorKind::FromLaterVersion);
+        assert_eq!(error.kind(), InboxErrorKind::SchemaTooNew);
     }
 }
 
@@ -139,7 +139,7 @@ async fn a_server_that_does_not_wait_for_its_disk_is_refused() {
 
 /// What the server says it has flushed, against where it stands.
 #[tokio::test]
-async fn a_put_waits_for_the_disk_where_the_role_does_not() {
+async fn an_insert_waits_for_the_disk_where_the_role_does_not() {
     const SET: &str = "
         ALTER SYSTEM SET synchronous_commit = off;
         ALTER SYSTEM SET wal_writer_delay = '10s';
@@ -164,7 +164,7 @@ async fn a_put_waits_for_the_disk_where_the_role_does_not() {
     let ahead: i64 = client.query_one(FLUSHED, &[&written]).await.unwrap().get(0);
     assert!(ahead < 0, "others do not wait: {ahead}");
 
-    assert_eq!(inbox.store().put(vec![record("CAPD-1", 0)]).await.unwrap(), [Put::New]);
+    assert_eq!(inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap(), [Inserted::New]);
     let ahead: i64 = client.query_one(FLUSHED, &[&written]).await.unwrap().get(0);
     assert!(ahead > 0, "what was put is flushed: {ahead}");
 }
@@ -173,10 +173,10 @@ async fn a_put_waits_for_the_disk_where_the_role_does_not() {
 async fn what_a_handler_writes_is_kept_with_done_or_not_at_all() {
     let Some((inbox, client, _)) = shop("effects").await else { return };
     let ids = ["fails", "forgets", "late", "twice", "writes", "wrong"];
-    inbox.store().put(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    inbox.store().insert(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
     let kept: Arc<Mutex<Vec<PostgresTransaction>>> = Arc::default();
     let held = Arc::clone(&kept);
-    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
         let held = Arc::clone(&held);
         async move {
             let first = cx.attempt() == 1;
@@ -194,7 +194,7 @@ async fn what_a_handler_writes_is_kept_with_done_or_not_at_all() {
             Ok::<_, BoxError>(())
         }
     };
-    let runner = inbox.process(handler).attempts(2).backoff(NO_WAIT, NO_WAIT);
+    let runner = inbox.process(handler).max_attempts(2).backoff(NO_WAIT, NO_WAIT);
     let forgotten = async {
         let told = "SELECT count(*) FROM inqud_inbox.notification
             WHERE object = 'forgets' AND error LIKE '%still in use%'";
@@ -218,11 +218,11 @@ async fn what_a_handler_writes_is_kept_with_done_or_not_at_all() {
 #[tokio::test]
 async fn a_handler_whose_lease_passed_commits_nothing() {
     let Some((inbox, client, config)) = shop("lapsed").await else { return };
-    inbox.store().put(vec![record("CAPD-1", 0)]).await.unwrap();
+    inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap();
     let other = Inbox::postgres(config, NoTls).await.unwrap();
     let (begun, taken) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (says, waits) = (Arc::clone(&begun), Arc::clone(&taken));
-    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
         let (says, waits) = (Arc::clone(&says), Arc::clone(&waits));
         async move {
             pay(&cx.transaction().await?, &request.id).await?;
@@ -231,7 +231,7 @@ async fn a_handler_whose_lease_passed_commits_nothing() {
             Ok::<_, BoxError>(())
         }
     };
-    let runner = inbox.process(handler).deadline(Duration::from_secs(30));
+    let runner = inbox.process(handler).handler_timeout(Duration::from_secs(30));
     let takes_over = async {
         begun.notified().await;
         // As if the lease had passed.
@@ -269,11 +269,11 @@ async fn what_a_lost_runner_had_begun_is_taken_over_within_the_lease_and_in_orde
     let of = |minute| (0..count).map(move |id| record(&format!("CAPD-{id}"), minute));
     let mut records: Vec<_> = of(2).chain(of(0)).chain(of(1)).collect();
     records.reverse();
-    inbox.store().put(records).await.unwrap();
+    inbox.store().insert(records).await.unwrap();
     let hung = Arc::new(AtomicUsize::new(0));
     let runner = |inbox: &Inbox<Postgres>, runner: i32, hangs: bool| {
         let (client, hung) = (Arc::clone(&client), Arc::clone(&hung));
-        let handler = move |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+        let handler = move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
             let (client, hung) = (Arc::clone(&client), Arc::clone(&hung));
             async move {
                 let minute = request.last_updated_at.unwrap().to_string()[14..16].parse::<i32>()?;
@@ -291,7 +291,7 @@ async fn what_a_lost_runner_had_begun_is_taken_over_within_the_lease_and_in_orde
                 Ok::<_, BoxError>(())
             }
         };
-        inbox.process(handler).concurrency(4).deadline(Duration::from_secs(2))
+        inbox.process(handler).concurrency(4).handler_timeout(Duration::from_secs(2))
     };
     let other = Inbox::postgres(config, NoTls).await.unwrap();
     let lost = tokio::spawn(runner(&inbox, 1, true).run_until(pending()));
@@ -326,11 +326,11 @@ async fn two_runners_at_once_share_the_work_and_keep_the_order() {
     let of = |minute| (0..60).map(move |id| record(&format!("CAPD-{id}"), minute));
     let mut records: Vec<_> = of(0).chain(of(1)).chain(of(2)).chain(of(3)).collect();
     records.reverse();
-    inbox.store().put(records).await.unwrap();
+    inbox.store().insert(records).await.unwrap();
     let calls = [0, 1].map(|_| Arc::new(AtomicUsize::new(0)));
     let runner = |inbox: &Inbox<Postgres>, calls: &Arc<AtomicUsize>| {
         let calls = Arc::clone(calls);
-        let handler = move |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+        let handler = move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
             calls.fetch_add(1, Ordering::SeqCst);
             async move {
                 let minute = request.last_updated_at.unwrap().to_string()[14..16].parse::<i32>()?;
@@ -372,7 +372,7 @@ async fn a_server_that_is_gone_is_a_503_and_is_used_again_when_it_is_back() {
     let inbox = inbox(&config).await;
     let errors = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&errors);
-    let handler = |_: Notified<PaymentRequest>, _: Cx<Postgres>| ready(Ok::<_, Infallible>(()));
+    let handler = |_: Stored<PaymentRequest>, _: Context<Postgres>| ready(Ok::<_, Infallible>(()));
     let runner = inbox.process(handler).on_error(move |error: &InboxError| {
         assert_eq!(error.kind(), InboxErrorKind::Store);
         counted.fetch_add(1, Ordering::SeqCst);
@@ -423,24 +423,24 @@ async fn the_default_isolation_of_a_database_changes_nothing() {
 
     let inbox = Inbox::postgres(config.clone(), NoTls).await.unwrap();
     let other = Inbox::postgres(config, NoTls).await.unwrap();
-    let puts = [inbox.clone(), other].map(|inbox| {
+    let inserts = [inbox.clone(), other].map(|inbox| {
         tokio::spawn(async move {
             for nth in 0..60 {
                 let records = (0..8).map(|id| record(&format!("{id} of {}", nth % 20), nth / 20));
-                inbox.store().put(records.collect()).await.unwrap();
+                inbox.store().insert(records.collect()).await.unwrap();
             }
         })
     });
-    let is_put = async {
-        for put in puts {
-            put.await.unwrap();
+    let is_inserted = async {
+        for inserted in inserts {
+            inserted.await.unwrap();
         }
         drained(inbox.clone()).await;
     };
-    let handler = |_: Notified<PaymentRequest>, _: Cx<Postgres>| ready(Ok::<_, Infallible>(()));
+    let handler = |_: Stored<PaymentRequest>, _: Context<Postgres>| ready(Ok::<_, Infallible>(()));
     let failed = |error: &InboxError| assert_eq!(error.kind(), InboxErrorKind::Full, "{error:?}");
-    let runner = inbox.process(handler).handle_older().on_error(failed);
-    timeout(LONG, runner.run_until(is_put)).await.unwrap().unwrap();
+    let runner = inbox.process(handler).handle_stale().on_error(failed);
+    timeout(LONG, runner.run_until(is_inserted)).await.unwrap().unwrap();
 }
 
 /// A connection that is left amid a transaction would take what is put next along, and lose it.
@@ -450,7 +450,7 @@ fn a_runtime_that_ends_amid_a_statement_leaves_no_connection_behind() {
     let (stays, ends) = (runtime(), runtime());
     let Some((inbox, client, config)) = stays.block_on(shop("runtimes")) else { return };
     stays.block_on(async {
-        inbox.store().put(vec![record("first", 0)]).await.unwrap();
+        inbox.store().insert(vec![record("first", 0)]).await.unwrap();
         let hold = "BEGIN; SELECT * FROM inqud_inbox.notification FOR UPDATE";
         client.batch_execute(hold).await.unwrap();
     });
@@ -467,7 +467,7 @@ fn a_runtime_that_ends_amid_a_statement_leaves_no_connection_behind() {
     ends.shutdown_timeout(Duration::from_secs(5));
     stays.block_on(async {
         client.batch_execute("ROLLBACK").await.unwrap();
-        assert_eq!(inbox.store().put(vec![record("paid", 0)]).await.unwrap(), [Put::New]);
+        assert_eq!(inbox.store().insert(vec![record("paid", 0)]).await.unwrap(), [Inserted::New]);
         let seen = "SELECT count(*) FROM inqud_inbox.notification WHERE object = 'paid'";
         let seen: i64 = client.query_one(seen, &[]).await.unwrap().get(0);
         assert_eq!(seen, 1, "acknowledged, and nobody else sees it");
@@ -489,7 +489,7 @@ async fn a_database_that_cannot_hold_all_texts_is_refused() {
 async fn one_whose_object_is_locked_holds_up_no_neighbour() {
     let Some((inbox, client, _)) = shop("locked").await else { return };
     let ids: Vec<_> = (0..10).map(|id| format!("CAPD-{id}")).collect();
-    inbox.store().put(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    inbox.store().insert(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
     let claimed = inbox.store().claim(PaymentRequest::KIND, 10, LEASE).await.unwrap();
     let hold = "BEGIN; SELECT * FROM inqud_inbox.object WHERE object = 'CAPD-3' FOR UPDATE";
     client.batch_execute(hold).await.unwrap();
@@ -501,7 +501,7 @@ async fn one_whose_object_is_locked_holds_up_no_neighbour() {
     let settled = inbox.store().settle(settlements()).await.unwrap();
     for (claimed, settled) in claimed.iter().zip(settled) {
         let is_locked = &*claimed.ticket.object == "CAPD-3";
-        assert_eq!(settled, if is_locked { Settled::Lapsed } else { Settled::Done });
+        assert_eq!(settled, if is_locked { Settled::LeaseExpired } else { Settled::Done });
     }
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     client.batch_execute("ROLLBACK").await.unwrap();
@@ -517,8 +517,8 @@ async fn what_is_dropped_amid_a_statement_holds_nothing_for_long() {
         .batch_execute("CREATE TABLE balance (n int); INSERT INTO balance VALUES (0)")
         .await
         .unwrap();
-    inbox.store().put(vec![record("CAPD-1", 0)]).await.unwrap();
-    let handler = async |_: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+    inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap();
+    let handler = async |_: Stored<PaymentRequest>, cx: Context<Postgres>| {
         let transaction = cx.transaction().await?;
         transaction.execute("UPDATE balance SET n = n + 1", &[]).await?;
         if cx.attempt() == 1 {
@@ -526,7 +526,8 @@ async fn what_is_dropped_amid_a_statement_holds_nothing_for_long() {
         }
         Ok::<_, BoxError>(())
     };
-    let runner = inbox.process(handler).deadline(Duration::from_secs(2)).backoff(NO_WAIT, NO_WAIT);
+    let runner =
+        inbox.process(handler).handler_timeout(Duration::from_secs(2)).backoff(NO_WAIT, NO_WAIT);
     timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
     let balance = client.query_one("SELECT n FROM balance", &[]).await.unwrap();
     assert_eq!(balance.get::<_, i32>(0), 1);
@@ -538,8 +539,8 @@ async fn what_a_handler_set_for_its_session_is_no_others() {
     let Some((inbox, client, _)) = shop("session").await else { return };
     client.batch_execute("CREATE TABLE seen (word text)").await.unwrap();
     for id in ["sets", "reads"] {
-        inbox.store().put(vec![record(id, 0)]).await.unwrap();
-        let handler = async |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+        inbox.store().insert(vec![record(id, 0)]).await.unwrap();
+        let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
             let transaction = cx.transaction().await?;
             let work = match &*request.id {
                 "sets" => "SET application_name = 'of another'",
@@ -561,11 +562,11 @@ async fn a_backlog_that_the_statistics_do_not_know_of_is_found_by_its_index() {
     const FILL: &str = "
         ALTER TABLE inqud_inbox.notification SET (autovacuum_enabled = false);
         ALTER TABLE inqud_inbox.object SET (autovacuum_enabled = false);
-        INSERT INTO inqud_inbox.notification (key, kind, object, position, version, received_at, state)
+        INSERT INTO inqud_inbox.notification (key, kind, object, position, order_key, received_at, state)
             SELECT decode(md5(n::text), 'hex'), 'request', n::text, 0, '', now(), 1
             FROM generate_series(1, 30000) AS n;
         ANALYZE inqud_inbox.notification;
-        INSERT INTO inqud_inbox.notification (key, kind, object, position, version, received_at)
+        INSERT INTO inqud_inbox.notification (key, kind, object, position, order_key, received_at)
             SELECT decode(md5(n::text), 'hex'), 'request', n::text, 0, '', now()
             FROM generate_series(30001, 60000) AS n";
     let Some((_inbox, client, _)) = shop("statistics").await else { return };
@@ -598,11 +599,11 @@ async fn transactions_of_handlers_leave_room_to_store() {
     let Some((inbox, _client, _)) = shop("room").await else { return };
     let count = 64;
     let records = (0..count).map(|id| record(&format!("CAPD-{id}"), 0));
-    inbox.store().put(records.collect()).await.unwrap();
+    inbox.store().insert(records.collect()).await.unwrap();
     let begun = Arc::new(AtomicUsize::new(0));
     let (begins, end) = (Arc::clone(&begun), Arc::new(Notify::new()));
     let ends = Arc::clone(&end);
-    let handler = move |_: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+    let handler = move |_: Stored<PaymentRequest>, cx: Context<Postgres>| {
         let (begins, ends) = (Arc::clone(&begins), Arc::clone(&ends));
         async move {
             let _transaction = cx.transaction().await?;
@@ -615,12 +616,15 @@ async fn transactions_of_handlers_leave_room_to_store() {
         while begun.load(Ordering::SeqCst) < count {
             sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(inbox.store().put(vec![record("one more", 0)]).await.unwrap(), [Put::New]);
+        assert_eq!(
+            inbox.store().insert(vec![record("one more", 0)]).await.unwrap(),
+            [Inserted::New]
+        );
         end.notify_waiters();
     };
     let runner = inbox.process(handler).concurrency(count);
     timeout(LONG, runner.run_until(full)).await.unwrap().unwrap();
-    assert_eq!(inbox.stats().await.unwrap().open(), 1);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
 }
 
 #[tokio::test]
@@ -628,11 +632,12 @@ async fn ids_that_postgres_cannot_hold_spoil_no_neighbour() {
     let Some((inbox, client, _)) = shop("ids").await else { return };
     let long = "é".repeat(20_000);
     let ids = ["before", "with \\u0000 in it", &long, &format!("{long}!"), "after"];
-    let put = inbox.store().put(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
-    assert_eq!(put, [Put::New; 5]);
-    let again = inbox.store().put(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
-    assert_eq!(again, [Put::Duplicate; 5]);
-    let handler = async |_: Notified<PaymentRequest>, cx: Cx<Postgres>| match cx.attempt() {
+    let inserted =
+        inbox.store().insert(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    assert_eq!(inserted, [Inserted::New; 5]);
+    let again = inbox.store().insert(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    assert_eq!(again, [Inserted::Duplicate; 5]);
+    let handler = async |_: Stored<PaymentRequest>, cx: Context<Postgres>| match cx.attempt() {
         1 => Err("an error with \0 in it"),
         _ => Ok(()),
     };

@@ -26,8 +26,8 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use inqud_inbox::{
-    Claimed, Cx, Entry, Inbox, InboxError, InboxErrorKind, Key, List, Memory, Notified, Put,
-    Record, Settled, Settlement, Stats, Store,
+    Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List, Memory,
+    Record, Settled, Settlement, Stats, Store, Stored,
 };
 use log::Log;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -79,12 +79,12 @@ fn has(metrics: &str, expected: &[&str]) {
 }
 
 async fn receive<S: Store>(inbox: &Inbox<S>, body: impl Into<Bytes>) {
-    let layer = support::layer::<PaymentRequest>().hand_on_undecodable();
+    let layer = support::layer::<PaymentRequest>().forward_undecodable();
     support::call(layer.layer(inbox.receiver::<PaymentRequest>()), support::signed(body)).await;
 }
 
 async fn drained<S: Store>(inbox: Inbox<S>) {
-    while inbox.stats().await.unwrap().open() > 0 {
+    while inbox.stats().await.unwrap().backlog() > 0 {
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -113,9 +113,9 @@ impl Moody {
 impl Store for Moody {
     type Effect = <Memory as Store>::Effect;
 
-    async fn put(&self, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
         self.mood().await?;
-        self.memory.put(records).await
+        self.memory.insert(records).await
     }
 
     async fn claim(
@@ -182,19 +182,19 @@ async fn each_result_of_a_receiver_is_counted() {
     })
     .await;
     let of = |result: &str, count: u32| {
-        format!("inqud_inbox_received_total{{kind=\"request\",result=\"{result}\"}} {count}")
+        format!("inqud_inbox_received_total{{kind=\"request\",outcome=\"{result}\"}} {count}")
     };
     let expected = [
         of("new", 2),
         of("duplicate", 1),
         of("undecodable", 1),
         of("store", 1),
-        of("left", 1),
-        of("slow", 1),
+        of("disconnected", 1),
+        of("timeout", 1),
     ];
     has(&metrics, &expected.each_ref().map(String::as_str));
     has(&metrics, &["inqud_inbox_commit_duration_seconds_count{kind=\"request\"} 4"]);
-    let handed_on = line(&log, "handed on a web hook that could not be decoded");
+    let handed_on = line(&log, "forwarded a webhook that could not be decoded");
     assert!(handed_on.contains("WARN") && handed_on.contains("not_json"), "{handed_on}");
     let refused = line(&log, "not stored; Inqud will send it again");
     for part in
@@ -208,9 +208,9 @@ async fn each_result_of_a_receiver_is_counted() {
 async fn each_notification_has_a_span_and_is_counted_by_its_outcome() {
     let (log, metrics) = observe(async || {
         let inbox = Inbox::memory();
-        inbox.store().put(vec![record(1, 1), record(2, 0)]).await.unwrap();
+        inbox.store().insert(vec![record(1, 1), record(2, 0)]).await.unwrap();
         let late = inbox.clone();
-        let handler = move |request: Notified<PaymentRequest>, _: Cx<Memory>| {
+        let handler = move |request: Stored<PaymentRequest>, _: Context<Memory>| {
             let late = late.clone();
             async move {
                 tracing::info!("in the handler");
@@ -220,20 +220,20 @@ async fn each_notification_has_a_span_and_is_counted_by_its_outcome() {
                     return Err("the shop is closed");
                 }
                 // Older than this one, which is done when it is claimed.
-                late.store().put(vec![record(1, 0)]).await.unwrap();
+                late.store().insert(vec![record(1, 0)]).await.unwrap();
                 Ok(())
             }
         };
-        inbox.process(handler).attempts(2).run_until(drained(inbox.clone())).await.unwrap();
+        inbox.process(handler).max_attempts(2).run_until(drained(inbox.clone())).await.unwrap();
     })
     .await;
-    for part in ["kind=\"request\"", "key=", "attempt=1", "verdict=\"newer\"", "tower_inqud"] {
+    for part in ["kind=\"request\"", "key=", "attempt=1", "verdict=\"newer\"", " inqud_inbox: "] {
         for said in ["in the handler", "still in the handler"] {
             assert!(line(&log, said).contains("inqud_inbox{"), "{log}");
         }
         assert!(line(&log, "inqud_inbox{").contains(part), "no {part} in {log}");
     }
-    let retry = line(&log, "failed; to be tried again");
+    let retry = line(&log, "failed; to be retried");
     assert!(retry.contains("WARN") && retry.contains("the shop is closed"), "{retry}");
     let dead = line(&log, "given up: a dead letter");
     assert!(dead.contains("ERROR") && dead.contains("the shop is closed"), "{dead}");
@@ -249,22 +249,22 @@ async fn each_notification_has_a_span_and_is_counted_by_its_outcome() {
             "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 1",
             "inqud_inbox_processed_total{kind=\"request\",outcome=\"retry\",verdict=\"newer\"} 1",
             "inqud_inbox_processed_total{kind=\"request\",outcome=\"dead\",verdict=\"newer\"} 1",
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"skipped\",verdict=\"older\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"skipped\",verdict=\"stale\"} 1",
             "inqud_inbox_handler_duration_seconds_count{kind=\"request\"} 3",
             "inqud_inbox_handler_duration_seconds_sum{kind=\"request\"} 6",
-            "inqud_inbox_age_seconds_count{kind=\"request\"} 1",
+            "inqud_inbox_latency_seconds_count{kind=\"request\"} 1",
         ],
     );
-    assert!(line(&log, "skipped: older than what was processed").contains("INFO"), "{log}");
+    assert!(line(&log, "skipped: stale, older than what was processed").contains("INFO"), "{log}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_settled_is_told() {
     let (log, metrics) = observe(async || {
         let inbox = Inbox::new(Moody::default());
-        inbox.store().put(vec![record(1, 0)]).await.unwrap();
+        inbox.store().insert(vec![record(1, 0)]).await.unwrap();
         let store = inbox.clone();
-        let handler = move |_: Notified<PaymentRequest>, cx: Cx<Moody>| {
+        let handler = move |_: Stored<PaymentRequest>, cx: Context<Moody>| {
             store.store().fails.store(cx.attempt() == 1, Ordering::SeqCst);
             ready(Ok::<_, Infallible>(()))
         };
@@ -286,14 +286,15 @@ async fn what_could_not_be_settled_is_told() {
 async fn the_rarer_outcomes_are_told_too() {
     let (log, metrics) = observe(async || {
         let inbox = Inbox::new(Moody::default());
-        inbox.store().put(vec![record(1, 0)]).await.unwrap();
+        inbox.store().insert(vec![record(1, 0)]).await.unwrap();
         let handler =
-            async |_: Notified<PaymentRequest>, _| pending::<Result<(), Infallible>>().await;
-        let lost = inbox.process(handler).deadline(Duration::from_secs(5)).run_until(pending());
+            async |_: Stored<PaymentRequest>, _| pending::<Result<(), Infallible>>().await;
+        let lost =
+            inbox.process(handler).handler_timeout(Duration::from_secs(5)).run_until(pending());
         timeout(Duration::from_secs(1), lost).await.unwrap_err();
 
         inbox.store().settles_late.store(true, Ordering::SeqCst);
-        let handler = async |_: Notified<PaymentRequest>, _| Ok::<_, Infallible>(());
+        let handler = async |_: Stored<PaymentRequest>, _| Ok::<_, Infallible>(());
         inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
     })
     .await;
@@ -301,7 +302,7 @@ async fn the_rarer_outcomes_are_told_too() {
         &metrics,
         &[
             "inqud_inbox_processed_total{kind=\"request\",outcome=\"dropped\",verdict=\"newer\"} 1",
-            "inqud_inbox_processed_total{kind=\"request\",outcome=\"lapsed\",verdict=\"newer\"} 1",
+            "inqud_inbox_processed_total{kind=\"request\",outcome=\"lease_expired\",verdict=\"newer\"} 1",
             "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 1",
         ],
     );
@@ -319,9 +320,9 @@ async fn what_decodes_by_now_is_told() {
             let object = format!("undecodable:{key}");
             Record { key, object, dead: Some("once".to_owned()), ..record(1, 0) }
         };
-        inbox.store().put(vec![undecodable.clone()]).await.unwrap();
+        inbox.store().insert(vec![undecodable.clone()]).await.unwrap();
         assert_eq!(inbox.redrive([undecodable.key]).await.unwrap(), 1);
-        let handler = async |_: Notified<PaymentRequest>, _| Ok::<_, Infallible>(());
+        let handler = async |_: Stored<PaymentRequest>, _| Ok::<_, Infallible>(());
         inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
     })
     .await;
@@ -353,10 +354,10 @@ async fn what_a_person_may_have_to_look_at_is_told() {
         receive(payment("FAILED", "")).await;
         receive(payment("SUCCESS", "")).await;
         inbox.stats().await.unwrap();
-        let handler = async |_: Notified<Payment>, _| Ok::<_, Infallible>(());
+        let handler = async |_: Stored<Payment>, _| Ok::<_, Infallible>(());
         inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
         receive(payment("PENDING", "")).await;
-        let handler = async |_: Notified<Payment>, _| Ok::<_, Infallible>(());
+        let handler = async |_: Stored<Payment>, _| Ok::<_, Infallible>(());
         inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
         inbox.stats().await.unwrap();
 
@@ -365,8 +366,8 @@ async fn what_a_person_may_have_to_look_at_is_told() {
         let request: PaymentRequest = serde_json::from_str(&body).unwrap();
         let records = [record(1, 1), Record::new(&request, body.into())];
         for record in records {
-            inbox.store().put(vec![record]).await.unwrap();
-            let handler = async |_: Notified<PaymentRequest>, _| Ok::<_, Infallible>(());
+            inbox.store().insert(vec![record]).await.unwrap();
+            let handler = async |_: Stored<PaymentRequest>, _| Ok::<_, Infallible>(());
             inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
         }
         inbox.stats().await.unwrap();
@@ -379,14 +380,14 @@ async fn what_a_person_may_have_to_look_at_is_told() {
     has(
         &metrics,
         &[
-            "inqud_inbox_received_total{kind=\"payment\",result=\"new\"} 3",
-            "inqud_inbox_received_total{kind=\"payment\",result=\"duplicate_differs\"} 1",
-            "inqud_inbox_received_total{kind=\"payment\",result=\"review\"} 1",
+            "inqud_inbox_received_total{kind=\"payment\",outcome=\"new\"} 3",
+            "inqud_inbox_received_total{kind=\"payment\",outcome=\"duplicate_differs\"} 1",
+            "inqud_inbox_received_total{kind=\"payment\",outcome=\"review\"} 1",
             "inqud_inbox_processed_total{kind=\"payment\",outcome=\"done\",verdict=\"newer\"} 1",
             "inqud_inbox_processed_total{kind=\"payment\",outcome=\"done\",verdict=\"unordered\"} 1",
-            "inqud_inbox_processed_total{kind=\"payment\",outcome=\"skipped\",verdict=\"older\"} 1",
+            "inqud_inbox_processed_total{kind=\"payment\",outcome=\"skipped\",verdict=\"stale\"} 1",
             "inqud_inbox_processed_total{kind=\"request\",outcome=\"review\",verdict=\"review\"} 1",
-            "inqud_inbox_open{kind=\"payment\"} 0",
+            "inqud_inbox_backlog{kind=\"payment\"} 0",
             "inqud_inbox_review{kind=\"payment\"} 0",
             "inqud_inbox_skipped{kind=\"payment\"} 2",
             "inqud_inbox_skipped{kind=\"request\"} 1",
@@ -422,8 +423,8 @@ async fn no_trace_of_an_inbox_shows_a_body() {
         let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key).collect();
         assert!(keys.len() == 6, "{keys:?}");
         inbox.redrive(keys).await.unwrap();
-        let handler = async |_: Notified<PaymentRequest>, _| Err::<(), _>("no");
-        inbox.process(handler).attempts(1).run_until(drained(inbox.clone())).await.unwrap();
+        let handler = async |_: Stored<PaymentRequest>, _| Err::<(), _>("no");
+        inbox.process(handler).max_attempts(1).run_until(drained(inbox.clone())).await.unwrap();
         for letter in inbox.dead(9).await.unwrap() {
             assert!(!letter.error.contains(HIDDEN), "{}", letter.error);
         }
@@ -442,7 +443,7 @@ async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
     let looked_at = inbox.clone();
     let receiver = post_service(inbox.receiver::<PaymentRequest>());
     let app = Router::new()
-        .route("/", receiver.layer(support::layer::<PaymentRequest>().hand_on_undecodable()))
+        .route("/", receiver.layer(support::layer::<PaymentRequest>().forward_undecodable()))
         .route(
             "/metrics",
             get(async move || {
@@ -463,7 +464,7 @@ async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
     for body in [body(1, 0), body(2, 0), body(2, 0), HIDDEN.to_owned()] {
         send(body).await;
     }
-    let handler = async |_: Notified<PaymentRequest>, _| Ok::<_, Infallible>(());
+    let handler = async |_: Stored<PaymentRequest>, _| Ok::<_, Infallible>(());
     inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
     send(body(3, 0)).await;
 
@@ -474,20 +475,20 @@ async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
     has(
         metrics,
         &[
-            "# HELP inqud_inbox_received_total Calls of a receiver by kind and result.",
+            "# HELP inqud_inbox_received_total Calls of a receiver by kind and outcome.",
             "# TYPE inqud_inbox_received_total counter",
-            "inqud_inbox_received_total{kind=\"request\",result=\"new\"} 3",
-            "inqud_inbox_received_total{kind=\"request\",result=\"duplicate\"} 1",
-            "inqud_inbox_received_total{kind=\"request\",result=\"undecodable\"} 1",
+            "inqud_inbox_received_total{kind=\"request\",outcome=\"new\"} 3",
+            "inqud_inbox_received_total{kind=\"request\",outcome=\"duplicate\"} 1",
+            "inqud_inbox_received_total{kind=\"request\",outcome=\"undecodable\"} 1",
             "inqud_inbox_commit_duration_seconds_count{kind=\"request\"} 5",
             "# TYPE inqud_inbox_processed_total counter",
             "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 2",
             "inqud_inbox_handler_duration_seconds_count{kind=\"request\"} 2",
-            "inqud_inbox_age_seconds_count{kind=\"request\"} 2",
-            "# HELP inqud_inbox_open Notifications to process by kind, at the last look.",
-            "# TYPE inqud_inbox_open gauge",
-            "inqud_inbox_open{kind=\"request\"} 1",
-            "inqud_inbox_dead{kind=\"request\"} 1",
+            "inqud_inbox_latency_seconds_count{kind=\"request\"} 2",
+            "# HELP inqud_inbox_backlog Notifications to process by kind, at the last look.",
+            "# TYPE inqud_inbox_backlog gauge",
+            "inqud_inbox_backlog{kind=\"request\"} 1",
+            "inqud_inbox_dead_letters{kind=\"request\"} 1",
             "inqud_inbox_review{kind=\"request\"} 0",
             "inqud_inbox_skipped{kind=\"request\"} 0",
             "# TYPE inqud_inbox_oldest_age_seconds gauge",
@@ -498,7 +499,7 @@ async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
         let labels = line.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
         for label in labels.split(',').filter(|label| !label.is_empty()) {
             let name = label.split_once('=').unwrap().0;
-            assert!(["kind", "result", "outcome", "verdict", "quantile"].contains(&name), "{line}");
+            assert!(["kind", "outcome", "verdict", "quantile"].contains(&name), "{line}");
         }
     }
 }

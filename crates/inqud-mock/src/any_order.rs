@@ -8,14 +8,14 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use super::{Message, Report, Sender, SentBody};
-use crate::play::BoxError;
-use tower_inqud::{Event, Notification, Version};
+use super::{Message, MockInqud, Report, SentBody};
+use crate::deliver::BoxError;
+use tower_inqud::{Event, Notification, OrderKey};
 
 /// A message is delivered so many times at most in a round.
 const REPEATS: usize = 3;
 
-impl Sender {
+impl MockInqud {
     /// Checks that any order and any repeats end in the same state, and returns that state.
     ///
     /// `merchant` is called for each round. It sets up a merchant without a past, has the
@@ -29,7 +29,7 @@ impl Sender {
     /// `SUCCESS` and the `FAILED` of a payment, which carry no time: see [`Verdict`](tower_inqud::Verdict). If the
     /// second arrives first, another end is right, and no handler could agree with itself. So these keep their
     /// order, each with its repeats right behind it, and everything else is shuffled among them.
-    /// [`Story`](super::Story#order) says which stories have such notifications. A status that
+    /// [`Scenario`](super::Scenario#order) says which scenarios have such notifications. A status that
     /// [comes too early for you](tower_inqud::Ack::Retry) loses its place, as it does with Inqud.
     ///
     /// That a late repeat of the `SUCCESS` does not undo the `FAILED` is not tried here. It may be a success
@@ -52,7 +52,7 @@ impl Sender {
     /// # use std::sync::{Arc, Mutex};
     /// # use http::{Request, Response, Uri};
     /// # use tower::{ServiceBuilder, service_fn};
-    /// # use inqud_mock::{Life, SentBody, Sender, Story};
+    /// # use inqud_mock::{Lifecycle, MockInqud, Scenario, SentBody};
     /// # use tower_inqud::{
     /// #     Ack, History, Notification, PaymentRequest, RequestStatus, Secret, Webhook, WebhookBody,
     /// #     WebhookLayer,
@@ -76,7 +76,7 @@ impl Sender {
     /// #             let new = request.extensions().get::<Webhook<PaymentRequest>>().unwrap();
     /// #             let mut objects = objects.lock().unwrap();
     /// #             let (history, status) = objects.entry(new.id.clone()).or_default();
-    /// #             if history.receive(new).applies() {
+    /// #             if history.receive(new).should_handle() {
     /// #                 *status = Some(new.status.clone());
     /// #             }
     /// #             let response: Response<String> = Ack::Done.into();
@@ -84,10 +84,10 @@ impl Sender {
     /// #         },
     /// #     ))
     /// # };
-    /// let inqud = Sender::new(secret, Uri::from_static("/webhooks/inqud/request"));
+    /// let inqud = MockInqud::new(secret, Uri::from_static("/webhooks/inqud/request"));
     ///
     /// let state = inqud
-    ///     .any_order(Life::new(Story::Settled), async |round| {
+    ///     .any_order(Lifecycle::new(Scenario::ResolvedConflict), async |round| {
     ///         let shop = Shop::default();
     ///         round.deliver(service(&shop)).await;
     ///         shop.state()
@@ -137,8 +137,8 @@ impl Sender {
         F: AsyncFn(Round) -> T,
     {
         let kept = Arc::new(Mutex::new(None));
-        let sender = self.clone().seed(seed);
-        let state = merchant(Round { sender, plan, report: Arc::clone(&kept) }).await;
+        let inqud = self.clone().seed(seed);
+        let state = merchant(Round { inqud, plan, report: Arc::clone(&kept) }).await;
         let report = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(report) = report.filter(|report: &Report| !report.deliveries.is_empty()) else {
             let report = Report { seed, deliveries: Vec::new() };
@@ -158,15 +158,15 @@ fn ordered_by_arrival(messages: &[Message]) -> Vec<BTreeSet<usize>> {
     for (number, message) in messages.iter().enumerate() {
         // What cannot be read is about no object.
         let Ok(event) = serde_json::from_slice::<Event>(message.body()) else { continue };
-        let version = Version::new(&event, message.body());
-        objects.entry(event.id().to_owned()).or_default().push((number, version));
+        let order_key = OrderKey::new(&event, message.body());
+        objects.entry(event.id().to_owned()).or_default().push((number, order_key));
     }
-    let of_object = |versions: Vec<(usize, Version)>| {
+    let of_object = |order_keys: Vec<(usize, OrderKey)>| {
         let mut ordered = BTreeSet::new();
-        for (at, (later, version)) in versions.iter().enumerate() {
-            for (earlier, before) in versions.iter().take(at) {
+        for (at, (later, order_key)) in order_keys.iter().enumerate() {
+            for (earlier, before) in order_keys.iter().take(at) {
                 // It would count if it came behind.
-                if before.supersedes(version) {
+                if before.supersedes(order_key) {
                     ordered.extend([*earlier, *later]);
                 }
             }
@@ -193,19 +193,19 @@ struct Ended<T> {
     report: Report,
 }
 
-/// One order of deliveries, of those that [`Sender::any_order`] tries.
+/// One order of deliveries, of those that [`MockInqud::any_order`] tries.
 #[derive(Debug)]
 #[must_use = "a round that is not delivered is an error"]
 pub struct Round {
-    sender: Sender,
+    inqud: MockInqud,
     plan: Vec<Message>,
     report: Arc<Mutex<Option<Report>>>,
 }
 
 impl Round {
-    /// Delivers it, as [`Sender::deliver`] does.
+    /// Delivers it, as [`MockInqud::deliver`] does.
     ///
-    /// The report need not be looked at; [`Sender::any_order`] does.
+    /// The report need not be looked at; [`MockInqud::any_order`] does.
     ///
     /// # Panics
     ///
@@ -217,8 +217,8 @@ impl Round {
         B: Body,
     {
         let mut deliveries = Vec::new();
-        self.sender.play(self.plan, service, |delivery| deliveries.push(delivery)).await;
-        let report = Report { seed: self.sender.seed, deliveries };
+        self.inqud.deliver_plan(self.plan, service, |delivery| deliveries.push(delivery)).await;
+        let report = Report { seed: self.inqud.seed, deliveries };
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 }
@@ -243,7 +243,7 @@ impl Disagreement {
         &self.report
     }
 
-    /// The seed of that order: with [`Sender::seed`] and [`rounds(1)`](Sender::rounds) it is the only
+    /// The seed of that order: with [`MockInqud::seed`] and [`rounds(1)`](MockInqud::rounds) it is the only
     /// one that is tried.
     #[must_use]
     pub fn seed(&self) -> u64 {

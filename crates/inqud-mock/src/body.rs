@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-/// The body of what a [`Sender`](super::Sender) sends: whole or in pieces, at once or slowly, to its
+/// The body of what a [`MockInqud`](super::MockInqud) sends: whole or in pieces, at once or slowly, to its
 /// end or not.
 ///
-/// Its one error is that of a body that is [cut short](super::Flaw::Truncated).
+/// Its one error is that of a body that is [cut short](super::Fault::Truncated).
 pub struct SentBody {
     frames: VecDeque<Bytes>,
     /// What is still to come, as the `Content-Length` has it; none for a chunked body.
@@ -58,7 +58,7 @@ impl SentBody {
         self
     }
 
-    pub(super) fn slowly(mut self, pause: Duration) -> Self {
+    pub(super) fn frame_delay(mut self, pause: Duration) -> Self {
         self.pause = pause;
         self
     }

@@ -3,18 +3,18 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{Flaw, Message};
+use super::{Fault, Message};
 use tower_inqud::{Rejection, contract};
 
 /// One call, and what came of it.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub(super) message: Message,
-    pub(super) flaw: Option<Flaw>,
+    pub(super) fault: Option<Fault>,
     pub(super) retry: u32,
     pub(super) retry_follows: bool,
     pub(super) at: Duration,
-    pub(super) took: Duration,
+    pub(super) elapsed: Duration,
     pub(super) answer: Answer,
     pub(super) rejection: Option<Rejection>,
     pub(super) text: String,
@@ -26,7 +26,7 @@ pub struct Delivery {
 pub enum Answer {
     /// A response with this status.
     Status(StatusCode),
-    /// No response in [the time that Inqud waits](tower_inqud::contract::PATIENCE).
+    /// No response in [the time that Inqud waits](tower_inqud::contract::RESPONSE_TIMEOUT).
     TimedOut,
     /// No response at all, and why: the error of the service, as a text.
     Failed(String),
@@ -61,8 +61,8 @@ impl Delivery {
 
     /// How long it took.
     #[must_use]
-    pub fn took(&self) -> Duration {
-        self.took
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
     }
 
     /// What it was answered.
@@ -80,7 +80,7 @@ impl Delivery {
 
     /// The beginning of the response's body, 1 KiB at most; bytes that are no UTF-8 are replaced.
     #[must_use]
-    pub fn text(&self) -> &str {
+    pub fn response_text(&self) -> &str {
         &self.text
     }
 
@@ -90,12 +90,12 @@ impl Delivery {
         self.answer.is_acknowledged()
     }
 
-    /// Whether it was refused as it should be: with 401 if it was [forged or unsigned](Flaw), else
+    /// Whether it was refused as it should be: with 401 if it was [forged or unsigned](Fault), else
     /// with any 4xx. No response, or one that tells of something else, refuses nothing.
     #[must_use]
-    pub fn is_refused(&self) -> bool {
-        match (&self.answer, self.flaw) {
-            (Answer::Status(status), Some(Flaw::Forged | Flaw::Unsigned)) => {
+    pub fn is_rejected(&self) -> bool {
+        match (&self.answer, self.fault) {
+            (Answer::Status(status), Some(Fault::Forged | Fault::Unsigned)) => {
                 *status == StatusCode::UNAUTHORIZED
             }
             (Answer::Status(status), _) => status.is_client_error(),

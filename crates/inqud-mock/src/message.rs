@@ -16,7 +16,7 @@ impl Message {
         Self { label: label.into(), body: body.into() }
     }
 
-    /// What reports call it. For those of a [`Life`](super::Life), the status.
+    /// What reports call it. For those of a [`Lifecycle`](super::Lifecycle), the status.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label

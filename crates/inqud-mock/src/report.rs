@@ -2,10 +2,10 @@ use std::fmt;
 
 use super::Delivery;
 
-/// What a [`Sender`](super::Sender) delivered, how often, and what it was answered.
+/// What a [`MockInqud`](super::MockInqud) delivered, how often, and what it was answered.
 ///
 /// It keeps each delivery, with the beginning of its answer; see
-/// [`deliver_each`](super::Sender::deliver_each) for very many.
+/// [`deliver_each`](super::MockInqud::deliver_each) for very many.
 ///
 /// Its `Display` is a line for each delivery, and the seed: the text for a failed assertion.
 #[derive(Clone, Debug)]
@@ -28,12 +28,12 @@ impl Report {
         !self.deliveries.is_empty() && self.lost().next().is_none()
     }
 
-    /// Whether something was delivered, and every time [refused](Delivery::is_refused): what is to be
-    /// expected of anything with a [`Flaw`](super::Flaw). A server that cannot be reached has refused
+    /// Whether something was delivered, and every time [refused](Delivery::is_rejected): what is to be
+    /// expected of anything with a [`Fault`](super::Fault). A server that cannot be reached has refused
     /// nothing, nor has one that fails.
     #[must_use]
-    pub fn all_refused(&self) -> bool {
-        !self.deliveries.is_empty() && self.deliveries.iter().all(Delivery::is_refused)
+    pub fn all_rejected(&self) -> bool {
+        !self.deliveries.is_empty() && self.deliveries.iter().all(Delivery::is_rejected)
     }
 
     /// The last try of each message that was never acknowledged. At Inqud it is lost then.
@@ -41,7 +41,7 @@ impl Report {
         self.deliveries.iter().filter(|delivery| delivery.is_lost())
     }
 
-    /// The seed of the order, for [`Sender::seed`](super::Sender::seed).
+    /// The seed of the order, for [`MockInqud::seed`](super::MockInqud::seed).
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed

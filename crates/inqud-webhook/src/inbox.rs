@@ -82,7 +82,7 @@ struct ListArgs {
     store: StoreArgs,
     /// How many at most.
     #[arg(long, value_name = "N", default_value = "20")]
-    count: usize,
+    limit: usize,
     /// Shows their bodies too, which hold personal data.
     #[arg(long)]
     bodies: bool,
@@ -183,23 +183,23 @@ impl ListArgs {
             List::Amended => ("amended", None),
             _ => ("unordered", None),
         };
-        let entries = store.list(list, self.count).await?;
+        let entries = store.list(list, self.limit).await?;
         let shown = u64::try_from(entries.len()).unwrap_or(u64::MAX);
         let for_people = || {
-            let mut text: String = entries.iter().map(|it| letter(it, self.bodies)).collect();
+            let mut text: String = entries.iter().map(|it| entry_text(it, self.bodies)).collect();
             let what = if list == List::Dead { "dead letters" } else { name };
             _ = match all.map(|all| (all, all.saturating_sub(shown))) {
                 None => writeln!(text, "{shown} {what} shown"),
                 Some((all, 0)) => writeln!(text, "{all} {what}"),
                 Some((all, rest)) => {
-                    writeln!(text, "{all} {what}, {rest} of them not shown: --count")
+                    writeln!(text, "{all} {what}, {rest} of them not shown: --limit")
                 }
             };
             text
         };
         let as_json = || {
-            let entries: Vec<_> = entries.iter().map(|it| letter_json(it, self.bodies)).collect();
-            json!({ name: all.unwrap_or(shown), "letters": entries })
+            let entries: Vec<_> = entries.iter().map(|it| entry_json(it, self.bodies)).collect();
+            json!({ name: all.unwrap_or(shown), "entries": entries })
         };
         Ok(out.conclude(true, for_people, as_json)?)
     }
@@ -216,8 +216,8 @@ impl RedriveArgs {
             let redriven = store.redrive(keys).await?;
             (redriven, count.saturating_sub(redriven))
         };
-        let for_people = || format!("{redriven} to be tried again\n{}", not_dead(rest));
-        let as_json = || json!({ "redriven": redriven, "not_dead": rest });
+        let for_people = || format!("{redriven} to be tried again\n{}", unmatched(rest));
+        let as_json = || json!({ "redriven": redriven, "unmatched": rest });
         Ok(out.conclude(rest == 0, for_people, as_json)?)
     }
 }
@@ -250,8 +250,8 @@ impl DiscardArgs {
         let count = keys.len();
         let discarded = store.discard(keys).await?;
         let rest = count.saturating_sub(discarded);
-        let for_people = || format!("{discarded} put away\n{}", not_dead(rest));
-        let as_json = || json!({ "discarded": discarded, "not_dead": rest });
+        let for_people = || format!("{discarded} put away\n{}", unmatched(rest));
+        let as_json = || json!({ "discarded": discarded, "unmatched": rest });
         Ok(out.conclude(rest == 0, for_people, as_json)?)
     }
 }
@@ -260,7 +260,7 @@ fn distinct(keys: &[Key]) -> Vec<Key> {
     keys.iter().copied().collect::<HashSet<_>>().into_iter().collect()
 }
 
-fn not_dead(count: usize) -> String {
+fn unmatched(count: usize) -> String {
     match count {
         0 => String::new(),
         _ => {
@@ -296,7 +296,7 @@ impl PruneArgs {
 impl MigrateArgs {
     async fn run(&self, out: &Out) -> Outcome {
         let config = database::config(self.postgres.as_ref().and_then(Option::as_deref))?;
-        Inbox::migrate(&config, NoTls).await.map_err(|error| described(&error))?;
+        Inbox::migrate(&config, NoTls).await.map_err(|error| error_chain(&error))?;
         let version = Postgres::MIGRATIONS.len();
         let for_people = || format!("the tables are of version {version}\n");
         Ok(out.conclude(true, for_people, || json!({ "version": version }))?)
@@ -308,12 +308,12 @@ impl StoreArgs {
         #[cfg(feature = "postgres")]
         if let Some(url) = &self.postgres {
             let opened = Inbox::postgres(database::config(url.as_deref())?, NoTls).await;
-            return Ok(Store::Postgres(opened.map_err(|error| described(&error))?));
+            return Ok(Store::Postgres(opened.map_err(|error| error_chain(&error))?));
         }
         #[cfg(feature = "sqlite")]
         if let Some(path) = &self.sqlite {
             let attached = Inbox::attach(path)
-                .map_err(|error| format!("{}: {}", path.display(), described(&error)))?;
+                .map_err(|error| format!("{}: {}", path.display(), error_chain(&error)))?;
             return Ok(Store::Sqlite(attached));
         }
         Err("no inbox is named".into())
@@ -336,7 +336,7 @@ impl Store {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(attached) => attached.stats().await,
         };
-        stats.map_err(|error| described(&error).into())
+        stats.map_err(|error| error_chain(&error).into())
     }
 
     async fn unclaimed(&self) -> Result<Vec<String>, BoxError> {
@@ -346,7 +346,7 @@ impl Store {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(attached) => attached.unclaimed(UNCLAIMED).await,
         };
-        kinds.map_err(|error| described(&error).into())
+        kinds.map_err(|error| error_chain(&error).into())
     }
 
     async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, BoxError> {
@@ -356,7 +356,7 @@ impl Store {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(attached) => attached.list(list, count).await,
         };
-        entries.map_err(|error| described(&error).into())
+        entries.map_err(|error| error_chain(&error).into())
     }
 
     async fn redrive(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
@@ -366,7 +366,7 @@ impl Store {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(attached) => attached.redrive(keys).await,
         };
-        redriven.map_err(|error| described(&error).into())
+        redriven.map_err(|error| error_chain(&error).into())
     }
 
     async fn discard(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
@@ -376,7 +376,7 @@ impl Store {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(attached) => attached.discard(keys).await,
         };
-        discarded.map_err(|error| described(&error).into())
+        discarded.map_err(|error| error_chain(&error).into())
     }
 
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, BoxError> {
@@ -386,7 +386,7 @@ impl Store {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(attached) => attached.prune(age, count).await,
         };
-        pruned.map_err(|error| described(&error).into())
+        pruned.map_err(|error| error_chain(&error).into())
     }
 }
 
@@ -399,12 +399,12 @@ fn stats_for_people(stats: &Stats, unclaimed: &[String]) -> String {
         }
         None => String::new(),
     };
-    let mut text = format!("open {}{}\n", stats.open(), styled(FAINT, oldest));
+    let mut text = format!("backlog {}{}\n", stats.backlog(), styled(FAINT, oldest));
     let (dead, review, skipped) = (stats.dead(), stats.review(), stats.skipped());
     _ = writeln!(text, "dead {dead}\nreview {review}\nskipped {skipped}");
     for kind in &stats.kinds {
         let name = printable(&kind.kind);
-        let counts = [kind.open, kind.dead, kind.review, kind.skipped];
+        let counts = [kind.backlog, kind.dead, kind.review, kind.skipped];
         let [open, dead, review, skipped] = counts;
         let counts = format!("open {open}, dead {dead}, review {review}, skipped {skipped}");
         _ = writeln!(text, "  {name:<16} {}", styled(FAINT, counts));
@@ -420,19 +420,19 @@ fn stats_as_json(stats: &Stats, unclaimed: &[String]) -> Value {
     let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
     let kinds = stats.kinds.iter().map(|kind| {
         let counts = json!({
-            "open": kind.open, "oldest": time(kind.oldest), "dead": kind.dead,
+            "backlog": kind.backlog, "oldest": time(kind.oldest), "dead": kind.dead,
             "review": kind.review, "skipped": kind.skipped,
         });
         (kind.kind.clone(), counts)
     });
     json!({
-        "open": stats.open(), "oldest": time(stats.oldest()), "dead": stats.dead(),
+        "backlog": stats.backlog(), "oldest": time(stats.oldest()), "dead": stats.dead(),
         "review": stats.review(), "skipped": stats.skipped(),
         "kinds": kinds.collect::<Map<_, _>>(), "unclaimed": unclaimed,
     })
 }
 
-fn letter(letter: &Entry, with_body: bool) -> String {
+fn entry_text(letter: &Entry, with_body: bool) -> String {
     let Entry { key, kind, object, body, attempts, error, received_at, .. } = letter;
     let head = format!("{kind} {object}", kind = printable(kind), object = printable(object));
     let mut text = format!("{} {}\n", styled(STRONG, key), styled(STRONG, head));
@@ -447,7 +447,7 @@ fn letter(letter: &Entry, with_body: bool) -> String {
     text
 }
 
-fn letter_json(letter: &Entry, with_body: bool) -> Value {
+fn entry_json(letter: &Entry, with_body: bool) -> Value {
     let mut json = Map::new();
     json.insert("key".into(), letter.key.to_string().into());
     json.insert("kind".into(), letter.kind.as_str().into());
@@ -478,7 +478,7 @@ fn age(text: &str) -> Result<Duration, String> {
 }
 
 /// With what caused it.
-fn described(error: &InboxError) -> String {
+fn error_chain(error: &InboxError) -> String {
     let first: &dyn Error = error;
     let causes = std::iter::successors(Some(first), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

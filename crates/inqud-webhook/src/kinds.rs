@@ -8,15 +8,15 @@ use crate::out::{FAINT, Out, STRONG, styled};
 
 /// How well something is known.
 #[derive(Clone, Copy)]
-enum Known {
+enum Certainty {
     Confirmed,
     Inferred,
     Unknown,
 }
 
-use Known::{Confirmed, Inferred, Unknown};
+use Certainty::{Confirmed, Inferred, Unknown};
 
-impl Known {
+impl Certainty {
     fn mark(self) -> &'static str {
         match self {
             Confirmed => "confirmed",
@@ -30,14 +30,14 @@ struct Kind {
     name: &'static str,
     kind: EventKind,
     /// The field that tells when it last changed, and so which of two is newer.
-    changed: (&'static str, Known),
-    statuses: &'static [(&'static str, Known)],
-    /// Those of `send --life`.
-    lives: &'static [&'static str],
+    changed: (&'static str, Certainty),
+    statuses: &'static [(&'static str, Certainty)],
+    /// Those of `send --scenario`.
+    scenarios: &'static [&'static str],
 }
 
 impl Kind {
-    fn prefix(&self) -> (&'static str, Known) {
+    fn prefix(&self) -> (&'static str, Certainty) {
         self.kind.id_prefix().map_or(("", Unknown), |prefix| (prefix, Confirmed))
     }
 }
@@ -55,7 +55,15 @@ const KINDS: &[Kind] = &[
             ("EXPIRED", Inferred),
             ("CANCELLED", Unknown),
         ],
-        lives: &["success", "overpaid", "conflict", "settled", "reversed", "amended", "expired"],
+        scenarios: &[
+            "success",
+            "overpaid",
+            "conflict",
+            "resolved-conflict",
+            "reversed",
+            "amended",
+            "expired",
+        ],
     },
     Kind {
         name: "Checkout",
@@ -69,7 +77,7 @@ const KINDS: &[Kind] = &[
             ("CONFLICT", Confirmed),
             ("SUCCESS", Confirmed),
         ],
-        lives: &["checkout"],
+        scenarios: &["checkout"],
     },
     Kind {
         name: "Payment",
@@ -85,14 +93,14 @@ const KINDS: &[Kind] = &[
             ("CANCELLED", Confirmed),
             ("EXPIRED", Confirmed),
         ],
-        lives: &["payment", "reversed-payment", "partial-payment"],
+        scenarios: &["payment", "reversed-payment", "partial-payment"],
     },
     Kind {
         name: "On-ramp checkout",
         kind: EventKind::OnRampCheckout,
         changed: ("modifiedAt", Confirmed),
         statuses: &[("PENDING", Confirmed), ("SUCCESS", Unknown)],
-        lives: &["on-ramp"],
+        scenarios: &["on-ramp"],
     },
     Kind {
         name: "Subscription",
@@ -104,7 +112,7 @@ const KINDS: &[Kind] = &[
             ("CANCELLED", Confirmed),
             ("EXPIRED", Confirmed),
         ],
-        lives: &["subscription", "renewal"],
+        scenarios: &["subscription", "renewal"],
     },
     Kind {
         name: "Invoice",
@@ -116,14 +124,14 @@ const KINDS: &[Kind] = &[
             ("SUCCESS", Confirmed),
             ("FAILED", Confirmed),
         ],
-        lives: &["invoice"],
+        scenarios: &["invoice"],
     },
     Kind {
         name: "Authorization",
         kind: EventKind::Authorization,
         changed: ("", Unknown),
         statuses: &[("GRANTED", Confirmed), ("REVOKED_BY_MERCHANT", Confirmed)],
-        lives: &["authorization"],
+        scenarios: &["authorization"],
     },
 ];
 
@@ -137,7 +145,7 @@ pub(crate) fn run(out: &Out) -> Outcome {
 
 fn text(kind: &Kind) -> String {
     let mut text = styled(STRONG, kind.name) + "\n";
-    let mut fact = |what: &str, value: &str, known: Known| {
+    let mut fact = |what: &str, value: &str, known: Certainty| {
         _ = writeln!(text, "  {what:<10} {value:<24} {}", styled(FAINT, known.mark()));
     };
     let prefix = kind.prefix();
@@ -146,12 +154,12 @@ fn text(kind: &Kind) -> String {
     for (status, known) in kind.statuses {
         fact("status", status, *known);
     }
-    _ = writeln!(text, "  {:<10} --life {}", "send", kind.lives.join(", "));
+    _ = writeln!(text, "  {:<10} --scenario {}", "send", kind.scenarios.join(", "));
     text
 }
 
 fn as_json(kind: &Kind) -> Value {
-    let fact = |(value, known): &(&str, Known)| {
+    let fact = |(value, known): &(&str, Certainty)| {
         let value = Some(*value).filter(|value| !value.is_empty());
         json!({ "value": value, "known": known.mark() })
     };
@@ -160,6 +168,6 @@ fn as_json(kind: &Kind) -> Value {
         "id_prefix": fact(&kind.prefix()),
         "changed_field": fact(&kind.changed),
         "statuses": kind.statuses.iter().map(fact).collect::<Vec<_>>(),
-        "lives": kind.lives,
+        "scenarios": kind.scenarios,
     })
 }

@@ -22,9 +22,9 @@ use tower_inqud::{Ack, Rejection, WebhookBody, WebhookLayer, WebhookService};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::copied::{Copied, Copy, Held};
+use crate::capture::{Capture, CaptureBudget, CapturedBody};
 use crate::out::Outcome;
-use crate::out::{BAD, FAINT, GOOD, Out, STRONG, nobody_reads, styled};
+use crate::out::{BAD, FAINT, GOOD, Out, STRONG, is_broken_pipe, styled};
 use crate::secret::SecretArgs;
 use crate::{pretty, reason};
 
@@ -34,9 +34,9 @@ const SHORT: Duration = Duration::from_secs(10);
 /// More wait until one of them ends: each may hold a body.
 const CONNECTIONS: usize = 100;
 
-/// Receives web hooks and shows each as it comes: verified, or why not.
+/// Receives webhooks and shows each as it comes: verified, or why not.
 ///
-/// It ends after --count deliveries, with Ctrl-C, or if its output is closed; well if none was refused.
+/// It ends after --count deliveries, with Ctrl-C, or if its output is closed; well if none was rejected.
 /// Every path will do.
 #[derive(Args)]
 pub(crate) struct Listen {
@@ -70,52 +70,52 @@ impl Listen {
         let url = format!("http://{}", listener.local_addr()?);
         out.tell(|| format!("listening on {url}\n"), || json!({ "listening": url }))?;
 
-        let desk = Arc::new(Desk {
+        let server = Arc::new(Listener {
             out,
             webhooks,
             answer: self.answer,
             until: self.count.unwrap_or(u64::MAX),
             tally: Mutex::default(),
-            held: Held::default(),
+            budget: CaptureBudget::default(),
             end: Notify::new(),
         });
-        desk.clone().serve(listener).await?;
+        server.clone().serve(listener).await?;
 
-        let mut tally = desk.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = tally.unprinted.take().filter(|error| !nobody_reads(error)) {
+        let mut tally = server.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = tally.unprinted.take().filter(|error| !is_broken_pipe(error)) {
             return Err(error.into());
         }
-        let Tally { verified, refused, .. } = *tally;
+        let Tally { verified, rejected, .. } = *tally;
         Ok(out.conclude(
-            refused == 0,
-            || format!("{verified} verified, {refused} refused\n"),
-            || json!({ "verified": verified, "refused": refused }),
+            rejected == 0,
+            || format!("{verified} verified, {rejected} rejected\n"),
+            || json!({ "verified": verified, "rejected": rejected }),
         )?)
     }
 }
 
 /// What all connections share.
-struct Desk {
+struct Listener {
     out: Out,
     webhooks: WebhookService<Accepting, Object>,
     answer: StatusCode,
     until: u64,
     tally: Mutex<Tally>,
-    held: Held,
+    budget: CaptureBudget,
     end: Notify,
 }
 
 #[derive(Default)]
 struct Tally {
     verified: u64,
-    refused: u64,
+    rejected: u64,
     unprinted: Option<io::Error>,
 }
 
-impl Desk {
+impl Listener {
     async fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
-        let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(SHORT);
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(SHORT);
         let graceful = GracefulShutdown::new();
         let mut ctrl_c = std::pin::pin!(tokio::signal::ctrl_c());
         let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -136,9 +136,9 @@ impl Desk {
                 () = self.end.notified() => break,
                 pressed = &mut ctrl_c => { pressed?; break }
             };
-            let desk = Arc::clone(&self);
-            let service = service_fn(move |request| Arc::clone(&desk).receive(request));
-            let connection = server.serve_connection(TokioIo::new(stream), service);
+            let server = Arc::clone(&self);
+            let service = service_fn(move |request| Arc::clone(&server).receive(request));
+            let connection = http.serve_connection(TokioIo::new(stream), service);
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
                 _ = connection.await;
@@ -156,10 +156,10 @@ impl Desk {
         request: Request<Incoming>,
     ) -> Result<Response<WebhookBody<String>>, Infallible> {
         let line = format!("{} {}", request.method(), request.uri());
-        let copy = Copy::new(&self.held);
-        let request = request.map(|body| Copied { body, copy: copy.clone() });
+        let copy = Capture::new(&self.budget);
+        let request = request.map(|body| CapturedBody { body, copy: copy.clone() });
         let mut webhooks = self.webhooks.clone();
-        poll_fn(|cx| Service::<Request<Copied>>::poll_ready(&mut webhooks, cx)).await?;
+        poll_fn(|cx| Service::<Request<CapturedBody>>::poll_ready(&mut webhooks, cx)).await?;
         let mut response = webhooks.call(request).await?;
 
         let rejection = response.extensions().get::<Rejection>().cloned();
@@ -183,17 +183,17 @@ impl Desk {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let count = match rejection {
             None => &mut tally.verified,
-            Some(_) => &mut tally.refused,
+            Some(_) => &mut tally.rejected,
         };
         *count = count.saturating_add(1);
-        let number = tally.verified.saturating_add(tally.refused);
+        let number = tally.verified.saturating_add(tally.rejected);
         let now = Timestamp::now();
         let printed = self.out.tell(
             || {
                 let verdict = match rejection {
                     None => styled(GOOD, "verified"),
                     Some(rejection) => {
-                        styled(BAD, "refused: ") + &reason::lines(rejection).join("; ")
+                        styled(BAD, "rejected: ") + &reason::lines(rejection).join("; ")
                     }
                 };
                 let head = format!("#{number} {}", pretty::printable(line));
@@ -213,8 +213,8 @@ impl Desk {
                     "at": now.to_string(),
                     "request": line,
                     "verified": rejection.is_none(),
-                    "refused": rejection.map(reason::json),
-                    "answered": answer.as_u16(),
+                    "rejected": rejection.map(reason::json),
+                    "status": answer.as_u16(),
                     "body": body,
                 })
             },

@@ -1,7 +1,7 @@
-//! `inqud-webhook`: Inqud's web hooks at the command line. It signs, verifies, sends and receives them,
+//! `inqud-webhook`: Inqud's webhooks at the command line. It signs, verifies, sends and receives them,
 //! and tends an inbox.
 
-mod copied;
+mod capture;
 #[cfg(feature = "postgres")]
 mod database;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -23,7 +23,7 @@ use clap_complete::Shell;
 
 use self::out::{Out, Outcome};
 
-/// Inqud's web hooks at the command line: sign, verify, send and receive them.
+/// Inqud's webhooks at the command line: sign, verify, send and receive them.
 #[derive(Parser)]
 #[command(
     version,
@@ -55,7 +55,7 @@ enum Command {
     Listen(listen::Listen),
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     Inbox(inbox::InboxCommand),
-    /// Tells what is known of each kind of web hook, and how well.
+    /// Tells what is known of each kind of webhook, and how well.
     Kinds,
     /// Prints the completions for a shell.
     Completions {
@@ -97,7 +97,7 @@ fn completions(shell: Shell, out: &Out) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "inqud-webhook", &mut script);
     match out.print_as_is(&String::from_utf8(script)?) {
-        Err(error) if !out::nobody_reads(&error) => Err(error.into()),
+        Err(error) if !out::is_broken_pipe(&error) => Err(error.into()),
         _ => Ok(true),
     }
 }

@@ -51,7 +51,7 @@ impl Out {
         as_json: impl FnOnce() -> Value,
     ) -> io::Result<bool> {
         match self.tell(for_people, as_json) {
-            Err(error) if !nobody_reads(&error) => Err(error),
+            Err(error) if !is_broken_pipe(&error) => Err(error),
             _ => Ok(is_well),
         }
     }
@@ -78,7 +78,7 @@ pub(crate) fn fail(error: &dyn std::error::Error) {
 }
 
 /// Whether whoever read the output has closed it.
-pub(crate) fn nobody_reads(error: &io::Error) -> bool {
+pub(crate) fn is_broken_pipe(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 

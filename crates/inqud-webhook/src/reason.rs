@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use serde_json::{Map, Value};
-use tower_inqud::Rejection;
+use tower_inqud::{Diagnosis, Rejection};
 
 use crate::pretty::printable;
 
@@ -23,14 +23,12 @@ pub(crate) fn lines(rejection: &Rejection) -> Vec<String> {
 /// The same for programs.
 pub(crate) fn json(rejection: &Rejection) -> Value {
     let mut json = Map::new();
-    let kind = format!("{:?}", rejection.kind());
-    // The text has what is within it.
-    json.insert("kind".into(), kind.split(' ').next().into());
+    json.insert("kind".into(), rejection.kind().as_str().into());
     json.insert("text".into(), rejection.to_string().into());
     json.insert("field".into(), rejection.field_path().into());
     json.insert("source".into(), rejection.source().map(ToString::to_string).into());
     let diagnosis = rejection.diagnosis();
-    json.insert("diagnosis".into(), diagnosis.map(|it| format!("{it:?}")).into());
+    json.insert("diagnosis".into(), diagnosis.map(Diagnosis::as_str).into());
     json.insert("explanation".into(), diagnosis.map(|it| it.to_string()).into());
     json.into()
 }

@@ -11,13 +11,13 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use indicatif::{ProgressBar, ProgressStyle};
-use inqud_mock::{Answer, Delivery, Flaw, Life, Sender, Story};
+use inqud_mock::{Answer, Delivery, Fault, Lifecycle, MockInqud, Scenario};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tower_inqud::{Amount, contract};
 
 use crate::out::Outcome;
-use crate::out::{BAD, FAINT, GOOD, Out, STRONG, nobody_reads, styled};
+use crate::out::{BAD, FAINT, GOOD, Out, STRONG, is_broken_pipe, styled};
 use crate::pretty::printable;
 use crate::secret::SecretArgs;
 
@@ -26,18 +26,18 @@ type BoxError = Box<dyn std::error::Error + std::marker::Send + Sync>;
 /// How many failures are told one by one.
 const TOLD: usize = 10;
 
-/// Sends web hooks to a handler, signed as Inqud signs them.
+/// Sends webhooks to a handler, signed as Inqud signs them.
 ///
-/// It ends well if each was acknowledged with 200; with --forge, if each was refused with 401.
+/// It ends well if each was acknowledged with 200; with --forge, if each was rejected with 401.
 #[derive(Args)]
 pub(crate) struct Send {
     /// Where to, with http or https, such as http://127.0.0.1:3000/webhooks/inqud/request.
     url: Uri,
     /// What happens: the statuses that one object goes through. `inqud-webhook kinds` tells of which kind
     /// each is. Against the URL of another kind it has to fail.
-    #[arg(long, value_name = "STORY", default_value = "success", value_parser = story())]
-    life: Story,
-    /// Sends this status instead of those of the life, any word; give it again for more.
+    #[arg(long, value_name = "SCENARIO", default_value = "success", value_parser = scenario())]
+    scenario: Scenario,
+    /// Sends this status instead of those of the scenario, any word; give it again for more.
     #[arg(long, value_name = "WORD")]
     status: Vec<String>,
     /// Your own id of the order, `clientOrderId`. The other ids are made from it.
@@ -76,18 +76,24 @@ pub(crate) struct Send {
 }
 
 /// One of the names, so that help and completions list them.
-fn story() -> impl TypedValueParser<Value = Story> {
-    PossibleValuesParser::new(Story::ALL.iter().map(|story| story.name())).try_map(|name| {
-        Story::ALL.iter().copied().find(|story| story.name() == name).ok_or("no such story")
-    })
+fn scenario() -> impl TypedValueParser<Value = Scenario> {
+    PossibleValuesParser::new(Scenario::ALL.iter().map(|scenario| scenario.as_str())).try_map(
+        |name| {
+            Scenario::ALL
+                .iter()
+                .copied()
+                .find(|scenario| scenario.as_str() == name)
+                .ok_or("no such scenario")
+        },
+    )
 }
 
 impl Send {
     pub(crate) async fn run(&self, out: &Out) -> Outcome {
         let is_https = self.is_https()?;
-        let messages = self.life().into_iter().collect::<Vec<_>>();
+        let messages = self.lifecycle().into_iter().collect::<Vec<_>>();
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
-        let sender = self.sender(seed)?;
+        let inqud = self.inqud(seed)?;
         let times = u64::from(self.times);
         let bar = progress(times.saturating_mul(u64::try_from(messages.len())?))?;
         let mut tally = Tally { forge: self.forge, ..Tally::default() };
@@ -106,13 +112,13 @@ impl Send {
             // The certificates that the machine trusts, or those of SSL_CERT_FILE.
             let connector = HttpsConnectorBuilder::new().with_native_roots()?;
             let connector = connector.https_only().enable_http1().build();
-            sender.deliver_each(messages, client.build(connector), each).await;
+            inqud.deliver_each(messages, client.build(connector), each).await;
         } else {
-            sender.deliver_each(messages, client.build_http(), each).await;
+            inqud.deliver_each(messages, client.build_http(), each).await;
         }
         bar.finish_and_clear();
 
-        if let Some(error) = unprinted.filter(|error| !nobody_reads(error)) {
+        if let Some(error) = unprinted.filter(|error| !is_broken_pipe(error)) {
             return Err(error.into());
         }
         Ok(out.conclude(
@@ -131,33 +137,33 @@ impl Send {
         }
     }
 
-    fn life(&self) -> Life {
-        let life = Life::new(self.life)
+    fn lifecycle(&self) -> Lifecycle {
+        let lifecycle = Lifecycle::new(self.scenario)
             .client_order_id(&self.order)
             .amount(self.amount.clone())
-            .ends(Timestamp::now());
-        if self.status.is_empty() { life } else { life.statuses(&self.status) }
+            .ends_at(Timestamp::now());
+        if self.status.is_empty() { lifecycle } else { lifecycle.statuses(&self.status) }
     }
 
-    fn sender(&self, seed: u64) -> Result<Sender, BoxError> {
-        let mut sender =
-            Sender::new(self.secret.read()?, self.url.clone()).times(self.times).seed(seed);
+    fn inqud(&self, seed: u64) -> Result<MockInqud, BoxError> {
+        let mut inqud =
+            MockInqud::new(self.secret.read()?, self.url.clone()).times(self.times).seed(seed);
         if self.shuffle {
-            sender = sender.shuffled();
+            inqud = inqud.shuffled();
         }
         if self.forge {
-            sender = sender.flaw(Flaw::Forged);
+            inqud = inqud.fault(Fault::Forged);
         }
         if let Some(rate) = self.rate {
             let interval = Duration::from_secs(1).checked_div(rate.get()).unwrap_or_default();
-            sender = sender.interval(interval);
+            inqud = inqud.interval(interval);
         }
         Ok(match self.retry.as_deref() {
-            None => sender,
-            Some([]) => sender.retries(contract::RETRY_SCHEDULE),
+            None => inqud,
+            Some([]) => inqud.retries(contract::RETRY_SCHEDULE),
             Some(waits) => {
                 let seconds = |wait: &u32| Duration::from_secs(u64::from(*wait));
-                sender.retries(&waits.iter().map(seconds).collect::<Vec<_>>())
+                inqud.retries(&waits.iter().map(seconds).collect::<Vec<_>>())
             }
         })
     }
@@ -177,7 +183,7 @@ struct Row {
     delivered: u64,
     retries: u64,
     acknowledged: u64,
-    refused: u64,
+    rejected: u64,
     lost: u64,
     answers: BTreeMap<String, u64>,
 }
@@ -193,9 +199,9 @@ impl Tally {
                 self.rows.push((label.to_owned(), row));
             }
         }
-        let is_amiss = if self.forge { !delivery.is_refused() } else { delivery.is_lost() };
+        let is_amiss = if self.forge { !delivery.is_rejected() } else { delivery.is_lost() };
         if is_amiss && self.amiss.len() < TOLD {
-            let text = delivery.text();
+            let text = delivery.response_text();
             let why = if text.is_empty() { String::new() } else { format!(": {text}") };
             self.amiss.push(format!("{delivery}{why}"));
         }
@@ -203,7 +209,7 @@ impl Tally {
 
     fn is_well(&self) -> bool {
         let is_well = |row: &Row| match self.forge {
-            true => row.refused == row.delivered,
+            true => row.rejected == row.delivered,
             false => row.lost == 0,
         };
         !self.rows.is_empty() && self.rows.iter().all(|(_, row)| is_well(row))
@@ -229,15 +235,15 @@ impl Tally {
                 row.lost
             );
         }
-        let word = if self.forge { "not refused" } else { "lost" };
+        let word = if self.forge { "not rejected" } else { "lost" };
         for amiss in &self.amiss {
             _ = writeln!(text, "{} {}", styled(BAD, word), printable(amiss));
         }
         let verdict = match (self.is_well(), self.forge) {
             (true, false) => styled(GOOD, "all acknowledged"),
-            (true, true) => styled(GOOD, "all refused, as they should be"),
+            (true, true) => styled(GOOD, "all rejected, as they should be"),
             (false, false) => styled(BAD, "not all acknowledged"),
-            (false, true) => styled(BAD, "not all refused with 401"),
+            (false, true) => styled(BAD, "not all rejected with 401"),
         };
         let seed = seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
         _ = writeln!(text, "{verdict}{}", styled(FAINT, seed));
@@ -254,7 +260,7 @@ impl Tally {
             "ok": self.is_well(),
             "delivered": sum(|row| row.delivered),
             "acknowledged": sum(|row| row.acknowledged),
-            "refused": sum(|row| row.refused),
+            "rejected": sum(|row| row.rejected),
             "lost": sum(|row| row.lost),
         })
     }
@@ -266,7 +272,7 @@ impl Row {
         count(&mut self.delivered, true);
         count(&mut self.retries, delivery.retry() > 0);
         count(&mut self.acknowledged, delivery.is_acknowledged());
-        count(&mut self.refused, delivery.is_refused());
+        count(&mut self.rejected, delivery.is_rejected());
         count(&mut self.lost, delivery.is_lost());
         count(self.answers.entry(printable(&delivery.answer().to_string())).or_default(), true);
     }
@@ -281,12 +287,12 @@ fn as_json(delivery: &Delivery) -> Value {
         "label": delivery.message().label(),
         "retry": delivery.retry(),
         "at_ms": u64::try_from(delivery.at().as_millis()).ok(),
-        "took_ms": u64::try_from(delivery.took().as_millis()).ok(),
-        "answered": status,
+        "elapsed_ms": u64::try_from(delivery.elapsed().as_millis()).ok(),
+        "status": status,
         "error": error,
-        "text": delivery.text(),
+        "text": delivery.response_text(),
         "acknowledged": delivery.is_acknowledged(),
-        "refused": delivery.is_refused(),
+        "rejected": delivery.is_rejected(),
         "lost": delivery.is_lost(),
     })
 }
@@ -308,7 +314,7 @@ fn show(bar: &ProgressBar, delivery: &Delivery) {
 mod tests {
     use inqud_mock::SentBody;
 
-    use super::{Life, ProgressBar, Sender, Story, Uri, show};
+    use super::{Lifecycle, MockInqud, ProgressBar, Scenario, Uri, show};
 
     #[tokio::test]
     async fn no_answer_can_steer_the_terminal_through_the_progress_bar() {
@@ -317,8 +323,8 @@ mod tests {
             Err::<http::Response<String>, _>("\u{9b}2J\u{202e}")
         });
         let bar = ProgressBar::hidden();
-        let sender = Sender::new(secret, Uri::from_static("/"));
-        sender.deliver_each(Life::new(Story::Expired), service, |it| show(&bar, &it)).await;
+        let inqud = MockInqud::new(secret, Uri::from_static("/"));
+        inqud.deliver_each(Lifecycle::new(Scenario::Expired), service, |it| show(&bar, &it)).await;
         assert!(bar.message().ends_with(r"\u{9b}2J\u{202e}"), "{}", bar.message());
         assert_eq!(bar.position(), 2);
     }

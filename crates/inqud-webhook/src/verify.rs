@@ -27,11 +27,11 @@ impl Verify {
         match Verifier::new(self.secret.read()?).verify(&self.digest, body) {
             Ok(_) => {
                 let yes = || styled(GOOD, "yes") + "\n";
-                Ok(out.conclude(true, yes, || json!({ "verified": true, "refused": null }))?)
+                Ok(out.conclude(true, yes, || json!({ "verified": true, "rejected": null }))?)
             }
             Err(rejection) => {
                 let no = || styled(BAD, "no: ") + &reason::lines(&rejection).join("\n    ") + "\n";
-                let as_json = || json!({ "verified": false, "refused": reason::json(&rejection) });
+                let as_json = || json!({ "verified": false, "rejected": reason::json(&rejection) });
                 Ok(out.conclude(false, no, as_json)?)
             }
         }

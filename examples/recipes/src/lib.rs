@@ -7,7 +7,7 @@
 //! 1. They publish the body byte for byte, with a [`Key`](inqud_inbox::Key) that is equal for
 //!    all deliveries of one notification.
 //! 2. They answer 200 after the acknowledgement, and else 503 with `Retry-After`, within 8 s: Inqud
-//!    gives up after [10](tower_inqud::contract::PATIENCE).
+//!    gives up after [10](tower_inqud::contract::RESPONSE_TIMEOUT).
 //!
 //! What remains, with any broker: *at least once*. A 503 does not prove that nothing was stored, for
 //! the acknowledgement may be what was lost; and Inqud may send again what it had a 200 for. So the

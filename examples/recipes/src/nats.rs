@@ -24,7 +24,7 @@ use async_nats::{ConnectError, ConnectOptions};
 use http::{Request, Response};
 use tokio::time::timeout;
 use tower::{Service, service_fn};
-use tower_inqud::contract::REMEMBER_DUPLICATES;
+use tower_inqud::contract::DUPLICATE_WINDOW;
 
 use crate::{PATIENCE, acknowledged, missing_layer, notification, refused};
 
@@ -44,7 +44,7 @@ pub fn stream() -> stream::Config {
         name: "inqud".to_owned(),
         subjects: vec!["inqud.>".to_owned()],
         storage: stream::StorageType::File,
-        duplicate_window: REMEMBER_DUPLICATES,
+        duplicate_window: DUPLICATE_WINDOW,
         ..stream::Config::default()
     }
 }

@@ -24,7 +24,7 @@ use tower_inqud::{PaymentRequest, Secret, WebhookBody, WebhookLayer, contract, s
 const BODY: &str = r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:00:00Z"}"#;
 const LONG: Duration = Duration::from_secs(60);
 
-/// Delivers a web hook to a publisher behind the layer.
+/// Delivers a webhook to a publisher behind the layer.
 async fn deliver<S>(publisher: S) -> Response<String>
 where
     S: Service<

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use inqud_inbox::{Cx, Notified};
+use inqud_inbox::{Context, Stored};
 use tokio::sync::Notify;
 use tower_inqud::PaymentRequest;
 
@@ -54,7 +54,7 @@ pub(crate) async fn consume<E: Engine>(place: &E, count: usize, has_effect: bool
     let inbox = place.inbox().await;
     let (handled, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (counted, rings) = (Arc::clone(&handled), Arc::clone(&enough));
-    let handler = move |request: Notified<PaymentRequest>, cx: Cx<E::Store>| {
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<E::Store>| {
         let (counted, rings) = (Arc::clone(&counted), Arc::clone(&rings));
         async move {
             if has_effect {

@@ -1,6 +1,6 @@
 //! A store, and its floor.
 
-use inqud_inbox::{Cx, Inbox, Put, Record, Store};
+use inqud_inbox::{Context, Inbox, Inserted, Record, Store};
 use tokio::sync::{mpsc, oneshot};
 
 /// How many a runner handles at once, and the floor claims and settles in one commit.
@@ -24,10 +24,10 @@ pub(crate) trait Engine: Sized {
     async fn close(inbox: Inbox<Self::Store>);
 
     /// Has a row inserted into `effect`.
-    fn effect(cx: &Cx<Self::Store>, object: String) -> impl Future<Output = ()> + Send;
+    fn effect(cx: &Context<Self::Store>, object: String) -> impl Future<Output = ()> + Send;
 
     /// The floor of puts: commits what has come together, and answers then. Ends with its senders.
-    async fn put_plainly(&self) -> mpsc::Sender<Waiting>;
+    async fn insert_plainly(&self) -> mpsc::Sender<Waiting>;
 
     /// The floor of consumption: claims and settles so many in each commit until `count` are settled.
     async fn consume_plainly(&self, count: usize, has_effect: bool);
@@ -39,7 +39,7 @@ pub(crate) trait Engine: Sized {
 }
 
 /// A record, and who waits for its commit.
-pub(crate) type Waiting = (Record, oneshot::Sender<Put>);
+pub(crate) type Waiting = (Record, oneshot::Sender<Inserted>);
 
 /// What is in a place.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,7 +4,7 @@
 //! `cargo bench -p inqud-inbox --bench inbox --all-features`, with `-- report` to write `INBOX.md`, or with
 //! `-- --smoke` for a run that only checks that all is stored and processed.
 //!
-//! *Puts* are calls of the receiver, in process, with web hooks that were verified before. *Consumption*
+//! *Puts* are calls of the receiver, in process, with webhooks that were verified before. *Consumption*
 //! is a runner with a concurrency of 64 whose handler does nothing, or has one effect. Inbox and floor
 //! take turns, and each pair of turns gives one ratio; the medians count.
 #![allow(
@@ -39,7 +39,7 @@ use std::time::Instant;
 use self::consumption::consume_round;
 use self::engine::Engine;
 use self::ids::Ids;
-use self::puts::put_round;
+use self::puts::insert_round;
 use self::sides::{Before, Sides};
 
 #[derive(Clone, Copy)]
@@ -138,7 +138,7 @@ async fn compare<E: Engine>(size: Size, report: &mut String) {
         for round in 0..size.rounds {
             let mut speeds = Vec::new();
             for sides in &mut all {
-                speeds.push(put_round(sides, round, clients, count, &mut ids).await);
+                speeds.push(insert_round(sides, round, clients, count, &mut ids).await);
             }
             rounds.push(speeds);
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use inqud_inbox::tokio_postgres::types::ToSql;
 use inqud_inbox::tokio_postgres::{Client, Config, Statement};
-use inqud_inbox::{Cx, Inbox, Key, Put, Storable};
+use inqud_inbox::{Context, Inbox, Inserted, Key, Storable};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower_inqud::PaymentRequest;
@@ -58,22 +58,23 @@ impl Engine for Postgres {
         inbox.close();
     }
 
-    async fn effect(cx: &Cx<inqud_inbox::Postgres>, object: String) {
+    async fn effect(cx: &Context<inqud_inbox::Postgres>, object: String) {
         let transaction = cx.transaction().await.unwrap();
         transaction.execute(EFFECT, &[&object]).await.unwrap();
     }
 
-    async fn put_plainly(&self) -> mpsc::Sender<Waiting> {
+    async fn insert_plainly(&self) -> mpsc::Sender<Waiting> {
         let (sender, mut receiver) = mpsc::channel::<Waiting>(GROUP);
         let client = connect(&self.config).await;
-        let meet = client.prepare(include_str!("../../src/postgres/meet.sql")).await.unwrap();
-        let put = client.prepare(include_str!("../../src/postgres/put.sql")).await.unwrap();
+        let meet =
+            client.prepare(include_str!("../../src/postgres/insert_object.sql")).await.unwrap();
+        let inserted = client.prepare(include_str!("../../src/postgres/insert.sql")).await.unwrap();
         tokio::spawn(async move {
             let mut group = Vec::new();
             while receiver.recv_many(&mut group, GROUP).await > 0 {
-                put_group(&client, [&meet, &put], &group).await;
+                insert_group(&client, [&meet, &inserted], &group).await;
                 for (_, answer) in group.drain(..) {
-                    answer.send(Put::New).unwrap();
+                    answer.send(Inserted::New).unwrap();
                 }
             }
         });
@@ -129,23 +130,23 @@ impl Engine for Postgres {
     }
 }
 
-async fn put_group(client: &Client, [meet, put]: [&Statement; 2], group: &[Waiting]) {
+async fn insert_group(client: &Client, [meet, inserted]: [&Statement; 2], group: &[Waiting]) {
     let keys: Vec<&[u8]> = group.iter().map(|it| &it.0.key.as_bytes()[..]).collect();
     let kinds: Vec<&str> = group.iter().map(|it| it.0.kind).collect();
     let objects: Vec<&str> = group.iter().map(|it| &*it.0.object).collect();
-    let positions: Vec<i64> = group.iter().map(|it| it.0.version.position()).collect();
-    let versions: Vec<Vec<u8>> = group.iter().map(|it| it.0.version.to_bytes()).collect();
+    let positions: Vec<i64> = group.iter().map(|it| it.0.order_key.position()).collect();
+    let order_keys: Vec<Vec<u8>> = group.iter().map(|it| it.0.order_key.to_bytes()).collect();
     let bodies: Vec<&[u8]> = group.iter().map(|it| &it.0.body[..]).collect();
     let dead: Vec<Option<&str>> = vec![None; group.len()];
-    let plain: Vec<bool> = group.iter().map(|it| it.0.version.is_plain()).collect();
+    let plain: Vec<bool> = group.iter().map(|it| it.0.order_key.repeat_is_duplicate()).collect();
     let later: Vec<i64> = (0..group.len()).rev().map(|rest| -(rest as i64)).collect();
     let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
     let parameters: [&(dyn ToSql + Sync); 9] =
-        [&keys, &kinds, &objects, &positions, &versions, &bodies, &dead, &plain, &later];
+        [&keys, &kinds, &objects, &positions, &order_keys, &bodies, &dead, &plain, &later];
     let (begun, met, rows, committed) = tokio::join!(
         client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
         client.execute(meet, &met),
-        client.query(put, &parameters),
+        client.query(inserted, &parameters),
         client.batch_execute("COMMIT"),
     );
     begun.and(committed).unwrap();
@@ -157,7 +158,7 @@ struct Claimed {
     seq: i64,
     object: String,
     claim: i64,
-    version: Vec<u8>,
+    order_key: Vec<u8>,
 }
 
 /// Those of the inbox, and no more than them.
@@ -195,7 +196,7 @@ impl Statements {
             let key = Key::from_bytes(row.get::<_, &[u8]>(2).try_into().unwrap());
             std::hint::black_box((body, key, row.get::<_, bool>(7)));
             let object: String = row.get(0);
-            Claimed { seq: row.get(1), claim: claims[&*object], object, version: row.get(3) }
+            Claimed { seq: row.get(1), claim: claims[&*object], object, order_key: row.get(3) }
         });
         claimed.collect()
     }
@@ -209,7 +210,7 @@ impl Statements {
         let seqs: Vec<i64> = all.iter().map(|it| it.seq).collect();
         let (states, waits) = (vec![1_i16; all.len()], vec![None::<i64>; all.len()]);
         let (errors, verdicts) = (vec![None::<String>; all.len()], vec![0_i16; all.len()]);
-        let processed: Vec<_> = all.iter().map(|it| processed(it.seq, &it.version)).collect();
+        let processed: Vec<_> = all.iter().map(|it| processed(it.seq, &it.order_key)).collect();
         let settle: [&(dyn ToSql + Sync); 6] =
             [&seqs, &states, &waits, &errors, &verdicts, &processed];
         assert_eq!(self.client.query(&self.settle, &settle).await.unwrap().len(), all.len());

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
-use inqud_inbox::{Put, Receiver, Record, Store};
+use inqud_inbox::{Inserted, Receiver, Record, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tower::Service;
@@ -20,7 +20,7 @@ pub(crate) struct Speed {
     pub(crate) p99: Duration,
 }
 
-pub(crate) async fn put_round<E: Engine>(
+pub(crate) async fn insert_round<E: Engine>(
     sides: &mut Sides<E>,
     round: usize,
     clients: usize,
@@ -33,11 +33,12 @@ pub(crate) async fn put_round<E: Engine>(
     let records = ids.records(count);
     let of_inbox = async {
         let inbox = inbox_place.inbox().await;
-        let speed = clients_put(clients, webhooks, inbox.receiver()).await;
+        let speed = clients_insert(clients, webhooks, inbox.receiver()).await;
         E::close(inbox).await;
         speed
     };
-    let of_floor = async { clients_put(clients, records, floor_place.put_plainly().await).await };
+    let of_floor =
+        async { clients_insert(clients, records, floor_place.insert_plainly().await).await };
     let speeds = in_turn(round, of_inbox, of_floor).await;
     for (place, before) in sides {
         let after = Rows { open: before.open + count, ..before };
@@ -47,11 +48,11 @@ pub(crate) async fn put_round<E: Engine>(
 }
 
 pub(crate) trait Client<T>: Clone + Send + 'static {
-    fn put(&mut self, one: T) -> impl Future<Output = ()> + Send;
+    fn insert(&mut self, one: T) -> impl Future<Output = ()> + Send;
 }
 
 impl<S: Store> Client<Webhook<PaymentRequest>> for Receiver<S, PaymentRequest> {
-    async fn put(&mut self, webhook: Webhook<PaymentRequest>) {
+    async fn insert(&mut self, webhook: Webhook<PaymentRequest>) {
         let mut request = Request::new(());
         request.extensions_mut().insert(webhook);
         let Ok(()) = poll_fn(|cx| Service::<Request<()>>::poll_ready(self, cx)).await;
@@ -61,18 +62,18 @@ impl<S: Store> Client<Webhook<PaymentRequest>> for Receiver<S, PaymentRequest> {
 }
 
 impl Client<Record> for mpsc::Sender<Waiting> {
-    async fn put(&mut self, record: Record) {
+    async fn insert(&mut self, record: Record) {
         let (answer, answered) = oneshot::channel();
         self.send((record, answer)).await.unwrap();
-        assert_eq!(answered.await.unwrap(), Put::New);
+        assert_eq!(answered.await.unwrap(), Inserted::New);
     }
 }
 
 /// Each client puts one after the other.
-pub(crate) async fn clients_put<T: Send + 'static>(
+pub(crate) async fn clients_insert<T: Send + 'static>(
     clients: usize,
     all: Vec<T>,
-    put: impl Client<T>,
+    client: impl Client<T>,
 ) -> Speed {
     let count = all.len();
     let mut shares: Vec<_> = (0..clients).map(|_| Vec::new()).collect();
@@ -82,25 +83,25 @@ pub(crate) async fn clients_put<T: Send + 'static>(
     // Not timed: a connection is made, and statements are prepared.
     for share in &mut shares {
         if let Some(first) = share.pop() {
-            put.clone().put(first).await;
+            client.clone().insert(first).await;
         }
     }
     let count = count - clients;
     let began = Instant::now();
     let mut running = JoinSet::new();
     for share in shares {
-        let mut put = put.clone();
+        let mut client = client.clone();
         running.spawn(async move {
             let mut times = Vec::with_capacity(share.len());
             for one in share {
                 let began = Instant::now();
-                put.put(one).await;
+                client.insert(one).await;
                 times.push(began.elapsed());
             }
             times
         });
     }
-    drop(put);
+    drop(client);
     let mut times: Vec<_> = running.join_all().await.into_iter().flatten().collect();
     let rate = count as f64 / began.elapsed().as_secs_f64();
     times.sort();

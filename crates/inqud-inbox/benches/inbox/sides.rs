@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use inqud_inbox::{Put, Store};
+use inqud_inbox::{Inserted, Store};
 
 use crate::engine::{Engine, Rows};
 use crate::ids::Ids;
@@ -66,8 +66,8 @@ pub(crate) async fn fill<E: Engine>(place: &E, count: usize, ids: &mut Ids) {
     while rest > 0 {
         let records = ids.records(rest.min(10_000));
         rest -= records.len();
-        let answers = inbox.store().put(records).await.unwrap();
-        assert!(answers.iter().all(|it| *it == Put::New));
+        let answers = inbox.store().insert(records).await.unwrap();
+        assert!(answers.iter().all(|it| *it == Inserted::New));
     }
     E::close(inbox).await;
     assert_eq!(place.rows().await.open, before + count);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use inqud_inbox::rusqlite::{Connection, Result, Statement, params};
-use inqud_inbox::{Cx, Inbox, Put, Record};
+use inqud_inbox::{Context, Inbox, Inserted, Record};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tower_inqud::PaymentRequest;
@@ -44,11 +44,11 @@ impl Engine for Sqlite {
         inbox.close().await;
     }
 
-    async fn effect(cx: &Cx<inqud_inbox::Sqlite>, object: String) {
+    async fn effect(cx: &Context<inqud_inbox::Sqlite>, object: String) {
         cx.effect(move |db| db.execute(EFFECT, [&object]));
     }
 
-    async fn put_plainly(&self) -> mpsc::Sender<Waiting> {
+    async fn insert_plainly(&self) -> mpsc::Sender<Waiting> {
         let (sender, mut receiver) = mpsc::channel::<Waiting>(GROUP);
         let connection = self.connect();
         thread::spawn(move || {
@@ -60,10 +60,10 @@ impl Engine for Sqlite {
                     group.push(next);
                 }
                 plain.begin().unwrap();
-                let puts: Vec<_> = group.iter().map(|it| plain.put(&it.0).unwrap()).collect();
+                let inserts: Vec<_> = group.iter().map(|it| plain.insert(&it.0).unwrap()).collect();
                 plain.commit().unwrap();
-                for ((_, answer), put) in group.drain(..).zip(puts) {
-                    answer.send(put).unwrap();
+                for ((_, answer), inserted) in group.drain(..).zip(inserts) {
+                    answer.send(inserted).unwrap();
                 }
             }
         });
@@ -146,7 +146,7 @@ struct Claimed {
     seq: i64,
     object: String,
     claim: i64,
-    version: Vec<u8>,
+    order_key: Vec<u8>,
 }
 
 const KIND: &str = <PaymentRequest as inqud_inbox::Storable>::KIND;
@@ -163,7 +163,7 @@ impl<'c> Statements<'c> {
             )?,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification
-                     (object, key, position, version, body, received_at, state, settled_at, error)
+                     (object, key, position, order_key, body, received_at, state, settled_at, error)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7 = 0, NULL, ?6), ?8)",
             )?,
             due: connection.prepare(
@@ -171,7 +171,7 @@ impl<'c> Statements<'c> {
                  WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
             )?,
             oldest: connection.prepare(
-                "SELECT seq, key, version, body, attempts, received_at, reviewed
+                "SELECT seq, key, order_key, body, attempts, received_at, reviewed
                  FROM inqud_inbox_notification
                  WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1",
             )?,
@@ -218,19 +218,19 @@ impl<'c> Statements<'c> {
         self.clock
     }
 
-    fn put(&mut self, record: &Record) -> Result<Put> {
-        let Record { key, kind, object, version, body, dead } = record;
+    fn insert(&mut self, record: &Record) -> Result<Inserted> {
+        let Record { key, kind, object, order_key, body, dead } = record;
         let now = self.now();
         // As good a hash as that of the inbox, and no dearer. Each is of a new object here.
         let hash = i32::from_be_bytes(key.as_bytes()[..4].try_into().unwrap());
         std::hint::black_box(self.find.exists([hash])?);
         let number = self.meet.insert(params![hash, object, kind, now])?;
         self.index.execute(params![hash, number])?;
-        let (position, version) = (version.position(), version.to_bytes());
+        let (position, order_key) = (order_key.position(), order_key.to_bytes());
         let state = if dead.is_some() { 3 } else { 0 };
-        let row = params![number, key.as_bytes(), position, version, &body[..], now, state, dead];
+        let row = params![number, key.as_bytes(), position, order_key, &body[..], now, state, dead];
         assert_eq!(self.insert.execute(row)?, 1);
-        Ok(Put::New)
+        Ok(Inserted::New)
     }
 
     fn claim(&mut self, count: usize) -> Result<Vec<Claimed>> {
@@ -251,17 +251,17 @@ impl<'c> Statements<'c> {
                 std::hint::black_box((body, key, attempts, row.get::<_, bool>(6)?));
                 Ok((seq, row.get(2)?))
             };
-            let (seq, version) = self.oldest.query_row([number], oldest)?;
+            let (seq, order_key) = self.oldest.query_row([number], oldest)?;
             let claim = claim + 1;
             self.attempt.execute([seq])?;
             self.lease.execute([number, now + LEASE, claim])?;
-            all.push(Claimed { seq, object, claim, version });
+            all.push(Claimed { seq, object, claim, order_key });
         }
         Ok(all)
     }
 
     fn settle(&mut self, one: &Claimed, has_effect: bool) -> Result<()> {
-        let Claimed { seq, object, claim, version } = one;
+        let Claimed { seq, object, claim, order_key } = one;
         let claimed = self.claimed.query_row([seq, claim], |row| Ok((row.get(0)?, row.get(1)?)));
         let (number, _): (i64, [u8; 16]) = claimed?;
         let now = self.now();
@@ -269,7 +269,7 @@ impl<'c> Statements<'c> {
             // Prepared anew each time, as the handler of the other side has it.
             self.connection.execute(EFFECT, [object])?;
         }
-        self.process.execute(params![number, processed(*seq, version)])?;
+        self.process.execute(params![number, processed(*seq, order_key)])?;
         self.close.execute(params![seq, 1, now, None::<&str>, 0])?;
         self.go_on.execute([number])?;
         Ok(())

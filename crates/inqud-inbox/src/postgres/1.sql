@@ -17,11 +17,11 @@ CREATE TABLE inqud_inbox.notification (
     kind text COLLATE "C" NOT NULL,
     object text COLLATE "C" NOT NULL,
     position bigint NOT NULL, -- what open ones are sorted by, before their number
-    version bytea NOT NULL,
+    order_key bytea NOT NULL,
     body bytea,
     received_at timestamptz NOT NULL,
     state smallint NOT NULL DEFAULT 0, -- 0 open, 1 done, 2 skipped, 3 dead, 4 kept for review
-    verdict smallint NOT NULL DEFAULT 0, -- 0 newer, 1 amended, 2 unordered, 3 older, 4 review
+    verdict smallint NOT NULL DEFAULT 0, -- 0 newer, 1 amended, 2 unordered, 3 stale, 4 review
     reviewed boolean NOT NULL DEFAULT false,
     attempts integer NOT NULL DEFAULT 0,
     settled_at timestamptz,
@@ -34,18 +34,18 @@ CREATE TABLE inqud_inbox.notification (
 -- open, from a quiet hour, make any other look as good.
 CREATE INDEX notification_open
     ON inqud_inbox.notification (kind, object, position, seq, received_at) WHERE state = 0;
-CREATE INDEX notification_kept ON inqud_inbox.notification (key) WHERE state > 2;
-CREATE INDEX notification_aside ON inqud_inbox.notification (state, seq, kind) WHERE state > 1;
-CREATE INDEX notification_noted ON inqud_inbox.notification (verdict, seq)
+CREATE INDEX notification_redrivable ON inqud_inbox.notification (key) WHERE state > 2;
+CREATE INDEX notification_listed ON inqud_inbox.notification (state, seq, kind) WHERE state > 1;
+CREATE INDEX notification_flagged ON inqud_inbox.notification (verdict, seq)
     WHERE state = 1 AND verdict > 0;
-CREATE INDEX notification_body
+CREATE INDEX notification_prunable
     ON inqud_inbox.notification (settled_at) WHERE state IN (1, 2) AND body IS NOT NULL;
 
 -- Each object: the unit that is leased, and waits, so that one notification of it runs at a time.
 CREATE TABLE inqud_inbox.object (
     kind text COLLATE "C" NOT NULL,
     object text COLLATE "C" NOT NULL,
-    processed bytea, -- the version of the notification that was handled last, and its number
+    processed bytea, -- the order key of the notification that was handled last, and its number
     due_at timestamptz, -- null without open notifications; the end of the lease while it is leased
     claim bigint NOT NULL DEFAULT 0, -- how often it was claimed: an earlier claim is void
     PRIMARY KEY (kind, object)
@@ -53,9 +53,9 @@ CREATE TABLE inqud_inbox.object (
 
 CREATE INDEX object_due ON inqud_inbox.object (kind, due_at) WHERE due_at IS NOT NULL;
 
--- What was done once, by the merchant's own mark, and the notification that it was done for. Never deleted.
+-- What was done once, by the merchant's own idempotency key, and the notification that it was done for. Never deleted.
 CREATE TABLE inqud_inbox.once (
-    mark text PRIMARY KEY,
+    idempotency_key text PRIMARY KEY,
     notification bytea NOT NULL -- its key
 );
 

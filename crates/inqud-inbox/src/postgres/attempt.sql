@@ -6,5 +6,5 @@ WHERE seq = ANY (ARRAY(
         ORDER BY it.position, it.seq LIMIT 1
     ) AS oldest
 ))
-RETURNING object, seq, key, version, body, attempts,
+RETURNING object, seq, key, order_key, body, attempts,
     (extract(epoch FROM received_at) * 1000000)::bigint, reviewed

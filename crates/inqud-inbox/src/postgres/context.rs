@@ -8,9 +8,9 @@ use super::store::Postgres;
 use super::tables;
 use super::transaction::{Once, PostgresTransaction};
 use crate::error::InboxError;
-use crate::handler::Cx;
+use crate::handler::Context;
 
-impl Cx<Postgres> {
+impl Context<Postgres> {
     /// The transaction that settles the notification as done: what is written in it and "done" are both
     /// committed, or neither. It begins with the first call; later calls give the same. The handler need
     /// not give it back: let go of it before you return.
@@ -22,7 +22,7 @@ impl Cx<Postgres> {
     ///
     /// The isolation is `READ COMMITTED`. Do slow things before you begin: it holds a connection, and
     /// the locks of what it wrote. A statement ends after the runner's
-    /// [deadline](crate::Runner::deadline), unless the role has a `statement_timeout` anyway. A role
+    /// [timeout](crate::Runner::handler_timeout), unless the role has a `statement_timeout` anyway. A role
     /// that was set in it has to be reset before the handler returns.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Cx<Postgres> {
         if let Some(begun) = begun {
             return Ok(PostgresTransaction(begun));
         }
-        let new = Arc::new(self.store().begin(self.deadline()).await?);
+        let new = Arc::new(self.store().begin(self.handler_timeout()).await?);
         // Of two calls at the same time the first to get here wins; the other's is rolled back.
         let mut effects = self.effects();
         if effects.is_empty() {
@@ -44,13 +44,13 @@ impl Cx<Postgres> {
     }
 }
 
-impl Cx<Postgres> {
-    /// Whether this notification is the first of this inbox to name `mark`: a key of your own, such as
+impl Context<Postgres> {
+    /// Whether this notification is the first of this inbox to name `idempotency_key`: a key of your own, such as
     /// `ship:order-17`.
     ///
-    /// The mark is kept in the [transaction](Self::transaction) of the handler, with what that writes, or
+    /// The key is kept in the [transaction](Self::transaction) of the handler, with what that writes, or
     /// neither is; it is never deleted. If another transaction has named it and is not over, this waits for
-    /// that. Name several marks in the same order everywhere, or two handlers can wait for each other until
+    /// that. Name several keys in the same order everywhere, or two handlers can wait for each other until
     /// Postgres ends one, which is tried again.
     ///
     /// For what can be undone or amended, such as a credited balance, write the target into the row of the
@@ -59,9 +59,10 @@ impl Cx<Postgres> {
     /// # Errors
     ///
     /// If there is no connection, or the statement fails.
-    pub async fn once(&self, mark: &str) -> Result<Once, InboxError> {
+    pub async fn once(&self, idempotency_key: &str) -> Result<Once, InboxError> {
         let transaction = self.transaction().await?;
-        let marked = tables::mark(&transaction.0.connection, mark, self.key()).await;
+        let marked =
+            tables::insert_once(&transaction.0.connection, idempotency_key, self.key()).await;
         Ok(marked.map_err(engine)?.map_or(Once::First, Once::After))
     }
 }

@@ -1,12 +1,12 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{self, Waker};
 
 use deadpool_postgres::Object;
 
 /// What a handler has done together with "done", in a [`Postgres`](crate::Postgres): its
-/// [transaction](crate::Cx::transaction).
+/// [transaction](crate::Context::transaction).
 pub struct PostgresEffect(pub(super) Arc<Open>);
 
 impl fmt::Debug for PostgresEffect {
@@ -28,7 +28,7 @@ impl Drop for Open {
         if !self.is_ended {
             // The first poll sends it; whoever gets the connection from the pool is heard after it.
             let rollback = pin!(self.connection.batch_execute("ROLLBACK"));
-            let _ = rollback.poll(&mut Context::from_waker(Waker::noop()));
+            let _ = rollback.poll(&mut task::Context::from_waker(Waker::noop()));
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{InboxError, InboxErrorKind};
 
 /// One a version, in order, each with the row that says it was applied; what was released is never
 /// changed.
-pub(super) const STEPS: &[&str] = &[include_str!("1.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("1.sql")];
 
 /// The number is arbitrary: the lock that whoever migrates holds.
 const LOCK: &str = "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(5432704301)";
@@ -27,14 +27,14 @@ pub(super) async fn migrate(client: &mut Client, steps: &[&str]) -> Result<(), I
 
 /// What a database of `version` has not seen yet.
 fn missing<'a>(steps: &'a [&'a str], version: usize) -> Result<&'a [&'a str], InboxError> {
-    steps.get(version..).ok_or_else(from_later_version)
+    steps.get(version..).ok_or_else(schema_too_new)
 }
 
 /// Whether the tables are those of this version.
 pub(super) async fn check(client: &Client) -> Result<(), InboxError> {
     match version(client).await? {
-        found if found < STEPS.len() => Err(InboxError::new(InboxErrorKind::NotMigrated)),
-        found if found > STEPS.len() => Err(from_later_version()),
+        found if found < MIGRATIONS.len() => Err(InboxError::new(InboxErrorKind::NotMigrated)),
+        found if found > MIGRATIONS.len() => Err(schema_too_new()),
         _ => Ok(()),
     }
 }
@@ -49,8 +49,8 @@ async fn version(client: &Client) -> Result<usize, InboxError> {
     Ok(usize::try_from(version).unwrap_or(usize::MAX))
 }
 
-fn from_later_version() -> InboxError {
-    InboxError::new(InboxErrorKind::FromLaterVersion)
+fn schema_too_new() -> InboxError {
+    InboxError::new(InboxErrorKind::SchemaTooNew)
 }
 
 #[cfg(test)]
@@ -64,6 +64,6 @@ mod tests {
         assert_eq!(missing(&steps, 1).unwrap(), ["2", "3"]);
         assert!(missing(&steps, 3).unwrap().is_empty());
         let error = missing(&steps, 4).unwrap_err();
-        assert_eq!(error.kind(), InboxErrorKind::FromLaterVersion);
+        assert_eq!(error.kind(), InboxErrorKind::SchemaTooNew);
     }
 }

@@ -19,14 +19,14 @@ use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Claimed, Entry, List, Outcome, Put, Settled, Settlement, Stats, Store};
+use crate::store::{Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Store};
 
 /// The statements look up their parameters by index, however many there are. Planning them again for each
 /// batch would take longer than running them.
 const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 
 /// How often it is written that a runner asks for a kind.
-const ASK: Duration = Duration::from_secs(60);
+const RECORD_RUNNER: Duration = Duration::from_secs(60);
 
 /// Connections of the inbox itself, beside those of the handlers: however many wait for those, a
 /// notification is stored.
@@ -37,7 +37,7 @@ const HANDLERS: usize = 64;
 /// runners, on as many machines.
 ///
 /// - Its tables are in a schema of their own, `inqud_inbox`, which [`Inbox::migrate`] makes; yours are
-///   in the same database, so that [the transaction of a handler](crate::Cx::transaction) reaches them.
+///   in the same database, so that [the transaction of a handler](crate::Context::transaction) reaches them.
 /// - A put waits for the disk also where `synchronous_commit` is off. A server with `fsync` off is
 ///   refused.
 /// - It holds up to 4 connections of its own, and one for each transaction of a handler, up to 64.
@@ -61,7 +61,7 @@ impl Inbox<Postgres> {
     /// # Errors
     ///
     /// - [`NotMigrated`](InboxErrorKind::NotMigrated): its tables are missing, or of an earlier version.
-    /// - [`FromLaterVersion`](InboxErrorKind::FromLaterVersion): a later version made the tables.
+    /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew): a later version made the tables.
     /// - [`NotDurable`](InboxErrorKind::NotDurable): the server runs with `fsync` off.
     /// - [`Store`](InboxErrorKind::Store): there is no connection.
     pub async fn postgres<T>(mut config: Config, tls: T) -> Result<Self, InboxError>
@@ -112,7 +112,7 @@ impl Inbox<Postgres> {
     ///
     /// # Errors
     ///
-    /// - [`FromLaterVersion`](InboxErrorKind::FromLaterVersion): a later version made the tables.
+    /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew): a later version made the tables.
     /// - [`Store`](InboxErrorKind::Store): there is no connection, or the role may not.
     pub async fn migrate<T>(config: &Config, tls: T) -> Result<(), InboxError>
     where
@@ -139,12 +139,12 @@ impl Inbox<Postgres> {
 impl Postgres {
     /// The SQL of [`Inbox::migrate`], a text for each version, in order. To apply them with a tool of
     /// your own, apply each once.
-    pub const MIGRATIONS: &[&str] = schema::STEPS;
+    pub const MIGRATIONS: &[&str] = schema::MIGRATIONS;
 
     /// Once a minute.
-    fn is_to_ask(&self, kind: &'static str) -> bool {
+    fn should_record_runner(&self, kind: &'static str) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = asked.get(kind).is_none_or(|asked| asked.elapsed() >= ASK);
+        let is_due = asked.get(kind).is_none_or(|asked| asked.elapsed() >= RECORD_RUNNER);
         if is_due {
             asked.insert(kind, Instant::now());
         }
@@ -171,23 +171,23 @@ impl Postgres {
     ) -> JoinHandle<Result<R, InboxError>> {
         let pool = self.own.clone();
         tokio::spawn(async move {
-            let loan = Loan(Some(connection(&pool).await?));
-            let work = async { work(loan.client()?).await.map_err(engine) };
+            let pooled = PooledClient(Some(connection(&pool).await?));
+            let work = async { work(pooled.client()?).await.map_err(engine) };
             let Ok(done) = timeout(ANSWER, work).await else {
                 // Who knows how many more of them hang.
                 pool.retain(|_, _| false);
                 return Err(failed("the database did not answer in time"));
             };
-            done.map(|done| loan.give_back(done))
+            done.map(|done| pooled.give_back(done))
         })
     }
 }
 
 /// A connection that goes back to the pool only after all went well: else it may be amid a transaction,
 /// in which what comes next would be lost.
-struct Loan(Option<Object>);
+struct PooledClient(Option<Object>);
 
-impl Loan {
+impl PooledClient {
     fn client(&self) -> Result<&ClientWrapper, InboxError> {
         self.0.as_deref().ok_or_else(|| InboxError::new(InboxErrorKind::Closed))
     }
@@ -198,7 +198,7 @@ impl Loan {
     }
 }
 
-impl Drop for Loan {
+impl Drop for PooledClient {
     fn drop(&mut self) {
         drop(self.0.take().map(Object::take));
     }
@@ -228,7 +228,7 @@ impl Postgres {
                 waiting.push((at, one));
             }
             // Until it is known better: what keeps its lock is settled by the lease.
-            settled.push(answer.unwrap_or(Settled::Lapsed));
+            settled.push(answer.unwrap_or(Settled::LeaseExpired));
         }
         for (at, one) in waiting {
             if let Ok(Ok(answer)) = one.await {
@@ -244,8 +244,9 @@ type Work<'c, R> = Pin<Box<dyn Future<Output = Result<R, Error>> + Send + 'c>>;
 impl Store for Postgres {
     type Effect = PostgresEffect;
 
-    async fn put(&self, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
-        self.run(move |client| Box::pin(async move { tables::put(client, &records).await })).await
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        self.run(move |client| Box::pin(async move { tables::insert(client, &records).await }))
+            .await
     }
 
     async fn claim(
@@ -254,8 +255,8 @@ impl Store for Postgres {
         count: usize,
         lease: Duration,
     ) -> Result<Vec<Claimed>, InboxError> {
-        if self.is_to_ask(kind) {
-            self.run(move |client| Box::pin(tables::ask(client, kind))).await?;
+        if self.should_record_runner(kind) {
+            self.run(move |client| Box::pin(tables::record_runner(client, kind))).await?;
         }
         self.run(move |client| Box::pin(tables::claim(client, kind, count, lease))).await
     }
@@ -274,12 +275,14 @@ impl Store for Postgres {
                 }
                 Outcome::Decoded(record) => {
                     let decoded = self.spawn(move |client| {
-                        Box::pin(async move { tables::decoded(client, &ticket, &record).await })
+                        Box::pin(
+                            async move { tables::replace_decoded(client, &ticket, &record).await },
+                        )
                     });
                     // A failure is settled by the lease.
                     commits.spawn(async move {
                         let settled = decoded.await.ok().and_then(Result::ok);
-                        (at, settled.unwrap_or(Settled::Lapsed))
+                        (at, settled.unwrap_or(Settled::LeaseExpired))
                     });
                 }
                 outcome => {
@@ -289,7 +292,7 @@ impl Store for Postgres {
             }
         }
         // What a task does not tell, because it panicked, is settled by the lease.
-        let mut all = vec![Settled::Lapsed; count];
+        let mut all = vec![Settled::LeaseExpired; count];
         let together = self.settle_together(together).await;
         while let Some(committed) = commits.join_next().await {
             let Ok((at, settled)) = committed else { continue };

@@ -17,8 +17,8 @@ use super::effect::PostgresEffect;
 use crate::key::Key;
 use crate::record::Record;
 use crate::store;
-use crate::store::{Claimed, Entry, List, Outcome, Put, Settled, Settlement, Stats, Ticket};
-use tower_inqud::{Arrival, Processed, Verdict, Version};
+use crate::store::{Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Ticket};
+use tower_inqud::{Dedup, OrderKey, Processed, Verdict};
 
 /// Read committed is what the order of lock and look relies on, whatever the database's default is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
@@ -28,15 +28,15 @@ const OBJECT_LEN: usize = 1000;
 
 /// Gives the database's name for the transaction. A statement that goes on when the handler was dropped
 /// would hold its locks against the next attempt: it ends by itself, unless the role has a limit anyway.
-const ENTER: &str = "
+const ENTER_TRANSACTION: &str = "
 SELECT txid_current(), CASE current_setting('statement_timeout')
     WHEN '0' THEN set_config('statement_timeout', $1, true) END";
 
 /// For a handler that has so long.
-pub(super) async fn begin(client: &Client, deadline: Duration) -> Result<i64, Error> {
-    let enter = client.prepare_cached(ENTER).await?;
+pub(super) async fn begin(client: &Client, handler_timeout: Duration) -> Result<i64, Error> {
+    let enter = client.prepare_cached(ENTER_TRANSACTION).await?;
     // In milliseconds; 0 would be no limit, and more than 31 bits is an error.
-    let limit = deadline.as_millis().clamp(1, 1 << 30).to_string();
+    let limit = handler_timeout.as_millis().clamp(1, 1 << 30).to_string();
     let parameters: [&(dyn ToSql + Sync); 1] = [&limit];
     let (begun, entered) =
         tokio::join!(client.batch_execute(BEGIN), client.query_one(&enter, &parameters));
@@ -64,12 +64,12 @@ async fn transact(
 }
 
 /// Locks the objects of what is put, and makes those that are new.
-const MEET: &str = include_str!("meet.sql");
+const INSERT_OBJECT: &str = include_str!("insert_object.sql");
 
 /// Stores what nothing is known of that says the same. The others are to be looked into.
-const PUT: &str = include_str!("put.sql");
+const INSERT: &str = include_str!("insert.sql");
 
-pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Vec<Put>, Error> {
+pub(super) async fn insert(client: &Client, records: &[Record]) -> Result<Vec<Inserted>, Error> {
     // Of those that say the same the first is put now, and the others after it.
     let mut said = HashSet::new();
     let (mut now, mut later) = (Vec::new(), BTreeSet::new());
@@ -83,21 +83,21 @@ pub(super) async fn put(client: &Client, records: &[Record]) -> Result<Vec<Put>,
             now.push(at);
         }
     }
-    let mut all = vec![Put::Duplicate; records.len()];
+    let mut all = vec![Inserted::Duplicate; records.len()];
     let all_of = |places: &mut dyn Iterator<Item = &usize>| -> Vec<_> {
         places.filter_map(|at| Some((records.get(*at)?, later_by(*at, records.len())))).collect()
     };
-    let (answers, began) = put_new(client, &all_of(&mut now.iter())).await?;
+    let (answers, began) = insert_new(client, &all_of(&mut now.iter())).await?;
     for (at, answer) in now.into_iter().zip(answers) {
         match (answer, all.get_mut(at)) {
-            (Some(answer), Some(put)) => *put = answer,
+            (Some(answer), Some(inserted)) => *inserted = answer,
             _ => _ = later.insert(at),
         }
     }
     if !later.is_empty() {
         let others = all_of(&mut later.iter());
-        for (at, answer) in later.iter().zip(put_known(client, &others, began).await?) {
-            all.get_mut(*at).into_iter().for_each(|put| *put = answer);
+        for (at, answer) in later.iter().zip(insert_known(client, &others, began).await?) {
+            all.get_mut(*at).into_iter().for_each(|inserted| *inserted = answer);
         }
     }
     Ok(all)
@@ -113,27 +113,28 @@ fn later_by(at: usize, count: usize) -> i64 {
 type Nth<'r> = (&'r Record, i64);
 
 /// `None` for those that have to be looked into. Gives also when the transaction began.
-async fn put_new(
+async fn insert_new(
     client: &Client,
     batch: &[Nth<'_>],
-) -> Result<(Vec<Option<Put>>, SystemTime), Error> {
-    let (meet, put) = tokio::try_join!(client.prepare_cached(MEET), client.prepare_cached(PUT))?;
+) -> Result<(Vec<Option<Inserted>>, SystemTime), Error> {
+    let (insert_object, insert) =
+        tokio::try_join!(client.prepare_cached(INSERT_OBJECT), client.prepare_cached(INSERT))?;
     let (records, later): (Vec<&Record>, Vec<i64>) = batch.iter().copied().unzip();
     let keys: Vec<&[u8]> = records.iter().map(|it| &it.key.as_bytes()[..]).collect();
     let kinds: Vec<&str> = records.iter().map(|it| it.kind).collect();
     let objects: Vec<String> = records.iter().map(|it| object(&it.object)).collect();
-    let positions: Vec<i64> = records.iter().map(|it| it.version.position()).collect();
-    let versions: Vec<Vec<u8>> = records.iter().map(|it| it.version.to_bytes()).collect();
+    let positions: Vec<i64> = records.iter().map(|it| it.order_key.position()).collect();
+    let order_keys: Vec<Vec<u8>> = records.iter().map(|it| it.order_key.to_bytes()).collect();
     let bodies: Vec<&[u8]> = records.iter().map(|it| &it.body[..]).collect();
     let dead: Vec<_> = records.iter().map(|it| it.dead.as_deref().map(text)).collect();
-    let plain: Vec<bool> = records.iter().map(|it| is_plain(it)).collect();
+    let plain: Vec<bool> = records.iter().map(|it| repeat_is_duplicate(it)).collect();
     let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
     let columns: [&(dyn ToSql + Sync); 9] =
-        [&keys, &kinds, &objects, &positions, &versions, &bodies, &dead, &plain, &later];
+        [&keys, &kinds, &objects, &positions, &order_keys, &bodies, &dead, &plain, &later];
     let (begun, met, rows, committed) = tokio::join!(
         client.batch_execute(BEGIN),
-        client.execute(&meet, &met),
-        client.query(&put, &columns),
+        client.execute(&insert_object, &met),
+        client.query(&insert, &columns),
         client.batch_execute("COMMIT"),
     );
     // After a statement that failed, `COMMIT` is no error: it rolls back.
@@ -148,11 +149,11 @@ async fn put_new(
         began = row.try_get(0)?;
         let nth: Option<i64> = row.try_get(2)?;
         let (at, answer) = match nth {
-            None => (places.get(row.try_get::<_, &[u8]>(1)?).copied(), Put::New),
+            None => (places.get(row.try_get::<_, &[u8]>(1)?).copied(), Inserted::New),
             Some(nth) => {
                 let answer = match (row.try_get(3)?, row.try_get(4)?) {
-                    (true, true) => Put::DuplicateDiffers,
-                    (true, false) => Put::Duplicate,
+                    (true, true) => Inserted::DuplicateDiffers,
+                    (true, false) => Inserted::Duplicate,
                     (false, _) => continue,
                 };
                 (usize::try_from(nth).unwrap_or_default().checked_sub(1), answer)
@@ -164,15 +165,15 @@ async fn put_new(
 }
 
 /// Whether an equal key is a duplicate, whatever came in between. An undecodable body says nothing else.
-fn is_plain(record: &Record) -> bool {
-    record.dead.is_some() || record.version.is_plain()
+fn repeat_is_duplicate(record: &Record) -> bool {
+    record.dead.is_some() || record.order_key.repeat_is_duplicate()
 }
 
-const PUT_ONE: &str = include_str!("put_one.sql");
+const INSERT_ONE: &str = include_str!("insert_one.sql");
 
 /// All that is stored of some objects, in the order of its arrival.
 const STORED: &str = "
-SELECT mine.kind, mine.object, mine.key, mine.version, NOT (mine.state = 2 AND mine.verdict = 4)
+SELECT mine.kind, mine.object, mine.key, mine.order_key, NOT (mine.state = 2 AND mine.verdict = 4)
 FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[])) AS it (kind, object)
 JOIN inqud_inbox.notification AS mine USING (kind, object) ORDER BY mine.seq";
 
@@ -181,51 +182,51 @@ SELECT bool_or(coalesce(body = $4, true)) FROM inqud_inbox.notification
 WHERE kind = $1 AND object = $2 AND key = ANY ($3::bytea[])";
 
 /// One after the other, with their objects locked, for a batch that began then.
-async fn put_known(
+async fn insert_known(
     client: &Client,
     batch: &[Nth<'_>],
     began: SystemTime,
-) -> Result<Vec<Put>, Error> {
+) -> Result<Vec<Inserted>, Error> {
     let kinds: Vec<&str> = batch.iter().map(|(it, _)| it.kind).collect();
     let objects: Vec<String> = batch.iter().map(|(it, _)| object(&it.object)).collect();
     let dead: Vec<_> = batch.iter().map(|(it, _)| it.dead.as_deref().map(text)).collect();
     client.batch_execute(BEGIN).await?;
-    let mut stored = meet(client, &kinds, &objects, &dead).await?;
+    let mut stored = lock_objects(client, &kinds, &objects, &dead).await?;
     let (one, same) =
-        tokio::try_join!(client.prepare_cached(PUT_ONE), client.prepare_cached(SAME_BODY))?;
+        tokio::try_join!(client.prepare_cached(INSERT_ONE), client.prepare_cached(SAME_BODY))?;
     let mut all = Vec::with_capacity(batch.len());
     for (((record, later), object), dead) in batch.iter().zip(&objects).zip(&dead) {
         let earlier = Duration::from_micros(later.unsigned_abs());
         let received_at = began.checked_sub(earlier).unwrap_or(began);
-        let (key, put, state, why) = match stored.arrival(object, record) {
-            Ok((arrival, key)) => {
-                let (put, state, why) = stored_as(arrival, dead.as_deref());
-                (key, put, state, why)
+        let (key, inserted, state, why) = match stored.dedup(object, record) {
+            Ok((dedup, key)) => {
+                let (inserted, state, why) = stored_as(dedup, dead.as_deref());
+                (key, inserted, state, why)
             }
             Err(known) => {
                 let of: [&(dyn ToSql + Sync); 4] =
                     [&record.kind, object, &bytes(&known), &&record.body[..]];
                 let row = client.query_one(&same, &of).await?;
                 let differs = row.try_get::<_, Option<bool>>(0)? == Some(false);
-                all.push(if differs { Put::DuplicateDiffers } else { Put::Duplicate });
+                all.push(if differs { Inserted::DuplicateDiffers } else { Inserted::Duplicate });
                 continue;
             }
         };
-        let Record { kind, version, body, .. } = record;
+        let Record { kind, order_key, body, .. } = record;
         let parameters: [&(dyn ToSql + Sync); 9] = [
             &bytes_of(&key),
             kind,
             object,
-            &version.position(),
-            &version.to_bytes(),
+            &order_key.position(),
+            &order_key.to_bytes(),
             &&body[..],
             &state,
             &why,
             &received_at,
         ];
         client.query(&one, &parameters).await?;
-        stored.add(record.kind, object, (key, version.clone(), true));
-        all.push(put);
+        stored.add(record.kind, object, (key, order_key.clone(), true));
+        all.push(inserted);
     }
     let idle = client.prepare_cached(IDLE).await?;
     client.execute(&idle, &[&kinds, &objects]).await?;
@@ -244,21 +245,22 @@ WHERE mine.kind = it.kind AND mine.object = it.object
         ORDER BY open.position, open.seq LIMIT 1) IS NULL";
 
 /// Locks the objects, and reads what is stored of them.
-async fn meet(
+async fn lock_objects(
     client: &Client,
     kinds: &[&str],
     objects: &[String],
     dead: &[Option<String>],
-) -> Result<Stored, Error> {
-    let (meet, all) = tokio::try_join!(client.prepare_cached(MEET), client.prepare_cached(STORED))?;
+) -> Result<StoredRows, Error> {
+    let (insert_object, all) =
+        tokio::try_join!(client.prepare_cached(INSERT_OBJECT), client.prepare_cached(STORED))?;
     let later = vec![0_i64; kinds.len()];
     let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
     let of: [&(dyn ToSql + Sync); 2] = [&kinds, &objects];
-    let (met, rows) = tokio::join!(client.execute(&meet, &met), client.query(&all, &of));
+    let (met, rows) = tokio::join!(client.execute(&insert_object, &met), client.query(&all, &of));
     met?;
-    let mut stored = Stored::default();
+    let mut stored = StoredRows::default();
     for row in &rows? {
-        let row_of = (key(row.try_get(2)?), version(row.try_get(3)?), row.try_get(4)?);
+        let row_of = (key(row.try_get(2)?), order_key(row.try_get(3)?), row.try_get(4)?);
         stored.add(row.try_get(0)?, row.try_get(1)?, row_of);
     }
     Ok(stored)
@@ -266,34 +268,34 @@ async fn meet(
 
 /// What is stored of some objects, by kind and id, and whether each row counts.
 #[derive(Default)]
-struct Stored(HashMap<(String, String), Vec<StoredRow>>);
+struct StoredRows(HashMap<(String, String), Vec<StoredRow>>);
 
-type StoredRow = (Key, Version, bool);
+type StoredRow = (Key, OrderKey, bool);
 
-impl Stored {
+impl StoredRows {
     fn add(&mut self, kind: &str, object: &str, row: StoredRow) {
         self.0.entry((kind.to_owned(), object.to_owned())).or_default().push(row);
     }
 
     /// What becomes of a record, and its key; or those that it is a duplicate of.
-    fn arrival(&self, object: &str, record: &Record) -> Result<(Arrival, Key), Vec<Key>> {
+    fn dedup(&self, object: &str, record: &Record) -> Result<(Dedup, Key), Vec<Key>> {
         let rows = self.0.get(&(record.kind.to_owned(), object.to_owned()));
         let rows =
-            rows.into_iter().flatten().map(|(key, version, counts)| (*key, version, *counts));
+            rows.into_iter().flatten().map(|(key, order_key, counts)| (*key, order_key, *counts));
         let rows: Vec<_> = rows.collect();
-        record.arrival(&rows).ok_or_else(|| {
-            let same = rows.iter().filter(|(_, it, _)| record.version.is_duplicate_of(it));
+        record.dedup(&rows).ok_or_else(|| {
+            let same = rows.iter().filter(|(_, it, _)| record.order_key.is_duplicate_of(it));
             same.map(|(key, ..)| *key).collect()
         })
     }
 }
 
 /// What to answer, and how and why to store it.
-fn stored_as(arrival: Arrival, dead: Option<&str>) -> (Put, i16, Option<&str>) {
-    match (arrival, dead) {
-        (Arrival::Review, _) => (Put::Review, REVIEW, Some(store::RETURNED)),
-        (_, Some(dead)) => (Put::New, DEAD, Some(dead)),
-        (_, None) => (Put::New, OPEN, None),
+fn stored_as(dedup: Dedup, dead: Option<&str>) -> (Inserted, i16, Option<&str>) {
+    match (dedup, dead) {
+        (Dedup::Review, _) => (Inserted::Review, REVIEW, Some(store::REVIEW_REPEATED)),
+        (_, Some(dead)) => (Inserted::New, DEAD, Some(dead)),
+        (_, None) => (Inserted::New, OPEN, None),
     }
 }
 
@@ -304,7 +306,7 @@ const DEAD: i16 = 3;
 const REVIEW: i16 = 4;
 
 /// Says that a runner asks for a kind.
-pub(super) async fn ask(client: &Client, kind: &'static str) -> Result<(), Error> {
+pub(super) async fn record_runner(client: &Client, kind: &'static str) -> Result<(), Error> {
     let ask = "
         INSERT INTO inqud_inbox.runner VALUES ($1, statement_timestamp())
         ON CONFLICT (kind) DO UPDATE SET claimed_at = excluded.claimed_at";
@@ -316,7 +318,7 @@ const LEASE: &str = include_str!("lease.sql");
 const ATTEMPT: &str = include_str!("attempt.sql");
 
 /// Those that had nothing open: nobody should have made them due.
-const REST: &str = "
+const CLEAR_DUE: &str = "
 UPDATE inqud_inbox.object SET due_at = NULL WHERE kind = $1 AND object = ANY ($2::text[])";
 
 pub(super) async fn claim(
@@ -328,7 +330,7 @@ pub(super) async fn claim(
     let statements = tokio::try_join!(
         client.prepare_cached(LEASE),
         client.prepare_cached(ATTEMPT),
-        client.prepare_cached(REST),
+        client.prepare_cached(CLEAR_DUE),
     )?;
     let (take, attempt, rest) = statements;
     let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -366,14 +368,14 @@ fn claimed_of(kind: &'static str, leased: &Row, attempted: &Row) -> Result<Claim
     let object: &str = leased.try_get(0)?;
     let processed: Option<Vec<u8>> = leased.try_get(2)?;
     let processed = processed.and_then(|bytes| Processed::from_bytes(&bytes));
-    let version = version(attempted.try_get(3)?);
+    let order_key = order_key(attempted.try_get(3)?);
     let attempts: i32 = attempted.try_get(5)?;
     Ok(Claimed {
         ticket: Ticket::new(
             attempted.try_get(1)?,
             (kind, Arc::from(object)),
             leased.try_get(1)?,
-            (&version, attempted.try_get(7)?),
+            (&order_key, attempted.try_get(7)?),
             processed.as_ref(),
         ),
         key: key(attempted.try_get(2)?),
@@ -421,7 +423,7 @@ pub(super) async fn settle(
     let settled = |at: usize| match (done.contains(&at), locked.contains(&at)) {
         (true, _) => Some(Settled::Done),
         (false, false) if standing.contains(&at) => None,
-        (false, _) => Some(Settled::Lapsed),
+        (false, _) => Some(Settled::LeaseExpired),
     };
     Ok((0..settlements.len()).map(settled).collect())
 }
@@ -443,7 +445,7 @@ pub(super) async fn settle_one(
     begun?;
     waits?;
     let done = close(client, one, &places(&locked?)?).await?;
-    Ok(if done.is_empty() { Settled::Lapsed } else { Settled::Done })
+    Ok(if done.is_empty() { Settled::LeaseExpired } else { Settled::Done })
 }
 
 /// Settles those at the places, whose objects are locked, and commits. Gives the places of those that
@@ -522,8 +524,8 @@ impl Columns {
             Outcome::Done(_) => (DONE, None, None),
             Outcome::Skipped => (SKIPPED, None, None),
             // One that is no duplicate is settled by a function of its own.
-            Outcome::Decoded(_) => (SKIPPED, None, Some(store::DUPLICATE)),
-            Outcome::Review => (REVIEW, None, Some(store::WITHOUT_TIME)),
+            Outcome::Decoded(_) => (SKIPPED, None, Some(store::SKIPPED_DUPLICATE)),
+            Outcome::Review => (REVIEW, None, Some(store::REVIEW_WITHOUT_TIME)),
             Outcome::Dead { error } => (DEAD, None, Some(&**error)),
             Outcome::Retry { after, error } => (OPEN, Some(micros(*after)), Some(&**error)),
         };
@@ -545,54 +547,54 @@ fn code(verdict: Verdict) -> i16 {
     match verdict {
         Verdict::Amended => 1,
         Verdict::Unordered => 2,
-        Verdict::Older => 3,
+        Verdict::Stale => 3,
         Verdict::Review => 4,
         _ => 0,
     }
 }
 
-const BECOME: &str = include_str!("become.sql");
+const REPLACE_DECODED: &str = include_str!("replace_decoded.sql");
 
 /// The row of an undecodable body becomes that of what it is. Its number, and so its place among what
 /// arrived, stays.
-pub(super) async fn decoded(
+pub(super) async fn replace_decoded(
     client: &Client,
     ticket: &Ticket,
     record: &Record,
 ) -> Result<Settled, Error> {
     let (convert, lock) =
-        tokio::try_join!(client.prepare_cached(BECOME), client.prepare_cached(LOCK))?;
+        tokio::try_join!(client.prepare_cached(REPLACE_DECODED), client.prepare_cached(LOCK))?;
     let ids = [object(&record.object), ticket.object.to_string()];
     let kinds = [record.kind, ticket.kind];
     // Nothing is due that is not there yet.
     let dead = [None, None].map(|_: Option<String>| Some(String::new()));
     client.batch_execute(BEGIN).await?;
-    let stored = meet(client, &kinds, &ids, &dead).await?;
+    let stored = lock_objects(client, &kinds, &ids, &dead).await?;
     let (kind, of, claim) = ([ticket.kind], [&*ticket.object], [ticket.claim]);
     if client.query(&lock, &[&kind.as_slice(), &of.as_slice(), &claim.as_slice()]).await?.is_empty()
     {
         client.batch_execute("ROLLBACK").await?;
-        return Ok(Settled::Lapsed);
+        return Ok(Settled::LeaseExpired);
     }
     let [id, _] = &ids;
-    let Ok((arrival, key)) = stored.arrival(id, record) else {
+    let Ok((dedup, key)) = stored.dedup(id, record) else {
         let outcome = Outcome::Decoded(record.clone());
         let settlement = Settlement { ticket: ticket.clone(), outcome };
         close(client, &[settlement], &BTreeSet::from([0])).await?;
         return Ok(Settled::Done);
     };
-    let (_, state, why) = stored_as(arrival, None);
+    let (_, state, why) = stored_as(dedup, None);
     let parameters: [&(dyn ToSql + Sync); 7] = [
         &ticket.seq,
         &bytes_of(&key),
         id,
-        &record.version.position(),
-        &record.version.to_bytes(),
+        &record.order_key.position(),
+        &record.order_key.to_bytes(),
         &state,
         &why,
     ];
     client.execute(&convert, &parameters).await?;
-    let rest = client.prepare_cached(REST).await?;
+    let rest = client.prepare_cached(CLEAR_DUE).await?;
     client.execute(&rest, &[&ticket.kind, &[&*ticket.object].as_slice()]).await?;
     client.batch_execute("COMMIT").await?;
     Ok(Settled::Done)
@@ -618,13 +620,13 @@ pub(super) async fn settle_in(client: &Client, ticket: &Ticket, id: i64) -> Resu
         return Ok(Settled::EffectFailed("the handler ended the transaction itself".to_owned()));
     }
     if locked?.is_empty() {
-        return Ok(Settled::Lapsed);
+        return Ok(Settled::LeaseExpired);
     }
     let statement = client.prepare_cached(SETTLE).await?;
     let mut columns = Columns::default();
     done.iter().for_each(|it| columns.push(it));
     if client.query(&statement, &columns.parameters()).await?.is_empty() {
-        return Ok(Settled::Lapsed);
+        return Ok(Settled::LeaseExpired);
     }
     client.batch_execute("COMMIT").await?;
     Ok(Settled::Done)
@@ -650,7 +652,7 @@ pub(super) async fn stats(client: &Client) -> Result<Stats, Error> {
         let count = u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or_default();
         match row.try_get(1)? {
             OPEN => {
-                kind.open = count;
+                kind.backlog = count;
                 kind.oldest = row.try_get::<_, Option<i64>>(3)?.map(time);
             }
             SKIPPED => kind.skipped = count,
@@ -700,19 +702,24 @@ pub(super) async fn list(client: &Client, list: List, count: usize) -> Result<Ve
     rows.iter().map(entry).collect()
 }
 
-/// Keeps a mark for a notification. If it was kept before, the key of the notification that it was kept for.
+/// Keeps an idempotency key for a notification. If it was kept before, the key of the notification that it was kept for.
 /// Waits for whoever keeps it in a transaction that is not committed yet.
-pub(super) async fn mark(client: &Client, mark: &str, of: Key) -> Result<Option<Key>, Error> {
-    let mark = object(mark);
+pub(super) async fn insert_once(
+    client: &Client,
+    idempotency_key: &str,
+    of: Key,
+) -> Result<Option<Key>, Error> {
+    let idempotency_key = object(idempotency_key);
     let (keep, first) = tokio::try_join!(
         client
             .prepare_cached("INSERT INTO inqud_inbox.once VALUES ($1, $2) ON CONFLICT DO NOTHING"),
-        client.prepare_cached("SELECT notification FROM inqud_inbox.once WHERE mark = $1"),
+        client
+            .prepare_cached("SELECT notification FROM inqud_inbox.once WHERE idempotency_key = $1"),
     )?;
-    if client.execute(&keep, &[&mark, &bytes_of(&of)]).await? > 0 {
+    if client.execute(&keep, &[&idempotency_key, &bytes_of(&of)]).await? > 0 {
         return Ok(None);
     }
-    Ok(Some(key(client.query_one(&first, &[&mark]).await?.try_get(0)?)))
+    Ok(Some(key(client.query_one(&first, &[&idempotency_key]).await?.try_get(0)?)))
 }
 
 /// In the order of their keys, so that of two neither waits for the other.
@@ -805,8 +812,8 @@ fn object(id: &str) -> String {
 }
 
 /// What this crate has not written says nothing.
-fn version(bytes: &[u8]) -> Version {
-    Version::from_bytes(bytes).unwrap_or_else(|| Version::of_unknown(bytes))
+fn order_key(bytes: &[u8]) -> OrderKey {
+    OrderKey::from_bytes(bytes).unwrap_or_else(|| OrderKey::of_undecodable(bytes))
 }
 
 fn bytes_of(key: &Key) -> &[u8] {

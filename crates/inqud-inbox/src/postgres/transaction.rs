@@ -9,11 +9,11 @@ use tokio_postgres::{Client, Error};
 use super::effect::{Open, PostgresEffect};
 use super::error::{ANSWER, engine, within};
 use super::tables;
-use crate::error::described;
+use crate::error::error_chain;
 use crate::key::Key;
 use crate::store::{Settled, Ticket};
 
-/// The answer of [`Cx::once`](crate::Cx::once).
+/// The answer of [`Context::once`](crate::Context::once).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[must_use = "the effect belongs to the first only"]
 pub enum Once {
@@ -23,7 +23,7 @@ pub enum Once {
     After(Key),
 }
 
-/// A connection amid the transaction of a handler; see [`Cx::transaction`](crate::Cx::transaction). It dereferences to
+/// A connection amid the transaction of a handler; see [`Context::transaction`](crate::Context::transaction). It dereferences to
 /// [`tokio_postgres::Client`]. Do not send it `COMMIT` or `ROLLBACK`; savepoints are fine.
 pub struct PostgresTransaction(pub(super) Arc<Open>);
 
@@ -55,12 +55,12 @@ pub(super) async fn commit(effects: Vec<PostgresEffect>, ticket: &Ticket) -> Set
             open.is_ended = settled == Settled::Done;
             settled
         }
-        Err(error) => Settled::EffectFailed(described(&error)),
+        Err(error) => Settled::EffectFailed(error_chain(&error)),
     }
 }
 
-pub(super) async fn begin(connection: Object, deadline: Duration) -> Result<Open, Error> {
+pub(super) async fn begin(connection: Object, handler_timeout: Duration) -> Result<Open, Error> {
     let mut open = Open { connection, id: 0, is_ended: false };
-    open.id = tables::begin(&open.connection, deadline).await?;
+    open.id = tables::begin(&open.connection, handler_timeout).await?;
     Ok(open)
 }

@@ -12,7 +12,7 @@ CREATE TABLE inqud_inbox_object (
     hash INTEGER NOT NULL, -- of the kind and the id
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
-    processed BLOB, -- the version of the notification that was handled last, and its number
+    processed BLOB, -- the order key of the notification that was handled last, and its number
     due_at INTEGER, -- null without open notifications; the end of the lease while it is leased
     leased INTEGER NOT NULL DEFAULT 0,
     claim INTEGER NOT NULL DEFAULT 0 -- how often it was claimed: an earlier claim is void
@@ -40,11 +40,11 @@ CREATE TABLE inqud_inbox_notification (
     object INTEGER NOT NULL, -- its number
     key BLOB NOT NULL,
     position INTEGER NOT NULL, -- what open ones are sorted by, before their number
-    version BLOB NOT NULL,
+    order_key BLOB NOT NULL,
     body BLOB,
     received_at INTEGER NOT NULL,
     state INTEGER NOT NULL DEFAULT 0, -- 0 open, 1 done, 2 skipped, 3 dead, 4 kept for review
-    verdict INTEGER NOT NULL DEFAULT 0, -- 0 newer, 1 amended, 2 unordered, 3 older, 4 review
+    verdict INTEGER NOT NULL DEFAULT 0, -- 0 newer, 1 amended, 2 unordered, 3 stale, 4 review
     reviewed INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     settled_at INTEGER,
@@ -54,16 +54,16 @@ CREATE TABLE inqud_inbox_notification (
 
 CREATE INDEX inqud_inbox_open
     ON inqud_inbox_notification (object, position, seq, received_at) WHERE state = 0;
-CREATE INDEX inqud_inbox_aside ON inqud_inbox_notification (state, seq, object) WHERE state > 1;
-CREATE INDEX inqud_inbox_kept ON inqud_inbox_notification (key) WHERE state > 2;
-CREATE INDEX inqud_inbox_noted
+CREATE INDEX inqud_inbox_listed ON inqud_inbox_notification (state, seq, object) WHERE state > 1;
+CREATE INDEX inqud_inbox_redrivable ON inqud_inbox_notification (key) WHERE state > 2;
+CREATE INDEX inqud_inbox_flagged
     ON inqud_inbox_notification (verdict, seq) WHERE state = 1 AND verdict > 0;
-CREATE INDEX inqud_inbox_body
+CREATE INDEX inqud_inbox_prunable
     ON inqud_inbox_notification (settled_at) WHERE state IN (1, 2) AND body IS NOT NULL;
 
--- What was done once, by the merchant's own mark, and the notification that it was done for. Never deleted.
+-- What was done once, by the merchant's own idempotency key, and the notification that it was done for. Never deleted.
 CREATE TABLE inqud_inbox_once (
-    mark TEXT PRIMARY KEY,
+    idempotency_key TEXT PRIMARY KEY,
     notification BLOB NOT NULL -- its key
 ) STRICT, WITHOUT ROWID;
 

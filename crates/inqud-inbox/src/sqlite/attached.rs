@@ -41,17 +41,17 @@ impl Inbox<Sqlite> {
     ///
     /// # Errors
     ///
-    /// - [`NoInbox`](InboxErrorKind::NoInbox): there is no such file, or no inbox has been opened in it.
+    /// - [`NotFound`](InboxErrorKind::NotFound): there is no such file, or no inbox has been opened in it.
     ///   None is made.
-    /// - [`FromLaterVersion`](InboxErrorKind::FromLaterVersion),
-    ///   [`Network`](InboxErrorKind::Network), [`OldSqlite`](InboxErrorKind::OldSqlite),
+    /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew),
+    ///   [`NetworkFilesystem`](InboxErrorKind::NetworkFilesystem), [`UnsupportedSqlite`](InboxErrorKind::UnsupportedSqlite),
     ///   [`Store`](InboxErrorKind::Store): as of [`Inbox::sqlite`].
     pub fn attach(path: impl AsRef<Path>) -> Result<Attached, InboxError> {
         check_version(rusqlite::version_number())?;
-        let no_inbox = |error| InboxError::caused_by(InboxErrorKind::NoInbox, error);
-        let path = fs::canonicalize(path).map_err(no_inbox)?;
+        let not_found = |error| InboxError::caused_by(InboxErrorKind::NotFound, error);
+        let path = fs::canonicalize(path).map_err(not_found)?;
         if is_on_network(&path) {
-            return Err(InboxError::new(InboxErrorKind::Network));
+            return Err(InboxError::new(InboxErrorKind::NetworkFilesystem));
         }
         // Nothing is set before it is known to be an inbox.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -2,12 +2,12 @@ use std::fmt;
 
 use rusqlite::Connection;
 
-use super::foreign::Foreign;
+use super::catch_drop::CatchDrop;
 use crate::error::BoxError;
 use crate::key::Key;
 
 /// What a handler has done together with "done", in a [`Sqlite`](crate::Sqlite).
-pub struct SqliteEffect(Foreign<Box<Effect>>);
+pub struct SqliteEffect(CatchDrop<Box<Effect>>);
 
 /// Given the key of the notification.
 type Effect = dyn Fn(&Connection, Key) -> Result<(), BoxError> + Send;
@@ -16,7 +16,7 @@ impl SqliteEffect {
     pub(super) fn new(
         effect: impl Fn(&Connection, Key) -> Result<(), BoxError> + Send + 'static,
     ) -> Self {
-        Self(Foreign::new(Box::new(effect)))
+        Self(CatchDrop::new(Box::new(effect)))
     }
 
     pub(super) fn run(&self, connection: &Connection, key: Key) -> Result<(), BoxError> {

@@ -37,8 +37,8 @@ pub(super) fn check_version(number: i32) -> Result<(), InboxError> {
     if number >= FIRST {
         return Ok(());
     }
-    let found = format!("the version number of SQLite is {number}, not {FIRST} or later");
-    Err(InboxError::caused_by(InboxErrorKind::OldSqlite, found))
+    let found = format!("the order_key number of SQLite is {number}, not {FIRST} or later");
+    Err(InboxError::caused_by(InboxErrorKind::UnsupportedSqlite, found))
 }
 
 /// A database with nothing in it, held in a transaction that never ends: SQLite locks the same way on
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn an_sqlite_that_can_corrupt_its_log_is_refused() {
         let error = check_version(3_051_002).unwrap_err();
-        assert_eq!(error.kind(), InboxErrorKind::OldSqlite);
+        assert_eq!(error.kind(), InboxErrorKind::UnsupportedSqlite);
         assert!(error.to_string().contains("update rusqlite to 0.39"), "{error}");
         check_version(3_051_003).unwrap();
         check_version(rusqlite::version_number()).unwrap();

@@ -118,7 +118,7 @@ impl<'c> Index<'c> {
     }
 
     /// A new object, and its number.
-    pub(super) fn meet(&mut self, kind: &str, id: &str, due: Option<i64>) -> Result<i64> {
+    pub(super) fn insert_object(&mut self, kind: &str, id: &str, due: Option<i64>) -> Result<i64> {
         self.load()?;
         self.is_touched = true;
         let hash = hash(kind, id);
@@ -211,7 +211,7 @@ mod tests {
 
     fn database() -> Connection {
         let mut connection = Connection::open_in_memory().unwrap();
-        schema::migrate(&mut connection, schema::STEPS).unwrap();
+        schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
         connection
     }
 
@@ -234,12 +234,12 @@ mod tests {
         WHERE NOT EXISTS (SELECT 1 FROM inqud_inbox_index AS its
             WHERE its.hash = it.hash AND its.number = it.number)";
 
-    fn meet(connection: &Connection, index: &mut Index<'_>, ids: std::ops::Range<u32>) {
+    fn insert_object(connection: &Connection, index: &mut Index<'_>, ids: std::ops::Range<u32>) {
         for id in ids {
             connection.execute_batch("BEGIN").unwrap();
             let id = id.to_string();
             assert_eq!(index.find(KIND, &id).unwrap(), None);
-            index.meet(KIND, &id, None).unwrap();
+            index.insert_object(KIND, &id, None).unwrap();
             index.sweep().unwrap();
             connection.execute_batch("COMMIT").unwrap();
             index.end(true);
@@ -298,7 +298,7 @@ mod tests {
                             let found = index.find(KIND, &id.to_string()).unwrap();
                             prop_assert_eq!(found, known.get(&id).or(met.get(&id)).copied());
                             if found.is_none() {
-                                met.insert(id, index.meet(KIND, &id.to_string(), None).unwrap());
+                                met.insert(id, index.insert_object(KIND, &id.to_string(), None).unwrap());
                             }
                         }
                         let spoil = format!("UPDATE spoil SET is_on = {}", fails_at == At::Sweep);
@@ -329,11 +329,11 @@ mod tests {
     fn a_sweep_that_could_not_be_saved_is_not_saved_later() {
         let connection = spoilable();
         let mut index = Index::keeping(8, 1, &connection).unwrap();
-        meet(&connection, &mut index, 0..100);
+        insert_object(&connection, &mut index, 0..100);
         let before = connection.query_row("SELECT indexed, hash FROM inqud_inbox_sweep", [], both);
         connection.execute_batch("UPDATE spoil SET is_on = TRUE; BEGIN").unwrap();
         for id in 100..120 {
-            index.meet(KIND, &id.to_string(), None).unwrap();
+            index.insert_object(KIND, &id.to_string(), None).unwrap();
         }
         index.sweep().unwrap_err();
         connection.execute_batch("ROLLBACK; UPDATE spoil SET is_on = FALSE").unwrap();
@@ -363,11 +363,11 @@ mod tests {
     fn a_transaction_that_failed_without_new_objects_costs_no_second_reading() {
         let connection = database();
         let mut index = Index::keeping(8, 1, &connection).unwrap();
-        meet(&connection, &mut index, 0..5);
+        insert_object(&connection, &mut index, 0..5);
         index.find(KIND, "3").unwrap();
         index.end(false);
         assert!(!index.is_lost);
-        index.meet(KIND, "5", None).unwrap();
+        index.insert_object(KIND, "5", None).unwrap();
         index.end(false);
         assert!(index.is_lost);
     }
@@ -378,7 +378,7 @@ mod tests {
         for run in 0..400 {
             let mut index = Index::keeping(50, 1, &connection).unwrap();
             assert!(index.recent.len() <= 4 * 50, "{} in run {run}", index.recent.len());
-            meet(&connection, &mut index, run * 10..run * 10 + 10);
+            insert_object(&connection, &mut index, run * 10..run * 10 + 10);
         }
         assert!(count(&connection, NOT_INDEXED) <= 50);
     }
@@ -394,7 +394,7 @@ mod tests {
         let (one, other) = twins.unwrap();
         let connection = database();
         let mut index = Index::keeping(0, 1, &connection).unwrap();
-        let number = index.meet(KIND, &one, None).unwrap();
+        let number = index.insert_object(KIND, &one, None).unwrap();
         // In memory, and then in the file.
         for indexed in [0, 1] {
             assert_eq!(count(&connection, "SELECT count(*) FROM inqud_inbox_index"), indexed);
@@ -403,7 +403,7 @@ mod tests {
             assert_eq!(index.find("payment", &one).unwrap(), None);
             index.sweep().unwrap();
         }
-        let number = index.meet(KIND, &other, None).unwrap();
+        let number = index.insert_object(KIND, &other, None).unwrap();
         assert_eq!(index.find(KIND, &other).unwrap(), Some(number));
         assert_ne!(index.find(KIND, &one).unwrap(), Some(number));
     }
@@ -412,19 +412,19 @@ mod tests {
     fn numbers_that_are_given_again_are_found_too() {
         let connection = database();
         let mut index = Index::keeping(4, 1, &connection).unwrap();
-        meet(&connection, &mut index, 0..100);
+        insert_object(&connection, &mut index, 0..100);
         assert!(index.sweep.indexed > 50);
         connection.execute_batch("DELETE FROM inqud_inbox_object WHERE number > 30").unwrap();
         drop(index);
 
         // Also where an effect commits before its transaction fails.
         let mut index = Index::keeping(4, 1, &connection).unwrap();
-        index.meet(KIND, "199", None).unwrap();
+        index.insert_object(KIND, "199", None).unwrap();
         index.end(false);
         assert!(index.find(KIND, "199").unwrap().is_some());
 
         for id in 200..260 {
-            meet(&connection, &mut index, id..id + 1);
+            insert_object(&connection, &mut index, id..id + 1);
             let mut reopened = Index::keeping(4, 1, &connection).unwrap();
             for id in 200..=id {
                 assert!(reopened.find(KIND, &id.to_string()).unwrap().is_some(), "{id}");

@@ -1,11 +1,11 @@
 //! The inbox in a SQLite file (feature `sqlite`).
 
 mod attached;
+mod catch_drop;
 mod context;
 mod effect;
 mod error;
 mod file;
-mod foreign;
 mod index;
 mod schema;
 mod store;

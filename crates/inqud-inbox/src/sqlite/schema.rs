@@ -8,23 +8,23 @@ use super::error::engine;
 use crate::error::{InboxError, InboxErrorKind};
 
 /// One a version, in order; what was released is never changed.
-pub(super) const STEPS: &[&str] = &[include_str!("1.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("1.sql")];
 
 /// Refuses what is not an inbox of this version.
 pub(super) fn check(connection: &Connection) -> Result<(), InboxError> {
     let exists = connection.table_exists(None, "inqud_inbox_version").map_err(engine)?;
     if !exists {
-        return Err(InboxError::new(InboxErrorKind::NoInbox));
+        return Err(InboxError::new(InboxErrorKind::NotFound));
     }
     let version: i64 = connection
         .query_row("SELECT coalesce(max(version), 0) FROM inqud_inbox_version", [], |row| {
             row.get(0)
         })
         .map_err(engine)?;
-    match usize::try_from(version).unwrap_or(usize::MAX).cmp(&STEPS.len()) {
+    match usize::try_from(version).unwrap_or(usize::MAX).cmp(&MIGRATIONS.len()) {
         Ordering::Less => Err(InboxError::new(InboxErrorKind::NotMigrated)),
         Ordering::Equal => Ok(()),
-        Ordering::Greater => Err(InboxError::new(InboxErrorKind::FromLaterVersion)),
+        Ordering::Greater => Err(InboxError::new(InboxErrorKind::SchemaTooNew)),
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(),
         .map_err(engine)?;
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     let missing =
-        steps.get(version..).ok_or_else(|| InboxError::new(InboxErrorKind::FromLaterVersion))?;
+        steps.get(version..).ok_or_else(|| InboxError::new(InboxErrorKind::SchemaTooNew))?;
     for (step, sql) in (version..).zip(missing) {
         transaction.execute_batch(sql).map_err(engine)?;
         let version = i64::try_from(step).unwrap_or(i64::MAX).saturating_add(1);
@@ -70,9 +70,9 @@ mod tests {
         const ROW: &str =
             "INSERT INTO inqud_inbox_object (hash, kind, id) VALUES (7, 'request', 'CAPD-1')";
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, STEPS).unwrap();
+        migrate(&mut connection, MIGRATIONS).unwrap();
         connection.execute_batch(ROW).unwrap();
-        let next = [STEPS, &[NEXT]].concat();
+        let next = [MIGRATIONS, &[NEXT]].concat();
         for _ in 0..2 {
             migrate(&mut connection, &next).unwrap();
         }
@@ -80,8 +80,8 @@ mod tests {
             Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
         });
         assert_eq!(row.unwrap(), ("CAPD-1".to_owned(), None));
-        assert_eq!(check(&connection).unwrap_err().kind(), InboxErrorKind::FromLaterVersion);
-        let error = migrate(&mut connection, STEPS).unwrap_err();
-        assert_eq!(error.kind(), InboxErrorKind::FromLaterVersion);
+        assert_eq!(check(&connection).unwrap_err().kind(), InboxErrorKind::SchemaTooNew);
+        let error = migrate(&mut connection, MIGRATIONS).unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::SchemaTooNew);
     }
 }

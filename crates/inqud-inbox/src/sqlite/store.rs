@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::catch_drop::CatchDrop;
 use super::effect::SqliteEffect;
 use super::error::{engine, failed};
 use super::file::{check_version, connect, create, is_on_network, lock};
-use super::foreign::Foreign;
 use super::schema;
 use super::tables::{self, Tables};
 use super::writer::{self, Writer};
@@ -16,7 +16,7 @@ use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Claimed, Entry, List, Outcome, Put, Settled, Settlement, Stats, Store};
+use crate::store::{Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Store};
 
 /// A store in a file of SQLite, whose library is built along.
 ///
@@ -34,7 +34,7 @@ use crate::store::{Claimed, Entry, List, Outcome, Put, Settled, Settlement, Stat
 ///   connection of yours reads for long.
 /// - The file is made for its owner only, mode 0600: the bodies hold personal data. One that exists
 ///   stays as it is.
-/// - Tables of your own may live in the same file, for [effects](crate::Cx::effect) to write to; those of the
+/// - Tables of your own may live in the same file, for [effects](crate::Context::effect) to write to; those of the
 ///   inbox have names that begin with `inqud_inbox_`. You may read with connections of your own. Write
 ///   through [`Inbox::write`], or the writer has to wait for you.
 pub struct Sqlite {
@@ -51,11 +51,11 @@ impl Inbox<Sqlite> {
     /// # Errors
     ///
     /// - [`InUse`](InboxErrorKind::InUse): another inbox has it.
-    /// - [`Network`](InboxErrorKind::Network): it is on a network file system.
+    /// - [`NetworkFilesystem`](InboxErrorKind::NetworkFilesystem): it is on a network file system.
     /// - [`NotDurable`](InboxErrorKind::NotDurable): `journal_mode` or `synchronous` read otherwise than
     ///   they were set.
-    /// - [`OldSqlite`](InboxErrorKind::OldSqlite): the program was linked with an SQLite before 3.51.3.
-    /// - [`FromLaterVersion`](InboxErrorKind::FromLaterVersion): a later version made the tables.
+    /// - [`UnsupportedSqlite`](InboxErrorKind::UnsupportedSqlite): the program was linked with an SQLite before 3.51.3.
+    /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew): a later version made the tables.
     /// - [`Store`](InboxErrorKind::Store): it cannot be opened, or is no database.
     pub fn sqlite(path: impl AsRef<Path>) -> Result<Self, InboxError> {
         Ok(Self::new(Sqlite::open(path.as_ref())?))
@@ -73,12 +73,13 @@ impl Inbox<Sqlite> {
         R: Send + 'static,
         E: Into<BoxError>,
     {
-        let mut work = Foreign::new(work);
+        let mut work = CatchDrop::new(work);
         let work = move |connection: &Connection| match work.take() {
             Some(work) => work(connection).map_err(Into::into),
             None => Err("it was done before".into()),
         };
-        let done = self.store().writer.commit_alone(move |tables| tables.apart(work)).await?;
+        let done =
+            self.store().writer.commit_alone(move |tables| tables.in_savepoint(work)).await?;
         done.map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))
     }
 
@@ -96,11 +97,11 @@ impl Sqlite {
         create(path)?;
         let path = fs::canonicalize(path).map_err(failed)?;
         if is_on_network(&path) {
-            return Err(InboxError::new(InboxErrorKind::Network));
+            return Err(InboxError::new(InboxErrorKind::NetworkFilesystem));
         }
         let lock = lock(&path)?;
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        schema::migrate(&mut connection, schema::STEPS)?;
+        schema::migrate(&mut connection, schema::MIGRATIONS)?;
         let again = path.clone();
         let reopen = move || connect(&again, OpenFlags::SQLITE_OPEN_READ_WRITE);
         Ok(Self { writer: Writer::start(connection, reopen, lock)?, path })
@@ -123,9 +124,10 @@ impl Sqlite {
 impl Store for Sqlite {
     type Effect = SqliteEffect;
 
-    async fn put(&self, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
-        let put = move |tables: &mut Tables<'_>| records.iter().map(|it| tables.put(it)).collect();
-        self.writer.commit(put).await
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        let inserted =
+            move |tables: &mut Tables<'_>| records.iter().map(|it| tables.insert(it)).collect();
+        self.writer.commit(inserted).await
     }
 
     async fn claim(
@@ -157,7 +159,7 @@ impl Store for Sqlite {
         let settled: Vec<_> = settled.collect();
         if settled.iter().any(Result::is_ok) {
             // The answers of the others are not lost with one, which is settled by its lease.
-            return Ok(settled.into_iter().map(|it| it.unwrap_or(Settled::Lapsed)).collect());
+            return Ok(settled.into_iter().map(|it| it.unwrap_or(Settled::LeaseExpired)).collect());
         }
         settled.into_iter().collect()
     }

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
 
+use super::catch_drop::contain;
 use super::effect::SqliteEffect;
-use super::foreign::contain;
 use super::index::Index;
 use crate::error::BoxError;
 use crate::key::Key;
 use crate::record::Record;
 use crate::store;
-use crate::store::{Claimed, Entry, List, Outcome, Put, Settled, Settlement, Stats, Ticket};
-use tower_inqud::{Arrival, Processed, Verdict, Version};
+use crate::store::{Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Ticket};
+use tower_inqud::{Dedup, OrderKey, Processed, Verdict};
 
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
@@ -29,7 +29,7 @@ pub(super) struct Tables<'c> {
     insert: Statement<'c>,
     convert: Statement<'c>,
     arrive: Statement<'c>,
-    ask: Statement<'c>,
+    record_runner: Statement<'c>,
     due: Statement<'c>,
     oldest: Statement<'c>,
     attempt: Statement<'c>,
@@ -58,26 +58,26 @@ impl<'c> Tables<'c> {
             index: Index::new(connection)?,
             asked: HashMap::new(),
             same: connection.prepare(
-                "SELECT version, body IS NULL OR body = ?4 FROM inqud_inbox_notification
+                "SELECT order_key, body IS NULL OR body = ?4 FROM inqud_inbox_notification
                  WHERE object = ?1 AND key BETWEEN ?2 AND ?3",
             )?,
             all: connection.prepare(
-                "SELECT key, version, NOT (state = 2 AND verdict = 4) FROM inqud_inbox_notification
+                "SELECT key, order_key, NOT (state = 2 AND verdict = 4) FROM inqud_inbox_notification
                  WHERE object = ?1 ORDER BY seq",
             )?,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification
-                     (object, key, position, version, body, received_at, state, settled_at, error)
+                     (object, key, position, order_key, body, received_at, state, settled_at, error)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7 = 0, NULL, ?6), ?8)",
             )?,
             convert: connection.prepare(
                 "UPDATE inqud_inbox_notification
-                 SET object = ?2, key = ?3, position = ?4, version = ?5, state = ?6, error = ?7,
+                 SET object = ?2, key = ?3, position = ?4, order_key = ?5, state = ?6, error = ?7,
                      attempts = 0, verdict = 0, settled_at = iif(?6 = 0, NULL, ?8)
                  WHERE seq = ?1",
             )?,
             arrive: connection.prepare(ARRIVE)?,
-            ask: connection.prepare(
+            record_runner: connection.prepare(
                 "INSERT INTO inqud_inbox_runner VALUES (?1, ?2)
                  ON CONFLICT DO UPDATE SET claimed_at = excluded.claimed_at",
             )?,
@@ -86,7 +86,7 @@ impl<'c> Tables<'c> {
                  WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
             )?,
             oldest: connection.prepare(
-                "SELECT seq, key, version, body, attempts, received_at, reviewed
+                "SELECT seq, key, order_key, body, attempts, received_at, reviewed
                  FROM inqud_inbox_notification
                  WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1",
             )?,
@@ -162,77 +162,82 @@ impl<'c> Tables<'c> {
         Ok(())
     }
 
-    pub(super) fn put(&mut self, record: &Record) -> Result<Put> {
+    pub(super) fn insert(&mut self, record: &Record) -> Result<Inserted> {
         let now = self.now();
         let is_open = record.dead.is_none();
         let found = self.index.find(record.kind, &record.object)?;
-        let (number, arrival, key) = match found {
+        let (number, dedup, key) = match found {
             None => {
                 let due = is_open.then_some(now);
-                (self.index.meet(record.kind, &record.object, due)?, Arrival::New, record.key)
+                (
+                    self.index.insert_object(record.kind, &record.object, due)?,
+                    Dedup::New,
+                    record.key,
+                )
             }
-            Some(number) => match self.arrival(number, record)? {
-                Ok((arrival, key)) => (number, arrival, key),
+            Some(number) => match self.dedup(number, record)? {
+                Ok((dedup, key)) => (number, dedup, key),
                 Err(duplicate) => return Ok(duplicate),
             },
         };
-        let (put, state, why) = stored_as(arrival, record.dead.as_deref());
-        let Record { version, body, .. } = record;
-        let (position, version) = (version.position(), version.to_bytes());
+        let (inserted, state, why) = stored_as(dedup, record.dead.as_deref());
+        let Record { order_key, body, .. } = record;
+        let (position, order_key) = (order_key.position(), order_key.to_bytes());
         let row =
-            params![number, key.as_bytes(), position, version, &body[..], now, state as i64, why];
+            params![number, key.as_bytes(), position, order_key, &body[..], now, state as i64, why];
         self.insert.execute(row)?;
         if found.is_some() && state == State::Open {
             self.arrive.execute([number, now])?;
         }
-        Ok(put)
+        Ok(inserted)
     }
 
     /// What becomes of a record of an object that is known, and its key; or that it is a duplicate.
-    fn arrival(
+    fn dedup(
         &mut self,
         number: i64,
         record: &Record,
-    ) -> Result<std::result::Result<(Arrival, Key), Put>> {
+    ) -> Result<std::result::Result<(Dedup, Key), Inserted>> {
         let [first, last] = record.key.range();
         let range = params![number, first.as_bytes(), last.as_bytes(), &record.body[..]];
         let mut rows = self.same.query(range)?;
         let mut known = None;
         while let Some(row) = rows.next()? {
-            if record.version.is_duplicate_of(&version(row.get_ref(0)?.as_blob()?)) {
-                let is_same = row.get(1)? || known == Some(Put::Duplicate);
-                known = Some(if is_same { Put::Duplicate } else { Put::DuplicateDiffers });
+            if record.order_key.is_duplicate_of(&order_key(row.get_ref(0)?.as_blob()?)) {
+                let is_same = row.get(1)? || known == Some(Inserted::Duplicate);
+                known =
+                    Some(if is_same { Inserted::Duplicate } else { Inserted::DuplicateDiffers });
             }
         }
         drop(rows);
-        let Some(duplicate) = known else { return Ok(Ok((Arrival::New, record.key))) };
-        if record.version.is_plain() {
+        let Some(duplicate) = known else { return Ok(Ok((Dedup::New, record.key))) };
+        if record.order_key.repeat_is_duplicate() {
             return Ok(Err(duplicate));
         }
         let rows = self.all.query_map([number], |row| {
             let key = Key::from_bytes(row.get(0)?);
-            Ok((key, version(row.get_ref(1)?.as_blob()?), row.get(2)?))
+            Ok((key, order_key(row.get_ref(1)?.as_blob()?), row.get(2)?))
         })?;
         let rows = rows.collect::<Result<Vec<_>>>()?;
-        let rows = rows.iter().map(|(key, version, counts)| (*key, version, *counts));
-        Ok(record.arrival(&rows.collect::<Vec<_>>()).ok_or(duplicate))
+        let rows = rows.iter().map(|(key, order_key, counts)| (*key, order_key, *counts));
+        Ok(record.dedup(&rows.collect::<Vec<_>>()).ok_or(duplicate))
     }
 
     /// The row of an undecodable body becomes that of what it is. Its number, and so its place among what
     /// arrived, stays.
-    fn decoded(&mut self, seq: i64, record: &Record, now: i64) -> Result<()> {
+    fn replace_decoded(&mut self, seq: i64, record: &Record, now: i64) -> Result<()> {
         let number = match self.index.find(record.kind, &record.object)? {
             Some(number) => number,
-            None => self.index.meet(record.kind, &record.object, None)?,
+            None => self.index.insert_object(record.kind, &record.object, None)?,
         };
-        let Ok((arrival, key)) = self.arrival(number, record)? else {
-            let row = params![seq, State::Skipped as i64, now, store::DUPLICATE, 0];
+        let Ok((dedup, key)) = self.dedup(number, record)? else {
+            let row = params![seq, State::Skipped as i64, now, store::SKIPPED_DUPLICATE, 0];
             return self.close.execute(row).map(drop);
         };
-        let (_, state, why) = stored_as(arrival, None);
-        let Record { version, .. } = record;
-        let (position, version) = (version.position(), version.to_bytes());
-        let row = params![seq, number, key.as_bytes(), position, version, state as i64, why, now];
+        let (_, state, why) = stored_as(dedup, None);
+        let Record { order_key, .. } = record;
+        let (position, order_key) = (order_key.position(), order_key.to_bytes());
+        let row = params![seq, number, key.as_bytes(), position, order_key, state as i64, why, now];
         self.convert.execute(row)?;
         if state == State::Open {
             self.arrive.execute([number, now])?;
@@ -249,8 +254,8 @@ impl<'c> Tables<'c> {
         let now = self.now();
         let until = now.saturating_add(micros(lease));
         let asked = self.asked.get(kind);
-        if asked.is_none_or(|asked| now.saturating_sub(*asked) >= micros(ASK)) {
-            self.ask.execute(params![kind, now])?;
+        if asked.is_none_or(|asked| now.saturating_sub(*asked) >= micros(RECORD_RUNNER)) {
+            self.record_runner.execute(params![kind, now])?;
             self.asked.insert(kind, now);
         }
         let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -266,13 +271,13 @@ impl<'c> Tables<'c> {
             let processed = processed.and_then(|bytes| Processed::from_bytes(&bytes));
             let first = self.oldest.query_row([number], |row| {
                 let attempts: i64 = row.get(4)?;
-                let version = version(row.get_ref(2)?.as_blob()?);
+                let order_key = order_key(row.get_ref(2)?.as_blob()?);
                 Ok(Claimed {
                     ticket: Ticket::new(
                         row.get(0)?,
                         (kind, Arc::clone(&object)),
                         claim,
-                        (&version, row.get(6)?),
+                        (&order_key, row.get(6)?),
                         processed.as_ref(),
                     ),
                     key: Key::from_bytes(row.get(1)?),
@@ -298,7 +303,7 @@ impl<'c> Tables<'c> {
         let claimed = self
             .claimed
             .query_row([seq, claim], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?)));
-        let Some((number, key)) = claimed.optional()? else { return Ok(Settled::Lapsed) };
+        let Some((number, key)) = claimed.optional()? else { return Ok(Settled::LeaseExpired) };
         let now = self.now();
         let (state, error) = match outcome {
             Outcome::Done(effects) => {
@@ -308,7 +313,7 @@ impl<'c> Tables<'c> {
                     effects.try_for_each(|effect| effect.run(connection, key)).map_err(plain)
                 };
                 // A savepoint for nothing would be two statements for nothing.
-                let done = if effects.is_empty() { Ok(()) } else { self.apart(all)? };
+                let done = if effects.is_empty() { Ok(()) } else { self.in_savepoint(all)? };
                 if let Err(error) = done {
                     return Ok(Settled::EffectFailed(error.to_string()));
                 }
@@ -318,10 +323,10 @@ impl<'c> Tables<'c> {
                 (State::Done, None)
             }
             Outcome::Skipped => (State::Skipped, None),
-            Outcome::Review => (State::Review, Some(store::WITHOUT_TIME)),
+            Outcome::Review => (State::Review, Some(store::REVIEW_WITHOUT_TIME)),
             Outcome::Dead { error } => (State::Dead, Some(&**error)),
             Outcome::Decoded(record) => {
-                self.decoded(*seq, record, now)?;
+                self.replace_decoded(*seq, record, now)?;
                 self.go_on.execute([number])?;
                 return Ok(Settled::Done);
             }
@@ -339,7 +344,7 @@ impl<'c> Tables<'c> {
 
     /// Does foreign work in a savepoint of its own, and takes it back if it fails or panics. The outer
     /// error is that of the transaction, which then is lost.
-    pub(super) fn apart<R>(
+    pub(super) fn in_savepoint<R>(
         &mut self,
         work: impl FnOnce(&Connection) -> std::result::Result<R, BoxError>,
     ) -> Result<std::result::Result<R, BoxError>> {
@@ -363,7 +368,7 @@ impl<'c> Tables<'c> {
 }
 
 /// How often it is written that a runner asks for a kind.
-const ASK: Duration = Duration::from_secs(60);
+const RECORD_RUNNER: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum State {
@@ -375,11 +380,11 @@ enum State {
 }
 
 /// What to answer, and how and why to store it.
-fn stored_as(arrival: Arrival, dead: Option<&str>) -> (Put, State, Option<&str>) {
-    match (arrival, dead) {
-        (Arrival::Review, _) => (Put::Review, State::Review, Some(store::RETURNED)),
-        (_, Some(dead)) => (Put::New, State::Dead, Some(dead)),
-        (_, None) => (Put::New, State::Open, None),
+fn stored_as(dedup: Dedup, dead: Option<&str>) -> (Inserted, State, Option<&str>) {
+    match (dedup, dead) {
+        (Dedup::Review, _) => (Inserted::Review, State::Review, Some(store::REVIEW_REPEATED)),
+        (_, Some(dead)) => (Inserted::New, State::Dead, Some(dead)),
+        (_, None) => (Inserted::New, State::Open, None),
     }
 }
 
@@ -387,15 +392,15 @@ fn code(verdict: Verdict) -> i64 {
     match verdict {
         Verdict::Amended => 1,
         Verdict::Unordered => 2,
-        Verdict::Older => 3,
+        Verdict::Stale => 3,
         Verdict::Review => 4,
         _ => 0,
     }
 }
 
 /// What this crate has not written says nothing.
-fn version(bytes: &[u8]) -> Version {
-    Version::from_bytes(bytes).unwrap_or_else(|| Version::of_unknown(bytes))
+fn order_key(bytes: &[u8]) -> OrderKey {
+    OrderKey::from_bytes(bytes).unwrap_or_else(|| OrderKey::of_undecodable(bytes))
 }
 
 /// Microseconds since 1970: by the wall when the file is opened, and from then on by how long that was
@@ -426,16 +431,20 @@ pub(super) fn last(connection: &Connection) -> Result<i64> {
     connection.query_row("SELECT at FROM inqud_inbox_clock", [], |row| row.get(0))
 }
 
-/// Keeps a mark for a notification. If it was kept before, the key of the notification that it was kept for.
-pub(super) fn mark(connection: &Connection, mark: &str, key: Key) -> Result<Option<Key>> {
+/// Keeps an idempotency key for a notification. If it was kept before, the key of the notification that it was kept for.
+pub(super) fn insert_once(
+    connection: &Connection,
+    idempotency_key: &str,
+    key: Key,
+) -> Result<Option<Key>> {
     let mut keep = connection
         .prepare("INSERT INTO inqud_inbox_once VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
-    if keep.execute(params![mark, key.as_bytes()])? > 0 {
+    if keep.execute(params![idempotency_key, key.as_bytes()])? > 0 {
         return Ok(None);
     }
-    let mut first =
-        connection.prepare("SELECT notification FROM inqud_inbox_once WHERE mark = ?1")?;
-    first.query_row([mark], |row| Ok(Some(Key::from_bytes(row.get(0)?))))
+    let mut first = connection
+        .prepare("SELECT notification FROM inqud_inbox_once WHERE idempotency_key = ?1")?;
+    first.query_row([idempotency_key], |row| Ok(Some(Key::from_bytes(row.get(0)?))))
 }
 
 /// Due from `now` on, which is not to be later than the writer's.
@@ -502,7 +511,7 @@ pub(super) fn stats(connection: &Connection) -> Result<Stats> {
         let count = u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default();
         match row.get(1)? {
             0 => {
-                kind.open = count;
+                kind.backlog = count;
                 kind.oldest = row.get::<_, Option<i64>>(3)?.map(time);
             }
             2 => kind.skipped = count,

@@ -6,8 +6,8 @@ use std::thread;
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::catch_drop::contain;
 use super::error::engine;
-use super::foreign::contain;
 use super::tables::Tables;
 use crate::error::{InboxError, InboxErrorKind};
 
@@ -332,11 +332,11 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::handler::{Cx, Notified};
+    use crate::handler::{Context, Stored};
     use crate::inbox::Inbox;
     use crate::record::Record;
     use crate::sqlite::Sqlite;
-    use crate::store::{Put, Store};
+    use crate::store::{Inserted, Store};
     use tower_inqud::PaymentRequest;
 
     /// Panics where nothing contains it.
@@ -359,7 +359,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("inbox.db");
         let inbox = Inbox::new(Sqlite::open(&path).unwrap());
-        let handler = async |_: Notified<PaymentRequest>, _: Cx<Sqlite>| Ok::<_, Infallible>(());
+        let handler = async |_: Stored<PaymentRequest>, _: Context<Sqlite>| Ok::<_, Infallible>(());
         let runner = tokio::spawn(inbox.process(handler).run_until(pending()));
         let writer = &inbox.store().writer;
 
@@ -394,21 +394,24 @@ mod tests {
         // More than are kept in memory, so that each commit moves some of them.
         let all: Vec<_> = (0..30_000).map(record).collect();
         let (before, after) = all.split_at(25_000);
-        assert!(store.put(before.to_vec()).await.unwrap().iter().all(|it| *it == Put::New));
+        assert!(store.insert(before.to_vec()).await.unwrap().iter().all(|it| *it == Inserted::New));
 
         let after = after.to_vec();
-        let put = move |tables: &mut Tables<'_>| after.iter().map(|it| tables.put(it)).collect();
-        let (put, answered) = Task::new(put, false);
+        let inserted =
+            move |tables: &mut Tables<'_>| after.iter().map(|it| tables.insert(it)).collect();
+        let (inserted, answered) = Task::new(inserted, false);
         let spoil =
             |tables: &mut Tables<'_>| tables.connection.execute("INSERT INTO sent VALUES (7)", []);
         let (spoil, spoilt) = Task::new(spoil, false);
-        store.writer.hand_over(vec![Box::new(put), Box::new(spoil)]).await.unwrap();
-        let _: Vec<Put> = answered.await.unwrap().unwrap();
+        store.writer.hand_over(vec![Box::new(inserted), Box::new(spoil)]).await.unwrap();
+        let _: Vec<Inserted> = answered.await.unwrap().unwrap();
         spoilt.await.unwrap().unwrap_err();
 
-        assert!(store.put(all.clone()).await.unwrap().iter().all(|it| *it == Put::Duplicate));
+        assert!(
+            store.insert(all.clone()).await.unwrap().iter().all(|it| *it == Inserted::Duplicate)
+        );
         store.writer.close().await;
         let store = Sqlite::open(&folder.path().join("inbox.db")).unwrap();
-        assert!(store.put(all).await.unwrap().iter().all(|it| *it == Put::Duplicate));
+        assert!(store.insert(all).await.unwrap().iter().all(|it| *it == Inserted::Duplicate));
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::decided::Decided;
 use super::{log, meter};
 use crate::error::InboxError;
-use crate::store::{Claimed, KindStats, Outcome, Put, Stats};
+use crate::store::{Claimed, Inserted, KindStats, Outcome, Stats};
 
 pub(crate) fn describe() {
     meter::describe();
@@ -31,15 +31,15 @@ impl Receipt {
         self.is_undecodable = true;
     }
 
-    pub(crate) fn stored(mut self, put: Put) {
+    pub(crate) fn stored(mut self, inserted: Inserted) {
         meter::committed(self.kind, self.began.elapsed());
-        self.end(match put {
-            Put::New if self.is_undecodable => "undecodable",
-            Put::New => "new",
-            Put::Duplicate => "duplicate",
-            Put::DuplicateDiffers => "duplicate_differs",
-            Put::Review => {
-                log::returned(self.kind);
+        self.end(match inserted {
+            Inserted::New if self.is_undecodable => "undecodable",
+            Inserted::New => "new",
+            Inserted::Duplicate => "duplicate",
+            Inserted::DuplicateDiffers => "duplicate_differs",
+            Inserted::Review => {
+                log::review_on_receipt(self.kind);
                 "review"
             }
         });
@@ -47,7 +47,7 @@ impl Receipt {
 
     pub(crate) fn refused(mut self, error: &InboxError) {
         log::refused(self.kind, error);
-        self.end(error.kind().name());
+        self.end(error.kind().as_str());
     }
 
     /// No notification came with it: a mistake of the program.
@@ -55,16 +55,16 @@ impl Receipt {
         self.has_ended = true;
     }
 
-    fn end(&mut self, result: &'static str) {
+    fn end(&mut self, outcome: &'static str) {
         self.has_ended = true;
-        meter::received(self.kind, result);
+        meter::received(self.kind, outcome);
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.end("left");
+            self.end("disconnected");
         }
     }
 }
@@ -142,9 +142,9 @@ impl Attempt {
     }
 
     /// Another has claimed it meanwhile.
-    pub(crate) fn lapsed(mut self) {
-        self.span.lapsed();
-        self.end("lapsed");
+    pub(crate) fn lease_expired(mut self) {
+        self.span.lease_expired();
+        self.end("lease_expired");
     }
 
     /// The store failed to settle it.
@@ -175,6 +175,6 @@ pub(crate) fn unclaimed(kind: &str) {
     log::unclaimed(kind);
 }
 
-pub(crate) fn looked(stats: &Stats, empty: Vec<KindStats>) {
-    meter::looked(stats, empty);
+pub(crate) fn record_stats(stats: &Stats, empty: Vec<KindStats>) {
+    meter::record_stats(stats, empty);
 }

@@ -10,7 +10,7 @@ use super::decided::Decided;
 use crate::error::InboxError;
 use crate::key::Key;
 
-const TARGET: &str = "tower_inqud";
+const TARGET: &str = "inqud_inbox";
 
 pub(super) struct Span(tracing::Span);
 
@@ -44,17 +44,17 @@ impl Span {
             }
             Decided::Nothing | Decided::Done => {}
             Decided::Skipped => {
-                tracing::info!(target: TARGET, "skipped: older than what was processed");
+                tracing::info!(target: TARGET, "skipped: stale, older than what was processed");
             }
             Decided::Review => {
-                tracing::warn!(target: TARGET, "kept for review: {}", crate::store::WITHOUT_TIME);
+                tracing::warn!(target: TARGET, "kept for review: {}", crate::store::REVIEW_WITHOUT_TIME);
             }
             Decided::Decoded => {
                 tracing::info!(target: TARGET, "can be decoded by now; stored as what it is");
             }
             Decided::Retry(error, after) => {
-                let after = debug(after);
-                tracing::warn!(target: TARGET, error, after, "failed; to be tried again");
+                let retry_in = debug(after);
+                tracing::warn!(target: TARGET, error, retry_in, "failed; to be retried");
             }
             Decided::Dead(error) => {
                 tracing::error!(target: TARGET, error, "given up: a dead letter");
@@ -62,7 +62,7 @@ impl Span {
         });
     }
 
-    pub(super) fn lapsed(&self) {
+    pub(super) fn lease_expired(&self) {
         let message = "the lease has passed, and another claimed it; nothing of it was kept";
         self.0.in_scope(|| tracing::warn!(target: TARGET, "{message}"));
     }
@@ -72,8 +72,8 @@ impl Span {
     }
 }
 
-pub(super) fn returned(kind: &'static str) {
-    tracing::warn!(target: TARGET, kind, "kept for review: {}", crate::store::RETURNED);
+pub(super) fn review_on_receipt(kind: &'static str) {
+    tracing::warn!(target: TARGET, kind, "kept for review: {}", crate::store::REVIEW_REPEATED);
 }
 
 pub(super) fn unclaimed(kind: &str) {
@@ -81,14 +81,14 @@ pub(super) fn unclaimed(kind: &str) {
 }
 
 pub(super) fn refused(kind: &'static str, error: &InboxError) {
-    let reason = error.kind().name();
+    let reason = error.kind().as_str();
     let source = error.source().map(display);
     let message = "not stored; Inqud will send it again";
     tracing::warn!(target: TARGET, kind, reason, source, "{message}: {error}");
 }
 
 pub(super) fn failed(error: &InboxError) {
-    let reason = error.kind().name();
+    let reason = error.kind().as_str();
     let source = error.source().map(display);
     tracing::warn!(target: TARGET, reason, source, "a runner goes on after a failure: {error}");
 }

@@ -11,16 +11,16 @@ const RECEIVED: &str = "inqud_inbox_received_total";
 const COMMIT: &str = "inqud_inbox_commit_duration_seconds";
 const PROCESSED: &str = "inqud_inbox_processed_total";
 const HANDLER: &str = "inqud_inbox_handler_duration_seconds";
-const AGE: &str = "inqud_inbox_age_seconds";
-const OPEN: &str = "inqud_inbox_open";
+const AGE: &str = "inqud_inbox_latency_seconds";
+const OPEN: &str = "inqud_inbox_backlog";
 const OLDEST: &str = "inqud_inbox_oldest_age_seconds";
-const DEAD: &str = "inqud_inbox_dead";
+const DEAD: &str = "inqud_inbox_dead_letters";
 const REVIEW: &str = "inqud_inbox_review";
 const SKIPPED: &str = "inqud_inbox_skipped";
 
 /// Tells the recorder, if there is one by now, what each metric is.
 pub(crate) fn describe() {
-    metrics::describe_counter!(RECEIVED, Unit::Count, "Calls of a receiver by kind and result.");
+    metrics::describe_counter!(RECEIVED, Unit::Count, "Calls of a receiver by kind and outcome.");
     metrics::describe_histogram!(
         COMMIT,
         Unit::Seconds,
@@ -40,8 +40,8 @@ pub(crate) fn describe() {
     metrics::describe_gauge!(SKIPPED, Unit::Count, "Skipped by kind, at the last look.");
 }
 
-pub(super) fn received(kind: &'static str, result: &'static str) {
-    metrics::counter!(RECEIVED, "kind" => kind, "result" => result).increment(1);
+pub(super) fn received(kind: &'static str, outcome: &'static str) {
+    metrics::counter!(RECEIVED, "kind" => kind, "outcome" => outcome).increment(1);
 }
 
 pub(super) fn committed(kind: &'static str, elapsed: Duration) {
@@ -62,13 +62,13 @@ pub(super) fn done(kind: &'static str, age: Duration) {
 }
 
 /// With those of `empty`, which had something at an earlier look: their gauges would stay as they were.
-pub(super) fn looked(stats: &Stats, empty: Vec<KindStats>) {
+pub(super) fn record_stats(stats: &Stats, empty: Vec<KindStats>) {
     for stats in stats.kinds.iter().chain(&empty) {
         // Far fewer than what an `f64` counts exactly.
         let count = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         let age = stats.oldest.map(|oldest| Timestamp::now().duration_since(oldest).as_secs_f64());
         let gauge = |name: &'static str| metrics::gauge!(name, "kind" => stats.kind.clone());
-        gauge(OPEN).set(count(stats.open));
+        gauge(OPEN).set(count(stats.backlog));
         gauge(OLDEST).set(age.unwrap_or_default().max(0.0));
         gauge(DEAD).set(count(stats.dead));
         gauge(REVIEW).set(count(stats.review));

@@ -1,10 +1,10 @@
 //! What stands in for a feature that is off: the same names, and no work.
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
-pub(crate) use self::neither::{Attempt, Receipt, describe, failed, looked, unclaimed};
+pub(crate) use self::neither::{Attempt, Receipt, describe, failed, record_stats, unclaimed};
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 pub(super) use self::no_metrics::{
-    committed, describe, done, handled, looked, processed, received,
+    committed, describe, done, handled, processed, received, record_stats,
 };
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
 pub(super) use self::no_tracing::{Span, failed, refused, returned, unclaimed};
@@ -27,7 +27,7 @@ mod no_metrics {
 
     pub(crate) fn done(_: &'static str, _: Duration) {}
 
-    pub(crate) fn looked(_: &Stats, _: Vec<KindStats>) {}
+    pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>) {}
 }
 
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
@@ -63,12 +63,12 @@ mod no_tracing {
             }
         }
 
-        pub(crate) fn lapsed(&self) {}
+        pub(crate) fn lease_expired(&self) {}
 
         pub(crate) fn ended(&self, _: &'static str) {}
     }
 
-    pub(crate) fn returned(_: &'static str) {}
+    pub(crate) fn review_on_receipt(_: &'static str) {}
 
     pub(crate) fn unclaimed(_: &str) {}
 
@@ -80,7 +80,7 @@ mod no_tracing {
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 mod neither {
     use crate::error::InboxError;
-    use crate::store::{Claimed, KindStats, Outcome, Put, Stats};
+    use crate::store::{Claimed, Inserted, KindStats, Outcome, Stats};
 
     pub(crate) fn describe() {}
 
@@ -93,7 +93,7 @@ mod neither {
 
         pub(crate) fn undecodable(&mut self) {}
 
-        pub(crate) fn stored(self, _: Put) {}
+        pub(crate) fn stored(self, _: Inserted) {}
 
         pub(crate) fn refused(self, _: &InboxError) {}
 
@@ -120,7 +120,7 @@ mod neither {
 
         pub(crate) fn settled(self) {}
 
-        pub(crate) fn lapsed(self) {}
+        pub(crate) fn lease_expired(self) {}
 
         pub(crate) fn unsettled(self) {}
     }
@@ -129,5 +129,5 @@ mod neither {
 
     pub(crate) fn unclaimed(_: &str) {}
 
-    pub(crate) fn looked(_: &Stats, _: Vec<KindStats>) {}
+    pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>) {}
 }

@@ -17,8 +17,8 @@ use axum::Router;
 use axum::routing::{post, post_service};
 use bytes::Bytes;
 use http::Uri;
-use inqud_inbox::{Cx, Inbox, Notified, Store};
-use inqud_mock::{Life, Message, Round, Sender, Story};
+use inqud_inbox::{Context, Inbox, Store, Stored};
+use inqud_mock::{Lifecycle, Message, MockInqud, Round, Scenario};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tower_inqud::{Ack, Event, History, Notification, Webhook};
@@ -28,24 +28,29 @@ const PATH: &str = "/webhooks/inqud";
 /// The body that counts, for each object.
 type Rows = BTreeMap<String, Bytes>;
 
-/// One object for each story.
-fn lives() -> Vec<Message> {
-    let life = |story: &Story| Life::new(*story).client_order_id(story.name());
-    Story::ALL.iter().flat_map(life).collect()
+/// One object for each scenario.
+fn lifecycles() -> Vec<Message> {
+    let lifecycle =
+        |scenario: &Scenario| Lifecycle::new(*scenario).client_order_id(scenario.as_str());
+    Scenario::ALL.iter().flat_map(lifecycle).collect()
 }
 
-/// What it has to be: the last of each life.
+/// What it has to be: the last of each lifecycle.
 fn ends() -> Rows {
-    let rows = Story::ALL.iter().map(|story| {
-        let last = Life::new(*story).client_order_id(story.name()).into_iter().last().unwrap();
+    let rows = Scenario::ALL.iter().map(|scenario| {
+        let last = Lifecycle::new(*scenario)
+            .client_order_id(scenario.as_str())
+            .into_iter()
+            .last()
+            .unwrap();
         let event: Event = serde_json::from_slice(last.body()).unwrap();
         (event.id().to_owned(), last.body().clone())
     });
     rows.collect()
 }
 
-fn inqud(rounds: u32) -> Sender {
-    Sender::new(secret(), Uri::from_static(PATH)).rounds(rounds)
+fn inqud(rounds: u32) -> MockInqud {
+    MockInqud::new(secret(), Uri::from_static(PATH)).rounds(rounds)
 }
 
 async fn with_a_history(round: Round) -> Rows {
@@ -55,7 +60,7 @@ async fn with_a_history(round: Round) -> Rows {
     let handler = async move |webhook: Webhook<Event>| {
         let mut objects = objects.lock().unwrap();
         let history = objects.entry(webhook.id().to_owned()).or_default();
-        if history.receive(&webhook).applies() {
+        if history.receive(&webhook).should_handle() {
             kept.lock().unwrap().insert(webhook.id().to_owned(), webhook.raw_body().clone());
         }
         Ack::Done
@@ -78,7 +83,7 @@ async fn with_an_inbox<S: Store>(inbox: Inbox<S>, processed: Processed, round: R
     let rows = Arc::new(Mutex::new(Rows::new()));
     let handled = Arc::new(Mutex::new(0_u64));
     let (kept, count) = (Arc::clone(&rows), Arc::clone(&handled));
-    let runner = inbox.process(move |event: Notified<Event>, _: Cx<S>| {
+    let runner = inbox.process(move |event: Stored<Event>, _: Context<S>| {
         *count.lock().unwrap() += 1;
         kept.lock().unwrap().insert(event.id().to_owned(), event.raw_body().clone());
         std::future::ready(Ok::<_, String>(()))
@@ -101,7 +106,7 @@ async fn with_an_inbox<S: Store>(inbox: Inbox<S>, processed: Processed, round: R
         }
     };
     let empty = async {
-        while inbox.stats().await.unwrap().open() > 0 {
+        while inbox.stats().await.unwrap().backlog() > 0 {
             sleep(Duration::from_millis(5)).await;
         }
     };
@@ -112,18 +117,19 @@ async fn with_an_inbox<S: Store>(inbox: Inbox<S>, processed: Processed, round: R
     // Nothing is lost, and nothing asks for a person.
     let stats = inbox.stats().await.unwrap();
     assert_eq!((stats.dead(), stats.review()), (0, 0));
-    let different = u64::try_from(lives().len()).unwrap();
+    let different = u64::try_from(lifecycles().len()).unwrap();
     assert_eq!(*handled.lock().unwrap() + stats.skipped(), different);
     rows.lock().unwrap().clone()
 }
 
 async fn ends_as_a_history<S: Store>(rounds: u32, inbox: impl AsyncFn() -> Inbox<S>) {
-    let expected = inqud(20).any_order(lives(), with_a_history).await.unwrap();
+    let expected = inqud(20).any_order(lifecycles(), with_a_history).await.unwrap();
     assert_eq!(expected, ends());
     for processed in [Processed::AsItComes, Processed::FromABacklog] {
         let inqud = inqud(rounds);
-        let found = inqud
-            .any_order(lives(), async |round| with_an_inbox(inbox().await, processed, round).await);
+        let found = inqud.any_order(lifecycles(), async |round| {
+            with_an_inbox(inbox().await, processed, round).await
+        });
         let found = found.await.unwrap_or_else(|error| panic!("{processed:?}: {error}"));
         assert_eq!(found, expected, "{processed:?}");
     }

@@ -20,12 +20,12 @@ use std::time::Duration;
 
 use inqud_inbox::tokio_postgres::NoTls;
 use inqud_inbox::{
-    Claimed, Cx, Inbox, Key, List, Memory, Notified, Once, Outcome, Postgres, Put, Record, Settled,
-    Settlement, Sqlite, Storable, Store, rusqlite,
+    Claimed, Context, Inbox, Inserted, Key, List, Memory, Once, Outcome, Postgres, Record, Settled,
+    Settlement, Sqlite, Storable, Store, Stored, rusqlite,
 };
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
-use tower_inqud::{Checkout, Event, History, Notification, Verdict, Version};
+use tower_inqud::{Checkout, Event, History, Notification, OrderKey, Verdict};
 
 // ------------------------------------------------------------------------ what is sent
 
@@ -123,8 +123,8 @@ fn record(body: &str) -> Record {
     Record::new(&event(body), body.to_owned().into())
 }
 
-fn version(body: &str) -> Version {
-    Version::new(&event(body), body.as_bytes())
+fn order_key(body: &str) -> OrderKey {
+    OrderKey::new(&event(body), body.as_bytes())
 }
 
 // ---------------------------------------------------------------------------- to play it
@@ -139,7 +139,7 @@ struct Case {
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Played {
-    answers: Vec<Put>,
+    answers: Vec<Inserted>,
     handled: Vec<(String, Verdict)>,
     skipped: usize,
     review: usize,
@@ -168,7 +168,7 @@ async fn play<S: Store>(
     for step in 0..steps {
         let now: Vec<_> = (0..cases.len()).filter(|at| step < cases[*at].letters.len()).collect();
         let records = now.iter().map(|at| record(&body(&cases[*at].letters[step], first + at)));
-        let answers = store.put(records.collect()).await.unwrap();
+        let answers = store.insert(records.collect()).await.unwrap();
         now.iter().zip(answers).for_each(|(at, answer)| played[*at].answers.push(answer));
         loop {
             let claimed = store.claim(Event::KIND, cases.len(), Duration::ZERO).await.unwrap();
@@ -185,7 +185,7 @@ async fn play<S: Store>(
                         continue;
                     }
                     match ticket.verdict {
-                        Verdict::Older => {
+                        Verdict::Stale => {
                             played[at].skipped += 1;
                             Outcome::Skipped
                         }
@@ -211,8 +211,8 @@ async fn play<S: Store>(
     }
     for played in &mut played {
         let count = |answer| played.answers.iter().filter(|it| **it == answer).count();
-        played.review += count(Put::Review);
-        let known = count(Put::New) + count(Put::Review);
+        played.review += count(Inserted::Review);
+        let known = count(Inserted::New) + count(Inserted::Review);
         assert_eq!(known, played.handled.len() + played.skipped + played.review, "{played:?}");
     }
     played
@@ -301,14 +301,14 @@ fn history(letters: &[String], number: usize) -> Vec<(String, Verdict)> {
     let mut history = History::default();
     let bodies = letters.iter().map(|letter| body(letter, number));
     let judged = bodies.map(|body| {
-        let verdict = history.receive_version(version(&body));
+        let verdict = history.receive_order_key(order_key(&body));
         // It is kept by a merchant in between.
         let json = serde_json::to_string(&history).unwrap();
         history = serde_json::from_str(&json).unwrap();
         (body, verdict)
     });
     let judged: Vec<_> = judged.collect();
-    judged.into_iter().filter(|(_, verdict)| verdict.applies()).collect()
+    judged.into_iter().filter(|(_, verdict)| verdict.should_handle()).collect()
 }
 
 #[tokio::test]
@@ -394,15 +394,15 @@ fn respelled(letter: &str, random: &mut Random) -> String {
 
 /// The latest of a life whose kind has times: by its time and its rank, then by its arrival.
 fn latest(letters: &[String], number: usize) -> Option<String> {
-    let mut stored: Vec<(String, Version)> = Vec::new();
+    let mut stored: Vec<(String, OrderKey)> = Vec::new();
     for letter in letters {
         let body = body(letter, number);
-        let version = version(&body);
-        if !stored.iter().any(|(_, it)| version.is_duplicate_of(it)) {
-            stored.push((body, version));
+        let order_key = order_key(&body);
+        if !stored.iter().any(|(_, it)| order_key.is_duplicate_of(it)) {
+            stored.push((body, order_key));
         }
     }
-    stored.into_iter().max_by_key(|(_, version)| version.position()).map(|(body, _)| body)
+    stored.into_iter().max_by_key(|(_, order_key)| order_key.position()).map(|(body, _)| body)
 }
 
 fn setting(name: &str, default: usize) -> usize {
@@ -475,7 +475,7 @@ struct Row {
 }
 
 use crate::postgres;
-use Verdict::{Amended, Newer, Older, Unordered};
+use Verdict::{Amended, Newer, Stale, Unordered};
 
 const ROWS: &[Row] = &[
     Row {
@@ -700,7 +700,7 @@ type Log = Arc<Mutex<Vec<(String, Verdict)>>>;
 /// Until nothing is open. Bodies with this in them fail.
 async fn process<S: Store>(inbox: &Inbox<S>, log: &Log, failing: Option<&'static str>) {
     let log = Arc::clone(log);
-    let handler = move |event: Notified<Event>, cx: Cx<S>| {
+    let handler = move |event: Stored<Event>, cx: Context<S>| {
         let body = String::from_utf8(event.raw_body().to_vec()).unwrap();
         let fails = failing.is_some_and(|part| body.contains(part));
         if !fails {
@@ -708,29 +708,29 @@ async fn process<S: Store>(inbox: &Inbox<S>, log: &Log, failing: Option<&'static
         }
         ready(if fails { Err("as the test asks") } else { Ok(()) })
     };
-    let runner = inbox.process(handler).attempts(1);
+    let runner = inbox.process(handler).max_attempts(1);
     timeout(Duration::from_secs(60), runner.run_until(nothing_open(inbox))).await.unwrap().unwrap();
 }
 
 async fn nothing_open<S: Store>(inbox: &Inbox<S>) {
-    while inbox.stats().await.unwrap().open() > 0 {
+    while inbox.stats().await.unwrap().backlog() > 0 {
         sleep(Duration::from_millis(1)).await;
     }
 }
 
-async fn put<S: Store>(inbox: &Inbox<S>, bodies: &[&str]) -> Vec<Put> {
-    inbox.store().put(bodies.iter().map(|body| record(body)).collect()).await.unwrap()
+async fn insert<S: Store>(inbox: &Inbox<S>, bodies: &[&str]) -> Vec<Inserted> {
+    inbox.store().insert(bodies.iter().map(|body| record(body)).collect()).await.unwrap()
 }
 
 async fn row<S: Store>(inbox: &Inbox<S>, row: &Row, is_live: bool) {
     let log = Log::default();
     if is_live {
         for body in row.bodies {
-            put(inbox, &[body]).await;
+            insert(inbox, &[body]).await;
             process(inbox, &log, None).await;
         }
     } else {
-        put(inbox, row.bodies).await;
+        insert(inbox, row.bodies).await;
         process(inbox, &log, None).await;
     }
     let expected = if is_live { row.live } else { row.backlog };
@@ -799,13 +799,13 @@ fn each_row_is_judged_as_it_should_be_by_a_history() {
             .bodies
             .iter()
             .enumerate()
-            .map(|(at, body)| (at, history.receive_version(version(body))))
+            .map(|(at, body)| (at, history.receive_order_key(order_key(body))))
             .collect();
-        let handled: Vec<_> = judged.iter().filter(|(_, it)| it.applies()).copied().collect();
+        let handled: Vec<_> = judged.iter().filter(|(_, it)| it.should_handle()).copied().collect();
         assert_eq!(handled, row.live, "{}", row.what);
         let count = |verdict| judged.iter().filter(|(_, it)| *it == verdict).count() as u64;
         assert_eq!(
-            (count(Verdict::Review), count(Older)),
+            (count(Verdict::Review), count(Stale)),
             (row.review, row.skipped),
             "{}",
             row.what
@@ -871,10 +871,10 @@ const FAILED: &str = r#"{"id":"PMT-1","status":"FAILED"}"#;
 
 async fn an_early_dead_letter_does_not_regress_what_came_after_it<S: Store>(inbox: &Inbox<S>) {
     let log = Log::default();
-    put(inbox, &[PENDING]).await;
+    insert(inbox, &[PENDING]).await;
     process(inbox, &log, Some("PENDING")).await;
     assert_eq!(inbox.dead(9).await.unwrap().len(), 1);
-    put(inbox, &[SUCCESS]).await;
+    insert(inbox, &[SUCCESS]).await;
     process(inbox, &log, None).await;
     redrive_all(inbox).await;
     process(inbox, &log, None).await;
@@ -884,9 +884,9 @@ async fn an_early_dead_letter_does_not_regress_what_came_after_it<S: Store>(inbo
 
 async fn a_dead_letter_keeps_its_place_among_what_arrived<S: Store>(inbox: &Inbox<S>) {
     let log = Log::default();
-    put(inbox, &[SUCCESS]).await;
+    insert(inbox, &[SUCCESS]).await;
     process(inbox, &log, Some("SUCCESS")).await;
-    put(inbox, &[FAILED]).await;
+    insert(inbox, &[FAILED]).await;
     process(inbox, &log, None).await;
     redrive_all(inbox).await;
     process(inbox, &log, None).await;
@@ -896,7 +896,7 @@ async fn a_dead_letter_keeps_its_place_among_what_arrived<S: Store>(inbox: &Inbo
 
 async fn a_review_is_over_when_it_is_redriven<S: Store>(inbox: &Inbox<S>) {
     let log = Log::default();
-    put(inbox, &[SUCCESS, FAILED, SUCCESS]).await;
+    insert(inbox, &[SUCCESS, FAILED, SUCCESS]).await;
     process(inbox, &log, None).await;
     let entry = inbox.list(List::Review, 9).await.unwrap().remove(0);
     assert_eq!((entry.kind.as_str(), entry.object.as_str(), entry.attempts), ("event", "PMT-1", 0));
@@ -906,19 +906,23 @@ async fn a_review_is_over_when_it_is_redriven<S: Store>(inbox: &Inbox<S>) {
     let handled = log.lock().unwrap().clone();
     assert_eq!(handled[2], (SUCCESS.to_owned(), Unordered), "{handled:?}");
     assert_eq!(inbox.stats().await.unwrap().review(), 0);
-    assert_eq!(put(inbox, &[SUCCESS]).await, [Put::Duplicate], "it is the last that was settled");
+    assert_eq!(
+        insert(inbox, &[SUCCESS]).await,
+        [Inserted::Duplicate],
+        "it is the last that was settled"
+    );
 }
 
 /// It was a late duplicate, says Inqud's API; and then the payment is set right after all.
 async fn a_review_that_is_discarded_hides_no_later_one<S: Store>(inbox: &Inbox<S>) {
     for body in [SUCCESS, FAILED, SUCCESS] {
-        put(inbox, &[body]).await;
+        insert(inbox, &[body]).await;
         process(inbox, &Log::default(), None).await;
     }
     let keys = inbox.list(List::Review, 9).await.unwrap().into_iter().map(|it| it.key);
     assert_eq!(inbox.discard(keys).await.unwrap(), 1);
-    assert_eq!(put(inbox, &[SUCCESS]).await, [Put::Review]);
-    assert_eq!(put(inbox, &[SUCCESS]).await, [Put::Duplicate]);
+    assert_eq!(insert(inbox, &[SUCCESS]).await, [Inserted::Review]);
+    assert_eq!(insert(inbox, &[SUCCESS]).await, [Inserted::Duplicate]);
     let log = Log::default();
     redrive_all(inbox).await;
     process(inbox, &log, None).await;
@@ -930,19 +934,19 @@ async fn what_was_decoded_late_takes_no_key_of_another<S: Store>(inbox: &Inbox<S
     let undecodable = Record {
         key,
         object: format!("undecodable:{key}"),
-        version: Version::of_unknown(SUCCESS.as_bytes()),
+        order_key: OrderKey::of_undecodable(SUCCESS.as_bytes()),
         dead: Some("at amount".to_owned()),
         ..record(SUCCESS)
     };
-    inbox.store().put(vec![undecodable]).await.unwrap();
-    put(inbox, &[SUCCESS, FAILED]).await;
+    inbox.store().insert(vec![undecodable]).await.unwrap();
+    insert(inbox, &[SUCCESS, FAILED]).await;
     let log = Log::default();
     process(inbox, &log, None).await;
     // The first of all becomes a review of what it says.
     redrive_all(inbox).await;
     process(inbox, &log, None).await;
     assert_eq!(inbox.stats().await.unwrap().review(), 1);
-    assert_eq!(put(inbox, &[SUCCESS]).await, [Put::Review]);
+    assert_eq!(insert(inbox, &[SUCCESS]).await, [Inserted::Review]);
     redrive_all(inbox).await;
     process(inbox, &log, None).await;
     assert_eq!(log.lock().unwrap().last(), Some(&(SUCCESS.to_owned(), Unordered)));
@@ -950,7 +954,7 @@ async fn what_was_decoded_late_takes_no_key_of_another<S: Store>(inbox: &Inbox<S
 
 async fn a_kind_is_unclaimed_also_while_nothing_is_committed<S: Store>(inbox: &Inbox<S>) {
     inbox.store().claim("event", 9, Duration::ZERO).await.unwrap();
-    put(inbox, &[SUCCESS]).await;
+    insert(inbox, &[SUCCESS]).await;
     assert!(inbox.unclaimed(Duration::from_secs(60)).await.unwrap().is_empty());
     sleep(Duration::from_millis(1200)).await;
     assert_eq!(inbox.unclaimed(Duration::from_secs(1)).await.unwrap(), ["event"]);
@@ -958,7 +962,7 @@ async fn a_kind_is_unclaimed_also_while_nothing_is_committed<S: Store>(inbox: &I
 
 async fn a_review_is_older_than_what_was_settled_after_it<S: Store>(inbox: &Inbox<S>) {
     let log = Log::default();
-    put(inbox, &[SUCCESS, FAILED, SUCCESS, r#"{"id":"PMT-1","status":"EXPIRED"}"#]).await;
+    insert(inbox, &[SUCCESS, FAILED, SUCCESS, r#"{"id":"PMT-1","status":"EXPIRED"}"#]).await;
     process(inbox, &log, None).await;
     redrive_all(inbox).await;
     process(inbox, &log, None).await;
@@ -976,9 +980,9 @@ async fn a_review_for_want_of_a_time_keeps_the_time_of_what_was_processed<S: Sto
     };
     let without = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
     let log = Log::default();
-    put(inbox, &[&at("PENDING_PAYMENT", 2)]).await;
+    insert(inbox, &[&at("PENDING_PAYMENT", 2)]).await;
     process(inbox, &log, None).await;
-    put(inbox, &[without]).await;
+    insert(inbox, &[without]).await;
     process(inbox, &log, None).await;
     let entry = inbox.list(List::Review, 9).await.unwrap().remove(0);
     assert!(entry.error.contains("has no time"), "{}", entry.error);
@@ -986,16 +990,16 @@ async fn a_review_for_want_of_a_time_keeps_the_time_of_what_was_processed<S: Sto
     process(inbox, &log, None).await;
     assert_eq!(log.lock().unwrap()[1], (without.to_owned(), Unordered));
 
-    put(inbox, &[&at("PENDING_PAYMENT", 1)]).await;
+    insert(inbox, &[&at("PENDING_PAYMENT", 1)]).await;
     process(inbox, &log, None).await;
     assert_eq!(log.lock().unwrap().len(), 2, "a straggler does not regress it");
-    put(inbox, &[&at("CONFLICT", 3)]).await;
+    insert(inbox, &[&at("CONFLICT", 3)]).await;
     process(inbox, &log, None).await;
     assert_eq!(log.lock().unwrap()[2], (at("CONFLICT", 3), Newer));
 }
 
 async fn what_is_discarded_is_skipped<S: Store>(inbox: &Inbox<S>) {
-    put(inbox, &[SUCCESS, FAILED, SUCCESS]).await;
+    insert(inbox, &[SUCCESS, FAILED, SUCCESS]).await;
     process(inbox, &Log::default(), None).await;
     let keys = inbox.list(List::Review, 9).await.unwrap().into_iter().map(|it| it.key);
     assert_eq!(inbox.discard(keys).await.unwrap(), 1);
@@ -1009,25 +1013,25 @@ async fn a_duplicate_that_differs_in_bytes_is_told_apart<S: Store>(inbox: &Inbox
             r#"{{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:00:00Z","convertRate":{rate}}}"#
         )
     };
-    let answers = put(inbox, &[&rate(1), &rate(1), &rate(2)]).await;
-    assert_eq!(answers, [Put::New, Put::Duplicate, Put::DuplicateDiffers]);
-    assert_eq!(put(inbox, &[&rate(3)]).await, [Put::DuplicateDiffers]);
-    assert_eq!(put(inbox, &[&rate(1)]).await, [Put::Duplicate]);
+    let answers = insert(inbox, &[&rate(1), &rate(1), &rate(2)]).await;
+    assert_eq!(answers, [Inserted::New, Inserted::Duplicate, Inserted::DuplicateDiffers]);
+    assert_eq!(insert(inbox, &[&rate(3)]).await, [Inserted::DuplicateDiffers]);
+    assert_eq!(insert(inbox, &[&rate(1)]).await, [Inserted::Duplicate]);
     process(inbox, &Log::default(), None).await;
     while inbox.prune(Duration::ZERO, 9).await.unwrap() > 0 {}
-    assert_eq!(put(inbox, &[&rate(4)]).await, [Put::Duplicate], "nobody knows any more");
+    assert_eq!(insert(inbox, &[&rate(4)]).await, [Inserted::Duplicate], "nobody knows any more");
 }
 
 async fn kinds_that_nobody_claims_are_named<S: Store>(inbox: &Inbox<S>) {
-    put(inbox, &[SUCCESS]).await;
+    insert(inbox, &[SUCCESS]).await;
     let checkout = r#"{"id":"CCO-1","status":"NEW"}"#;
     let of_checkout =
         Record::new(&serde_json::from_str::<Checkout>(checkout).unwrap(), checkout.into());
-    inbox.store().put(vec![of_checkout]).await.unwrap();
+    inbox.store().insert(vec![of_checkout]).await.unwrap();
     let minute = Duration::from_secs(60);
     assert_eq!(inbox.unclaimed(minute).await.unwrap(), ["checkout", "event"]);
     let stats = inbox.stats().await.unwrap();
-    let kinds: Vec<_> = stats.kinds.iter().map(|it| (it.kind.as_str(), it.open)).collect();
+    let kinds: Vec<_> = stats.kinds.iter().map(|it| (it.kind.as_str(), it.backlog)).collect();
     assert_eq!(kinds, [("checkout", 1), ("event", 1)]);
     inbox.store().claim("event", 0, minute).await.unwrap();
     assert_eq!(inbox.unclaimed(minute).await.unwrap(), ["checkout"]);
@@ -1041,7 +1045,7 @@ async fn kinds_that_nobody_claims_are_named<S: Store>(inbox: &Inbox<S>) {
 trait Shop: Store + Sized {
     fn prepare(inbox: &Inbox<Self>, name: &'static str) -> impl Future<Output = ()>;
     fn ship(
-        cx: &Cx<Self>,
+        cx: &Context<Self>,
         name: &'static str,
         order: String,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
@@ -1060,7 +1064,7 @@ type Counts = (i64, i64);
 impl Shop for Memory {
     async fn prepare(_: &Inbox<Self>, _: &'static str) {}
 
-    async fn ship(cx: &Cx<Self>, name: &'static str, order: String) -> Result<(), BoxError> {
+    async fn ship(cx: &Context<Self>, name: &'static str, order: String) -> Result<(), BoxError> {
         let (mark, of) = (format!("ship:{order}"), (name, order));
         let again = of.clone();
         let ship = move || {
@@ -1092,7 +1096,7 @@ impl Shop for Sqlite {
         inbox.write(|db| db.execute_batch(TABLE)).await.unwrap();
     }
 
-    async fn ship(cx: &Cx<Self>, _: &'static str, order: String) -> Result<(), BoxError> {
+    async fn ship(cx: &Context<Self>, _: &'static str, order: String) -> Result<(), BoxError> {
         let (mark, again) = (format!("ship:{order}"), order.clone());
         let ship = move |db: &rusqlite::Connection| db.execute(FIRST, [&order]);
         cx.once(mark, ship, move |db, _| db.execute(AGAIN, [&again]));
@@ -1115,7 +1119,7 @@ impl Shop for Postgres {
         client.batch_execute(TABLE).await.unwrap();
     }
 
-    async fn ship(cx: &Cx<Self>, _: &'static str, order: String) -> Result<(), BoxError> {
+    async fn ship(cx: &Context<Self>, _: &'static str, order: String) -> Result<(), BoxError> {
         let statement = match cx.once(&format!("ship:{order}")).await? {
             Once::First => FIRST,
             Once::After(_) => AGAIN,
@@ -1134,14 +1138,14 @@ impl Shop for Postgres {
 /// A handler whose first attempt fails after it asked for its effect, if it is told to.
 async fn ship_all<S: Shop>(inbox: &Inbox<S>, name: &'static str, fails: bool) {
     let fails = Arc::new(AtomicBool::new(fails));
-    let handler = move |event: Notified<Event>, cx: Cx<S>| {
+    let handler = move |event: Stored<Event>, cx: Context<S>| {
         let fails = Arc::clone(&fails);
         async move {
             let order = event.client_order_id().ok_or("no order")?.to_owned();
             let is_paid = match &*event {
                 Event::Request(it) => it.status.as_str() == "SUCCESS",
                 Event::Checkout(it) => it.status.as_str() == "SUCCESS",
-                Event::Payment(it) => it.is_paid_in(),
+                Event::Payment(it) => it.is_incoming_paid(),
                 _ => false,
             };
             if is_paid {
@@ -1185,14 +1189,14 @@ async fn an_order_that_is_told_by_many_objects_is_shipped_once<S: Shop>(inbox: &
     let name = "an_order_that_is_told_by_many_objects_is_shipped_once";
     S::prepare(inbox, name).await;
     for body in &bodies {
-        put(inbox, &[body, body]).await;
+        insert(inbox, &[body, body]).await;
         ship_all(inbox, name, true).await;
     }
     let expected = [("back", 1), ("more", 1), ("second", 0), ("thrice", 2), ("twice", 1)];
     let expected = expected.map(|(order, again)| (order.to_owned(), (1, again)));
     assert_eq!(S::shipped(inbox, name).await, BTreeMap::from(expected));
     let stats = inbox.stats().await.unwrap();
-    assert_eq!((stats.open(), stats.dead(), stats.review()), (0, 0, 0));
+    assert_eq!((stats.backlog(), stats.dead(), stats.review()), (0, 0, 0));
 }
 
 async fn a_mark_is_kept_with_its_effect_only<S: Shop>(inbox: &Inbox<S>) {
@@ -1204,12 +1208,12 @@ async fn a_mark_is_kept_with_its_effect_only<S: Shop>(inbox: &Inbox<S>) {
     let name = "a_mark_is_kept_with_its_effect_only";
     S::prepare(inbox, name).await;
     // Its first attempt fails, and has kept no mark.
-    put(inbox, &[&paid(1)]).await;
+    insert(inbox, &[&paid(1)]).await;
     ship_all(inbox, name, true).await;
     assert_eq!(S::shipped(inbox, name).await["o"], (1, 0));
     // All others come after it, also where they come at once.
     let others: Vec<_> = (2..40).map(paid).collect();
-    put(inbox, &others.iter().map(|it| &**it).collect::<Vec<_>>()).await;
+    insert(inbox, &others.iter().map(|it| &**it).collect::<Vec<_>>()).await;
     ship_all(inbox, name, true).await;
     assert_eq!(S::shipped(inbox, name).await["o"], (1, 38));
 }

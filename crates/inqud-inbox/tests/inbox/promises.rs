@@ -21,8 +21,8 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use inqud_inbox::{
-    Claimed, Cx, Entry, Inbox, InboxError, InboxErrorKind, Key, List, Memory, Notified, Outcome,
-    Put, Record, Settled, Settlement, Sqlite, Stats, Storable, Store, Ticket, rusqlite,
+    Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List, Memory,
+    Outcome, Record, Settled, Settlement, Sqlite, Stats, Storable, Store, Stored, Ticket, rusqlite,
 };
 use inqud_inbox::{Postgres, tokio_postgres::NoTls};
 use proptest::prelude::*;
@@ -33,7 +33,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 use tower_inqud::{
-    Checkout, Notification, Payment, PaymentRequest, Subscription, Verdict, Version, WebhookService,
+    Checkout, Notification, OrderKey, Payment, PaymentRequest, Subscription, Verdict,
+    WebhookService,
 };
 
 const LEASE: Duration = Duration::from_secs(3600);
@@ -155,8 +156,8 @@ async fn a_duplicate_is_known_also_within_a_batch(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     let batch = vec![record(1, 0), record(2, 0), record(1, 0), record(1, 1)];
     assert_eq!(
-        store.put(batch).await.unwrap(),
-        [Put::New, Put::New, Put::Duplicate, Put::New],
+        store.insert(batch).await.unwrap(),
+        [Inserted::New, Inserted::New, Inserted::Duplicate, Inserted::New],
         "and the neighbours of a duplicate are stored"
     );
     let rendered_anew = |old: &str, new: &str| {
@@ -173,14 +174,14 @@ async fn a_duplicate_is_known_also_within_a_batch(inbox: &Inbox<impl Store>) {
         rendered_anew(":00Z", ":00.002Z"),
         rendered_anew("{", r#"{"payAmount":7,"#),
     ];
-    let (differs, new) = (Put::DuplicateDiffers, Put::New);
-    assert_eq!(store.put(batch).await.unwrap(), [differs, new, differs, differs, new, new]);
-    assert_eq!(store.stats().await.unwrap().open(), 6);
+    let (differs, new) = (Inserted::DuplicateDiffers, Inserted::New);
+    assert_eq!(store.insert(batch).await.unwrap(), [differs, new, differs, differs, new, new]);
+    assert_eq!(store.stats().await.unwrap().backlog(), 6);
 }
 
 async fn of_an_object_one_is_claimed_at_a_time_and_the_oldest_first(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
-    store.put(vec![record(1, 2), record(1, 0), record(2, 5), record(1, 1)]).await.unwrap();
+    store.insert(vec![record(1, 2), record(1, 0), record(2, 5), record(1, 1)]).await.unwrap();
     let first = claim(store).await;
     let newer = Verdict::Newer;
     assert_eq!(shown(&first), [("CAPD-1", 0, newer, 1), ("CAPD-2", 5, newer, 1)]);
@@ -198,19 +199,19 @@ async fn a_straggler_is_told_and_kinds_are_apart(inbox: &Inbox<impl Store>) {
     let json = br#"{"id":"CCO-1","status":"NEW","lastUpdatedAt":"2026-11-22T09:00:00Z"}"#;
     let mut checkout: Checkout = serde_json::from_slice(json).unwrap();
     checkout.id = "CAPD-1".to_owned(); // no two kinds share an id, but the store need not know
-    store.put(vec![record(1, 2)]).await.unwrap();
+    store.insert(vec![record(1, 2)]).await.unwrap();
     let newest = claim(store).await;
     // The same in all that tells which is later.
     let amended = body(1, 2).replace('{', r#"{"paidAmount":99.46291,"#);
     let amended =
         Record::new(&serde_json::from_str::<PaymentRequest>(&amended).unwrap(), amended.into());
     let other_kind = Record::new(&checkout, Bytes::from_static(json));
-    store.put(vec![record(1, 1), amended, other_kind]).await.unwrap();
+    store.insert(vec![record(1, 1), amended, other_kind]).await.unwrap();
     assert!(claim(store).await.is_empty(), "the object is leased");
     settle(store, &newest[0], Outcome::Done(vec![])).await;
 
     let older = claim(store).await;
-    assert_eq!(shown(&older), [("CAPD-1", 1, Verdict::Older, 1)]);
+    assert_eq!(shown(&older), [("CAPD-1", 1, Verdict::Stale, 1)]);
     settle(store, &older[0], Outcome::Skipped).await;
     let amended = claim(store).await;
     assert_eq!(shown(&amended), [("CAPD-1", 2, Verdict::Amended, 1)]);
@@ -228,18 +229,18 @@ async fn a_straggler_is_told_and_kinds_are_apart(inbox: &Inbox<impl Store>) {
 
 async fn a_retry_holds_its_object_and_no_other(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
-    store.put(vec![record(1, 0), record(1, 1), record(2, 0)]).await.unwrap();
+    store.insert(vec![record(1, 0), record(1, 1), record(2, 0)]).await.unwrap();
     let claimed = claim(store).await;
     settle(store, &claimed[0], retry(LEASE)).await;
     settle(store, &claimed[1], retry(NO_WAIT)).await;
     let again = claim(store).await;
     assert_eq!(shown(&again), [("CAPD-2", 0, Verdict::Newer, 2)], "nothing of CAPD-1");
-    assert_eq!(store.stats().await.unwrap().open(), 3);
+    assert_eq!(store.stats().await.unwrap().backlog(), 3);
 }
 
 async fn after_a_dead_letter_its_object_goes_on_until_it_is_redriven(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
-    store.put(vec![record(1, 0), record(1, 1)]).await.unwrap();
+    store.insert(vec![record(1, 0), record(1, 1)]).await.unwrap();
     let claimed = claim(store).await;
     settle(store, &claimed[0], dead()).await;
     let letters = inbox.dead(9).await.unwrap();
@@ -251,31 +252,31 @@ async fn after_a_dead_letter_its_object_goes_on_until_it_is_redriven(inbox: &Inb
     assert_eq!(inbox.redrive([*key, *key, Key::from_bytes([0; 16])]).await.unwrap(), 1);
     assert!(claim(store).await.is_empty(), "the object is leased");
     let stats = inbox.stats().await.unwrap();
-    assert_eq!((stats.open(), stats.dead(), stats.oldest().is_some()), (2, 0, true));
+    assert_eq!((stats.backlog(), stats.dead(), stats.oldest().is_some()), (2, 0, true));
 }
 
 async fn a_discarded_dead_letter_is_never_processed_and_stays_known(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
-    store.put(vec![record(1, 0), record(1, 1), record(2, 0)]).await.unwrap();
+    store.insert(vec![record(1, 0), record(1, 1), record(2, 0)]).await.unwrap();
     let claimed = claim(store).await;
     settle(store, &claimed[0], dead()).await;
     let (letter, open) = (claimed[0].key, claimed[1].key);
     let unknown = Key::from_bytes([0; 16]);
     assert_eq!(inbox.discard([letter, letter, open, unknown]).await.unwrap(), 1);
     let stats = inbox.stats().await.unwrap();
-    assert_eq!((stats.open(), stats.dead()), (2, 0), "the open one is not touched");
+    assert_eq!((stats.backlog(), stats.dead()), (2, 0), "the open one is not touched");
     assert_eq!(stats.skipped(), 1);
     let skipped = inbox.list(List::Skipped, 9).await.unwrap();
     assert_eq!(skipped.iter().map(|it| it.key).collect::<Vec<_>>(), [letter], "but it is listed");
     assert_eq!(inbox.redrive([letter]).await.unwrap(), 0);
-    assert_eq!(store.put(vec![record(1, 0)]).await.unwrap(), [Put::Duplicate]);
+    assert_eq!(store.insert(vec![record(1, 0)]).await.unwrap(), [Inserted::Duplicate]);
     assert_eq!(shown(&claim(store).await), [("CAPD-1", 1, Verdict::Newer, 1)]);
     assert_eq!(inbox.prune(NO_WAIT, 9).await.unwrap(), 1);
 }
 
 async fn a_claim_that_lapsed_settles_nothing(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
-    store.put(vec![record(1, 0), record(2, 0)]).await.unwrap();
+    store.insert(vec![record(1, 0), record(2, 0)]).await.unwrap();
     let lapsed = store.claim(PaymentRequest::KIND, 9, NO_WAIT).await.unwrap();
     let taken_over = claim(store).await;
     assert_eq!(taken_over.len(), 2);
@@ -286,13 +287,13 @@ async fn a_claim_that_lapsed_settles_nothing(inbox: &Inbox<impl Store>) {
         settlement(&taken_over[1], Outcome::Done(vec![])),
     ];
     let settled = store.settle(batch).await.unwrap();
-    assert_eq!(settled, [Settled::Lapsed, Settled::Done, Settled::Lapsed]);
+    assert_eq!(settled, [Settled::LeaseExpired, Settled::Done, Settled::LeaseExpired]);
     assert_eq!(settle(store, &taken_over[0], Outcome::Done(vec![])).await, Settled::Done);
 }
 
 async fn pruning_takes_bodies_and_leaves_keys(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
-    store.put(vec![record(1, 0), record(2, 0), record(3, 0), record(4, 0)]).await.unwrap();
+    store.insert(vec![record(1, 0), record(2, 0), record(3, 0), record(4, 0)]).await.unwrap();
     let claimed = claim(store).await;
     settle(store, &claimed[0], Outcome::Done(vec![])).await;
     settle(store, &claimed[1], Outcome::Skipped).await;
@@ -300,13 +301,16 @@ async fn pruning_takes_bodies_and_leaves_keys(inbox: &Inbox<impl Store>) {
     assert_eq!(inbox.prune(LEASE, 9).await.unwrap(), 0, "none is so old");
     assert_eq!(inbox.prune(NO_WAIT, 1).await.unwrap(), 1);
     assert_eq!(inbox.prune(NO_WAIT, 9).await.unwrap(), 1, "not the dead and the open one");
-    assert_eq!(store.put(vec![record(1, 0), record(2, 0)]).await.unwrap(), [Put::Duplicate; 2]);
+    assert_eq!(
+        store.insert(vec![record(1, 0), record(2, 0)]).await.unwrap(),
+        [Inserted::Duplicate; 2]
+    );
     assert!(!inbox.dead(9).await.unwrap()[0].body.is_empty());
 }
 
 async fn the_longest_due_are_claimed_first(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
-    store.put((1..=5).map(|id| record(id, 0)).collect()).await.unwrap();
+    store.insert((1..=5).map(|id| record(id, 0)).collect()).await.unwrap();
     let mut ids = Vec::new();
     for _ in 0..3 {
         let claimed = store.claim(PaymentRequest::KIND, 2, LEASE).await.unwrap();
@@ -317,7 +321,7 @@ async fn the_longest_due_are_claimed_first(inbox: &Inbox<impl Store>) {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Put(Vec<What>),
+    Insert(Vec<What>),
     Claim(&'static str, usize),
     /// Which of those that are claimed, and how.
     Settle(usize, u8),
@@ -349,9 +353,10 @@ impl What {
             Self::Undecodable(id, status, amount) => {
                 let body = Self::Payment(id, status, amount).record().body;
                 let key = Key::of_undecodable(Payment::KIND, &body);
-                let (object, version) = (format!("undecodable:{key}"), Version::of_unknown(&body));
+                let (object, order_key) =
+                    (format!("undecodable:{key}"), OrderKey::of_undecodable(&body));
                 let dead = Some("wrong at amount".to_owned());
-                Record { key, kind: Payment::KIND, object, version, body, dead }
+                Record { key, kind: Payment::KIND, object, order_key, body, dead }
             }
         }
     }
@@ -375,7 +380,7 @@ fn step() -> impl Strategy<Value = Step> {
     let list = || prop::sample::select(&[List::Dead, List::Review][..]);
     let kind = prop::sample::select(&[PaymentRequest::KIND, Payment::KIND][..]);
     prop_oneof![
-        3 => prop::collection::vec(what(), 1..5).prop_map(Step::Put),
+        3 => prop::collection::vec(what(), 1..5).prop_map(Step::Insert),
         3 => (kind, 1..5_usize).prop_map(|(kind, count)| Step::Claim(kind, count)),
         6 => (0..3_usize, 0..6_u8).prop_map(|(which, how)| Step::Settle(which, how)),
         2 => list().prop_map(Step::Redrive),
@@ -391,9 +396,9 @@ fn outcome<E>(claimed: &Claimed, how: u8) -> Outcome<E> {
         _ if claimed.ticket.object.starts_with("undecodable:") => {
             Outcome::Decoded(payment(claimed.body.clone()))
         }
-        // As `handle_older` does.
-        (5, Verdict::Older) => Outcome::Done(vec![]),
-        (_, Verdict::Older) => Outcome::Skipped,
+        // As `handle_stale` does.
+        (5, Verdict::Stale) => Outcome::Done(vec![]),
+        (_, Verdict::Stale) => Outcome::Skipped,
         (_, Verdict::Review) => Outcome::Review,
         _ => Outcome::Done(vec![]),
     }
@@ -405,9 +410,9 @@ async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<
     let mut said = Vec::new();
     for step in steps {
         match step {
-            Step::Put(records) => {
+            Step::Insert(records) => {
                 let records = records.iter().map(|what| what.record());
-                said.push(format!("{:?}", store.put(records.collect()).await.unwrap()));
+                said.push(format!("{:?}", store.insert(records.collect()).await.unwrap()));
             }
             Step::Claim(kind, count) => {
                 let new = store.claim(kind, *count, LEASE).await.unwrap();
@@ -455,7 +460,7 @@ async fn listed(store: &impl Store, list: List) -> Vec<Entry> {
 async fn summary(store: &impl Store) -> String {
     let mut said = String::new();
     for kind in store.stats().await.unwrap().kinds {
-        let counts = (kind.open, kind.dead, kind.review, kind.skipped, kind.oldest.is_some());
+        let counts = (kind.backlog, kind.dead, kind.review, kind.skipped, kind.oldest.is_some());
         said += &format!("{} {counts:?}\n", kind.kind);
     }
     for list in [List::Dead, List::Review, List::Skipped, List::Amended, List::Unordered] {
@@ -542,13 +547,13 @@ impl Moody {
 impl Store for Moody {
     type Effect = <Memory as Store>::Effect;
 
-    async fn put(&self, records: Vec<Record>) -> Result<Vec<Put>, InboxError> {
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
         self.begun.add_permits(1);
         self.gate.acquire().await.unwrap().forget();
         assert!(!self.panics.load(Ordering::SeqCst), "a bug");
         self.mood()?;
         self.commits.lock().unwrap().push(records.iter().map(|it| it.body.len()).sum());
-        self.memory.put(records).await
+        self.memory.insert(records).await
     }
 
     async fn claim(
@@ -611,7 +616,7 @@ async fn what_is_answered_200_is_stored_and_a_duplicate_is_answered_200() {
     for _ in 0..3 {
         let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
         assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(inbox.stats().await.unwrap().open(), 1);
+        assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
     }
     let response = support::call(received(&inbox), support::signed(body(1, 1))).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -650,14 +655,14 @@ async fn a_full_queue_is_not_ready_and_after_8_seconds_a_503() {
     assert_eq!(why(&second), Some(InboxErrorKind::Full));
     let first = first.await.unwrap();
     assert_eq!(first.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(why(&first), Some(InboxErrorKind::Slow));
+    assert_eq!(why(&first), Some(InboxErrorKind::Timeout));
     assert_eq!(began.elapsed().as_secs(), 8, "both together");
 
     // There is room again when the store is done with the first, which it was handed.
     inbox.store().gate.add_permits(2);
     let third = support::call(received(&inbox), support::signed(body(3, 0))).await;
     assert_eq!(third.status(), StatusCode::OK);
-    assert_eq!(inbox.stats().await.unwrap().open(), 2, "the first and the third");
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 2, "the first and the third");
 }
 
 #[tokio::test(start_paused = true)]
@@ -670,7 +675,7 @@ async fn waiting_for_room_and_for_the_store_is_8_seconds_together() {
     sleep(Duration::from_secs(5)).await;
     inbox.store().gate.add_permits(1);
     assert_eq!(first.await.unwrap().status(), StatusCode::OK);
-    assert_eq!(why(&second.await.unwrap()), Some(InboxErrorKind::Slow));
+    assert_eq!(why(&second.await.unwrap()), Some(InboxErrorKind::Timeout));
     assert_eq!(began.elapsed().as_secs(), 8);
 }
 
@@ -731,7 +736,7 @@ async fn a_wait_that_was_given_up_in_a_buffer_is_not_that_of_the_next() {
     let left = tokio::spawn(support::call(buffer.clone(), support::signed(body(2, 0))));
     sleep(Duration::from_secs(5)).await;
     left.abort();
-    assert_eq!(why(&first.await.unwrap()), Some(InboxErrorKind::Slow));
+    assert_eq!(why(&first.await.unwrap()), Some(InboxErrorKind::Timeout));
     sleep(Duration::from_secs(60)).await;
 
     let next = tokio::spawn(support::call(buffer, support::signed(body(3, 0))));
@@ -758,7 +763,7 @@ async fn behind_a_buffer_and_a_limit_nobody_is_refused_for_want_of_room() {
         assert_eq!(call.await.unwrap().status(), StatusCode::OK);
     }
     slowly.abort();
-    assert_eq!(inbox.stats().await.unwrap().open(), 32);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 32);
 }
 
 #[tokio::test(start_paused = true)]
@@ -812,7 +817,7 @@ fn what_a_runtime_leaves_behind_is_stored_by_another() {
             let response = second.block_on(async { timeout(LONG, call).await }).unwrap().unwrap();
             assert_eq!(response.status(), StatusCode::OK, "a queue for {capacity}");
         }
-        let open = second.block_on(inbox.stats()).unwrap().open();
+        let open = second.block_on(inbox.stats()).unwrap().backlog();
         assert_eq!(open, u64::from(distinct), "also what nobody waits for: a queue for {capacity}");
     }
 }
@@ -842,7 +847,7 @@ async fn a_sender_that_leaves_does_not_unwrite_what_was_taken() {
     inbox.store().gate.add_permits(100);
     let response = support::call(received(&inbox), support::signed(body(4, 0))).await;
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(inbox.stats().await.unwrap().open(), 4);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 4);
     assert!(inbox.store().gate.available_permits() >= 98, "what waited was stored together");
 }
 
@@ -921,7 +926,7 @@ async fn a_store_that_says_too_little_acknowledges_nothing() {
 
     impl Store for Terse {
         type Effect = ();
-        async fn put(&self, _: Vec<Record>) -> Result<Vec<Put>, InboxError> {
+        async fn insert(&self, _: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
             Ok(Vec::new())
         }
         async fn claim(
@@ -975,21 +980,21 @@ async fn a_receiver_without_its_layer_says_what_to_add() {
 
 // --------------------------------------------------------------------- the runner
 
-async fn put<S: Store>(inbox: &Inbox<S>, records: &[(u32, u32)]) {
+async fn insert<S: Store>(inbox: &Inbox<S>, records: &[(u32, u32)]) {
     let records = records.iter().map(|(id, minute)| record(*id, *minute)).collect();
-    inbox.store().put(records).await.unwrap();
+    inbox.store().insert(records).await.unwrap();
 }
 
 /// Until nothing is open.
 async fn drained<S: Store>(inbox: Inbox<S>) {
-    while inbox.stats().await.unwrap().open() > 0 {
+    while inbox.stats().await.unwrap().backlog() > 0 {
         sleep(Duration::from_millis(10)).await;
     }
 }
 
 type Log = Arc<Mutex<Vec<(String, u32, Verdict, u32)>>>;
 
-fn note<S: Store>(log: &Log, request: &Notified<PaymentRequest>, cx: &Cx<S>) {
+fn note<S: Store>(log: &Log, request: &Stored<PaymentRequest>, cx: &Context<S>) {
     let line = (request.id.clone(), minute(request.raw_body()), cx.verdict(), cx.attempt());
     log.lock().unwrap().push(line);
 }
@@ -1002,11 +1007,11 @@ fn noted(log: &Log, id: u32) -> Vec<u32> {
 #[tokio::test(start_paused = true)]
 async fn ids_are_handled_at_once_and_each_id_in_order() {
     let inbox = Inbox::memory();
-    put(&inbox, &[(1, 2), (2, 0), (1, 0), (3, 0), (1, 1), (2, 1), (3, 1)]).await;
+    insert(&inbox, &[(1, 2), (2, 0), (1, 0), (3, 0), (1, 1), (2, 1), (3, 1)]).await;
     let (log, together) = (Log::default(), Arc::new(Barrier::new(3)));
     let inside = Arc::new(Mutex::new(BTreeSet::new()));
     let log_of = Arc::clone(&log);
-    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Memory>| {
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Memory>| {
         let (log, together, inside) = (log_of.clone(), together.clone(), inside.clone());
         async move {
             assert!(inside.lock().unwrap().insert(request.id.clone()), "one at a time");
@@ -1028,10 +1033,10 @@ async fn ids_are_handled_at_once_and_each_id_in_order() {
 #[tokio::test(start_paused = true)]
 async fn no_more_than_asked_for_are_handled_at_once() {
     let inbox = Inbox::memory();
-    put(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]).await;
+    insert(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]).await;
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let most_of = Arc::clone(&most);
-    let handler = move |_: Notified<PaymentRequest>, _| {
+    let handler = move |_: Stored<PaymentRequest>, _| {
         let (now, most) = (now.clone(), most_of.clone());
         async move {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -1047,10 +1052,10 @@ async fn no_more_than_asked_for_are_handled_at_once() {
 #[tokio::test(start_paused = true)]
 async fn errors_panics_and_slowness_are_tried_again_and_then_given_up() {
     let inbox = Inbox::memory();
-    put(&inbox, &[(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (3, 1), (4, 0)]).await;
+    insert(&inbox, &[(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (3, 1), (4, 0)]).await;
     let log = Log::default();
     let log_of = Arc::clone(&log);
-    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Memory>| {
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Memory>| {
         let log = log_of.clone();
         async move {
             note(&log, &request, &cx);
@@ -1064,7 +1069,7 @@ async fn errors_panics_and_slowness_are_tried_again_and_then_given_up() {
         }
     };
     let began = Instant::now();
-    let runner = inbox.process(handler).attempts(3).deadline(Duration::from_secs(5));
+    let runner = inbox.process(handler).max_attempts(3).handler_timeout(Duration::from_secs(5));
     runner.run_until(drained(inbox.clone())).await.unwrap();
 
     assert_eq!(noted(&log, 1), [0, 0, 0, 1], "then the object goes on");
@@ -1084,7 +1089,7 @@ async fn errors_panics_and_slowness_are_tried_again_and_then_given_up() {
     // The others of CAPD-1 were processed meanwhile, so that it is a straggler by now.
     let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|letter| letter.key).collect();
     assert_eq!(inbox.redrive(keys).await.unwrap(), 3);
-    let handler = async |_: Notified<PaymentRequest>, _| Err::<(), _>("it is called");
+    let handler = async |_: Stored<PaymentRequest>, _| Err::<(), _>("it is called");
     inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
     assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 }
@@ -1093,25 +1098,25 @@ async fn errors_panics_and_slowness_are_tried_again_and_then_given_up() {
 async fn stragglers_are_skipped_unless_asked_for() {
     for (asked_for, expected) in [(false, vec![2]), (true, vec![2, 1])] {
         let inbox = Inbox::memory();
-        put(&inbox, &[(1, 2)]).await;
+        insert(&inbox, &[(1, 2)]).await;
         let log = Log::default();
         let log_of = Arc::clone(&log);
         let late = inbox.clone();
-        let handler = move |request: Notified<PaymentRequest>, cx: Cx<Memory>| {
+        let handler = move |request: Stored<PaymentRequest>, cx: Context<Memory>| {
             let (log, late) = (log_of.clone(), late.clone());
             async move {
                 // The older one comes while the newer is handled.
-                put(&late, &[(1, 1)]).await;
+                insert(&late, &[(1, 1)]).await;
                 note(&log, &request, &cx);
                 Ok::<_, Infallible>(())
             }
         };
         let runner = inbox.process(handler);
-        let runner = if asked_for { runner.handle_older() } else { runner };
+        let runner = if asked_for { runner.handle_stale() } else { runner };
         runner.run_until(drained(inbox.clone())).await.unwrap();
         assert_eq!(noted(&log, 1), expected);
-        let claimed = inbox.store().put(vec![record(1, 1)]).await.unwrap();
-        assert_eq!(claimed, [Put::Duplicate], "its row is kept");
+        let claimed = inbox.store().insert(vec![record(1, 1)]).await.unwrap();
+        assert_eq!(claimed, [Inserted::Duplicate], "its row is kept");
     }
 }
 
@@ -1145,9 +1150,9 @@ async fn handled_in_turn<T: Storable>(bodies: &[&'static str]) -> Vec<String> {
     for body in bodies {
         let event: T = serde_json::from_str(body).unwrap();
         let record = Record::new(&event, Bytes::from_static(body.as_bytes()));
-        assert_eq!(inbox.store().put(vec![record]).await.unwrap(), [Put::New]);
+        assert_eq!(inbox.store().insert(vec![record]).await.unwrap(), [Inserted::New]);
         let log = Arc::clone(&log);
-        let handler = move |event: Notified<T>, _: Cx<Memory>| {
+        let handler = move |event: Stored<T>, _: Context<Memory>| {
             log.lock().unwrap().push(event.status_text().to_owned());
             ready(Ok::<_, Infallible>(()))
         };
@@ -1197,14 +1202,14 @@ async fn a_type_that_panics_when_it_is_read_stops_nothing_else() {
         let event = Fragile(Undated { id: id.to_owned(), status: status.to_owned() });
         Record::new(&event, body.into())
     });
-    inbox.store().put(records.into()).await.unwrap();
+    inbox.store().insert(records.into()).await.unwrap();
     let handled = Arc::new(Mutex::new(Vec::new()));
     let handled_of = Arc::clone(&handled);
-    let handler = move |event: Notified<Fragile>, _: Cx<Memory>| {
+    let handler = move |event: Stored<Fragile>, _: Context<Memory>| {
         handled_of.lock().unwrap().push(event.id().to_owned());
         ready(Ok::<_, Infallible>(()))
     };
-    inbox.process(handler).attempts(2).run_until(drained(inbox.clone())).await.unwrap();
+    inbox.process(handler).max_attempts(2).run_until(drained(inbox.clone())).await.unwrap();
     assert_eq!(*handled.lock().unwrap(), ["2"]);
     let dead = inbox.dead(9).await.unwrap();
     assert_eq!(dead.len(), 1);
@@ -1221,15 +1226,15 @@ async fn what_is_not_proved_to_be_older_is_handled_of_a_subscription() {
 #[tokio::test(start_paused = true)]
 async fn what_a_lost_runner_had_begun_is_taken_over_when_its_lease_has_passed() {
     let inbox = Inbox::memory();
-    put(&inbox, &[(1, 0)]).await;
+    insert(&inbox, &[(1, 0)]).await;
     let begun = Arc::new(Notify::new());
     let lost = {
         let begun = begun.clone();
-        let handler = move |_: Notified<PaymentRequest>, _| {
+        let handler = move |_: Stored<PaymentRequest>, _| {
             begun.notify_one();
             pending::<Result<(), Infallible>>()
         };
-        let runner = inbox.process(handler).deadline(Duration::from_secs(30));
+        let runner = inbox.process(handler).handler_timeout(Duration::from_secs(30));
         tokio::spawn(runner.run_until(pending()))
     };
     begun.notified().await;
@@ -1238,7 +1243,7 @@ async fn what_a_lost_runner_had_begun_is_taken_over_when_its_lease_has_passed() 
 
     let attempts = Arc::new(Mutex::new(Vec::new()));
     let attempts_of = Arc::clone(&attempts);
-    let handler = move |_: Notified<PaymentRequest>, cx: Cx<Memory>| {
+    let handler = move |_: Stored<PaymentRequest>, cx: Context<Memory>| {
         attempts_of.lock().unwrap().push((cx.attempt(), began.elapsed().as_secs()));
         ready(Ok::<_, Infallible>(()))
     };
@@ -1252,26 +1257,26 @@ async fn what_a_lost_runner_had_begun_is_taken_over_when_its_lease_has_passed() 
 #[tokio::test(start_paused = true)]
 async fn what_ends_the_process_each_time_is_given_up_without_a_call() {
     let inbox = Inbox::memory();
-    put(&inbox, &[(1, 0)]).await;
+    insert(&inbox, &[(1, 0)]).await;
     for _ in 0..3 {
         inbox.store().claim(PaymentRequest::KIND, 1, NO_WAIT).await.unwrap();
     }
-    let handler = async |_: Notified<PaymentRequest>, _: Cx<Memory>| {
+    let handler = async |_: Stored<PaymentRequest>, _: Context<Memory>| {
         panic!("it is called");
         #[allow(unreachable_code, reason = "a type for the error")]
         Ok::<_, Infallible>(())
     };
-    inbox.process(handler).attempts(3).run_until(drained(inbox.clone())).await.unwrap();
+    inbox.process(handler).max_attempts(3).run_until(drained(inbox.clone())).await.unwrap();
     assert!(inbox.dead(1).await.unwrap()[0].error.contains("without a result"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_waits_for_what_runs_and_begins_nothing() {
     let inbox = Inbox::memory();
-    put(&inbox, &[(1, 0), (1, 1), (2, 0)]).await;
+    insert(&inbox, &[(1, 0), (1, 1), (2, 0)]).await;
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let shut_down = Arc::new(Mutex::new(Some(shut_down)));
-    let handler = move |_: Notified<PaymentRequest>, _| {
+    let handler = move |_: Stored<PaymentRequest>, _| {
         drop(shut_down.lock().unwrap().take());
         async move {
             sleep(Duration::from_secs(5)).await;
@@ -1280,7 +1285,7 @@ async fn a_shutdown_waits_for_what_runs_and_begins_nothing() {
     };
     let runner = inbox.process(handler).concurrency(1);
     runner.run_until(async { drop(shutdown.await) }).await.unwrap();
-    assert_eq!(inbox.stats().await.unwrap().open(), 2, "one of three is done");
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 2, "one of three is done");
     assert_eq!(shown(&claim(inbox.store()).await).len(), 2, "and no lease is left");
 }
 
@@ -1289,30 +1294,30 @@ async fn a_shutdown_waits_for_what_runs_and_begins_nothing() {
 async fn what_needs_no_handler_keeps_a_runner_from_nothing_else() {
     let (inbox, _folder) = file();
     let count = 4000;
-    put(&inbox, &[(1, 0)]).await;
+    insert(&inbox, &[(1, 0)]).await;
     let records: Vec<_> = (0..count)
         .map(|id| Record { body: r#"{"id":17}"#.into(), ..record(100 + id, 0) })
         .collect();
-    inbox.store().put(records).await.unwrap();
+    inbox.store().insert(records).await.unwrap();
     let handled = Arc::new(Notify::new());
     let says = Arc::clone(&handled);
-    let handler = move |_: Notified<PaymentRequest>, _: Cx<Sqlite>| {
+    let handler = move |_: Stored<PaymentRequest>, _: Context<Sqlite>| {
         says.notify_one();
         ready(Ok::<_, Infallible>(()))
     };
     inbox.process(handler).run_until(handled.notified()).await.unwrap();
-    let open = inbox.stats().await.unwrap().open();
+    let open = inbox.stats().await.unwrap().backlog();
     assert!(open > u64::from(count) / 2, "it ends when it is told to, and not after all: {open}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_runner_outlives_a_store_that_fails() {
     let inbox = Moody::inbox(100);
-    put(&inbox, &[(1, 0)]).await;
+    insert(&inbox, &[(1, 0)]).await;
     let errors = Arc::new(AtomicUsize::new(0));
     let errors_of = Arc::clone(&errors);
     let store = inbox.clone();
-    let handler = move |_: Notified<PaymentRequest>, cx: Cx<Moody>| {
+    let handler = move |_: Stored<PaymentRequest>, cx: Context<Moody>| {
         // It fails when the first attempt is to be settled.
         store.store().fails.store(cx.attempt() == 1, Ordering::SeqCst);
         ready(Ok::<_, Infallible>(()))
@@ -1334,8 +1339,8 @@ async fn a_runner_outlives_a_store_that_fails() {
 async fn what_cannot_be_read_any_more_is_a_dead_letter() {
     let inbox = Inbox::memory();
     let unreadable = Record { body: r#"{"id":17}"#.into(), ..record(1, 0) };
-    inbox.store().put(vec![unreadable]).await.unwrap();
-    let handler = async |_: Notified<PaymentRequest>, _| Ok::<_, Infallible>(());
+    inbox.store().insert(vec![unreadable]).await.unwrap();
+    let handler = async |_: Stored<PaymentRequest>, _| Ok::<_, Infallible>(());
     inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
     let letters = inbox.dead(1).await.unwrap();
     let error = &letters[0].error;
@@ -1345,9 +1350,9 @@ async fn what_cannot_be_read_any_more_is_a_dead_letter() {
 #[tokio::test(start_paused = true)]
 async fn a_handler_may_be_any_service_with_layers_around_it() {
     let inbox = Inbox::memory();
-    put(&inbox, &[(1, 0), (2, 0)]).await;
+    insert(&inbox, &[(1, 0), (2, 0)]).await;
     let (sender, mut calls) = mpsc::unbounded_channel();
-    let service = service_fn(move |(request, cx): (Notified<PaymentRequest>, Cx<Memory>)| {
+    let service = service_fn(move |(request, cx): (Stored<PaymentRequest>, Context<Memory>)| {
         let sender = sender.clone();
         async move {
             sender.send((request.id.clone(), cx.attempt())).unwrap();
@@ -1372,13 +1377,14 @@ async fn a_handler_may_be_any_service_with_layers_around_it() {
 #[tokio::test(start_paused = true)]
 async fn to_wait_for_the_handler_is_no_attempt_and_not_within_its_deadline() {
     let inbox = Inbox::memory();
-    put(&inbox, &[(1, 0), (2, 0), (3, 0)]).await;
-    let service = service_fn(async |_: (Notified<PaymentRequest>, Cx<Memory>)| {
+    insert(&inbox, &[(1, 0), (2, 0), (3, 0)]).await;
+    let service = service_fn(async |_: (Stored<PaymentRequest>, Context<Memory>)| {
         sleep(Duration::from_secs(5)).await;
         Ok::<_, Infallible>(())
     });
     let service = ServiceBuilder::new().concurrency_limit(1).service(service);
-    let runner = inbox.process_with(service).attempts(1).deadline(Duration::from_secs(6));
+    let runner =
+        inbox.process_with(service).max_attempts(1).handler_timeout(Duration::from_secs(6));
     let began = Instant::now();
     runner.run_until(drained(inbox.clone())).await.unwrap();
     assert_eq!(inbox.stats().await.unwrap().dead(), 0);
@@ -1388,8 +1394,8 @@ async fn to_wait_for_the_handler_is_no_attempt_and_not_within_its_deadline() {
 #[tokio::test(start_paused = true)]
 async fn an_effect_in_memory_that_fails_is_tried_again() {
     let inbox = Inbox::memory();
-    put(&inbox, &[(1, 0)]).await;
-    let handler = async |_: Notified<PaymentRequest>, cx: Cx<Memory>| {
+    insert(&inbox, &[(1, 0)]).await;
+    let handler = async |_: Stored<PaymentRequest>, cx: Context<Memory>| {
         let attempt = cx.attempt();
         cx.effect(move || if attempt < 3 { Err("not yet") } else { Ok(()) });
         Ok::<_, Infallible>(())
@@ -1401,10 +1407,10 @@ async fn an_effect_in_memory_that_fails_is_tried_again() {
 #[tokio::test]
 async fn handlers_that_end_one_right_after_the_other_are_settled_in_one_commit() {
     let inbox = Moody::inbox(9);
-    put(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
+    insert(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
     let together = Arc::new(Barrier::new(4));
     let turns = Arc::new(AtomicUsize::new(0));
-    let handler = move |_: Notified<PaymentRequest>, _: Cx<Moody>| {
+    let handler = move |_: Stored<PaymentRequest>, _: Context<Moody>| {
         let (together, turns) = (together.clone(), turns.fetch_add(1, Ordering::Relaxed));
         async move {
             together.wait().await;
@@ -1424,13 +1430,13 @@ async fn handlers_that_end_one_right_after_the_other_are_settled_in_one_commit()
 async fn effects_are_kept_with_done_and_a_failing_one_spoils_no_neighbour() {
     let (inbox, _folder) = file();
     inbox.write(|db| db.execute_batch("CREATE TABLE paid (id TEXT)")).await.unwrap();
-    put(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
+    insert(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
     let insert = |id: String| {
         move |db: &rusqlite::Connection| db.execute("INSERT INTO paid VALUES (?1)", [&id])
     };
     // All four are settled by few commits, for they end together.
     let together = Arc::new(Barrier::new(4));
-    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Sqlite>| {
         let together = together.clone();
         async move {
             let id = request.id.clone();
@@ -1449,7 +1455,7 @@ async fn effects_are_kept_with_done_and_a_failing_one_spoils_no_neighbour() {
             Ok(())
         }
     };
-    let runner = inbox.process(handler).attempts(2).backoff(NO_WAIT, NO_WAIT);
+    let runner = inbox.process(handler).max_attempts(2).backoff(NO_WAIT, NO_WAIT);
     runner.run_until(drained(inbox.clone())).await.unwrap();
 
     let all = |db: &rusqlite::Connection| {
@@ -1466,24 +1472,24 @@ async fn effects_are_kept_with_done_and_a_failing_one_spoils_no_neighbour() {
 async fn an_effect_that_ends_the_transaction_is_given_up_and_the_inbox_goes_on() {
     let (inbox, _folder) = file();
     for (id, sql) in [(1, "COMMIT"), (2, "ROLLBACK"), (3, "COMMIT; BEGIN")] {
-        put(&inbox, &[(id, 0)]).await;
-        let handler = move |_: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+        insert(&inbox, &[(id, 0)]).await;
+        let handler = move |_: Stored<PaymentRequest>, cx: Context<Sqlite>| {
             cx.effect(move |db| db.execute_batch(sql));
             ready(Ok::<_, Infallible>(()))
         };
-        let runner = inbox.process(handler).attempts(2).backoff(NO_WAIT, NO_WAIT);
+        let runner = inbox.process(handler).max_attempts(2).backoff(NO_WAIT, NO_WAIT);
         timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
         assert_eq!(inbox.stats().await.unwrap().dead(), u64::from(id), "{sql}: not done");
     }
-    put(&inbox, &[(4, 0)]).await;
-    assert_eq!(inbox.stats().await.unwrap().open(), 1);
+    insert(&inbox, &[(4, 0)]).await;
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
 }
 
 #[tokio::test]
 async fn a_second_inbox_on_a_file_is_refused_and_what_was_begun_is_due_when_it_is_opened_again() {
     let (inbox, folder) = file();
     let path = folder.path().join("inbox.db");
-    put(&inbox, &[(1, 0), (2, 0)]).await;
+    insert(&inbox, &[(1, 0), (2, 0)]).await;
     let claimed = claim(inbox.store()).await;
     settle(inbox.store(), &claimed[1], retry(Duration::from_secs(60))).await;
     for _ in 0..2 {
@@ -1533,7 +1539,7 @@ fn second_process() {
 async fn attached_process() {
     let inbox = Inbox::attach(env::var_os(FILE).unwrap()).unwrap();
     let stats = inbox.stats().await.unwrap();
-    let (open, dead) = (stats.open(), stats.dead());
+    let (open, dead) = (stats.backlog(), stats.dead());
     let letters = inbox.list(List::Dead, 999).await.unwrap();
     let discarded = inbox.discard(letters.last().map(|letter| letter.key)).await.unwrap();
     let redriven = inbox.redrive(letters.iter().map(|letter| letter.key)).await.unwrap();
@@ -1602,7 +1608,7 @@ async fn tables_of_a_later_version_are_refused() {
     inbox.write(later).await.unwrap();
     inbox.close().await;
     let error = Inbox::sqlite(folder.path().join("inbox.db")).unwrap_err();
-    assert_eq!(error.kind(), InboxErrorKind::FromLaterVersion);
+    assert_eq!(error.kind(), InboxErrorKind::SchemaTooNew);
 }
 
 #[tokio::test]
@@ -1623,7 +1629,7 @@ async fn a_database_that_another_holds_is_a_503_and_is_used_again_when_it_is_fre
     let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(why(&response), Some(InboxErrorKind::Store));
-    assert_eq!(inbox.stats().await.unwrap().open(), 0, "readers are not held up");
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 0, "readers are not held up");
     other.execute_batch("COMMIT").unwrap();
     let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -1634,7 +1640,7 @@ async fn closing_does_not_wait_for_who_holds_the_database() {
     let (inbox, folder) = file();
     let other = rusqlite::Connection::open(folder.path().join("inbox.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let work = async { inbox.store().put(vec![record(1, 0)]).await };
+    let work = async { inbox.store().insert(vec![record(1, 0)]).await };
     let (stored, closed) = tokio::join!(work, timeout(LONG, inbox.close()));
     assert_eq!(stored.unwrap_err().kind(), InboxErrorKind::Store, "it was handed over before");
     assert!(closed.is_ok(), "it waits for ever");
@@ -1650,7 +1656,7 @@ async fn an_effect_that_lets_no_commit_succeed_fails_alone() {
         INSERT INTO paid VALUES ('taken', NULL)";
     let (inbox, _folder) = file();
     inbox.write(|db| db.execute_batch(TABLES)).await.unwrap();
-    put(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]).await;
+    insert(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]).await;
     let effect = [
         "INSERT INTO paid VALUES ('1', NULL)",
         "INSERT INTO paid VALUES ('2', 'no shop')",
@@ -1660,7 +1666,7 @@ async fn an_effect_that_lets_no_commit_succeed_fails_alone() {
     ];
     // Settled together: the handlers wait for one another.
     let together = Arc::new(Barrier::new(5));
-    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Sqlite>| {
         let together = together.clone();
         async move {
             let number: usize = request.id.trim_start_matches("CAPD-").parse().unwrap();
@@ -1671,7 +1677,7 @@ async fn an_effect_that_lets_no_commit_succeed_fails_alone() {
             Ok::<_, Infallible>(())
         }
     };
-    let runner = inbox.process(handler).attempts(3).backoff(NO_WAIT, NO_WAIT);
+    let runner = inbox.process(handler).max_attempts(3).backoff(NO_WAIT, NO_WAIT);
     timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
     let letters = inbox.dead(9).await.unwrap();
     let dead: Vec<_> = letters.iter().map(|it| (&*it.object, it.attempts)).collect();
@@ -1709,8 +1715,8 @@ impl Drop for Mine {
 #[tokio::test]
 async fn nothing_of_the_merchants_ends_the_writer() {
     let (inbox, _folder) = file();
-    put(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
-    let handler = async |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+    insert(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
+    let handler = async |request: Stored<PaymentRequest>, cx: Context<Sqlite>| {
         match &*request.id {
             "CAPD-1" => cx.effect(|_| Err::<(), _>(Nasty)),
             "CAPD-2" => {
@@ -1731,7 +1737,7 @@ async fn nothing_of_the_merchants_ends_the_writer() {
         }
         Ok::<_, Infallible>(())
     };
-    let runner = inbox.process(handler).attempts(2).backoff(NO_WAIT, NO_WAIT);
+    let runner = inbox.process(handler).max_attempts(2).backoff(NO_WAIT, NO_WAIT);
     timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
     assert_eq!(inbox.stats().await.unwrap().dead(), 3);
 
@@ -1751,7 +1757,7 @@ async fn nothing_of_the_merchants_ends_the_writer() {
     drop(left);
     begun.send(()).unwrap();
     slow.await.unwrap();
-    put(&inbox, &[(5, 0)]).await;
+    insert(&inbox, &[(5, 0)]).await;
 }
 
 #[tokio::test]
@@ -1764,7 +1770,7 @@ async fn a_connection_that_cannot_be_rolled_back_is_replaced() {
     for id in 1..=2 {
         let error = inbox.write(breaks).await.unwrap_err();
         assert_eq!(error.kind(), InboxErrorKind::Store);
-        put(&inbox, &[(id, 0)]).await;
+        insert(&inbox, &[(id, 0)]).await;
         let synchronous = |db: &rusqlite::Connection| {
             db.query_row("PRAGMA synchronous", [], |row| row.get::<_, i64>(0))
         };
@@ -1785,7 +1791,7 @@ async fn a_batch_of_none_ends_nothing() {
         assert_eq!(inbox.store().settle(Vec::new()).await.unwrap(), []);
         // It does not wait for the writer, so look elsewhere meanwhile.
         inbox.stats().await.unwrap();
-        put(&inbox, &[(id, 0)]).await;
+        insert(&inbox, &[(id, 0)]).await;
     }
 }
 
@@ -1813,7 +1819,7 @@ async fn a_clock_that_was_wrong_in_a_run_before_holds_nothing_up() {
     const MINUTE: i64 = 60_000_000;
     for ahead in [30 * MINUTE, 10 * 366 * 24 * 60 * MINUTE] {
         let (inbox, folder) = file();
-        put(&inbox, &[(1, 0), (1, 1), (2, 0), (3, 0), (4, 0)]).await;
+        insert(&inbox, &[(1, 0), (1, 1), (2, 0), (3, 0), (4, 0)]).await;
         let claimed = claim(inbox.store()).await;
         settle(inbox.store(), &claimed[1], retry(Duration::from_millis(500))).await;
         settle(inbox.store(), &claimed[2], Outcome::Done(vec![])).await;
@@ -1829,7 +1835,7 @@ async fn a_clock_that_was_wrong_in_a_run_before_holds_nothing_up() {
         rusqlite::Connection::open(&path).unwrap().execute_batch(&shift).unwrap();
 
         let inbox = Inbox::sqlite(&path).unwrap();
-        put(&inbox, &[(5, 0)]).await;
+        insert(&inbox, &[(5, 0)]).await;
         let mut due = claim(inbox.store()).await;
         settle(inbox.store(), &due[0], Outcome::Done(vec![])).await;
         let began = Instant::now();
@@ -1850,7 +1856,7 @@ async fn a_clock_that_was_wrong_in_a_run_before_holds_nothing_up() {
 async fn a_commit_that_keeps_a_time_keeps_the_latest() {
     let (inbox, _folder) = file();
     let mut times = vec![clock(&inbox).await];
-    put(&inbox, &[(1, 0)]).await;
+    insert(&inbox, &[(1, 0)]).await;
     times.push(clock(&inbox).await);
     let claimed = claim(inbox.store()).await;
     times.push(clock(&inbox).await);
@@ -1867,7 +1873,7 @@ async fn a_commit_that_keeps_a_time_keeps_the_latest() {
 #[tokio::test]
 async fn the_body_of_a_discarded_one_is_as_old_as_its_discarding() {
     let (inbox, _folder) = file();
-    put(&inbox, &[(1, 0)]).await;
+    insert(&inbox, &[(1, 0)]).await;
     let claimed = claim(inbox.store()).await;
     settle(inbox.store(), &claimed[0], dead()).await;
     let day = 24 * 3600 * 1_000_000_i64;
@@ -1883,7 +1889,7 @@ async fn the_body_of_a_discarded_one_is_as_old_as_its_discarding() {
 async fn what_is_fresh_by_the_clock_of_the_holder_is_not_pruned_by_the_walls() {
     const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
     let (inbox, folder) = file();
-    put(&inbox, &[(1, 0)]).await;
+    insert(&inbox, &[(1, 0)]).await;
     let claimed = claim(inbox.store()).await;
     settle(inbox.store(), &claimed[0], Outcome::Done(vec![])).await;
     inbox.close().await;
@@ -1903,7 +1909,7 @@ async fn what_is_fresh_by_the_clock_of_the_holder_is_not_pruned_by_the_walls() {
 async fn beside_the_process_that_holds_it_a_file_can_be_looked_into_and_tended() {
     let (inbox, folder) = file();
     let path = folder.path().join("inbox.db");
-    put(&inbox, &(0..700).map(|id| (id, 0)).collect::<Vec<_>>()).await;
+    insert(&inbox, &(0..700).map(|id| (id, 0)).collect::<Vec<_>>()).await;
     let claimed = inbox.store().claim(PaymentRequest::KIND, 699, LEASE).await.unwrap();
     let outcomes = claimed.iter().enumerate().map(|(at, it)| match at {
         0..=1 => settlement(it, dead()),
@@ -1921,7 +1927,7 @@ async fn beside_the_process_that_holds_it_a_file_can_be_looked_into_and_tended()
     let mut id = 1000_u32;
     while !attached.is_finished() {
         let began = Instant::now();
-        put(&inbox, &[(id, 0)]).await;
+        insert(&inbox, &[(id, 0)]).await;
         slowest = slowest.max(began.elapsed());
         id += 1;
     }
@@ -1949,12 +1955,12 @@ async fn a_file_that_is_no_inbox_is_not_attached_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.db");
     let kind = || Inbox::attach(&path).unwrap_err().kind();
-    assert_eq!(kind(), InboxErrorKind::NoInbox);
+    assert_eq!(kind(), InboxErrorKind::NotFound);
     assert!(!path.exists());
     let shop = rusqlite::Connection::open(&path).unwrap();
     shop.execute_batch("CREATE TABLE paid (id TEXT)").unwrap();
     let before = std::fs::read(&path).unwrap();
-    assert_eq!(kind(), InboxErrorKind::NoInbox);
+    assert_eq!(kind(), InboxErrorKind::NotFound);
     assert_eq!(std::fs::read(&path).unwrap(), before);
     drop(shop);
     std::fs::write(&path, "no database at all, but long enough for one").unwrap();
@@ -1965,5 +1971,5 @@ async fn a_file_that_is_no_inbox_is_not_attached_and_not_changed() {
     let later =
         |db: &rusqlite::Connection| db.execute("INSERT INTO inqud_inbox_version VALUES (99)", []);
     inbox.write(later).await.unwrap();
-    assert_eq!(Inbox::attach(&path).unwrap_err().kind(), InboxErrorKind::FromLaterVersion);
+    assert_eq!(Inbox::attach(&path).unwrap_err().kind(), InboxErrorKind::SchemaTooNew);
 }

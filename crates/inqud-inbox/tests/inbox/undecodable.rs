@@ -19,7 +19,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use inqud_inbox::{Cx, Inbox, Key, Notified, Record, Sqlite, Storable, Store};
+use inqud_inbox::{Context, Inbox, Key, Record, Sqlite, Storable, Store, Stored};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -79,7 +79,7 @@ const WHAT_IS_NO_FIRST: [(&[u8], StatusCode); 4] = [
 ];
 
 fn handing_on() -> WebhookLayer<First> {
-    support::layer().hand_on_undecodable()
+    support::layer().forward_undecodable()
 }
 
 fn file() -> (Inbox<Sqlite>, TempDir) {
@@ -97,7 +97,7 @@ async fn what_is_of_another_kind_is_kept_as_a_dead_letter() {
     assert_eq!(support::call(refusing, support::signed(payment)).await.status(), 422);
     assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 
-    let keeping = layer().hand_on_undecodable().layer(inbox.receiver::<PaymentRequest>());
+    let keeping = layer().forward_undecodable().layer(inbox.receiver::<PaymentRequest>());
     assert_eq!(support::call(keeping, support::signed(payment)).await.status(), 200);
     let letters = inbox.dead(10).await.unwrap();
     let why = "expected a `request`, found a `payment`";
@@ -124,12 +124,12 @@ type Log = Arc<Mutex<Vec<String>>>;
 async fn processed<T: Storable, S: Store>(inbox: &Inbox<S>) -> Vec<String> {
     let log = Log::default();
     let log_of = Arc::clone(&log);
-    let handler = move |event: Notified<T>, _: Cx<S>| {
+    let handler = move |event: Stored<T>, _: Context<S>| {
         log_of.lock().unwrap().push(format!("{} {}", event.id(), event.status_text()));
         ready(Ok::<_, Infallible>(()))
     };
     let drained = async {
-        while inbox.stats().await.unwrap().open() > 0 {
+        while inbox.stats().await.unwrap().backlog() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -190,7 +190,7 @@ async fn what_cannot_be_decoded_is_kept_as_a_dead_letter_once(inbox: &Inbox<impl
         error.contains("at amount") && !error.contains("seven"),
         "where, and no value: {error}"
     );
-    assert_eq!(inbox.stats().await.unwrap().open(), 0);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 0);
     assert_eq!(inbox.prune(Duration::ZERO, 9).await.unwrap(), 0, "not before it was processed");
 }
 
@@ -201,7 +201,7 @@ async fn what_is_of_unknown_origin_is_never_kept(inbox: &Inbox<impl Store>) {
         assert_eq!(receive(inbox, forged).await, StatusCode::UNAUTHORIZED);
 
         // Without a digest nothing is known of who sent it, whatever the setting.
-        let unsigned = danger::unsigned::<First>().hand_on_undecodable();
+        let unsigned = danger::unsigned::<First>().forward_undecodable();
         let request = Request::post("/").body(Full::<Bytes>::from(body)).unwrap();
         let response = support::call(unsigned.layer(inbox.receiver::<First>()), request).await;
         assert_eq!(response.status(), status);
@@ -240,8 +240,8 @@ async fn a_redriven_one_that_decodes_by_now_is_processed_in_its_order_and_once(
         let event: Next = serde_json::from_str(body).unwrap();
         Record::new(&event, Bytes::from(body.clone()))
     });
-    let put = inbox.store().put(records.collect()).await.unwrap();
-    assert_eq!(put, [inqud_inbox::Put::Duplicate; 5]);
+    let inserted = inbox.store().insert(records.collect()).await.unwrap();
+    assert_eq!(inserted, [inqud_inbox::Inserted::Duplicate; 5]);
     assert_eq!(inbox.prune(Duration::ZERO, 99).await.unwrap(), 7, "a row for each delivery");
 }
 
@@ -259,7 +259,7 @@ async fn a_dead_record_makes_nothing_due(inbox: &Inbox<impl Store>) {
     let event: Next = serde_json::from_str(&body(1, 0)).unwrap();
     let dead = Some("never".to_owned());
     let record = Record { dead, ..Record::new(&event, Bytes::from(body(1, 0))) };
-    inbox.store().put(vec![record]).await.unwrap();
+    inbox.store().insert(vec![record]).await.unwrap();
     let claim = async || inbox.store().claim("shop", 9, Duration::ZERO).await.unwrap();
     assert!(claim().await.is_empty());
     assert_eq!(inbox.dead(9).await.unwrap()[0].error, "never");

@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use crate::postgres;
 use bytes::Bytes;
-use inqud_inbox::{Cx, Inbox, Key, List, Notified, Put, Record, Sqlite, Storable, Store};
+use inqud_inbox::{Context, Inbox, Inserted, Key, List, Record, Sqlite, Storable, Store, Stored};
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::time::sleep;
 use tower_inqud::{
-    Content, Notification, Payment, PaymentRequest, Processed, Stage, Verdict, Version,
+    Content, Notification, OrderKey, Payment, PaymentRequest, Processed, Stage, Verdict,
 };
 
 fn file() -> (Inbox<Sqlite>, TempDir) {
@@ -92,12 +92,12 @@ impl Notification for Told {
 }
 
 /// Such as `SUCCESS 7 a`: a status, the second of the last update or `-`, and a content.
-fn told(text: &'static str) -> Version {
+fn told(text: &'static str) -> OrderKey {
     let [status, second, content] = text.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let rank = ["NEW", "PENDING", "PARTIAL", "FAILED", "SUCCESS"];
     let rank = rank.iter().position(|it| *it == status).unwrap_or(2);
     let rank = u8::try_from(rank).unwrap();
-    Version::new(
+    OrderKey::new(
         &Told { status, second: second.parse().ok(), rank, content: content.as_bytes()[0] },
         b"",
     )
@@ -106,47 +106,47 @@ fn told(text: &'static str) -> Version {
 /// How the second stands to the first if it arrived after that, and if it arrived before.
 #[test]
 fn the_verdict_is_by_time_then_by_rank_and_then_by_arrival() {
-    use Verdict::{Amended, Newer, Older, Review, Unordered};
+    use Verdict::{Amended, Newer, Review, Stale, Unordered};
     for (processed, next, after, before) in [
         // Both have times.
         ("PENDING 1 a", "SUCCESS 2 a", Newer, Newer),
-        ("SUCCESS 2 a", "PENDING 1 a", Older, Older),
-        ("SUCCESS 2 a", "SUCCESS 1 a", Older, Older),
+        ("SUCCESS 2 a", "PENDING 1 a", Stale, Stale),
+        ("SUCCESS 2 a", "SUCCESS 1 a", Stale, Stale),
         ("SUCCESS 1 a", "SUCCESS 2 a", Newer, Newer),
         ("SUCCESS 1 a", "PENDING 2 a", Newer, Newer),
         ("PENDING 1 a", "SUCCESS 1 a", Newer, Newer),
-        ("SUCCESS 1 a", "PENDING 1 a", Older, Older),
-        ("SUCCESS 1 a", "SUCCESS 1 b", Amended, Older),
-        ("FROZEN 1 a", "PARTIAL 1 a", Unordered, Older),
+        ("SUCCESS 1 a", "PENDING 1 a", Stale, Stale),
+        ("SUCCESS 1 a", "SUCCESS 1 b", Amended, Stale),
+        ("FROZEN 1 a", "PARTIAL 1 a", Unordered, Stale),
         // One has.
         ("SUCCESS - a", "PENDING 1 a", Newer, Newer),
-        ("PENDING 1 a", "NEW - a", Older, Older),
-        ("PENDING 1 a", "PENDING - b", Older, Older),
-        ("SUCCESS 1 a", "SUCCESS - b", Older, Older),
+        ("PENDING 1 a", "NEW - a", Stale, Stale),
+        ("PENDING 1 a", "PENDING - b", Stale, Stale),
+        ("SUCCESS 1 a", "SUCCESS - b", Stale, Stale),
         ("PENDING 1 a", "SUCCESS - a", Review, Review),
         // None has.
         ("NEW - a", "PENDING - a", Newer, Newer),
-        ("PENDING - a", "NEW - a", Older, Older),
-        ("PENDING - a", "PENDING - b", Amended, Older),
+        ("PENDING - a", "NEW - a", Stale, Stale),
+        ("PENDING - a", "PENDING - b", Amended, Stale),
         ("PENDING - a", "SUCCESS - a", Newer, Newer),
         ("PENDING - a", "REFUNDED - a", Newer, Newer),
-        ("SUCCESS - a", "PENDING - a", Older, Older),
-        ("FAILED - a", "NEW - a", Older, Older),
-        ("UNHEARD-OF - a", "NEW - a", Older, Older),
-        ("SUCCESS - a", "PARTIAL - a", Older, Older),
-        ("PARTIAL - a", "SUCCESS - a", Unordered, Older),
-        ("FAILED - a", "PARTIAL - a", Unordered, Older),
-        ("PARTIAL - a", "PARTIAL - b", Amended, Older),
-        ("SUCCESS - a", "FAILED - a", Unordered, Older),
-        ("FAILED - a", "SUCCESS - a", Unordered, Older),
-        ("SUCCESS - a", "REFUNDED - a", Unordered, Older),
-        ("SUCCESS - a", "SUCCESS - b", Amended, Older),
+        ("SUCCESS - a", "PENDING - a", Stale, Stale),
+        ("FAILED - a", "NEW - a", Stale, Stale),
+        ("UNHEARD-OF - a", "NEW - a", Stale, Stale),
+        ("SUCCESS - a", "PARTIAL - a", Stale, Stale),
+        ("PARTIAL - a", "SUCCESS - a", Unordered, Stale),
+        ("FAILED - a", "PARTIAL - a", Unordered, Stale),
+        ("PARTIAL - a", "PARTIAL - b", Amended, Stale),
+        ("SUCCESS - a", "FAILED - a", Unordered, Stale),
+        ("FAILED - a", "SUCCESS - a", Unordered, Stale),
+        ("SUCCESS - a", "REFUNDED - a", Unordered, Stale),
+        ("SUCCESS - a", "SUCCESS - b", Amended, Stale),
     ] {
         let last = Processed::after(None, &told(processed), 5);
         let next = told(next);
         assert_eq!(next.verdict(6, false, Some(&last)), after, "{next:?} after {processed}");
         assert_eq!(next.verdict(4, false, Some(&last)), before, "{next:?} before {processed}");
-        assert_eq!(next.supersedes(&told(processed)), after.applies());
+        assert_eq!(next.supersedes(&told(processed)), after.should_handle());
         assert_eq!(next.verdict(6, false, None), Newer, "the first of its object");
         // A review is asked for once, and what was reviewed is handled.
         let reviewed = next.verdict(6, true, Some(&last));
@@ -155,13 +155,13 @@ fn the_verdict_is_by_time_then_by_rank_and_then_by_arrival() {
     }
     // Unless something that was settled arrived since.
     let last = Processed::after(None, &told("FAILED 1 a"), 5);
-    assert_eq!(told("SUCCESS - a").verdict(4, true, Some(&last)), Older);
+    assert_eq!(told("SUCCESS - a").verdict(4, true, Some(&last)), Stale);
     assert_eq!(told("SUCCESS - a").verdict(6, true, Some(&last)), Unordered);
     let last = Processed::after(None, &told("PENDING 1 a"), 5);
     assert_eq!(told("SUCCESS - a").verdict(4, true, Some(&last)), Unordered);
     // What has no time leaves the time as it was.
     let last = Processed::after(Some(&last), &told("SUCCESS - a"), 6);
-    assert_eq!(told("PENDING 0 a").verdict(7, false, Some(&last)), Older);
+    assert_eq!(told("PENDING 0 a").verdict(7, false, Some(&last)), Stale);
 }
 
 /// Of deliveries, with times in nanoseconds, which of the later ones is a duplicate.
@@ -171,7 +171,7 @@ fn a_duplicate_says_the_same_at_the_same_millisecond_or_the_next() {
         let json = format!(
             r#"{{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:05:00.{fraction}Z"{more}}}"#
         );
-        Version::new(&serde_json::from_str::<PaymentRequest>(&json).unwrap(), json.as_bytes())
+        OrderKey::new(&serde_json::from_str::<PaymentRequest>(&json).unwrap(), json.as_bytes())
     };
     let first = request("123456789", "");
     for (fraction, more, is_duplicate) in [
@@ -197,13 +197,13 @@ fn a_duplicate_says_the_same_at_the_same_millisecond_or_the_next() {
 fn a_status_however_long_is_kept_and_told_apart() {
     let of = |end: &str| {
         let json = format!(r#"{{"id":"PMT-1","status":"{}{end}"}}"#, "é".repeat(5000));
-        Version::new(&serde_json::from_str::<Payment>(&json).unwrap(), json.as_bytes())
+        OrderKey::new(&serde_json::from_str::<Payment>(&json).unwrap(), json.as_bytes())
     };
     let (one, other) = (of("A"), of("B"));
     assert_ne!(one.status(), other.status());
-    for version in [one, other] {
-        assert!(version.to_bytes().len() <= 400);
-        assert_eq!(Version::from_bytes(&version.to_bytes()), Some(version));
+    for order_key in [one, other] {
+        assert!(order_key.to_bytes().len() <= 400);
+        assert_eq!(OrderKey::from_bytes(&order_key.to_bytes()), Some(order_key));
     }
 }
 
@@ -213,7 +213,7 @@ fn a_status_however_long_is_kept_and_told_apart() {
 async fn processed<T: Storable, S: Store>(inbox: &Inbox<S>) -> Vec<(Bytes, Verdict)> {
     let log = Arc::new(Mutex::new(Vec::new()));
     let log_of = Arc::clone(&log);
-    let handler = move |event: Notified<T>, cx: Cx<S>| {
+    let handler = move |event: Stored<T>, cx: Context<S>| {
         log_of.lock().unwrap().push((event.raw_body().clone(), cx.verdict()));
         ready(Ok::<_, Infallible>(()))
     };
@@ -222,7 +222,7 @@ async fn processed<T: Storable, S: Store>(inbox: &Inbox<S>) -> Vec<(Bytes, Verdi
 }
 
 async fn drained<S: Store>(inbox: &Inbox<S>) {
-    while inbox.stats().await.unwrap().open() > 0 {
+    while inbox.stats().await.unwrap().backlog() > 0 {
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -244,8 +244,8 @@ fn payment(status: &str, amount: u32) -> String {
 fn undecodable(body: &str) -> Record {
     let body = Bytes::from(body.to_owned());
     let key = Key::of_undecodable(Payment::KIND, &body);
-    let (object, version) = (format!("undecodable:{key}"), Version::of_unknown(&body));
-    Record { key, kind: Payment::KIND, object, version, body, dead: Some("at amount".to_owned()) }
+    let (object, order_key) = (format!("undecodable:{key}"), OrderKey::of_undecodable(&body));
+    Record { key, kind: Payment::KIND, object, order_key, body, dead: Some("at amount".to_owned()) }
 }
 
 async fn redrive_the_dead(inbox: &Inbox<impl Store>) {
@@ -255,8 +255,8 @@ async fn redrive_the_dead(inbox: &Inbox<impl Store>) {
 
 async fn what_decodes_later_keeps_its_place_among_what_arrived(inbox: &Inbox<impl Store>) {
     let (success, failed) = (payment("SUCCESS", 1), payment("FAILED", 1));
-    inbox.store().put(vec![undecodable(&success)]).await.unwrap();
-    inbox.store().put(vec![of::<Payment>(&failed)]).await.unwrap();
+    inbox.store().insert(vec![undecodable(&success)]).await.unwrap();
+    inbox.store().insert(vec![of::<Payment>(&failed)]).await.unwrap();
     assert_eq!(processed::<Payment, _>(inbox).await.len(), 1);
     redrive_the_dead(inbox).await;
     assert!(processed::<Payment, _>(inbox).await.is_empty(), "it came before what was processed");
@@ -267,24 +267,24 @@ async fn what_decodes_later_keeps_its_place_among_what_arrived(inbox: &Inbox<imp
 
     // And one that comes after it is handled.
     let refunded = payment("REFUNDED", 1);
-    inbox.store().put(vec![undecodable(&refunded)]).await.unwrap();
+    inbox.store().insert(vec![undecodable(&refunded)]).await.unwrap();
     redrive_the_dead(inbox).await;
     let handled = processed::<Payment, _>(inbox).await;
     assert_eq!(handled, [(Bytes::from(refunded.clone()), Verdict::Unordered)]);
-    let put = inbox.store().put(vec![of::<Payment>(&refunded)]).await.unwrap();
-    assert_eq!(put, [Put::Duplicate]);
+    let inserted = inbox.store().insert(vec![of::<Payment>(&refunded)]).await.unwrap();
+    assert_eq!(inserted, [Inserted::Duplicate]);
 }
 
 /// A row that becomes another never takes the key of a third.
 async fn two_that_decode_to_the_same_are_told_apart_or_skipped(inbox: &Inbox<impl Store>) {
     let (success, failed) = (payment("SUCCESS", 1), payment("FAILED", 1));
-    inbox.store().put(vec![of::<Payment>(&success)]).await.unwrap();
+    inbox.store().insert(vec![of::<Payment>(&success)]).await.unwrap();
     // In another spelling, so that it is known by its content only.
     let spelled = failed.replace(":1}", ":1.0}");
-    inbox.store().put(vec![undecodable(&spelled)]).await.unwrap();
-    inbox.store().put(vec![of::<Payment>(&failed)]).await.unwrap();
-    let put = inbox.store().put(vec![of::<Payment>(&success)]).await.unwrap();
-    assert_eq!(put, [Put::Review]);
+    inbox.store().insert(vec![undecodable(&spelled)]).await.unwrap();
+    inbox.store().insert(vec![of::<Payment>(&failed)]).await.unwrap();
+    let inserted = inbox.store().insert(vec![of::<Payment>(&success)]).await.unwrap();
+    assert_eq!(inserted, [Inserted::Review]);
     assert_eq!(processed::<Payment, _>(inbox).await.len(), 2);
     redrive_the_dead(inbox).await;
     assert!(processed::<Payment, _>(inbox).await.is_empty());
@@ -293,17 +293,19 @@ async fn two_that_decode_to_the_same_are_told_apart_or_skipped(inbox: &Inbox<imp
     assert_eq!(kept, [spelled, success.clone()], "in the order of arrival");
 
     // One that comes back after that is kept too: the one that was decoded late takes nothing from it.
-    let put = inbox.store().put(vec![of::<Payment>(&failed)]).await.unwrap();
-    assert_eq!(put, [Put::Review]);
+    let inserted = inbox.store().insert(vec![of::<Payment>(&failed)]).await.unwrap();
+    assert_eq!(inserted, [Inserted::Review]);
     let neighbour = payment("NEW", 1).replace("PMT-1", "PMT-2");
-    let put = inbox.store().put(vec![of::<Payment>(&failed), of::<Payment>(&neighbour)]).await;
-    assert_eq!(put.unwrap()[1], Put::New, "and spoils no neighbour");
+    let inserted =
+        inbox.store().insert(vec![of::<Payment>(&failed), of::<Payment>(&neighbour)]).await;
+    assert_eq!(inserted.unwrap()[1], Inserted::New, "and spoils no neighbour");
 
     // What was stored as what it is meanwhile is skipped.
-    inbox.store().put(vec![undecodable(&success.replace(":1}", ":1.00}"))]).await.unwrap();
-    let put = inbox.store().put(vec![of::<Payment>(&payment("REFUNDED", 1))]).await.unwrap();
-    assert_eq!(put, [Put::New]);
-    inbox.store().put(vec![undecodable(&payment("REFUNDED", 1))]).await.unwrap();
+    inbox.store().insert(vec![undecodable(&success.replace(":1}", ":1.00}"))]).await.unwrap();
+    let inserted =
+        inbox.store().insert(vec![of::<Payment>(&payment("REFUNDED", 1))]).await.unwrap();
+    assert_eq!(inserted, [Inserted::New]);
+    inbox.store().insert(vec![undecodable(&payment("REFUNDED", 1))]).await.unwrap();
     let all = inbox.dead(9).await.unwrap();
     inbox.redrive([all.last().unwrap().key]).await.unwrap();
     processed::<Payment, _>(inbox).await;

@@ -25,7 +25,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use inqud_inbox::{Cx, Inbox, Notified, Record, Sqlite, Store, rusqlite};
+use inqud_inbox::{Context, Inbox, Record, Sqlite, Store, Stored, rusqlite};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -119,7 +119,7 @@ pub async fn serve(place: &OsStr) -> Result<(), BoxError> {
         seq INTEGER PRIMARY KEY, key BLOB NOT NULL, object TEXT NOT NULL, version TEXT NOT NULL)";
     inbox.write(move |db| db.execute_batch(table)).await?;
     receive(&inbox).await?;
-    let handler = async |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+    let handler = async |request: Stored<PaymentRequest>, cx: Context<Sqlite>| {
         let key = cx.key();
         let (object, version) = effect(&request);
         cx.effect(move |db| {
@@ -130,7 +130,7 @@ pub async fn serve(place: &OsStr) -> Result<(), BoxError> {
         });
         fail_now_and_then(&cx)
     };
-    let runner = inbox.process(handler).attempts(10_000).concurrency(32);
+    let runner = inbox.process(handler).max_attempts(10_000).concurrency(32);
     let runner = runner.backoff(Duration::from_millis(1), Duration::from_millis(50));
     runner.run_until(std::future::pending()).await?;
     Ok(())
@@ -156,7 +156,7 @@ fn effect(request: &PaymentRequest) -> (String, String) {
 }
 
 /// One in five attempts fails, after it has asked for its effect.
-fn fail_now_and_then<S: Store>(cx: &Cx<S>) -> Result<(), BoxError> {
+fn fail_now_and_then<S: Store>(cx: &Context<S>) -> Result<(), BoxError> {
     let attempt = u8::try_from(cx.attempt() % 251)?;
     if cx.key().as_bytes()[0].wrapping_add(attempt.wrapping_mul(83)) % 5 == 0 {
         return Err("the handler failed".into());
@@ -295,7 +295,7 @@ async fn deliver(
         response.into_body().collect().await.is_ok() && status == StatusCode::OK
     };
     // As long as Inqud waits, and then again.
-    timeout(contract::PATIENCE, answered).await.unwrap_or(false)
+    timeout(contract::RESPONSE_TIMEOUT, answered).await.unwrap_or(false)
 }
 
 /// Each state of each Request, one of four twice, in an order as from a bag.
@@ -381,7 +381,7 @@ fn judge(
 }
 
 mod in_sqlite {
-    use inqud_inbox::{Put, Record};
+    use inqud_inbox::{Inserted, Record};
     use tower_inqud::Invoice;
 
     use super::{BoxError, Duration, Found, Inbox, Path, Store, rusqlite};
@@ -401,7 +401,7 @@ mod in_sqlite {
         let inbox = Inbox::sqlite(folder.join("inbox.db"))?;
         for some in 0..10 {
             let records = (some * FILLED / 10..(some + 1) * FILLED / 10).map(filler).collect();
-            inbox.store().put(records).await?;
+            inbox.store().insert(records).await?;
         }
         inbox.close().await;
         Ok(())
@@ -410,9 +410,9 @@ mod in_sqlite {
     /// How many of those are not known any more.
     pub(super) async fn forgotten(folder: &Path) -> Result<usize, BoxError> {
         let inbox = Inbox::sqlite(folder.join("inbox.db"))?;
-        let again = inbox.store().put((0..FILLED).step_by(50).map(filler).collect()).await?;
+        let again = inbox.store().insert((0..FILLED).step_by(50).map(filler).collect()).await?;
         inbox.close().await;
-        Ok(again.iter().filter(|put| **put != Put::Duplicate).count())
+        Ok(again.iter().filter(|inserted| **inserted != Inserted::Duplicate).count())
     }
 
     fn filler(id: u32) -> Record {
@@ -465,7 +465,7 @@ mod in_postgres {
     use inqud_inbox::tokio_postgres::{Config, NoTls, Row};
 
     use super::super::postgres::connect;
-    use super::{BoxError, Cx, Duration, Found, Inbox, Notified, PaymentRequest};
+    use super::{BoxError, Context, Duration, Found, Inbox, PaymentRequest, Stored};
 
     pub(super) async fn serve(url: &str) -> Result<(), BoxError> {
         let config: Config = url.parse()?;
@@ -475,7 +475,7 @@ mod in_postgres {
         connect(&config).await.batch_execute(table).await?;
         let inbox = Inbox::postgres(config, NoTls).await?;
         super::receive(&inbox).await?;
-        let handler = async |request: Notified<PaymentRequest>, cx: Cx<Postgres>| {
+        let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
             let (object, version) = super::effect(&request);
             let transaction = cx.transaction().await?;
             let insert = "INSERT INTO effect (key, object, version) VALUES ($1, $2, $3)";
@@ -483,9 +483,9 @@ mod in_postgres {
             transaction.execute(insert, &[&&key.as_bytes()[..], &object, &version]).await?;
             super::fail_now_and_then(&cx)
         };
-        let runner = inbox.process(handler).attempts(10_000).concurrency(32);
+        let runner = inbox.process(handler).max_attempts(10_000).concurrency(32);
         // So that what was begun is taken over soon.
-        let runner = runner.deadline(Duration::from_secs(1));
+        let runner = runner.handler_timeout(Duration::from_secs(1));
         let runner = runner.backoff(Duration::from_millis(1), Duration::from_millis(50));
         runner.run_until(std::future::pending()).await?;
         Ok(())

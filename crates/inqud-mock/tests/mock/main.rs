@@ -3,5 +3,5 @@
 #[path = "../../../../tests/support/mod.rs"]
 mod support;
 
-mod lives;
-mod sender;
+mod deliveries;
+mod lifecycles;

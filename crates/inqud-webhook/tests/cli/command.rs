@@ -210,7 +210,7 @@ fn server(answers: &'static [&'static str]) -> (String, JoinHandle<Option<()>>) 
 #[test]
 fn what_send_sends_shuffled_and_twice_listen_shows() {
     let listener = Listener::start(&["--count", "6"]);
-    let sent = run(&["send", &listener.url, "--life", "success", "--times", "2", "--shuffle"]);
+    let sent = run(&["send", &listener.url, "--scenario", "success", "--times", "2", "--shuffle"]);
     assert_eq!(sent.status.code(), Some(0), "{sent:?}");
     let table = stdout(&sent);
     for status in ["WAITING_PAYMENT", "PENDING_PAYMENT", "SUCCESS"] {
@@ -224,7 +224,7 @@ fn what_send_sends_shuffled_and_twice_listen_shows() {
     assert_eq!(code, Some(0));
     assert_eq!(shown.matches("POST /hook verified, answered 200 OK").count(), 6, "{shown}");
     assert_eq!(shown.matches("\n  |   \"status\": \"SUCCESS\",\n").count(), 2, "{shown}");
-    assert!(shown.ends_with("6 verified, 0 refused\n"), "{shown}");
+    assert!(shown.ends_with("6 verified, 0 rejected\n"), "{shown}");
     assert!(!shown.contains('\u{1b}') && !table.contains('\u{1b}'), "no colours in a pipe");
     assert_eq!(stderr(&sent), "", "and no progress bar");
 }
@@ -233,7 +233,16 @@ fn what_send_sends_shuffled_and_twice_listen_shows() {
 fn as_json_both_tell_the_same_and_a_seed_makes_the_order_again() {
     let order = |seed: &str| {
         let listener = Listener::start(&["--json", "--count", "8"]);
-        let args = ["--life", "settled", "--times", "2", "--shuffle", "--seed", seed, "--json"];
+        let args = [
+            "--scenario",
+            "resolved-conflict",
+            "--times",
+            "2",
+            "--shuffle",
+            "--seed",
+            seed,
+            "--json",
+        ];
         let sent = run(&[&["send", &listener.url], &args[..]].concat());
         let (sent, all) = deliveries(&sent);
         assert_eq!((&all["ok"], all["seed"].to_string().as_str()), (&true.into(), seed));
@@ -244,7 +253,7 @@ fn as_json_both_tell_the_same_and_a_seed_makes_the_order_again() {
         let (_, shown) = listener.end();
         let shown = shown.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let shown = shown.collect::<Vec<_>>();
-        assert_eq!(shown.last().unwrap(), &serde_json::json!({ "verified": 8, "refused": 0 }));
+        assert_eq!(shown.last().unwrap(), &serde_json::json!({ "verified": 8, "rejected": 0 }));
         let came = shown[..8].iter().zip(1..).map(|(line, number)| {
             assert_eq!((&line["verified"], &line["number"]), (&true.into(), &number.into()));
             let body: Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
@@ -266,15 +275,15 @@ fn what_is_forged_is_refused_and_that_is_well_for_the_sender() {
     let sent = run(&["send", &listener.url, "--forge", "--json"]);
     assert_eq!(sent.status.code(), Some(0), "{sent:?}");
     let (sent, all) = deliveries(&sent);
-    assert_eq!((sent.len(), &all["ok"], &all["refused"]), (3, &true.into(), &3.into()));
+    assert_eq!((sent.len(), &all["ok"], &all["rejected"]), (3, &true.into(), &3.into()));
     for delivery in sent {
-        assert_eq!(delivery["answered"], 401);
+        assert_eq!(delivery["status"], 401);
         assert_eq!(delivery["text"], "the digest does not match the body");
     }
     let (code, shown) = listener.end();
     assert_eq!(code, Some(1), "{shown}");
     let first: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
-    assert_eq!(first["refused"]["kind"], "DigestMismatch");
+    assert_eq!(first["rejected"]["kind"], "digest_mismatch");
     assert!(
         first["body"].as_str().unwrap().contains("WAITING_PAYMENT"),
         "it is shown all the same"
@@ -286,13 +295,17 @@ fn what_is_forged_has_to_be_refused_and_not_merely_lost() {
     let nobody = run(&["send", "http://127.0.0.1:1/", "--forge"]);
     assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
     let shown = stdout(&nobody);
-    assert_eq!(shown.lines().filter(|line| line.starts_with("not refused ")).count(), 3, "{shown}");
-    assert!(shown.contains("Connection refused") && shown.ends_with("not all refused with 401\n"));
+    assert_eq!(
+        shown.lines().filter(|line| line.starts_with("not rejected ")).count(),
+        3,
+        "{shown}"
+    );
+    assert!(shown.contains("Connection refused") && shown.ends_with("not all rejected with 401\n"));
 
     let (url, server) = server(&["401 Unauthorized", "404 Not Found|no such path", "200 OK"]);
     let sent = run(&["send", &url, "--forge"]);
     assert_eq!(sent.status.code(), Some(1), "{sent:?}");
-    let amiss = stdout(&sent).lines().filter(|line| line.starts_with("not refused "));
+    let amiss = stdout(&sent).lines().filter(|line| line.starts_with("not rejected "));
     let amiss = amiss.collect::<Vec<_>>();
     assert_eq!(amiss.len(), 2, "{sent:?}");
     assert!(amiss[0].ends_with("404 Not Found: no such path"), "{amiss:?}");
@@ -329,12 +342,14 @@ fn server_of_requests() -> String {
 #[test]
 fn a_life_of_another_kind_fails_on_the_url_of_requests() {
     let url = server_of_requests();
-    for life in ["success", "overpaid", "conflict", "settled", "reversed", "amended", "expired"] {
-        let sent = run(&["send", &url, "--life", life]);
-        assert_eq!(sent.status.code(), Some(0), "{life}: {}", stdout(&sent));
+    for scenario in
+        ["success", "overpaid", "conflict", "resolved-conflict", "reversed", "amended", "expired"]
+    {
+        let sent = run(&["send", &url, "--scenario", scenario]);
+        assert_eq!(sent.status.code(), Some(0), "{scenario}: {}", stdout(&sent));
     }
-    // Which prefix an invoice has is not public, so the life's has none.
-    for life in [
+    // Which prefix an invoice has is not public, so the scenario's has none.
+    for scenario in [
         "payment",
         "reversed-payment",
         "partial-payment",
@@ -344,10 +359,10 @@ fn a_life_of_another_kind_fails_on_the_url_of_requests() {
         "renewal",
         "authorization",
     ] {
-        let sent = run(&["send", &url, "--life", life, "--json"]);
-        assert_eq!(sent.status.code(), Some(1), "{life}: {}", stdout(&sent));
+        let sent = run(&["send", &url, "--scenario", scenario, "--json"]);
+        assert_eq!(sent.status.code(), Some(1), "{scenario}: {}", stdout(&sent));
         for delivery in deliveries(&sent).0 {
-            assert_eq!(delivery["answered"], 422, "{life}: {delivery}");
+            assert_eq!(delivery["status"], 422, "{scenario}: {delivery}");
         }
     }
 }
@@ -368,7 +383,7 @@ fn another_secret_fails_on_both_sides_and_says_why() {
     assert!(stdout(&sent).contains("the digest does not match the body"), "{sent:?}");
     let (code, shown) = listener.end();
     assert_eq!(code, Some(1));
-    assert!(shown.contains("refused: the digest does not match the body"), "{shown}");
+    assert!(shown.contains("rejected: the digest does not match the body"), "{shown}");
 }
 
 #[test]
@@ -378,7 +393,7 @@ fn listen_answers_the_status_it_is_told_and_send_tries_again() {
     let sent = run(&args);
     assert_eq!(sent.status.code(), Some(1));
     let (deliveries, _) = deliveries(&sent);
-    let retries = deliveries.iter().map(|it| (it["retry"].as_u64(), it["answered"].as_u64()));
+    let retries = deliveries.iter().map(|it| (it["retry"].as_u64(), it["status"].as_u64()));
     let expected = [(Some(0), Some(202)), (Some(1), Some(202)), (Some(2), Some(202))];
     assert_eq!(retries.collect::<Vec<_>>(), expected);
     assert_eq!(deliveries[2]["lost"], true);
@@ -389,7 +404,7 @@ fn listen_answers_the_status_it_is_told_and_send_tries_again() {
 fn each_delivery_is_told_as_json_when_it_is_over() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let args = ["send", &url, "--life", "expired", "--json"];
+    let args = ["send", &url, "--scenario", "expired", "--json"];
     let mut child = command(&args).spawn().unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let (tell, told) = mpsc::channel();
@@ -411,9 +426,9 @@ fn each_delivery_is_told_as_json_when_it_is_over() {
 #[test]
 fn nothing_that_is_sent_is_of_the_future() {
     let table: [(&str, &[&str]); 3] = [
-        ("4", &["--life", "settled"]),
+        ("4", &["--scenario", "resolved-conflict"]),
         ("1", &["--status", "CONFLICT"]),
-        ("2", &["--life", "on-ramp"]),
+        ("2", &["--scenario", "on-ramp"]),
     ];
     for (count, args) in table {
         let listener = Listener::start(&["--json", "--count", count]);
@@ -516,11 +531,11 @@ fn what_sign_signs_verify_verifies() {
         (
             DIGEST.to_owned(),
             "{\"field\":\"value\"}\n",
-            "DigestMismatch",
+            "digest_mismatch",
             "right without the newline",
         ),
-        (DIGEST.replace('7', "8"), BODY, "DigestMismatch", "none of the usual mistakes"),
-        (format!("sha1={DIGEST}"), BODY, "DigestMalformed", "more than the digits"),
+        (DIGEST.replace('7', "8"), BODY, "digest_mismatch", "none of the usual mistakes"),
+        (format!("sha1={DIGEST}"), BODY, "digest_malformed", "more than the digits"),
     ];
     for (digest, body, kind, words) in table {
         let verify = with_inquds_secret(&["verify", "--digest", &digest]);
@@ -531,7 +546,7 @@ fn what_sign_signs_verify_verifies() {
         let verify = with_inquds_secret(&["verify", "--digest", &digest, "--json"]);
         let refused = json(&run_with(verify, body.as_bytes()));
         assert_eq!(
-            (&refused["verified"], &refused["refused"]["kind"]),
+            (&refused["verified"], &refused["rejected"]["kind"]),
             (&false.into(), &kind.into())
         );
     }
@@ -569,7 +584,7 @@ fn what_cannot_be_tried_ends_with_2() {
         &["send"],
         &["send", "/a/path"],
         &["send", "ftp://shop.example/"],
-        &["send", "http://127.0.0.1:1/", "--life", "unknown"],
+        &["send", "http://127.0.0.1:1/", "--scenario", "unknown"],
         &["send", "http://127.0.0.1:1/", "--times", "0"],
         &["send", "http://127.0.0.1:1/", "--times", "100001"],
         &["send", "http://127.0.0.1:1/", "--rate", "0"],
@@ -608,8 +623,8 @@ fn no_output_and_no_list_of_processes_shows_the_secret() {
         let processes = fs::read(format!("/proc/{}/cmdline", listener.child.id())).unwrap();
         let mut printed = String::from_utf8(processes).unwrap();
         assert!(printed.contains("listen"), "{printed:?}");
-        for flaw in [&[][..], &["--forge"]] {
-            let sent = run(&[&["send", &listener.url, "--json"], flaw, args].concat());
+        for fault in [&[][..], &["--forge"]] {
+            let sent = run(&[&["send", &listener.url, "--json"], fault, args].concat());
             printed += &(stdout(&sent).to_owned() + stderr(&sent));
         }
         printed += &listener.end().1;
@@ -716,13 +731,13 @@ fn no_body_can_steer_the_terminal_through_json_and_none_is_changed() {
 #[test]
 fn no_text_from_elsewhere_can_be_taken_for_the_commands_own() {
     let listener = Listener::start(&["--count", "1"]);
-    let forged = "x\n12:00:00 #2 POST /hook verified, answered 200 OK\n9 verified, 0 refused\n";
+    let forged = "x\n12:00:00 #2 POST /hook verified, answered 200 OK\n9 verified, 0 rejected\n";
     call(&listener.url, &head_with(DIGEST), forged.as_bytes());
     let (_, shown) = listener.end();
     let own = shown.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>();
     assert_eq!(own.len(), 2, "{shown}");
-    assert!(own[0].contains(" #1 POST /hook refused: "), "{shown}");
-    assert_eq!(own[1], "0 verified, 1 refused");
+    assert!(own[0].contains(" #1 POST /hook rejected: "), "{shown}");
+    assert_eq!(own[1], "0 verified, 1 rejected");
     assert!(shown.contains("  | 12:00:00 #2"), "{shown}");
 
     let (url, server) = server(&["503 Service Unavailable|x\nall acknowledged\n"]);
@@ -774,19 +789,19 @@ fn kinds_tells_how_well_each_word_is_known() {
         serde_json::json!({ "value": "SUCCESS", "known": "not public" })
     );
 
-    // Each life that it names can be sent, and all that can be sent are named.
-    let lives = kinds.iter().flat_map(|kind| kind["lives"].as_array().unwrap());
-    let lives = lives.map(|life| life.as_str().unwrap()).collect::<HashSet<_>>();
-    let stories = inqud_mock::Story::ALL;
-    assert_eq!(lives, stories.iter().map(|story| story.name()).collect());
+    // Each scenario that it names can be sent, and all that can be sent are named.
+    let named = kinds.iter().flat_map(|kind| kind["scenarios"].as_array().unwrap());
+    let named = named.map(|scenario| scenario.as_str().unwrap()).collect::<HashSet<_>>();
+    let scenarios = inqud_mock::Scenario::ALL;
+    assert_eq!(named, scenarios.iter().map(|scenario| scenario.as_str()).collect());
     // And says only what is listed of its kind.
-    for story in stories {
+    for scenario in scenarios {
         let kind = kinds
             .iter()
-            .find(|kind| kind["lives"].as_array().unwrap().contains(&story.name().into()));
+            .find(|kind| kind["scenarios"].as_array().unwrap().contains(&scenario.as_str().into()));
         let listed = kind.unwrap()["statuses"].to_string();
-        for status in story.statuses() {
-            assert!(listed.contains(&format!("\"{status}\"")), "{status} of {story}");
+        for status in scenario.statuses() {
+            assert!(listed.contains(&format!("\"{status}\"")), "{status} of {scenario}");
         }
     }
     let text = run(&["kinds"]);

@@ -19,8 +19,8 @@ use crate::postgres;
 use bytes::Bytes;
 use inqud_inbox::tokio_postgres::NoTls;
 use inqud_inbox::{
-    Claimed, Cx, Inbox, Key, List, Notified, Outcome, Postgres, Put, Record, Settlement, Sqlite,
-    Store,
+    Claimed, Context, Inbox, Inserted, Key, List, Outcome, Postgres, Record, Settlement, Sqlite,
+    Store, Stored,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -104,7 +104,7 @@ fn payment(status: &str, amount: u32) -> Record {
 async fn settle_payment<S: Store>(inbox: &Inbox<S>) {
     let claimed = inbox.store().claim("payment", 1, PATIENCE).await.unwrap().remove(0);
     let outcome = match claimed.ticket.verdict {
-        Verdict::Older => Outcome::Skipped,
+        Verdict::Stale => Outcome::Skipped,
         Verdict::Review => Outcome::Review,
         _ => Outcome::Done(vec![]),
     };
@@ -113,33 +113,33 @@ async fn settle_payment<S: Store>(inbox: &Inbox<S>) {
 
 /// One of each list, of two kinds.
 async fn some_of_each<S: Store>(inbox: &Inbox<S>) {
-    inbox.store().put(vec![record(1), record(2)]).await.unwrap();
+    inbox.store().insert(vec![record(1), record(2)]).await.unwrap();
     settle_all(inbox, dead).await;
-    inbox.store().put(vec![record(3)]).await.unwrap();
+    inbox.store().insert(vec![record(3)]).await.unwrap();
     let told = ["SUCCESS 1", "SUCCESS 2", "FAILED 1", "PENDING 1", "FAILED 2", "SUCCESS 1"];
-    for (told, put) in told.iter().zip([Put::New; 5].iter().chain([&Put::Review])) {
+    for (told, inserted) in told.iter().zip([Inserted::New; 5].iter().chain([&Inserted::Review])) {
         let (status, amount) = told.split_once(' ').unwrap();
         let record = payment(status, amount.parse().unwrap());
-        assert_eq!(inbox.store().put(vec![record]).await.unwrap(), [*put], "{told}");
-        if *put == Put::New {
+        assert_eq!(inbox.store().insert(vec![record]).await.unwrap(), [*inserted], "{told}");
+        if *inserted == Inserted::New {
             settle_payment(inbox).await;
         }
     }
 }
 
-const NOTHING: &str = "open 0\ndead 0\nreview 0\nskipped 0\n";
+const NOTHING: &str = "backlog 0\ndead 0\nreview 0\nskipped 0\n";
 
 #[tokio::test]
 async fn stats_of_an_inbox_that_a_server_holds() {
     let (inbox, folder) = held();
     let text = printed(&run(folder.path(), &["stats"]).await, 0);
     assert_eq!(text, NOTHING);
-    inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
+    inbox.store().insert(vec![record(1), record(2), record(3)]).await.unwrap();
     let stats = inbox.stats().await.unwrap();
     let shown = json(&run(folder.path(), &["stats", "--json"]).await, 0);
     let oldest = stats.oldest().unwrap().to_string();
     let counts = serde_json::json!({
-        "open": 3, "oldest": oldest, "dead": 0, "review": 0, "skipped": 0,
+        "backlog": 3, "oldest": oldest, "dead": 0, "review": 0, "skipped": 0,
     });
     assert_eq!(shown["kinds"], serde_json::json!({ "request": counts }));
     for (name, count) in counts.as_object().unwrap() {
@@ -147,7 +147,7 @@ async fn stats_of_an_inbox_that_a_server_holds() {
     }
     assert_eq!(shown["unclaimed"], serde_json::json!(["request"]));
     let text = printed(&run(folder.path(), &["stats"]).await, 0);
-    assert!(text.starts_with("open 3, the oldest since 2"), "{text}");
+    assert!(text.starts_with("backlog 3, the oldest since 2"), "{text}");
     assert!(text.contains("no runner processes request"), "{text}");
 
     settle_all(&inbox, dead).await;
@@ -191,12 +191,12 @@ async fn what_is_kept_skipped_or_told_of_is_listed() {
         let text = printed(&run(folder.path(), &[name]).await, 0);
         assert!(text.ends_with(last) && text.contains("payment PMT-1"), "{name}: {text}");
         assert!(!text.contains(HIDDEN), "{text}");
-        let text = printed(&run(folder.path(), &[name, "--bodies", "--count", "1"]).await, 0);
+        let text = printed(&run(folder.path(), &[name, "--bodies", "--limit", "1"]).await, 0);
         assert!(text.contains(HIDDEN) && text.contains(status), "{name}: {text}");
         let shown = json(&run(folder.path(), &[name, "--json"]).await, 0);
         let keys: Vec<_> = inbox.list(list, 9).await.unwrap().iter().map(|it| it.key).collect();
         assert_eq!(shown[name], keys.len(), "{shown}");
-        let letters = shown["letters"].as_array().unwrap();
+        let letters = shown["entries"].as_array().unwrap();
         let shown: Vec<_> = letters.iter().map(|it| it["key"].as_str().unwrap()).collect();
         assert_eq!(shown, keys.iter().map(ToString::to_string).collect::<Vec<_>>(), "{name}");
     }
@@ -216,7 +216,7 @@ async fn what_is_kept_skipped_or_told_of_is_listed() {
 #[tokio::test]
 async fn dead_letters_are_listed_without_their_bodies_unless_asked_for() {
     let (inbox, folder) = held();
-    inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
+    inbox.store().insert(vec![record(1), record(2), record(3)]).await.unwrap();
     settle_all(&inbox, dead).await;
     let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key.to_string()).collect();
 
@@ -228,28 +228,28 @@ async fn dead_letters_are_listed_without_their_bodies_unless_asked_for() {
     let shown = json(&run(folder.path(), &["dead", "--json"]).await, 0);
     assert!(!shown.to_string().contains(HIDDEN), "{shown}");
     assert_eq!(shown["dead"], 3);
-    let letters = shown["letters"].as_array().unwrap();
+    let letters = shown["entries"].as_array().unwrap();
     let shown_keys: Vec<_> = letters.iter().map(|it| it["key"].as_str().unwrap()).collect();
     assert_eq!(shown_keys, keys);
     assert_eq!(letters[1]["object"], "CAPD-2");
     assert!(letters[1].get("body").is_none());
 
-    let text = printed(&run(folder.path(), &["dead", "--count", "1", "--bodies"]).await, 0);
+    let text = printed(&run(folder.path(), &["dead", "--limit", "1", "--bodies"]).await, 0);
     assert!(text.contains(HIDDEN) && text.contains("2 of them not shown"), "{text}");
     let shown = json(&run(folder.path(), &["dead", "--bodies", "--json"]).await, 0);
-    assert_eq!(shown["letters"][2]["body"], str::from_utf8(&record(3).body).unwrap());
+    assert_eq!(shown["entries"][2]["body"], str::from_utf8(&record(3).body).unwrap());
 }
 
 #[tokio::test]
 async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
     let (inbox, folder) = held();
-    inbox.store().put(vec![record(1), record(2)]).await.unwrap();
+    inbox.store().insert(vec![record(1), record(2)]).await.unwrap();
     settle_all(&inbox, dead).await;
     let key = inbox.dead(1).await.unwrap()[0].key.to_string();
     let shown = json(&run(folder.path(), &["redrive", &key, &key, "--json"]).await, 0);
-    assert_eq!(shown, serde_json::json!({ "redriven": 1, "not_dead": 0 }));
+    assert_eq!(shown, serde_json::json!({ "redriven": 1, "unmatched": 0 }));
     let stats = inbox.stats().await.unwrap();
-    assert_eq!((stats.open(), stats.dead()), (1, 1));
+    assert_eq!((stats.backlog(), stats.dead()), (1, 1));
 
     let text = printed(&run(folder.path(), &["redrive", &key]).await, 1);
     assert_eq!(
@@ -266,7 +266,7 @@ async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
 #[tokio::test]
 async fn discarded_ones_are_no_longer_dead_and_prune_takes_their_bodies() {
     let (inbox, folder) = held();
-    inbox.store().put((1..=3).map(record).collect()).await.unwrap();
+    inbox.store().insert((1..=3).map(record).collect()).await.unwrap();
     settle_all(&inbox, dead).await;
     let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key.to_string()).collect();
     let [first, second, third] = keys.try_into().unwrap();
@@ -278,13 +278,13 @@ async fn discarded_ones_are_no_longer_dead_and_prune_takes_their_bodies() {
         "0 put away\n1 of the keys are of no dead letter, and of none that is kept for review\n"
     );
     let shown = json(&run(folder.path(), &["discard", &second, &first, "--json"]).await, 1);
-    assert_eq!(shown, serde_json::json!({ "discarded": 1, "not_dead": 1 }));
+    assert_eq!(shown, serde_json::json!({ "discarded": 1, "unmatched": 1 }));
     for wrong in [&["discard"][..], &["discard", "--all"], &["discard", "no key"]] {
         printed(&run(folder.path(), wrong).await, 2);
     }
     assert_eq!(inbox.dead(9).await.unwrap()[0].key.to_string(), third);
     let stats = inbox.stats().await.unwrap();
-    assert_eq!((stats.open(), stats.dead()), (0, 1));
+    assert_eq!((stats.backlog(), stats.dead()), (0, 1));
     let text = printed(&run(folder.path(), &["prune", "--older-than", "0s"]).await, 0);
     assert_eq!(text, "2 bodies deleted\n");
 }
@@ -295,7 +295,7 @@ async fn redriving_all_tries_each_once_and_ends() {
     const ALL: u32 = 1300;
     let (inbox, folder) = held();
     let records: Vec<_> = (1..=ALL).map(record).collect();
-    assert_eq!(inbox.store().put(records).await.unwrap(), vec![Put::New; 1300]);
+    assert_eq!(inbox.store().insert(records).await.unwrap(), vec![Inserted::New; 1300]);
     settle_all(&inbox, dead).await;
     let command = run(folder.path(), &["redrive", "--all", "--json"]);
     let server = async {
@@ -308,7 +308,7 @@ async fn redriving_all_tries_each_once_and_ends() {
         output = command => output,
         () = server => unreachable!("it goes on for ever"),
     };
-    assert_eq!(json(&output, 0), serde_json::json!({ "redriven": ALL, "not_dead": 0 }));
+    assert_eq!(json(&output, 0), serde_json::json!({ "redriven": ALL, "unmatched": 0 }));
     settle_all(&inbox, |_| Outcome::Dead { error: "still closed".to_owned() }).await;
     let letters = inbox.dead(10_000).await.unwrap();
     assert_eq!(letters.len(), 1300);
@@ -318,11 +318,11 @@ async fn redriving_all_tries_each_once_and_ends() {
 #[tokio::test]
 async fn what_is_redriven_is_processed_by_the_server() {
     let (inbox, folder) = held();
-    inbox.store().put(vec![record(1)]).await.unwrap();
+    inbox.store().insert(vec![record(1)]).await.unwrap();
     settle_all(&inbox, dead).await;
     let (done, was_done) = tokio::sync::oneshot::channel();
     let done = std::sync::Arc::new(std::sync::Mutex::new(Some(done)));
-    let handler = move |request: Notified<PaymentRequest>, cx: Cx<Sqlite>| {
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Sqlite>| {
         assert_eq!(cx.verdict(), Verdict::Newer);
         done.lock().unwrap().take().unwrap().send(request.id.clone()).unwrap();
         std::future::ready(Ok::<_, Infallible>(()))
@@ -337,15 +337,15 @@ async fn what_is_redriven_is_processed_by_the_server() {
 async fn pruning_deletes_old_bodies_in_batches_and_leaves_keys() {
     const ALL: u32 = 2100;
     let (inbox, folder) = held();
-    inbox.store().put((1..=ALL).map(record).collect()).await.unwrap();
+    inbox.store().insert((1..=ALL).map(record).collect()).await.unwrap();
     settle_all(&inbox, |_| Outcome::Skipped).await;
-    inbox.store().put(vec![record(ALL + 1)]).await.unwrap();
+    inbox.store().insert(vec![record(ALL + 1)]).await.unwrap();
     let text = printed(&run(folder.path(), &["prune", "--older-than", "30d"]).await, 0);
     assert_eq!(text, "0 bodies deleted\n", "none is so old");
     let shown = json(&run(folder.path(), &["prune", "--older-than", "0s", "--json"]).await, 0);
     assert_eq!(shown, serde_json::json!({ "pruned": ALL }));
-    assert_eq!(inbox.store().put(vec![record(7)]).await.unwrap(), [Put::Duplicate]);
-    assert_eq!(inbox.stats().await.unwrap().open(), 1);
+    assert_eq!(inbox.store().insert(vec![record(7)]).await.unwrap(), [Inserted::Duplicate]);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
     for wrong in ["-1d", "30", "1 month", "soon", ""] {
         printed(&run(folder.path(), &["prune", "--older-than", wrong]).await, 2);
     }
@@ -383,11 +383,11 @@ async fn a_key_is_printed_as_it_is_read() {
     let (inbox, folder) = held();
     let key = Key::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
     let record = Record { key, dead: Some("never".to_owned()), ..record(1) };
-    inbox.store().put(vec![record]).await.unwrap();
+    inbox.store().insert(vec![record]).await.unwrap();
     let text = printed(&run(folder.path(), &["dead"]).await, 0);
     assert!(text.starts_with("000102030405060708090a0b0c0d0eff request CAPD-1"), "{text}");
     printed(&run(folder.path(), &["redrive", "000102030405060708090A0B0C0D0EFF"]).await, 0);
-    assert_eq!(inbox.stats().await.unwrap().open(), 1);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
 }
 
 #[tokio::test]
@@ -408,25 +408,25 @@ async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
     assert_eq!(printed(&run(&["stats"]).await, 0), NOTHING);
 
     let inbox = Inbox::postgres(config, NoTls).await.unwrap();
-    inbox.store().put(vec![record(1), record(2), record(3)]).await.unwrap();
+    inbox.store().insert(vec![record(1), record(2), record(3)]).await.unwrap();
     let stats = json(&run(&["stats", "--json"]).await, 0);
-    assert_eq!((&stats["open"], &stats["dead"]), (&3.into(), &0.into()));
+    assert_eq!((&stats["backlog"], &stats["dead"]), (&3.into(), &0.into()));
     assert!(stats["oldest"].is_string(), "{stats}");
     settle_all(&inbox, dead).await;
     let text = printed(&run(&["dead"]).await, 0);
     assert!(text.contains("request CAPD-1") && text.contains("3 dead letters\n"), "{text}");
     assert!(!text.contains(HIDDEN) && !text.contains('\u{1b}'), "{text}");
-    let text = printed(&run(&["dead", "--bodies", "--count", "1"]).await, 0);
+    let text = printed(&run(&["dead", "--bodies", "--limit", "1"]).await, 0);
     assert!(text.contains(HIDDEN) && text.contains("2 of them not shown"), "{text}");
 
     let key = inbox.dead(1).await.unwrap()[0].key.to_string();
     let shown = json(&run(&["redrive", &key, "--json"]).await, 0);
-    assert_eq!(shown, serde_json::json!({ "redriven": 1, "not_dead": 0 }));
+    assert_eq!(shown, serde_json::json!({ "redriven": 1, "unmatched": 0 }));
     printed(&run(&["redrive", &key]).await, 1);
     let key = inbox.dead(1).await.unwrap()[0].key.to_string();
     assert_eq!(printed(&run(&["discard", &key]).await, 0), "1 put away\n");
     assert_eq!(printed(&run(&["redrive", "--all"]).await, 0), "1 to be tried again\n");
-    assert_eq!(inbox.stats().await.unwrap().open(), 2);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 2);
     settle_all(&inbox, |_| Outcome::Skipped).await;
     assert_eq!(printed(&run(&["prune", "--older-than", "1h"]).await, 0), "0 bodies deleted\n");
     let shown = json(&run(&["prune", "--older-than", "0s", "--json"]).await, 0);

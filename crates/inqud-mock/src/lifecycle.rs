@@ -3,14 +3,14 @@ use std::vec;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::scene::{self, Ids, Paid, Scene};
-use super::{Message, Story};
+use super::snapshot::{self, Ids, Paid, Snapshot};
+use super::{Message, Scenario};
 use tower_inqud::Amount;
 
 /// What Inqud sends about one object, from its first status to its last.
 ///
 /// An iterator over its [`Message`]s, in the order in which Inqud would make them. For several
-/// objects, chain lives: `first.into_iter().chain(second)`.
+/// objects, chain lifecycles: `first.into_iter().chain(second)`.
 ///
 /// The bodies have the fields that Inqud's samples have. Of an invoice no sample is public, nor is what
 /// its id begins with: its fields are those of [`Invoice`](tower_inqud::Invoice), and its id is a UUID alone.
@@ -21,10 +21,10 @@ use tower_inqud::Amount;
 ///
 /// ```
 /// use tower_inqud::PaymentRequest;
-/// use inqud_mock::{Life, Story};
+/// use inqud_mock::{Lifecycle, Scenario};
 ///
-/// let life = Life::new(Story::Conflict).client_order_id("shop-1").amount("99.46291".parse()?);
-/// for message in life {
+/// let lifecycle = Lifecycle::new(Scenario::Conflict).client_order_id("shop-1").amount("99.46291".parse()?);
+/// for message in lifecycle {
 ///     let request: PaymentRequest = serde_json::from_slice(message.body())?;
 ///     assert_eq!(request.client_order_id.as_deref(), Some("shop-1"));
 ///     assert_eq!(request.status.as_str(), message.label());
@@ -33,31 +33,31 @@ use tower_inqud::Amount;
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Life {
-    story: Story,
+pub struct Lifecycle {
+    scenario: Scenario,
     statuses: Vec<String>,
     client_order_id: String,
     amount: Amount,
-    begins: Timestamp,
-    ends: Option<Timestamp>,
+    starts_at: Timestamp,
+    ends_at: Option<Timestamp>,
     pace: Duration,
 }
 
-impl Life {
-    /// The life that this story tells.
-    pub fn new(story: Story) -> Self {
+impl Lifecycle {
+    /// The lifecycle that this scenario tells.
+    pub fn new(scenario: Scenario) -> Self {
         Self {
-            story,
-            statuses: story.statuses().iter().copied().map(str::to_owned).collect(),
+            scenario,
+            statuses: scenario.statuses().iter().copied().map(str::to_owned).collect(),
             client_order_id: "order-1".to_owned(),
             amount: Amount::from(rust_decimal::Decimal::ONE_HUNDRED),
-            begins: Timestamp::constant(1_767_268_800, 207_141_577),
-            ends: None,
+            starts_at: Timestamp::constant(1_767_268_800, 207_141_577),
+            ends_at: None,
             pace: Duration::from_secs(90),
         }
     }
 
-    /// Goes through these statuses instead of the story's. Any words will do, also one that Inqud
+    /// Goes through these statuses instead of the scenario's. Any words will do, also one that Inqud
     /// may say tomorrow.
     pub fn statuses<I>(mut self, statuses: I) -> Self
     where
@@ -82,16 +82,16 @@ impl Life {
     }
 
     /// When the object was created: noon of 2026-01-01 in UTC and a fraction of a second unless set.
-    pub fn begins(mut self, at: Timestamp) -> Self {
-        self.begins = at;
-        self.ends = None;
+    pub fn starts_at(mut self, at: Timestamp) -> Self {
+        self.starts_at = at;
+        self.ends_at = None;
         self
     }
 
-    /// When its last status came. Set instead of [`begins`](Self::begins), which then is as many
+    /// When its last status came. Set instead of [`starts_at`](Self::starts_at), which then is as many
     /// [paces](Self::pace) before.
-    pub fn ends(mut self, at: Timestamp) -> Self {
-        self.ends = Some(at);
+    pub fn ends_at(mut self, at: Timestamp) -> Self {
+        self.ends_at = Some(at);
         self
     }
 
@@ -109,11 +109,11 @@ impl Life {
 
     /// How much is paid, if anything is, at the time of an amendment: 0 before the first.
     fn paid(&self, amendment: usize) -> Paid {
-        match self.story {
-            Story::Overpaid => Paid::Over(1),
-            Story::Amended => Paid::Over(amendment),
+        match self.scenario {
+            Scenario::Overpaid => Paid::Over(1),
+            Scenario::Amended => Paid::Over(amendment),
             // Nobody says why, so nothing is said to be missing.
-            Story::Reversed => Paid::Over(0),
+            Scenario::Reversed => Paid::Over(0),
             _ if self.statuses.iter().any(|status| status == "CONFLICT") => Paid::Under,
             _ => Paid::Over(0),
         }
@@ -123,18 +123,18 @@ impl Life {
     fn amendment(&self, step: usize) -> usize {
         let said = self.statuses.iter().take(step.saturating_add(1)).rev();
         let same = said.clone().zip(said.skip(1)).take_while(|(it, before)| it == before).count();
-        if self.story == Story::Amended { same } else { 0 }
+        if self.scenario == Scenario::Amended { same } else { 0 }
     }
 }
 
-impl IntoIterator for Life {
+impl IntoIterator for Lifecycle {
     type Item = Message;
     type IntoIter = vec::IntoIter<Message>;
 
     fn into_iter(self) -> Self::IntoIter {
         let ids = Ids::of(&self.client_order_id);
         // What is in another status than the first has changed before.
-        let first = self.story.statuses().first().copied();
+        let first = self.scenario.statuses().first().copied();
         let is_older = self.statuses.first().map(String::as_str) != first;
         let changes = |step: usize| {
             let steps = 1..step.saturating_add(1);
@@ -143,9 +143,9 @@ impl IntoIterator for Life {
         };
         let last = self.paces(changes(self.statuses.len().saturating_sub(1)));
         // What is too early or too late for a timestamp is as much so as one can be.
-        let created = match self.ends {
-            Some(ends) => ends.checked_sub(last).unwrap_or(Timestamp::MIN),
-            None => self.begins,
+        let created = match self.ends_at {
+            Some(ends_at) => ends_at.checked_sub(last).unwrap_or(Timestamp::MIN),
+            None => self.starts_at,
         };
         let times = |word: &str, step: usize| {
             let said = self.statuses.iter().take(step.saturating_add(1));
@@ -153,7 +153,7 @@ impl IntoIterator for Life {
         };
         let message = |(step, status): (usize, &String)| {
             let changed = created.checked_add(self.paces(changes(step)));
-            let scene = Scene {
+            let snapshot = Snapshot {
                 ids: &ids,
                 client_order_id: &self.client_order_id,
                 status,
@@ -166,7 +166,7 @@ impl IntoIterator for Life {
                 charges: times("ACTIVE", step),
                 parts: times("PARTIAL_SUCCESS", step),
             };
-            Message::new(status, scene::body(self.story.kind(), &scene))
+            Message::new(status, snapshot::body(self.scenario.kind(), &snapshot))
         };
         self.statuses.iter().enumerate().map(message).collect::<Vec<_>>().into_iter()
     }

@@ -34,17 +34,17 @@ pub(super) fn text<'de>(json: &'de RawValue) -> Option<Cow<'de, str>> {
 
 /// The whole object again: the held members, and then those that are still to come.
 pub(super) struct Object<'de, A> {
-    held: std::vec::IntoIter<Member<'de>>,
+    buffered: std::vec::IntoIter<Member<'de>>,
     value: Option<Member<'de>>,
     rest: A,
 }
 
 impl<'de, A: MapAccess<'de>> Object<'de, A> {
     pub(super) fn read<T: Deserialize<'de>>(
-        held: Vec<Member<'de>>,
+        buffered: Vec<Member<'de>>,
         rest: A,
     ) -> Result<T, A::Error> {
-        let object = Self { held: held.into_iter(), value: None, rest };
+        let object = Self { buffered: buffered.into_iter(), value: None, rest };
         T::deserialize(MapAccessDeserializer::new(object))
     }
 }
@@ -56,7 +56,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Object<'de, A> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        let Some((key, json)) = self.held.next() else {
+        let Some((key, json)) = self.buffered.next() else {
             return self.rest.next_key_seed(seed);
         };
         self.value = Some((key.clone(), json));

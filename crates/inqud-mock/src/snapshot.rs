@@ -5,11 +5,11 @@ use std::iter;
 use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 
-use super::story::Kind;
+use super::scenario::Kind;
 use tower_inqud::Amount;
 
 /// An object at one moment.
-pub(super) struct Scene<'a> {
+pub(super) struct Snapshot<'a> {
     pub(super) ids: &'a Ids,
     pub(super) client_order_id: &'a str,
     pub(super) status: &'a str,
@@ -55,8 +55,8 @@ impl Ids {
     }
 }
 
-pub(super) fn body(kind: Kind, scene: &Scene<'_>) -> String {
-    fill(template(kind), &|name| value(kind, scene, name))
+pub(super) fn body(kind: Kind, snapshot: &Snapshot<'_>) -> String {
+    fill(template(kind), &|name| value(kind, snapshot, name))
 }
 
 fn template(kind: Kind) -> &'static str {
@@ -87,12 +87,12 @@ fn fill(template: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
 }
 
 /// The JSON of what a template names.
-fn value(kind: Kind, scene: &Scene<'_>, name: &str) -> Option<String> {
-    let id = |prefix: &str| text(&format!("{prefix}-{}", scene.ids.uuid));
+fn value(kind: Kind, snapshot: &Snapshot<'_>, name: &str) -> Option<String> {
+    let id = |prefix: &str| text(&format!("{prefix}-{}", snapshot.ids.uuid));
     let only_if = |shown: bool, json: String| if shown { json } else { "null".to_owned() };
-    let is_conflict = scene.status == "CONFLICT";
-    let is_settled = is_conflict || scene.status == "SUCCESS";
-    let is_paid = is_settled || scene.status.starts_with("P"); // PENDING.., PAYMENT_DETECTED
+    let is_conflict = snapshot.status == "CONFLICT";
+    let is_settled = is_conflict || snapshot.status == "SUCCESS";
+    let is_paid = is_settled || snapshot.status.starts_with("P"); // PENDING.., PAYMENT_DETECTED
     Some(match name {
         "requestId" => id("CAPD"),
         "orderId" => id("ORD"),
@@ -107,43 +107,43 @@ fn value(kind: Kind, scene: &Scene<'_>, name: &str) -> Option<String> {
         "planId" => id("PLAN"),
         "authorizationId" => id("AGR"),
         // Which prefix an invoice has is not public.
-        "invoiceId" => text(&scene.ids.uuid),
-        "clientOrderId" => text(scene.client_order_id),
-        "address" => text(&scene.ids.address),
-        "txId" => text(&scene.ids.transaction),
-        "txHash" => only_if(is_paid, text(&scene.ids.transaction)),
-        "status" => text(scene.status),
-        "subStatus" => sub_status(scene.status).map_or_else(|| "null".to_owned(), text),
+        "invoiceId" => text(&snapshot.ids.uuid),
+        "clientOrderId" => text(snapshot.client_order_id),
+        "address" => text(&snapshot.ids.address),
+        "txId" => text(&snapshot.ids.transaction),
+        "txHash" => only_if(is_paid, text(&snapshot.ids.transaction)),
+        "status" => text(snapshot.status),
+        "subStatus" => sub_status(snapshot.status).map_or_else(|| "null".to_owned(), text),
         "nextWriteOffAt" => only_if(
-            scene.status == "ACTIVE",
-            text(&renewal(scene.created, scene.charges).to_string()),
+            snapshot.status == "ACTIVE",
+            text(&renewal(snapshot.created, snapshot.charges).to_string()),
         ),
-        "reason" => only_if(is_conflict && matches!(scene.paid, Paid::Under), text("UNDERPAID")),
+        "reason" => only_if(is_conflict && matches!(snapshot.paid, Paid::Under), text("UNDERPAID")),
         "paymentStatus" => only_if(is_paid, text(if is_settled { "SUCCESS" } else { "PENDING" })),
-        "amount" if kind == Kind::Payment && scene.status == "PARTIAL_SUCCESS" => {
-            part(scene.amount, scene.parts).to_string()
+        "amount" if kind == Kind::Payment && snapshot.status == "PARTIAL_SUCCESS" => {
+            part(snapshot.amount, snapshot.parts).to_string()
         }
-        "amount" => scene.amount.to_string(),
-        "paidAmount" => only_if(is_paid, paid(scene.amount, scene.paid).to_string()),
-        "overpaid" => (is_paid && matches!(scene.paid, Paid::Over(1..))).to_string(),
-        "createdAt" => text(&scene.created.to_string()),
-        "changedAt" => text(&scene.changed.to_string()),
-        "updatedAt" => only_if(!scene.is_first, text(&scene.changed.to_string())),
-        "expiresAt" => text(&expiry(scene.created).to_string()),
-        "request" => only_if(!scene.is_first, nested_request(scene)),
+        "amount" => snapshot.amount.to_string(),
+        "paidAmount" => only_if(is_paid, paid(snapshot.amount, snapshot.paid).to_string()),
+        "overpaid" => (is_paid && matches!(snapshot.paid, Paid::Over(1..))).to_string(),
+        "createdAt" => text(&snapshot.created.to_string()),
+        "changedAt" => text(&snapshot.changed.to_string()),
+        "updatedAt" => only_if(!snapshot.is_first, text(&snapshot.changed.to_string())),
+        "expiresAt" => text(&expiry(snapshot.created).to_string()),
+        "request" => only_if(!snapshot.is_first, nested_request(snapshot)),
         _ => return None,
     })
 }
 
 /// The Request inside a checkout.
-fn nested_request(scene: &Scene<'_>) -> String {
-    let status = match scene.status {
+fn nested_request(snapshot: &Snapshot<'_>) -> String {
+    let status = match snapshot.status {
         "REQUEST_CREATED" => "WAITING_PAYMENT",
         "PAYMENT_DETECTED" => "PENDING_PAYMENT",
         other => other,
     };
     let is_first = status == "WAITING_PAYMENT";
-    let request = Scene { status, is_first, ..*scene };
+    let request = Snapshot { status, is_first, ..*snapshot };
     fill(template(Kind::Request), &|name| value(Kind::Checkout, &request, name))
 }
 

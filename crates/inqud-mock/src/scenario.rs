@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// What happens in a [`Life`](super::Life): one of the ways that an object of Inqud's can go.
+/// What happens in a [`Lifecycle`](super::Lifecycle): one of the ways that an object of Inqud's can go.
 ///
 /// The first seven are about a Request, and three are about a payment. The others follow an object of
 /// another kind to its usual end. That these statuses come in this order is inferred, except where it
@@ -16,10 +16,10 @@ use std::fmt;
 /// [`ReversedPayment`](Self::ReversedPayment), [`PartialPayment`](Self::PartialPayment),
 /// [`Subscription`](Self::Subscription), [`Renewal`](Self::Renewal), [`Authorization`](Self::Authorization),
 /// and the second `SUCCESS` of [`Amended`](Self::Amended). There
-/// [`Sender::any_order`](super::Sender::any_order) keeps to the order of the life.
+/// [`MockInqud::any_order`](super::MockInqud::any_order) keeps to the order of the lifecycle.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Story {
+pub enum Scenario {
     /// A Request that is paid in full.
     Success,
     /// A Request that is paid with more than was asked for, which is allowed (confirmed).
@@ -28,7 +28,7 @@ pub enum Story {
     Conflict,
     /// A Request in conflict that Inqud's support then settles. It ends in `SUCCESS` with half of the
     /// amount paid: a final status that changes, and a success that is not paid in full.
-    Settled,
+    ResolvedConflict,
     /// A Request that is paid in full, and that Inqud's support then turns into a conflict. Why is not
     /// said.
     Reversed,
@@ -70,13 +70,13 @@ pub(super) enum Kind {
     Authorization,
 }
 
-impl Story {
-    /// All stories that this version knows.
+impl Scenario {
+    /// All scenarios that this version knows.
     pub const ALL: &[Self] = &[
         Self::Success,
         Self::Overpaid,
         Self::Conflict,
-        Self::Settled,
+        Self::ResolvedConflict,
         Self::Reversed,
         Self::Amended,
         Self::Expired,
@@ -93,12 +93,12 @@ impl Story {
 
     /// Its name in lower case, such as `success` or `on-ramp`.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::Overpaid => "overpaid",
             Self::Conflict => "conflict",
-            Self::Settled => "settled",
+            Self::ResolvedConflict => "resolved-conflict",
             Self::Reversed => "reversed",
             Self::Amended => "amended",
             Self::Expired => "expired",
@@ -120,7 +120,9 @@ impl Story {
         match self {
             Self::Success | Self::Overpaid => &["WAITING_PAYMENT", "PENDING_PAYMENT", "SUCCESS"],
             Self::Conflict => &["WAITING_PAYMENT", "PENDING_PAYMENT", "CONFLICT"],
-            Self::Settled => &["WAITING_PAYMENT", "PENDING_PAYMENT", "CONFLICT", "SUCCESS"],
+            Self::ResolvedConflict => {
+                &["WAITING_PAYMENT", "PENDING_PAYMENT", "CONFLICT", "SUCCESS"]
+            }
             Self::Reversed => &["WAITING_PAYMENT", "PENDING_PAYMENT", "SUCCESS", "CONFLICT"],
             Self::Amended => &["WAITING_PAYMENT", "PENDING_PAYMENT", "SUCCESS", "SUCCESS"],
             Self::Expired => &["WAITING_PAYMENT", "EXPIRED"],
@@ -142,7 +144,7 @@ impl Story {
             Self::Success
             | Self::Overpaid
             | Self::Conflict
-            | Self::Settled
+            | Self::ResolvedConflict
             | Self::Reversed
             | Self::Amended
             | Self::Expired => Kind::Request,
@@ -156,9 +158,9 @@ impl Story {
     }
 }
 
-/// Its [name](Self::name).
-impl fmt::Display for Story {
+/// Its [name](Self::as_str).
+impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        f.pad(self.as_str())
     }
 }

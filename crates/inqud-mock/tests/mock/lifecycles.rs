@@ -16,23 +16,23 @@ use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
-use inqud_mock::{Flaw, Life, Message, Sender, SentBody, Story};
+use inqud_mock::{Fault, Lifecycle, Message, MockInqud, Scenario, SentBody};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower::{ServiceExt, service_fn};
 use tower_inqud::{
     Ack, Amount, Authorization, Checkout, Diagnosis, Event, EventKind, History, Notification,
-    OnRampCheckout, Payment, PaymentRequest, RejectionKind, RequestStatus, Subscription, Verifier,
-    Version, Webhook, contract,
+    OnRampCheckout, OrderKey, Payment, PaymentRequest, RejectionKind, RequestStatus, Subscription,
+    Verifier, Webhook, contract,
 };
 
 const PATH: &str = "/webhooks/inqud/request";
 
-fn inqud() -> Sender {
-    Sender::new(secret(), Uri::from_static(PATH))
+fn inqud() -> MockInqud {
+    MockInqud::new(secret(), Uri::from_static(PATH))
 }
 
-fn digest(sender: &Sender, message: &Message) -> String {
+fn digest(sender: &MockInqud, message: &Message) -> String {
     let request = sender.request(message);
     request.headers()[contract::DIGEST_HEADER].to_str().unwrap().to_owned()
 }
@@ -41,7 +41,7 @@ fn digest(sender: &Sender, message: &Message) -> String {
 
 #[test]
 fn a_forged_digest_is_worth_nothing_under_the_secret() {
-    let message = Life::new(Story::Success).into_iter().last().unwrap();
+    let message = Lifecycle::new(Scenario::Success).into_iter().last().unwrap();
     let body = message.body();
     let text = std::str::from_utf8(body).unwrap();
     let value: serde_json::Value = serde_json::from_slice(body).unwrap();
@@ -68,7 +68,7 @@ fn a_forged_digest_is_worth_nothing_under_the_secret() {
     texts.extend(["\r\n", "\n\n", "  "].map(|end| [&body[..], end.as_bytes()].concat()));
 
     let verifier = Verifier::new(secret());
-    for forger in (0..20).map(|_| inqud().flaw(Flaw::Forged)) {
+    for forger in (0..20).map(|_| inqud().fault(Fault::Forged)) {
         let digest = digest(&forger, &message);
         // It looks like one of Inqud's, so that what refuses it has looked at the body.
         let rejection = Verifier::new(secret()).verify(&digest, body.clone()).unwrap_err();
@@ -83,17 +83,17 @@ fn a_forged_digest_is_worth_nothing_under_the_secret() {
 
 #[test]
 fn a_sender_forges_with_a_key_of_its_own() {
-    let message = Life::new(Story::Success).into_iter().next().unwrap();
-    let forger = inqud().flaw(Flaw::Forged);
+    let message = Lifecycle::new(Scenario::Success).into_iter().next().unwrap();
+    let forger = inqud().fault(Fault::Forged);
     assert_eq!(digest(&forger, &message), digest(&forger.clone(), &message));
-    let others = (0..20).map(|_| digest(&inqud().flaw(Flaw::Forged), &message));
+    let others = (0..20).map(|_| digest(&inqud().fault(Fault::Forged), &message));
     assert_eq!(others.collect::<HashSet<_>>().len(), 20);
 }
 
-// Lives
+// Lifecycles
 
-fn of<T: DeserializeOwned>(life: Life) -> Vec<T> {
-    life.into_iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect()
+fn of<T: DeserializeOwned>(lifecycle: Lifecycle) -> Vec<T> {
+    lifecycle.into_iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect()
 }
 
 fn amount(text: &str) -> Option<Amount> {
@@ -101,30 +101,30 @@ fn amount(text: &str) -> Option<Amount> {
 }
 
 /// Of each message, with `-` for an amount that is not there.
-fn paid(life: Life) -> Vec<String> {
+fn paid(lifecycle: Lifecycle) -> Vec<String> {
     let text = |it: PaymentRequest| it.paid_amount.map_or("-".to_owned(), |it| it.to_string());
-    of(life).into_iter().map(text).collect()
+    of(lifecycle).into_iter().map(text).collect()
 }
 
 #[test]
 fn requests_and_checkouts_begin_without_a_last_update_like_inquds_sample() {
     let sample: Value = serde_json::from_str(support::REQUEST).unwrap();
     assert!(sample["lastUpdatedAt"].is_null());
-    for story in Story::ALL.iter().copied() {
-        let first: Value = of(Life::new(story)).remove(0);
+    for scenario in Scenario::ALL.iter().copied() {
+        let first: Value = of(Lifecycle::new(scenario)).remove(0);
         let id = first["id"].as_str().unwrap();
         if id.starts_with("CAPD-") || id.starts_with("CCO-") {
-            assert_eq!(first["lastUpdatedAt"], Value::Null, "{story}");
+            assert_eq!(first["lastUpdatedAt"], Value::Null, "{scenario}");
         } else if id.starts_with("ORCO-") {
             // So does the sample of an on-ramp checkout.
-            assert_eq!(first["modifiedAt"], first["createdAt"], "{story}");
+            assert_eq!(first["modifiedAt"], first["createdAt"], "{scenario}");
         }
         if id.starts_with("CAPD-") {
             // With the sample's keys, and its nulls.
             let keys = |it: &Value| it.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-            assert_eq!(keys(&first), keys(&sample), "{story}");
+            assert_eq!(keys(&first), keys(&sample), "{scenario}");
             for (key, value) in sample.as_object().unwrap() {
-                assert_eq!(first[key].is_null(), value.is_null(), "{story}: {key}");
+                assert_eq!(first[key].is_null(), value.is_null(), "{scenario}: {key}");
             }
         }
     }
@@ -132,8 +132,8 @@ fn requests_and_checkouts_begin_without_a_last_update_like_inquds_sample() {
 
 #[test]
 fn support_reverses_a_request_that_is_paid_in_full() {
-    let life: Vec<PaymentRequest> = of(Life::new(Story::Reversed));
-    let [.., paid, reversed] = &life[..] else { panic!("{life:#?}") };
+    let lifecycle: Vec<PaymentRequest> = of(Lifecycle::new(Scenario::Reversed));
+    let [.., paid, reversed] = &lifecycle[..] else { panic!("{lifecycle:#?}") };
     assert!(paid.is_paid() && !reversed.is_paid());
     assert_eq!(reversed.status, RequestStatus::Conflict);
     assert!(reversed.last_updated_at > paid.last_updated_at);
@@ -144,86 +144,95 @@ fn support_reverses_a_request_that_is_paid_in_full() {
 
 #[test]
 fn an_amended_request_differs_in_what_is_paid_and_in_nothing_else() {
-    let [.., before, after] = &of::<Value>(Life::new(Story::Amended))[..] else { panic!() };
+    let [.., before, after] = &of::<Value>(Lifecycle::new(Scenario::Amended))[..] else { panic!() };
     let differing = before.as_object().unwrap().keys().filter(|key| before[*key] != after[*key]);
     assert_eq!(differing.collect::<Vec<_>>(), ["overpaid", "paidAmount"]);
-    assert_eq!(paid(Life::new(Story::Amended)), ["-", "100", "100", "101"]);
-    let times = |life: &[PaymentRequest]| {
-        life.windows(2).map(|it| it[0].last_updated_at < it[1].last_updated_at).collect::<Vec<_>>()
+    assert_eq!(paid(Lifecycle::new(Scenario::Amended)), ["-", "100", "100", "101"]);
+    let times = |lifecycle: &[PaymentRequest]| {
+        lifecycle
+            .windows(2)
+            .map(|it| it[0].last_updated_at < it[1].last_updated_at)
+            .collect::<Vec<_>>()
     };
-    let life = of(Life::new(Story::Amended));
-    assert_eq!(times(&life), [true, true, false]);
-    assert_eq!(verdicts(Life::new(Story::Amended)), "newer newer newer amended");
+    let lifecycle = of(Lifecycle::new(Scenario::Amended));
+    assert_eq!(times(&lifecycle), [true, true, false]);
+    assert_eq!(verdicts(Lifecycle::new(Scenario::Amended)), "newer newer newer amended");
 
     // More than once, and with another change behind it.
     let words = ["CONFLICT", "CONFLICT", "CONFLICT", "SUCCESS", "SUCCESS"];
-    let life = || Life::new(Story::Amended).statuses(words);
-    assert_eq!(paid(life()), ["100", "101", "102", "100", "101"]);
-    assert_eq!(times(&of(life())), [false, false, true, false]);
-    // In other stories the same status again is a change.
-    assert_eq!(times(&of(Life::new(Story::Conflict).statuses(words))), [true; 4]);
+    let lifecycle = || Lifecycle::new(Scenario::Amended).statuses(words);
+    assert_eq!(paid(lifecycle()), ["100", "101", "102", "100", "101"]);
+    assert_eq!(times(&of(lifecycle())), [false, false, true, false]);
+    // In other scenarios the same status again is a change.
+    assert_eq!(times(&of(Lifecycle::new(Scenario::Conflict).statuses(words))), [true; 4]);
     let ends = "2026-11-22T10:00:00Z".parse().unwrap();
-    let last: PaymentRequest = of(life().ends(ends)).pop().unwrap();
+    let last: PaymentRequest = of(lifecycle().ends_at(ends)).pop().unwrap();
     assert_eq!(last.last_updated_at, Some(ends));
 }
 
 #[test]
 fn what_support_settles_is_a_success_with_half_of_it_paid() {
-    assert_eq!(paid(Life::new(Story::Settled)), ["-", "50", "50", "50"]);
-    let settled: PaymentRequest = of(Life::new(Story::Settled)).pop().unwrap();
+    assert_eq!(paid(Lifecycle::new(Scenario::ResolvedConflict)), ["-", "50", "50", "50"]);
+    let settled: PaymentRequest = of(Lifecycle::new(Scenario::ResolvedConflict)).pop().unwrap();
     assert_eq!(settled.status, RequestStatus::Success);
     assert_eq!((settled.pay_amount.clone(), settled.reason.clone()), (amount("100"), None));
     assert!(!settled.is_paid());
-    let conflict: PaymentRequest = of(Life::new(Story::Settled)).remove(2);
+    let conflict: PaymentRequest = of(Lifecycle::new(Scenario::ResolvedConflict)).remove(2);
     assert_eq!(conflict.reason.unwrap().as_str(), "UNDERPAID");
 }
 
 #[test]
 fn a_payment_can_be_reversed_or_come_in_parts() {
-    let amounts = |life: Life| {
+    let amounts = |lifecycle: Lifecycle| {
         let amount = |it: Payment| it.amount.unwrap().to_string();
-        of(life).into_iter().map(amount).collect::<Vec<_>>()
+        of(lifecycle).into_iter().map(amount).collect::<Vec<_>>()
     };
-    assert_eq!(amounts(Life::new(Story::ReversedPayment)), ["100"; 4]);
-    assert_eq!(verdicts(Life::new(Story::ReversedPayment)), "newer newer newer unordered");
-    assert_eq!(amounts(Life::new(Story::PartialPayment)), ["100", "100", "40", "90", "100"]);
-    assert_eq!(verdicts(Life::new(Story::PartialPayment)), "newer newer newer amended unordered");
-    let odd = Life::new(Story::PartialPayment).amount("99.46291".parse().unwrap());
+    assert_eq!(amounts(Lifecycle::new(Scenario::ReversedPayment)), ["100"; 4]);
+    assert_eq!(verdicts(Lifecycle::new(Scenario::ReversedPayment)), "newer newer newer unordered");
+    assert_eq!(
+        amounts(Lifecycle::new(Scenario::PartialPayment)),
+        ["100", "100", "40", "90", "100"]
+    );
+    assert_eq!(
+        verdicts(Lifecycle::new(Scenario::PartialPayment)),
+        "newer newer newer amended unordered"
+    );
+    let odd = Lifecycle::new(Scenario::PartialPayment).amount("99.46291".parse().unwrap());
     assert_eq!(amounts(odd)[2..], ["39.785164", "89.516619", "99.46291"]);
-    // Whichever story it is a part of.
-    let part = Life::new(Story::Payment).statuses(["PARTIAL_SUCCESS"]);
+    // Whichever scenario it is a part of.
+    let part = Lifecycle::new(Scenario::Payment).statuses(["PARTIAL_SUCCESS"]);
     assert_eq!(amounts(part), ["40"]);
 }
 
-/// Of all of a life, in its order.
-fn verdicts(life: Life) -> String {
+/// Of all of a lifecycle, in its order.
+fn verdicts(lifecycle: Lifecycle) -> String {
     let mut history = History::default();
     let verdict = |message: Message| {
         let event: Event = serde_json::from_slice(message.body()).unwrap();
-        history.receive_version(Version::new(&event, message.body())).as_str()
+        history.receive_order_key(OrderKey::new(&event, message.body())).as_str()
     };
-    life.into_iter().map(verdict).collect::<Vec<_>>().join(" ")
+    lifecycle.into_iter().map(verdict).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
 fn no_two_messages_of_a_life_are_duplicates_and_each_applies() {
-    for story in Story::ALL.iter().copied() {
-        let verdicts = verdicts(Life::new(story));
-        assert_eq!(verdicts.split(' ').count(), story.statuses().len());
+    for scenario in Scenario::ALL.iter().copied() {
+        let verdicts = verdicts(Lifecycle::new(scenario));
+        assert_eq!(verdicts.split(' ').count(), scenario.statuses().len());
         for verdict in verdicts.split(' ') {
-            assert!(["newer", "amended", "unordered"].contains(&verdict), "{story}: {verdicts}");
+            assert!(["newer", "amended", "unordered"].contains(&verdict), "{scenario}: {verdicts}");
         }
     }
 }
 
 // Another kind's URL
 
-/// Plays each story against a handler for one kind.
+/// Plays each scenario against a handler for one kind.
 async fn only_of_its_kind<T>(own: EventKind)
 where
     T: DeserializeOwned + Send + Sync + 'static,
 {
-    for story in Story::ALL.iter().copied() {
+    for scenario in Scenario::ALL.iter().copied() {
         let calls = Arc::new(Mutex::new(0));
         let count = calls.clone();
         let handler = async move |_: Webhook<T>| {
@@ -231,22 +240,22 @@ where
             Ack::Done
         };
         let app = Router::new().route(PATH, post(handler).layer(layer::<T>()));
-        let report = inqud().deliver(Life::new(story), app).await;
+        let report = inqud().deliver(Lifecycle::new(scenario), app).await;
 
-        let first: Event = of(Life::new(story)).remove(0);
+        let first: Event = of(Lifecycle::new(scenario)).remove(0);
         let found = first.kind();
         if found == own {
-            assert!(report.all_acknowledged(), "{story}: {report}");
-            assert_eq!(*calls.lock().unwrap(), story.statuses().len());
+            assert!(report.all_acknowledged(), "{scenario}: {report}");
+            assert_eq!(*calls.lock().unwrap(), scenario.statuses().len());
         } else if found != EventKind::Invoice {
             // Which prefix an invoice has is not public, so nothing tells it from another object.
-            assert!(report.all_refused(), "{story} sent to {own}: {report}");
+            assert!(report.all_rejected(), "{scenario} sent to {own}: {report}");
             assert_eq!(*calls.lock().unwrap(), 0);
             for delivery in report.deliveries() {
                 let rejection = delivery.rejection().unwrap();
                 assert_eq!(rejection.status(), StatusCode::UNPROCESSABLE_ENTITY);
                 let kind = rejection.kind();
-                assert_eq!(kind, RejectionKind::WrongKind { expected: own, found }, "{story}");
+                assert_eq!(kind, RejectionKind::WrongKind { expected: own, found }, "{scenario}");
             }
         }
     }
@@ -276,7 +285,7 @@ impl Shop {
         let handler = async move |webhook: Webhook<Event>| {
             let mut objects = objects.lock().unwrap();
             let (history, body) = objects.entry(webhook.id().to_owned()).or_default();
-            if history.receive(&webhook).applies() {
+            if history.receive(&webhook).should_handle() {
                 *body = Some(webhook.raw_body().clone());
             }
             Ack::Done
@@ -321,50 +330,53 @@ async fn any_order(messages: impl IntoIterator<Item = Message>) -> (Vec<Bytes>, 
 
 #[tokio::test]
 async fn a_history_ends_every_story_the_same_in_every_round() {
-    for story in Story::ALL.iter().copied() {
-        let last = Life::new(story).into_iter().last().unwrap();
-        let (state, _) = any_order(Life::new(story)).await;
-        assert_eq!(state, [last.body().clone()], "{story}");
+    for scenario in Scenario::ALL.iter().copied() {
+        let last = Lifecycle::new(scenario).into_iter().last().unwrap();
+        let (state, _) = any_order(Lifecycle::new(scenario)).await;
+        assert_eq!(state, [last.body().clone()], "{scenario}");
     }
     // All at once too.
-    let all = Story::ALL.iter().flat_map(|story| Life::new(*story).client_order_id(story.name()));
+    let all = Scenario::ALL
+        .iter()
+        .flat_map(|scenario| Lifecycle::new(*scenario).client_order_id(scenario.as_str()));
     let (state, _) = any_order(all).await;
-    assert_eq!(state.len(), Story::ALL.len());
+    assert_eq!(state.len(), Scenario::ALL.len());
 }
 
 #[tokio::test]
 async fn only_what_nothing_orders_keeps_its_order() {
     /// In each pair, the first never comes behind the second.
-    const KEPT: &[(Story, &[(usize, usize)])] = &[
-        (Story::Amended, &[(2, 3)]),
-        (Story::ReversedPayment, &[(2, 3)]),
-        (Story::PartialPayment, &[(2, 3)]),
-        (Story::Subscription, &[(1, 2)]),
-        (Story::Renewal, &[(1, 2)]),
-        (Story::Authorization, &[(0, 1)]),
+    const KEPT: &[(Scenario, &[(usize, usize)])] = &[
+        (Scenario::Amended, &[(2, 3)]),
+        (Scenario::ReversedPayment, &[(2, 3)]),
+        (Scenario::PartialPayment, &[(2, 3)]),
+        (Scenario::Subscription, &[(1, 2)]),
+        (Scenario::Renewal, &[(1, 2)]),
+        (Scenario::Authorization, &[(0, 1)]),
     ];
-    for story in Story::ALL.iter().copied() {
-        let kept = KEPT.iter().find(|it| it.0 == story).map_or(&[][..], |it| it.1);
+    for scenario in Scenario::ALL.iter().copied() {
+        let kept = KEPT.iter().find(|it| it.0 == scenario).map_or(&[][..], |it| it.1);
         // Among those of another object.
-        let life: Vec<_> = Life::new(story).into_iter().map(|it| it.body().clone()).collect();
-        let other = Life::new(Story::Success).client_order_id("order-2");
-        let (_, rounds) = any_order(Life::new(story).into_iter().chain(other)).await;
+        let lifecycle: Vec<_> =
+            Lifecycle::new(scenario).into_iter().map(|it| it.body().clone()).collect();
+        let other = Lifecycle::new(Scenario::Success).client_order_id("order-2");
+        let (_, rounds) = any_order(Lifecycle::new(scenario).into_iter().chain(other)).await;
         assert_eq!(rounds.len(), 31);
-        for first in 0..life.len() {
-            for second in first + 1..life.len() {
+        for first in 0..lifecycle.len() {
+            for second in first + 1..lifecycle.len() {
                 let is_swapped = rounds.iter().any(|round| {
                     let at = |body| round.iter().position(|it| it == body).unwrap();
                     let last = |body| round.iter().rposition(|it| it == body).unwrap();
-                    at(&life[second]) < last(&life[first])
+                    at(&lifecycle[second]) < last(&lifecycle[first])
                 });
                 assert_eq!(
                     !is_swapped,
                     kept.contains(&(first, second)),
-                    "{story} {first} {second}"
+                    "{scenario} {first} {second}"
                 );
             }
         }
-        assert!(rounds[1..].iter().any(|round| round.len() > life.len() + 5), "repeats");
+        assert!(rounds[1..].iter().any(|round| round.len() > lifecycle.len() + 5), "repeats");
     }
 }
 
@@ -381,14 +393,14 @@ async fn a_history_agrees_about_any_statuses() {
         let words: Vec<_> = words[random.usize(..words.len())].split(' ').collect();
         let statuses: Vec<_> =
             (0..random.usize(1..6)).map(|_| *random.choice(&words).unwrap()).collect();
-        let story = *random.choice(Story::ALL).unwrap();
-        let life = Life::new(story).statuses(statuses.clone());
+        let scenario = *random.choice(Scenario::ALL).unwrap();
+        let lifecycle = Lifecycle::new(scenario).statuses(statuses.clone());
         let inqud = inqud().rounds(10).seed(random.u64(..));
-        let ended = inqud.any_order(life, async |round| {
+        let ended = inqud.any_order(lifecycle, async |round| {
             let shop = Shop::default();
             round.deliver(shop.app()).await;
             shop.state()
         });
-        ended.await.unwrap_or_else(|error| panic!("{story} {statuses:?}: {error}"));
+        ended.await.unwrap_or_else(|error| panic!("{scenario} {statuses:?}: {error}"));
     }
 }

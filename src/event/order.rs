@@ -23,7 +23,7 @@ pub enum Verdict {
     /// without times. Handle it, and read the object through Inqud's API before you undo anything.
     Unordered,
     /// It is earlier than what was handled. Do not handle it.
-    Older,
+    Stale,
     /// It may be a late duplicate, or a status that came back. A person or Inqud's API has to tell. Do
     /// not handle it, and do not lose it.
     Review,
@@ -35,18 +35,18 @@ impl Verdict {
     /// Whether the notification is to be handled: [`Newer`](Self::Newer), [`Amended`](Self::Amended) or
     /// [`Unordered`](Self::Unordered).
     #[must_use]
-    pub fn applies(self) -> bool {
+    pub fn should_handle(self) -> bool {
         matches!(self, Self::Newer | Self::Amended | Self::Unordered)
     }
 
-    /// The name in logs and metrics: `newer`, `amended`, `unordered`, `older`, `review` or `duplicate`.
+    /// The name in logs and metrics: `newer`, `amended`, `unordered`, `stale`, `review` or `duplicate`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Newer => "newer",
             Self::Amended => "amended",
             Self::Unordered => "unordered",
-            Self::Older => "older",
+            Self::Stale => "stale",
             Self::Review => "review",
             Self::Duplicate => "duplicate",
         }
@@ -62,7 +62,7 @@ impl fmt::Display for Verdict {
 /// What tells a notification from others about the same object, and orders it among them: its status,
 /// its last update and its [content](Content).
 ///
-/// Compare versions of the same object only.
+/// Compare order keys of the same object only.
 ///
 /// - A delivery is a **duplicate** of another if status, last update and content are equal. Times are
 ///   floored to the millisecond, and also equal if they are one millisecond apart, because a retry may
@@ -71,7 +71,7 @@ impl fmt::Display for Verdict {
 ///   [`status_rank`](Notification::status_rank). Without last updates it is that of the
 ///   [`Stage`], and then that of arrival. See [`Verdict`].
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Version {
+pub struct OrderKey {
     status: String,
     /// Milliseconds since 1970.
     last_update: Option<i64>,
@@ -87,8 +87,8 @@ const STATUS_LEN: usize = 64;
 /// What times may differ by, in milliseconds: half of those that are rounded to one do.
 const TOLERANCE: u64 = 1;
 
-impl Version {
-    /// The version of a notification, and the body that it was read from.
+impl OrderKey {
+    /// The order key of a notification, and the body that it was read from.
     #[must_use]
     pub fn new(notification: &(impl Notification + ?Sized), body: &[u8]) -> Self {
         Self {
@@ -101,9 +101,9 @@ impl Version {
         }
     }
 
-    /// The version of a body of which nothing is known.
+    /// The order key of a body of which nothing is known.
     #[must_use]
-    pub fn of_unknown(body: &[u8]) -> Self {
+    pub fn of_undecodable(body: &[u8]) -> Self {
         let content = Content::of_bytes(body);
         let (status, stage) = (String::new(), Stage::Settled);
         Self { status, last_update: None, rank: 0, stage, recurs: false, content }
@@ -123,7 +123,7 @@ impl Version {
     #[must_use]
     pub fn supersedes(&self, other: &Self) -> bool {
         !self.is_duplicate_of(other)
-            && self.verdict(1, false, Some(&Processed::new(other, 0))).applies()
+            && self.verdict(1, false, Some(&Processed::new(other, 0))).should_handle()
     }
 
     /// What to sort by what waits to be handled, before the arrival: those without a last update first, then
@@ -136,7 +136,7 @@ impl Version {
         })
     }
 
-    /// How this stands to the latest version of its object that was handled.
+    /// How this stands to the latest order key of its object that was handled.
     ///
     /// `arrival` is a number that grows with each notification of the object that is stored, and stays.
     /// `is_reviewed` says that a [`Review`](Verdict::Review) is over: it is not asked for again.
@@ -147,7 +147,7 @@ impl Version {
         is_reviewed: bool,
         processed: Option<&Processed>,
     ) -> Verdict {
-        let Some(Processed { version: latest, arrival: latest_arrival }) = processed else {
+        let Some(Processed { order_key: latest, arrival: latest_arrival }) = processed else {
             return Verdict::Newer;
         };
         let is_later_arrival = arrival > *latest_arrival;
@@ -157,25 +157,25 @@ impl Version {
                 return Verdict::Unordered;
             }
             (None, Some(_)) if !is_reviewed && self.rank > latest.rank => return Verdict::Review,
-            (None, Some(_)) => return Verdict::Older,
+            (None, Some(_)) => return Verdict::Stale,
             (Some(mine), Some(its)) if (mine, self.rank) < (its, latest.rank) => {
-                return Verdict::Older;
+                return Verdict::Stale;
             }
             (Some(mine), Some(its)) if (mine, self.rank) > (its, latest.rank) => {
                 return Verdict::Newer;
             }
             (Some(_), Some(_)) => {}
             (None, None) => match (self.is_settled(), latest.is_settled()) {
-                (false, true) => return Verdict::Older,
+                (false, true) => return Verdict::Stale,
                 (true, false) => return Verdict::Newer,
-                (false, false) if self.rank < latest.rank => return Verdict::Older,
+                (false, false) if self.rank < latest.rank => return Verdict::Stale,
                 (false, false) if self.rank > latest.rank => return Verdict::Newer,
-                (true, true) if self.is_part_of(latest) => return Verdict::Older,
+                (true, true) if self.is_part_of(latest) => return Verdict::Stale,
                 _ => {}
             },
         }
         if !is_later_arrival {
-            Verdict::Older
+            Verdict::Stale
         } else if self.status == latest.status && !self.says_the_same_as(latest) {
             Verdict::Amended
         } else {
@@ -183,38 +183,38 @@ impl Version {
         }
     }
 
-    /// What becomes of a delivery of this version, where `stored` are those of its object, in the order of
+    /// What becomes of a delivery with this order key, where `stored` are those of its object, in the order of
     /// their arrival.
     #[must_use]
-    pub fn arrival<'v>(&self, stored: impl IntoIterator<Item = &'v Self>) -> Arrival {
+    pub fn dedup<'v>(&self, stored: impl IntoIterator<Item = &'v Self>) -> Dedup {
         let (mut is_known, mut has_times) = (false, false);
         let mut last_settled: Option<&Self> = None;
-        for version in stored {
-            is_known |= self.is_duplicate_of(version);
-            has_times |= version.last_update.is_some();
+        for order_key in stored {
+            is_known |= self.is_duplicate_of(order_key);
+            has_times |= order_key.last_update.is_some();
             // A part that arrives after the whole is no news, so nothing came in between.
-            let is_news = last_settled.is_none_or(|last| !version.is_part_of(last));
-            if version.is_settled() && is_news {
-                last_settled = Some(version);
+            let is_news = last_settled.is_none_or(|last| !order_key.is_part_of(last));
+            if order_key.is_settled() && is_news {
+                last_settled = Some(order_key);
             }
         }
         if !is_known {
-            return Arrival::New;
+            return Dedup::New;
         }
         let is_last =
             last_settled.is_none_or(|last| self.is_duplicate_of(last) || self.is_part_of(last));
-        if self.is_plain() || has_times || is_last {
-            Arrival::Duplicate
+        if self.repeat_is_duplicate() || has_times || is_last {
+            Dedup::Duplicate
         } else if self.recurs {
-            Arrival::Again
+            Dedup::Recurrence
         } else {
-            Arrival::Review
+            Dedup::Review
         }
     }
 
     /// Whether a repetition of this is a duplicate whatever came in between.
     #[must_use]
-    pub fn is_plain(&self) -> bool {
+    pub fn repeat_is_duplicate(&self) -> bool {
         self.last_update.is_some() || !self.is_settled()
     }
 
@@ -309,15 +309,15 @@ fn bounded(status: &str) -> String {
     format!("{start}...{hash}")
 }
 
-/// Its [bytes](Version::to_bytes) in hexadecimal digits.
-impl Serialize for Version {
+/// Its [bytes](OrderKey::to_bytes) in hexadecimal digits.
+impl Serialize for OrderKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let digits: String = self.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         serializer.serialize_str(&digits)
     }
 }
 
-impl<'de> Deserialize<'de> for Version {
+impl<'de> Deserialize<'de> for OrderKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let digits = String::deserialize(deserializer)?;
         let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
@@ -326,58 +326,58 @@ impl<'de> Deserialize<'de> for Version {
             u8::from_str_radix(pair, 16).ok()
         };
         let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
-        let version = bytes.filter(|_| rest.is_empty()).and_then(|it| Self::from_bytes(&it));
-        version.ok_or_else(|| de::Error::custom("not the digits of a version"))
+        let order_key = bytes.filter(|_| rest.is_empty()).and_then(|it| Self::from_bytes(&it));
+        order_key.ok_or_else(|| de::Error::custom("not the digits of an order key"))
     }
 }
 
-/// The version of an object that was handled last.
+/// The order key of an object that was handled last.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Processed {
-    version: Version,
+    order_key: OrderKey,
     arrival: i64,
 }
 
 impl Processed {
-    fn new(version: &Version, arrival: i64) -> Self {
-        Self { version: version.clone(), arrival }
+    fn new(order_key: &OrderKey, arrival: i64) -> Self {
+        Self { order_key: order_key.clone(), arrival }
     }
 
-    /// What it becomes when `version` is handled. A version without a last update leaves the time as it
+    /// What it becomes when `order_key` is handled. An order key without a last update leaves the time as it
     /// was, so that what is earlier than that stays so.
     #[must_use]
-    pub fn after(processed: Option<&Self>, version: &Version, arrival: i64) -> Self {
-        let mut next = Self::new(version, arrival);
-        let last_update = processed.and_then(|latest| latest.version.last_update);
-        next.version.last_update = next.version.last_update.or(last_update);
+    pub fn after(processed: Option<&Self>, order_key: &OrderKey, arrival: i64) -> Self {
+        let mut next = Self::new(order_key, arrival);
+        let last_update = processed.and_then(|latest| latest.order_key.last_update);
+        next.order_key.last_update = next.order_key.last_update.or(last_update);
         next
     }
 
     /// As a store keeps it.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        [&self.arrival.to_be_bytes()[..], &self.version.to_bytes()].concat()
+        [&self.arrival.to_be_bytes()[..], &self.order_key.to_bytes()].concat()
     }
 
     /// What [`to_bytes`](Self::to_bytes) made; `None` for anything else.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (arrival, version) = bytes.split_first_chunk()?;
+        let (arrival, order_key) = bytes.split_first_chunk()?;
         let arrival = i64::from_be_bytes(*arrival);
-        Some(Self { version: Version::from_bytes(version)?, arrival })
+        Some(Self { order_key: OrderKey::from_bytes(order_key)?, arrival })
     }
 }
 
 /// What becomes of a delivery.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Arrival {
+pub enum Dedup {
     /// It is not known yet.
     New,
     /// It is a notification that is known.
     Duplicate,
     /// It says what was said before, and came back, as the `ACTIVE` of a subscription does.
-    Again,
+    Recurrence,
     /// It says what was said before, and something else was said since. Whether it came back or is a late
     /// duplicate cannot be told.
     Review,

@@ -6,9 +6,9 @@
 /// [`RequestStatus::as_str`](crate::RequestStatus::as_str), and not by matching `Other`: a later
 /// version may know the word, and then it is another variant. Only an enum makes one.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct UnknownWord(String);
+pub struct UnknownValue(String);
 
-impl UnknownWord {
+impl UnknownValue {
     pub(super) fn new(text: String) -> Self {
         Self(text)
     }
@@ -38,7 +38,7 @@ macro_rules! open_enum {
             $($(#[$variant_meta])* $variant,)*
             /// A word that this version does not know. To look for one, compare
             /// [`as_str`](Self::as_str).
-            Other($crate::event::UnknownWord),
+            Other($crate::event::UnknownValue),
         }
 
         impl $name {
@@ -62,14 +62,14 @@ macro_rules! open_enum {
         impl From<String> for $name {
             fn from(text: String) -> Self {
                 Self::known(&text)
-                    .unwrap_or_else(|| Self::Other($crate::event::UnknownWord::new(text)))
+                    .unwrap_or_else(|| Self::Other($crate::event::UnknownValue::new(text)))
             }
         }
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
                 Self::known(text).unwrap_or_else(|| {
-                    Self::Other($crate::event::UnknownWord::new(text.to_owned()))
+                    Self::Other($crate::event::UnknownValue::new(text.to_owned()))
                 })
             }
         }

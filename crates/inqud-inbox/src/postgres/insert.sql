@@ -12,14 +12,14 @@ WITH known AS MATERIALIZED (
     ) AS same
 ), stored AS (
     INSERT INTO inqud_inbox.notification
-        (key, kind, object, position, version, body, received_at, state, settled_at, error)
-    SELECT key, kind, object, position, version, body,
+        (key, kind, object, position, order_key, body, received_at, state, settled_at, error)
+    SELECT key, kind, object, position, order_key, body,
         transaction_timestamp() + later * interval '1 microsecond',
         CASE WHEN dead IS NULL THEN 0 ELSE 3 END,
         CASE WHEN dead IS NOT NULL THEN statement_timestamp() END, dead
     FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[],
             $7::text[], $9::bigint[])
-        WITH ORDINALITY AS it (key, kind, object, position, version, body, dead, later, nth)
+        WITH ORDINALITY AS it (key, kind, object, position, order_key, body, dead, later, nth)
     -- What comes after one that has to be looked into waits for it, so that the order of arrival stays.
     WHERE NOT EXISTS (
         SELECT FROM known WHERE known.kind = it.kind AND known.object = it.object

@@ -11,7 +11,7 @@ use http_body::Body;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tower_service::Service;
 
-use super::{Answer, Delivery, Message, Report, Sender, SentBody};
+use super::{Answer, Delivery, Message, MockInqud, Report, SentBody};
 use tower_inqud::Rejection;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
@@ -21,8 +21,8 @@ const READ: usize = 64 * 1024;
 /// How much of it is kept.
 const KEPT: usize = 1024;
 
-impl Sender {
-    /// Delivers the messages, a [`Life`](super::Life) for example, to your service or to a client.
+impl MockInqud {
+    /// Delivers the messages, a [`Lifecycle`](super::Lifecycle) for example, to your service or to a client.
     ///
     /// 1. The messages are repeated and put in order.
     /// 2. Each is sent at its time, one after another, never two at once.
@@ -67,11 +67,15 @@ impl Sender {
         if self.shuffled {
             fastrand::Rng::with_seed(self.seed).shuffle(&mut plan);
         }
-        self.play(plan, service, each).await;
+        self.deliver_plan(plan, service, each).await;
     }
 
-    pub(super) async fn play<S, B, F>(&self, plan: Vec<Message>, mut service: S, mut each: F)
-    where
+    pub(super) async fn deliver_plan<S, B, F>(
+        &self,
+        plan: Vec<Message>,
+        mut service: S,
+        mut each: F,
+    ) where
         S: Service<Request<SentBody>, Response = Response<B>>,
         S::Error: Into<BoxError>,
         B: Body,
@@ -100,11 +104,11 @@ impl Sender {
             }
             each(Delivery {
                 message,
-                flaw: self.flaw,
+                fault: self.fault,
                 retry,
                 retry_follows: again.is_some(),
                 at,
-                took: began.elapsed().saturating_sub(at),
+                elapsed: began.elapsed().saturating_sub(at),
                 answer: tried.answer,
                 rejection: tried.rejection,
                 text: tried.text,
@@ -119,7 +123,7 @@ impl Sender {
         B: Body,
     {
         let request = self.request(message);
-        let until = later(later(Instant::now(), self.patience), request.body().duration());
+        let until = later(later(Instant::now(), self.timeout), request.body().duration());
         let response = async {
             poll_fn(|cx| service.poll_ready(cx)).await?;
             service.call(request).await

@@ -4,9 +4,9 @@ use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Does no harm where it is dropped.
-pub(super) struct Foreign<T>(Option<T>);
+pub(super) struct CatchDrop<T>(Option<T>);
 
-impl<T> Foreign<T> {
+impl<T> CatchDrop<T> {
     pub(super) fn new(it: T) -> Self {
         Self(Some(it))
     }
@@ -21,7 +21,7 @@ impl<T> Foreign<T> {
     }
 }
 
-impl<T> Drop for Foreign<T> {
+impl<T> Drop for CatchDrop<T> {
     fn drop(&mut self) {
         contain(|| drop(self.0.take()));
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::EventKind;
-use super::held::{self, Member};
+use super::buffered::{self, Member};
 
 /// The kind that the object is of by its id. `None` if that does not tell.
 ///
@@ -16,12 +16,12 @@ use super::held::{self, Member};
 ///
 /// If it has two ids, or is no object.
 pub(crate) fn kind_of(json: &str) -> serde_json::Result<Option<EventKind>> {
-    serde_json::from_str::<Told<'_>>(json).map(|told| told.kind())
+    serde_json::from_str::<IdFields<'_>>(json).map(|ids| ids.kind())
 }
 
 /// What is told by the members that were noted.
 #[derive(Default)]
-pub(super) struct Told<'de> {
+pub(super) struct IdFields<'de> {
     id: Option<&'de RawValue>,
     payment_id: Option<&'de RawValue>,
     has_user_id: bool,
@@ -29,11 +29,11 @@ pub(super) struct Told<'de> {
     has_foreign_id: bool,
 }
 
-impl<'de> Told<'de> {
-    pub(super) fn by(members: &[Member<'de>]) -> Self {
-        let mut told = Self::default();
-        members.iter().for_each(|member| told.note(member));
-        told
+impl<'de> IdFields<'de> {
+    pub(super) fn of(members: &[Member<'de>]) -> Self {
+        let mut ids = Self::default();
+        members.iter().for_each(|member| ids.note(member));
+        ids
     }
 
     fn note(&mut self, (key, json): &Member<'de>) {
@@ -48,7 +48,7 @@ impl<'de> Told<'de> {
 
     /// If it is a text.
     pub(super) fn id(&self) -> Option<Cow<'de, str>> {
-        self.id.and_then(held::text)
+        self.id.and_then(buffered::text)
     }
 
     fn kind(&self) -> Option<EventKind> {
@@ -62,31 +62,34 @@ impl<'de> Told<'de> {
     /// refund.
     pub(super) fn kind_of_old_payment(&self) -> Option<EventKind> {
         let is_old = self.has_user_id && self.has_timestamp && !self.has_foreign_id;
-        let id = self.payment_id.filter(|_| is_old).and_then(held::text)?;
+        let id = self.payment_id.filter(|_| is_old).and_then(buffered::text)?;
         EventKind::of_id(&id)
     }
 }
 
-impl<'de> Deserialize<'de> for Told<'de> {
+impl<'de> Deserialize<'de> for IdFields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Ids;
 
         impl<'de> Visitor<'de> for Ids {
-            type Value = Told<'de>;
+            type Value = IdFields<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Told<'de>, A::Error> {
-                let mut told = Told::default();
-                while let Some(member) = held::next(&mut object)? {
-                    if member.0 == "id" && told.id.is_some() {
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut object: A,
+            ) -> Result<IdFields<'de>, A::Error> {
+                let mut ids = IdFields::default();
+                while let Some(member) = buffered::next(&mut object)? {
+                    if member.0 == "id" && ids.id.is_some() {
                         return Err(A::Error::duplicate_field("id"));
                     }
-                    told.note(&member);
+                    ids.note(&member);
                 }
-                Ok(told)
+                Ok(ids)
             }
         }
 

@@ -1,6 +1,6 @@
 WITH became AS (
     UPDATE inqud_inbox.notification
-    SET key = $2::bytea, object = $3::text, position = $4::bigint, version = $5::bytea,
+    SET key = $2::bytea, object = $3::text, position = $4::bigint, order_key = $5::bytea,
         state = $6::smallint, error = $7::text, attempts = 0, verdict = 0,
         settled_at = CASE WHEN $6::smallint > 0 THEN statement_timestamp() END
     WHERE seq = $1::bigint

@@ -1,6 +1,6 @@
 WITH stored AS (
     INSERT INTO inqud_inbox.notification
-        (key, kind, object, position, version, body, received_at, state, settled_at, error)
+        (key, kind, object, position, order_key, body, received_at, state, settled_at, error)
     VALUES ($1::bytea, $2::text, $3::text, $4::bigint, $5::bytea, $6::bytea, $9::timestamptz,
         $7::smallint, CASE WHEN $7::smallint > 0 THEN statement_timestamp() END, $8::text)
     RETURNING seq

@@ -16,28 +16,28 @@ use tower_inqud::{Secret, contract, sign};
 /// [the module](super) for an example.
 #[derive(Clone)]
 #[must_use]
-pub struct Sender {
+pub struct MockInqud {
     secret: Secret,
     /// What forged calls are signed with. Never the secret: whoever sees such a call would have a digest
     /// that the secret made.
-    stranger: Secret,
+    forged_secret: Secret,
     uri: Uri,
     pub(super) seed: u64,
     pub(super) shuffled: bool,
     pub(super) times: u32,
     pub(super) rounds: u32,
     pub(super) interval: Duration,
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
     pub(super) retries: Vec<Duration>,
-    pub(super) flaw: Option<Flaw>,
+    pub(super) fault: Option<Fault>,
     chunk: Option<usize>,
     pause: Duration,
 }
 
-/// What can be wrong with all that a [`Sender`] sends.
+/// What can be wrong with all that a [`MockInqud`] sends.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum Flaw {
+pub enum Fault {
     /// The digest is made with a random key that the sender throws away, and proves nothing under your
     /// secret.
     Forged,
@@ -50,7 +50,7 @@ pub enum Flaw {
 }
 
 /// A random secret that nobody else has.
-fn stranger() -> Secret {
+fn forged_secret() -> Secret {
     let mut key = [0; 32];
     fastrand::fill(&mut key);
     // A key of zeros is refused.
@@ -58,22 +58,22 @@ fn stranger() -> Secret {
     Secret::verbatim(key).expect("neither empty nor all zeros")
 }
 
-impl Sender {
+impl MockInqud {
     /// Signs with `secret`, and sends to `uri`: a path for a service in this process, a whole URI for
     /// a client.
     pub fn new(secret: Secret, uri: Uri) -> Self {
         Self {
             secret,
-            stranger: stranger(),
+            forged_secret: forged_secret(),
             uri,
             seed: fastrand::u64(..),
             shuffled: false,
             times: 1,
             rounds: 100,
             interval: Duration::ZERO,
-            patience: contract::PATIENCE,
+            timeout: contract::RESPONSE_TIMEOUT,
             retries: Vec::new(),
-            flaw: None,
+            fault: None,
             chunk: None,
             pause: Duration::ZERO,
         }
@@ -116,10 +116,10 @@ impl Sender {
         self
     }
 
-    /// How long to wait for a response: [`contract::PATIENCE`] unless set, and then as much longer as
-    /// the body takes that is sent [slowly](Self::slowly).
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    /// How long to wait for a response: [`contract::RESPONSE_TIMEOUT`] unless set, and then as much longer as
+    /// the body takes that is sent [slowly](Self::frame_delay).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -130,9 +130,9 @@ impl Sender {
         self
     }
 
-    /// Sends everything with this flaw. With none unless set.
-    pub fn flaw(mut self, flaw: Flaw) -> Self {
-        self.flaw = Some(flaw);
+    /// Sends everything with this fault. With none unless set.
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.fault = Some(fault);
         self
     }
 
@@ -144,7 +144,7 @@ impl Sender {
     }
 
     /// Waits this long before each frame of a body. Not unless set.
-    pub fn slowly(mut self, pause: Duration) -> Self {
+    pub fn frame_delay(mut self, pause: Duration) -> Self {
         self.pause = pause;
         self
     }
@@ -159,17 +159,17 @@ impl Sender {
             Some(size) => SentBody::in_chunks(bytes, size),
             None => SentBody::whole(bytes),
         };
-        if self.flaw == Some(Flaw::Truncated) {
+        if self.fault == Some(Fault::Truncated) {
             body = body.cut();
         }
-        let mut request = Request::new(body.slowly(self.pause));
+        let mut request = Request::new(body.frame_delay(self.pause));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let digest = match self.flaw {
-            Some(Flaw::Unsigned) => return request,
-            Some(Flaw::Forged) => sign(&self.stranger, message.body()),
+        let digest = match self.fault {
+            Some(Fault::Unsigned) => return request,
+            Some(Fault::Forged) => sign(&self.forged_secret, message.body()),
             _ => sign(&self.secret, message.body()),
         };
         headers.insert(contract::DIGEST_HEADER, digest.into());
@@ -177,9 +177,9 @@ impl Sender {
     }
 }
 
-impl fmt::Debug for Sender {
+impl fmt::Debug for MockInqud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender")
+        f.debug_struct("MockInqud")
             .field("secret", &self.secret)
             .field("uri", &self.uri)
             .field("seed", &self.seed)

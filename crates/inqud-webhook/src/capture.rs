@@ -14,24 +14,24 @@ const MOST: usize = 16 * 1024 * 1024;
 
 /// What the copies of all calls hold now.
 #[derive(Clone, Default)]
-pub(crate) struct Held(Arc<AtomicUsize>);
+pub(crate) struct CaptureBudget(Arc<AtomicUsize>);
 
 /// The bytes of one body that have come so far.
 #[derive(Clone)]
-pub(crate) struct Copy(Arc<Mutex<Kept>>);
+pub(crate) struct Capture(Arc<Mutex<Captured>>);
 
-struct Kept {
+struct Captured {
     bytes: Vec<u8>,
-    /// What they count for in `held`.
+    /// What they count for in `budget`.
     counted: usize,
-    held: Held,
+    budget: CaptureBudget,
     is_given_up: bool,
 }
 
-impl Copy {
-    pub(crate) fn new(held: &Held) -> Self {
-        let (bytes, held) = (Vec::new(), held.clone());
-        Self(Arc::new(Mutex::new(Kept { bytes, counted: 0, held, is_given_up: false })))
+impl Capture {
+    pub(crate) fn new(budget: &CaptureBudget) -> Self {
+        let (bytes, budget) = (Vec::new(), budget.clone());
+        Self(Arc::new(Mutex::new(Captured { bytes, counted: 0, budget, is_given_up: false })))
     }
 
     /// The bytes; `None` if there were too many at once to keep them.
@@ -45,7 +45,7 @@ impl Copy {
     }
 }
 
-impl Kept {
+impl Captured {
     fn push(&mut self, data: &[u8]) {
         if self.is_given_up {
             return;
@@ -67,25 +67,25 @@ impl Kept {
     /// Counts so many bytes for this copy; not if there would be too many then.
     fn count(&mut self, bytes: usize) -> bool {
         let counted = std::mem::replace(&mut self.counted, bytes);
-        let all = self.held.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        self.held.0.fetch_sub(counted, Ordering::Relaxed);
+        let all = self.budget.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.budget.0.fetch_sub(counted, Ordering::Relaxed);
         all.saturating_sub(counted) <= MOST
     }
 }
 
-impl Drop for Kept {
+impl Drop for Captured {
     fn drop(&mut self) {
         self.count(0);
     }
 }
 
 /// A body that leaves a copy of what is read from it: of a refused one, as far as the layer read it.
-pub(crate) struct Copied {
+pub(crate) struct CapturedBody {
     pub(crate) body: Incoming,
-    pub(crate) copy: Copy,
+    pub(crate) copy: Capture,
 }
 
-impl Body for Copied {
+impl Body for CapturedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -113,25 +113,25 @@ impl Body for Copied {
 
 #[cfg(test)]
 mod tests {
-    use super::{Copy, Held, MOST};
+    use super::{Capture, CaptureBudget, MOST};
     use std::sync::atomic::Ordering;
 
     /// One that is too large gives up its own place, and takes none of the others'.
     #[test]
     fn all_copies_together_are_bounded_and_given_back() {
-        let held = Held::default();
-        let (first, second) = (Copy::new(&held), Copy::new(&held));
+        let budget = CaptureBudget::default();
+        let (first, second) = (Capture::new(&budget), Capture::new(&budget));
         first.push(b"kept");
         for _ in 0..2 * MOST / 4096 {
             second.push(&[b'x'; 4096]);
-            assert!(held.0.load(Ordering::Relaxed) <= MOST);
+            assert!(budget.0.load(Ordering::Relaxed) <= MOST);
         }
         assert_eq!(second.take(), None);
-        let third = Copy::new(&held);
+        let third = Capture::new(&budget);
         third.push(b"kept too");
         assert_eq!(first.take().unwrap(), b"kept");
         assert_eq!(third.take().unwrap(), b"kept too");
         drop((first, second, third));
-        assert_eq!(held.0.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The sender plays Inqud: lives, signatures, orders, repeats, retries and everything that is broken.
+//! The sender plays Inqud: lifecycles, signatures, orders, repeats, retries and everything that is broken.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -22,7 +22,9 @@ use http::{HeaderMap, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use inqud_mock::{Answer, Delivery, Flaw, Life, Message, Round, Sender, SentBody, Story};
+use inqud_mock::{
+    Answer, Delivery, Fault, Lifecycle, Message, MockInqud, Round, Scenario, SentBody,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
@@ -30,14 +32,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower_inqud::{
     Ack, Amount, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout,
-    Payment, PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret, Subscription,
-    Version, Webhook, contract,
+    OrderKey, Payment, PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret,
+    Subscription, Webhook, contract,
 };
 
 const PATH: &str = "/webhooks/inqud/request";
 
-fn inqud() -> Sender {
-    Sender::new(secret(), Uri::from_static(PATH))
+fn inqud() -> MockInqud {
+    MockInqud::new(secret(), Uri::from_static(PATH))
 }
 
 /// A merchant that keeps what it is told in the order in which it is told, and the heads.
@@ -63,7 +65,7 @@ impl Log {
     }
 }
 
-/// Serves on a port of its own and gives the link of the web hook.
+/// Serves on a port of its own and gives the link of the webhook.
 async fn serve(app: Router) -> Uri {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -88,166 +90,177 @@ fn answering(statuses: &[u16]) -> Router {
     Router::new().route(PATH, post(handler))
 }
 
-fn requests(life: Life) -> Vec<PaymentRequest> {
-    life.into_iter().map(|message| serde_json::from_slice(message.body()).unwrap()).collect()
+fn requests(lifecycle: Lifecycle) -> Vec<PaymentRequest> {
+    lifecycle.into_iter().map(|message| serde_json::from_slice(message.body()).unwrap()).collect()
 }
 
 fn json(message: &Message) -> serde_json::Value {
     serde_json::from_slice(message.body()).unwrap()
 }
 
-// Lives
+// Lifecycles
 
 #[test]
 fn in_the_life_of_a_request_each_status_supersedes_the_one_before() {
-    let stories = [
-        (Story::Success, "WAITING_PAYMENT PENDING_PAYMENT SUCCESS"),
-        (Story::Overpaid, "WAITING_PAYMENT PENDING_PAYMENT SUCCESS"),
-        (Story::Conflict, "WAITING_PAYMENT PENDING_PAYMENT CONFLICT"),
-        (Story::Settled, "WAITING_PAYMENT PENDING_PAYMENT CONFLICT SUCCESS"),
-        (Story::Expired, "WAITING_PAYMENT EXPIRED"),
+    let scenarios = [
+        (Scenario::Success, "WAITING_PAYMENT PENDING_PAYMENT SUCCESS"),
+        (Scenario::Overpaid, "WAITING_PAYMENT PENDING_PAYMENT SUCCESS"),
+        (Scenario::Conflict, "WAITING_PAYMENT PENDING_PAYMENT CONFLICT"),
+        (Scenario::ResolvedConflict, "WAITING_PAYMENT PENDING_PAYMENT CONFLICT SUCCESS"),
+        (Scenario::Expired, "WAITING_PAYMENT EXPIRED"),
     ];
-    for (story, statuses) in stories {
-        let life = requests(Life::new(story));
-        let words = life.iter().map(|request| request.status.as_str()).collect::<Vec<_>>();
+    for (scenario, statuses) in scenarios {
+        let lifecycle = requests(Lifecycle::new(scenario));
+        let words = lifecycle.iter().map(|request| request.status.as_str()).collect::<Vec<_>>();
         assert_eq!(words.join(" "), statuses);
-        assert!(life[0].last_updated_at.is_none(), "{story}: none in its first state");
-        assert!(life.iter().all(|request| request.created_at == life[0].created_at));
-        for pair in life.windows(2) {
-            assert!(version(&pair[1]).supersedes(&version(&pair[0])), "{story}: {pair:#?}");
+        assert!(lifecycle[0].last_updated_at.is_none(), "{scenario}: none in its first state");
+        assert!(lifecycle.iter().all(|request| request.created_at == lifecycle[0].created_at));
+        for pair in lifecycle.windows(2) {
+            assert!(order_key(&pair[1]).supersedes(&order_key(&pair[0])), "{scenario}: {pair:#?}");
             assert!(pair[1].last_updated_at > pair[1].created_at);
         }
-        assert!(life.iter().all(|request| !matches!(request.status, RequestStatus::Other(_))));
+        assert!(lifecycle.iter().all(|request| !matches!(request.status, RequestStatus::Other(_))));
     }
 }
 
 #[test]
 fn what_is_paid_fits_the_story_to_the_last_digit() {
-    let last = |story| {
-        let life = Life::new(story).amount("99.4629100000000001".parse().unwrap());
-        requests(life).pop().unwrap()
+    let last = |scenario| {
+        let lifecycle = Lifecycle::new(scenario).amount("99.4629100000000001".parse().unwrap());
+        requests(lifecycle).pop().unwrap()
     };
-    let paid = |story| last(story).paid_amount.map(|amount| amount.to_string());
-    assert_eq!(paid(Story::Success).as_deref(), Some("99.4629100000000001"));
-    assert_eq!(paid(Story::Overpaid).as_deref(), Some("100.4629100000000001"));
-    assert_eq!(paid(Story::Conflict).as_deref(), Some("49.73145500000000005"));
-    assert_eq!(paid(Story::Expired), None);
-    assert_eq!(last(Story::Overpaid).overpaid, Some(true));
-    assert_eq!(last(Story::Success).overpaid, Some(false));
-    assert_eq!(last(Story::Conflict).reason.unwrap().as_str(), "UNDERPAID");
-    assert!(last(Story::Success).tx_hash.is_some());
+    let paid = |scenario| last(scenario).paid_amount.map(|amount| amount.to_string());
+    assert_eq!(paid(Scenario::Success).as_deref(), Some("99.4629100000000001"));
+    assert_eq!(paid(Scenario::Overpaid).as_deref(), Some("100.4629100000000001"));
+    assert_eq!(paid(Scenario::Conflict).as_deref(), Some("49.73145500000000005"));
+    assert_eq!(paid(Scenario::Expired), None);
+    assert_eq!(last(Scenario::Overpaid).overpaid, Some(true));
+    assert_eq!(last(Scenario::Success).overpaid, Some(false));
+    assert_eq!(last(Scenario::Conflict).reason.unwrap().as_str(), "UNDERPAID");
+    assert!(last(Scenario::Success).tx_hash.is_some());
 
     // Also if it is more than can be calculated with.
     for odd in ["1e400", "0.5e-400", &"9".repeat(60)] {
         let amount: Amount = odd.parse().unwrap();
-        let paid = |story| {
-            requests(Life::new(story).amount(amount.clone())).pop().unwrap().paid_amount.unwrap()
+        let paid = |scenario| {
+            requests(Lifecycle::new(scenario).amount(amount.clone()))
+                .pop()
+                .unwrap()
+                .paid_amount
+                .unwrap()
         };
-        assert_eq!(paid(Story::Success).to_string(), odd);
-        assert!(paid(Story::Overpaid) > amount, "{odd}");
-        assert!(paid(Story::Conflict) < amount, "{odd}");
+        assert_eq!(paid(Scenario::Success).to_string(), odd);
+        assert!(paid(Scenario::Overpaid) > amount, "{odd}");
+        assert!(paid(Scenario::Conflict) < amount, "{odd}");
     }
 }
 
 /// Inqud's support settles a conflict: SUCCESS, and 50 of 100 paid.
 #[test]
 fn a_settled_request_is_a_success_and_not_paid() {
-    let last = |story| requests(Life::new(story)).pop().unwrap();
+    let last = |scenario| requests(Lifecycle::new(scenario)).pop().unwrap();
     let hundred: Amount = "100".parse().unwrap();
-    let settled = last(Story::Settled);
+    let settled = last(Scenario::ResolvedConflict);
     assert_eq!(settled.status, RequestStatus::Success);
     assert!(settled.status.is_successful() && !settled.is_paid());
-    assert_eq!(settled.paid_compared(), Some(std::cmp::Ordering::Less));
+    assert_eq!(settled.compare_paid(), Some(std::cmp::Ordering::Less));
     assert!(!settled.is_paid_for(&hundred, "USD"));
     assert!(!settled.is_paid_for(&"50".parse().unwrap(), "USDT"));
-    for story in [Story::Success, Story::Overpaid] {
-        let paid = last(story);
-        assert!(paid.is_paid() && paid.is_paid_for(&hundred, "USD"), "{story}");
+    for scenario in [Scenario::Success, Scenario::Overpaid] {
+        let paid = last(scenario);
+        assert!(paid.is_paid() && paid.is_paid_for(&hundred, "USD"), "{scenario}");
     }
-    for story in [Story::Conflict, Story::Expired] {
-        assert!(!last(story).is_paid(), "{story}");
+    for scenario in [Scenario::Conflict, Scenario::Expired] {
+        assert!(!last(scenario).is_paid(), "{scenario}");
     }
 }
 
 #[test]
 fn an_order_is_the_same_object_each_time_and_another_order_another() {
     let ids = |order: &str| {
-        let life = requests(Life::new(Story::Settled).client_order_id(order));
-        life.into_iter().map(|request| request.id).collect::<HashSet<_>>()
+        let lifecycle = requests(Lifecycle::new(Scenario::ResolvedConflict).client_order_id(order));
+        lifecycle.into_iter().map(|request| request.id).collect::<HashSet<_>>()
     };
     assert_eq!(ids("shop-1").len(), 1);
     assert_eq!(ids("shop-1"), ids("shop-1"));
     assert_ne!(ids("shop-1"), ids("shop-2"));
     // Neither JSON nor the template can be broken out of.
     let odd = r#"@status","status":"SUCCESS "#;
-    let life = requests(Life::new(Story::Expired).client_order_id(odd));
-    assert_eq!(life[1].client_order_id.as_deref(), Some(odd));
-    assert_eq!(life[1].status, RequestStatus::Expired);
+    let lifecycle = requests(Lifecycle::new(Scenario::Expired).client_order_id(odd));
+    assert_eq!(lifecycle[1].client_order_id.as_deref(), Some(odd));
+    assert_eq!(lifecycle[1].status, RequestStatus::Expired);
 }
 
 #[test]
 fn a_life_can_go_through_any_words() {
-    let life = Life::new(Story::Success).statuses(["CONFLICT", "A_WORD_OF_TOMORROW"]);
-    let life = requests(life);
-    assert_eq!(life[0].status, RequestStatus::Conflict);
-    assert!(life[0].last_updated_at > life[0].created_at, "it is not the first state of a Request");
-    assert_eq!(life[1].status.as_str(), "A_WORD_OF_TOMORROW");
-    assert!(requests(Life::new(Story::Success).statuses([""; 0])).is_empty());
+    let lifecycle = Lifecycle::new(Scenario::Success).statuses(["CONFLICT", "A_WORD_OF_TOMORROW"]);
+    let lifecycle = requests(lifecycle);
+    assert_eq!(lifecycle[0].status, RequestStatus::Conflict);
+    assert!(
+        lifecycle[0].last_updated_at > lifecycle[0].created_at,
+        "it is not the first state of a Request"
+    );
+    assert_eq!(lifecycle[1].status.as_str(), "A_WORD_OF_TOMORROW");
+    assert!(requests(Lifecycle::new(Scenario::Success).statuses([""; 0])).is_empty());
 }
 
 #[test]
 fn times_move_on_at_any_pace_and_end_at_the_last_one() {
     let begins = "2026-11-22T10:00:00Z".parse().unwrap();
-    let life = Life::new(Story::Settled).begins(begins).pace(Duration::from_secs(1));
-    let updates = requests(life).iter().filter_map(|it| it.last_updated_at).collect::<Vec<_>>();
+    let lifecycle =
+        Lifecycle::new(Scenario::ResolvedConflict).starts_at(begins).pace(Duration::from_secs(1));
+    let updates =
+        requests(lifecycle).iter().filter_map(|it| it.last_updated_at).collect::<Vec<_>>();
     let expected = ["2026-11-22T10:00:01Z", "2026-11-22T10:00:02Z", "2026-11-22T10:00:03Z"];
     assert_eq!(updates, expected.map(|text| text.parse().unwrap()));
 
-    let life = Life::new(Story::Success).begins(begins).pace(Duration::MAX);
-    assert!(requests(life)[1].last_updated_at > Some(begins));
+    let lifecycle = Lifecycle::new(Scenario::Success).starts_at(begins).pace(Duration::MAX);
+    assert!(requests(lifecycle)[1].last_updated_at > Some(begins));
 }
 
 #[test]
 fn a_life_can_end_at_a_time_whatever_it_goes_through() {
     let ends = "2026-11-22T10:00:00Z".parse().unwrap();
     let of = |statuses: &[&str]| {
-        let life = Life::new(Story::Success).statuses(statuses.iter().copied()).ends(ends);
-        requests(life.pace(Duration::from_secs(60)))
+        let lifecycle =
+            Lifecycle::new(Scenario::Success).statuses(statuses.iter().copied()).ends_at(ends);
+        requests(lifecycle.pace(Duration::from_secs(60)))
     };
     for statuses in [&["WAITING_PAYMENT", "SUCCESS"][..], &["SUCCESS"], &["CONFLICT", "SUCCESS"]] {
-        let life = of(statuses);
-        assert_eq!(life.last().unwrap().last_updated_at, Some(ends));
-        assert!(life.iter().all(|it| it.created_at < Some(ends)));
-        assert!(life.windows(2).all(|it| it[1].last_updated_at > it[0].last_updated_at));
+        let lifecycle = of(statuses);
+        assert_eq!(lifecycle.last().unwrap().last_updated_at, Some(ends));
+        assert!(lifecycle.iter().all(|it| it.created_at < Some(ends)));
+        assert!(lifecycle.windows(2).all(|it| it[1].last_updated_at > it[0].last_updated_at));
     }
     assert_eq!(of(&["WAITING_PAYMENT"])[0].created_at, Some(ends));
-    let endless = Life::new(Story::Success).ends(ends).pace(Duration::MAX);
+    let endless = Lifecycle::new(Scenario::Success).ends_at(ends).pace(Duration::MAX);
     assert!(requests(endless)[0].created_at < Some(ends));
 }
 
 #[test]
 fn the_other_kinds_have_their_ids_and_statuses() {
     let kinds = [
-        (Story::Checkout, "CCO-", "NEW REQUEST_CREATED PAYMENT_DETECTED SUCCESS"),
-        (Story::Payment, "PMT-", "NEW PENDING SUCCESS"),
-        (Story::OnRamp, "ORCO-", "PENDING SUCCESS"),
-        (Story::Subscription, "SUB-", "INITIATED ACTIVE CANCELLED"),
-        (Story::Renewal, "SUB-", "INITIATED ACTIVE ACTIVE"),
-        (Story::Invoice, "", "NEW PENDING SUCCESS"),
-        (Story::Authorization, "AGR-", "GRANTED REVOKED_BY_MERCHANT"),
+        (Scenario::Checkout, "CCO-", "NEW REQUEST_CREATED PAYMENT_DETECTED SUCCESS"),
+        (Scenario::Payment, "PMT-", "NEW PENDING SUCCESS"),
+        (Scenario::OnRamp, "ORCO-", "PENDING SUCCESS"),
+        (Scenario::Subscription, "SUB-", "INITIATED ACTIVE CANCELLED"),
+        (Scenario::Renewal, "SUB-", "INITIATED ACTIVE ACTIVE"),
+        (Scenario::Invoice, "", "NEW PENDING SUCCESS"),
+        (Scenario::Authorization, "AGR-", "GRANTED REVOKED_BY_MERCHANT"),
     ];
-    for (story, prefix, statuses) in kinds {
-        let life = Life::new(story).into_iter().collect::<Vec<_>>();
-        let words = life.iter().map(|message| json(message)["status"].as_str().unwrap().to_owned());
+    for (scenario, prefix, statuses) in kinds {
+        let lifecycle = Lifecycle::new(scenario).into_iter().collect::<Vec<_>>();
+        let words =
+            lifecycle.iter().map(|message| json(message)["status"].as_str().unwrap().to_owned());
         assert_eq!(words.collect::<Vec<_>>().join(" "), statuses);
-        for message in &life {
+        for message in &lifecycle {
             let body = json(message);
             assert_eq!(body["status"], message.label());
             assert!(body["id"].as_str().unwrap().starts_with(prefix), "{body}");
             assert!(!message.body().contains(&b'\n') && !message.body().contains(&b'@'));
         }
     }
-    let checkout = Life::new(Story::Checkout).into_iter().collect::<Vec<_>>();
+    let checkout = Lifecycle::new(Scenario::Checkout).into_iter().collect::<Vec<_>>();
     assert!(json(&checkout[0])["request"].is_null());
     let request = &json(&checkout[2])["request"];
     assert_eq!(request["status"], "PENDING_PAYMENT");
@@ -255,62 +268,69 @@ fn the_other_kinds_have_their_ids_and_statuses() {
     assert!(serde_json::from_str::<PaymentRequest>(&request.to_string()).is_ok());
 }
 
-/// That a story tells of this kind, whether the kind is known beforehand or not.
-fn tells_of<T>(story: Story, kind: EventKind)
+/// That a scenario tells of this kind, whether the kind is known beforehand or not.
+fn tells_of<T>(scenario: Scenario, kind: EventKind)
 where
     T: DeserializeOwned + Notification + Serialize,
 {
-    let life = Life::new(story).into_iter().collect::<Vec<_>>();
+    let lifecycle = Lifecycle::new(scenario).into_iter().collect::<Vec<_>>();
     let known: Vec<T> =
-        life.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
+        lifecycle.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
     let events: Vec<Event> =
-        life.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
-    for ((message, known), event) in life.iter().zip(&known).zip(&events) {
-        assert_eq!(event.kind(), kind, "{story}");
+        lifecycle.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
+    for ((message, known), event) in lifecycle.iter().zip(&known).zip(&events) {
+        assert_eq!(event.kind(), kind, "{scenario}");
         // No field is lost, and none that the kind has is missing.
-        assert_eq!(serde_json::to_value(event).unwrap(), json(message), "{story}");
-        assert_eq!(serde_json::to_value(known).unwrap(), json(message), "{story}");
+        assert_eq!(serde_json::to_value(event).unwrap(), json(message), "{scenario}");
+        assert_eq!(serde_json::to_value(known).unwrap(), json(message), "{scenario}");
     }
-    let versions: [Vec<Version>; 2] = [
-        known.iter().zip(&life).map(|(it, sent)| Version::new(it, sent.body())).collect(),
-        events.iter().zip(&life).map(|(it, sent)| Version::new(it, sent.body())).collect(),
+    let order_keys: [Vec<OrderKey>; 2] = [
+        known.iter().zip(&lifecycle).map(|(it, sent)| OrderKey::new(it, sent.body())).collect(),
+        events.iter().zip(&lifecycle).map(|(it, sent)| OrderKey::new(it, sent.body())).collect(),
     ];
-    assert_eq!(versions[0], versions[1], "{story}: whether the kind is known or not");
-    for (pair, status) in versions[0].windows(2).zip(&life[1..]) {
-        assert!(pair[1].supersedes(&pair[0]), "{story}: {}", status.label());
+    assert_eq!(order_keys[0], order_keys[1], "{scenario}: whether the kind is known or not");
+    for (pair, status) in order_keys[0].windows(2).zip(&lifecycle[1..]) {
+        assert!(pair[1].supersedes(&pair[0]), "{scenario}: {}", status.label());
     }
-    let distinct = versions[0].iter().collect::<HashSet<_>>();
-    assert_eq!(distinct.len(), story.statuses().len(), "{story}: no two are the same notification");
+    let distinct = order_keys[0].iter().collect::<HashSet<_>>();
+    assert_eq!(
+        distinct.len(),
+        scenario.statuses().len(),
+        "{scenario}: no two are the same notification"
+    );
 }
 
 #[test]
 fn each_body_of_each_story_is_of_its_kind_and_supersedes_the_one_before() {
-    for story in Story::ALL.iter().copied() {
-        match story {
-            Story::Checkout => tells_of::<Checkout>(story, EventKind::Checkout),
-            Story::Payment | Story::ReversedPayment | Story::PartialPayment => {
-                tells_of::<Payment>(story, EventKind::Payment);
+    for scenario in Scenario::ALL.iter().copied() {
+        match scenario {
+            Scenario::Checkout => tells_of::<Checkout>(scenario, EventKind::Checkout),
+            Scenario::Payment | Scenario::ReversedPayment | Scenario::PartialPayment => {
+                tells_of::<Payment>(scenario, EventKind::Payment);
             }
-            Story::OnRamp => tells_of::<OnRampCheckout>(story, EventKind::OnRampCheckout),
-            Story::Subscription | Story::Renewal => {
-                tells_of::<Subscription>(story, EventKind::Subscription);
+            Scenario::OnRamp => tells_of::<OnRampCheckout>(scenario, EventKind::OnRampCheckout),
+            Scenario::Subscription | Scenario::Renewal => {
+                tells_of::<Subscription>(scenario, EventKind::Subscription);
             }
-            Story::Invoice => tells_of::<Invoice>(story, EventKind::Invoice),
-            Story::Authorization => tells_of::<Authorization>(story, EventKind::Authorization),
-            _ => tells_of::<PaymentRequest>(story, EventKind::Request),
+            Scenario::Invoice => tells_of::<Invoice>(scenario, EventKind::Invoice),
+            Scenario::Authorization => {
+                tells_of::<Authorization>(scenario, EventKind::Authorization)
+            }
+            _ => tells_of::<PaymentRequest>(scenario, EventKind::Request),
         }
     }
 }
 
 #[test]
 fn a_sub_status_is_one_that_is_known_or_none() {
-    let life = |statuses: &[&str]| {
-        let life = Life::new(Story::Subscription).statuses(statuses.iter().copied());
-        life.into_iter()
+    let lifecycle = |statuses: &[&str]| {
+        let lifecycle = Lifecycle::new(Scenario::Subscription).statuses(statuses.iter().copied());
+        lifecycle
+            .into_iter()
             .map(|it| serde_json::from_slice::<Subscription>(it.body()).unwrap())
             .collect::<Vec<_>>()
     };
-    let all = life(&["INITIATED", "ACTIVE", "ACTIVE", "CANCELLED", "EXPIRED", "A_NEW_WORD"]);
+    let all = lifecycle(&["INITIATED", "ACTIVE", "ACTIVE", "CANCELLED", "EXPIRED", "A_NEW_WORD"]);
     let words = all.iter().map(|it| it.sub_status.as_ref().map_or("-", |sub| sub.as_str()));
     let expected = ["-", "ACTIVE", "ACTIVE", "CANCELLED_BY_MERCHANT", "-", "-"];
     assert_eq!(words.collect::<Vec<_>>(), expected);
@@ -323,9 +343,9 @@ fn a_sub_status_is_one_that_is_known_or_none() {
 
 #[test]
 fn every_story_has_a_name_of_its_own_and_a_beginning() {
-    let names = Story::ALL.iter().map(|story| story.name()).collect::<HashSet<_>>();
-    assert_eq!(names.len(), Story::ALL.len());
-    assert!(Story::ALL.iter().all(|story| !story.statuses().is_empty()));
+    let names = Scenario::ALL.iter().map(|scenario| scenario.as_str()).collect::<HashSet<_>>();
+    assert_eq!(names.len(), Scenario::ALL.len());
+    assert!(Scenario::ALL.iter().all(|scenario| !scenario.statuses().is_empty()));
 }
 
 // Deliveries
@@ -333,7 +353,7 @@ fn every_story_has_a_name_of_its_own_and_a_beginning() {
 #[tokio::test]
 async fn a_life_is_delivered_in_process_in_order() {
     let log = Log::default();
-    let report = inqud().deliver(Life::new(Story::Success), log.app()).await;
+    let report = inqud().deliver(Lifecycle::new(Scenario::Success), log.app()).await;
     assert!(report.all_acknowledged(), "{report}");
     assert_eq!(log.statuses(), ["WAITING_PAYMENT", "PENDING_PAYMENT", "SUCCESS"]);
     let delivery = &report.deliveries()[2];
@@ -344,8 +364,8 @@ async fn a_life_is_delivered_in_process_in_order() {
 #[tokio::test]
 async fn over_a_socket_each_comes_as_often_as_asked_for() {
     let log = Log::default();
-    let inqud = Sender::new(secret(), serve(log.app()).await).times(3).shuffled();
-    let report = inqud.deliver(Life::new(Story::Conflict), client()).await;
+    let inqud = MockInqud::new(secret(), serve(log.app()).await).times(3).shuffled();
+    let report = inqud.deliver(Lifecycle::new(Scenario::Conflict), client()).await;
     assert!(report.all_acknowledged(), "{report}");
     let mut counts = BTreeMap::new();
     for status in log.statuses() {
@@ -362,7 +382,7 @@ async fn a_seed_makes_the_same_order_again() {
     let order = async |seed| {
         let log = Log::default();
         let report = inqud().times(4).shuffled().seed(seed);
-        let report = report.deliver(Life::new(Story::Settled), log.app()).await;
+        let report = report.deliver(Lifecycle::new(Scenario::ResolvedConflict), log.app()).await;
         assert_eq!(report.seed(), seed);
         assert!(report.to_string().ends_with(&format!("seed {seed}")));
         log.statuses()
@@ -374,9 +394,13 @@ async fn a_seed_makes_the_same_order_again() {
     }
     assert!(orders.len() > 15, "{} orders of 20 seeds", orders.len());
 
-    let chosen = inqud().shuffled().deliver(Life::new(Story::Settled), Log::default().app()).await;
+    let chosen = inqud()
+        .shuffled()
+        .deliver(Lifecycle::new(Scenario::ResolvedConflict), Log::default().app())
+        .await;
     let again = inqud().shuffled().seed(chosen.seed());
-    let again = again.deliver(Life::new(Story::Settled), Log::default().app()).await;
+    let again =
+        again.deliver(Lifecycle::new(Scenario::ResolvedConflict), Log::default().app()).await;
     let labels = |report: &inqud_mock::Report| {
         report.deliveries().iter().map(|it| it.message().label().to_owned()).collect::<Vec<_>>()
     };
@@ -386,20 +410,20 @@ async fn a_seed_makes_the_same_order_again() {
 #[tokio::test]
 async fn what_is_broken_is_refused_and_reaches_no_handler() {
     let table = [
-        (Flaw::Forged, RejectionKind::DigestMismatch),
-        (Flaw::Unsigned, RejectionKind::DigestMissing),
-        (Flaw::Truncated, RejectionKind::BodyUnreadable),
+        (Fault::Forged, RejectionKind::DigestMismatch),
+        (Fault::Unsigned, RejectionKind::DigestMissing),
+        (Fault::Truncated, RejectionKind::BodyUnreadable),
     ];
-    for (flaw, kind) in table {
+    for (fault, kind) in table {
         let log = Log::default();
-        let inqud = inqud().flaw(flaw);
-        let report = inqud.deliver(Life::new(Story::Success), log.app()).await;
-        assert!(report.all_refused() && !report.all_acknowledged(), "{flaw:?}: {report}");
+        let inqud = inqud().fault(fault);
+        let report = inqud.deliver(Lifecycle::new(Scenario::Success), log.app()).await;
+        assert!(report.all_rejected() && !report.all_acknowledged(), "{fault:?}: {report}");
         assert_eq!(report.lost().count(), 3);
         for delivery in report.deliveries() {
             assert_eq!(delivery.rejection().unwrap().kind(), kind);
             assert_eq!(delivery.answer(), &Answer::Status(kind.status()));
-            assert_eq!(delivery.text(), delivery.rejection().unwrap().to_string());
+            assert_eq!(delivery.response_text(), delivery.rejection().unwrap().to_string());
         }
 
         // Over a socket it is refused as well, with a `Content-Length` or chunked.
@@ -411,35 +435,35 @@ async fn what_is_broken_is_refused_and_reaches_no_handler() {
                 std::future::ready(response)
             });
             let uri = serve(log.app().layer(watch)).await;
-            let inqud = Sender::new(secret(), uri).flaw(flaw);
+            let inqud = MockInqud::new(secret(), uri).fault(fault);
             let inqud = if let Some(size) = size { inqud.chunked(size) } else { inqud };
-            let report = inqud.deliver(Life::new(Story::Success), client()).await;
+            let report = inqud.deliver(Lifecycle::new(Scenario::Success), client()).await;
             // Who cuts the connection gets no answer; the server refused it all the same.
-            let is_answered = flaw != Flaw::Truncated;
-            assert_eq!(report.all_refused(), is_answered, "{flaw:?}: {report}");
+            let is_answered = fault != Fault::Truncated;
+            assert_eq!(report.all_rejected(), is_answered, "{fault:?}: {report}");
             for delivery in report.deliveries() {
                 match delivery.answer() {
                     Answer::Status(status) => assert!(is_answered && *status == kind.status()),
                     Answer::Failed(why) => {
                         assert!(!is_answered && why.contains("cut short"), "{why}")
                     }
-                    other => panic!("{flaw:?}: {other}"),
+                    other => panic!("{fault:?}: {other}"),
                 }
                 let refused = timeout(Duration::from_secs(10), told.recv()).await.unwrap();
-                assert_eq!(refused, Some((kind.status(), Some(kind))), "{flaw:?}, {size:?}");
+                assert_eq!(refused, Some((kind.status(), Some(kind))), "{fault:?}, {size:?}");
             }
         }
-        assert_eq!(log.statuses(), [""; 0], "{flaw:?}");
+        assert_eq!(log.statuses(), [""; 0], "{fault:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_who_refuses_has_refused() {
-    let refused = async |inqud: &Sender, app: Router| {
-        inqud.deliver(Life::new(Story::Expired), app).await.all_refused()
+    let refused = async |inqud: &MockInqud, app: Router| {
+        inqud.deliver(Lifecycle::new(Scenario::Expired), app).await.all_rejected()
     };
-    for flaw in [Flaw::Forged, Flaw::Unsigned] {
-        let inqud = inqud().flaw(flaw);
+    for fault in [Fault::Forged, Fault::Unsigned] {
+        let inqud = inqud().fault(fault);
         assert!(refused(&inqud, answering(&[401])).await);
         // Such as what answers for a server behind it, or one with a wrong path.
         for status in [200, 202, 302, 400, 403, 404, 500, 503] {
@@ -449,7 +473,7 @@ async fn only_who_refuses_has_refused() {
         let endless = Router::new().route(PATH, post(std::future::pending::<()>));
         assert!(!refused(&inqud, endless).await);
     }
-    let inqud = inqud().flaw(Flaw::Truncated);
+    let inqud = inqud().fault(Fault::Truncated);
     assert!(refused(&inqud, answering(&[400])).await && !refused(&inqud, answering(&[500])).await);
 }
 
@@ -457,56 +481,56 @@ async fn only_who_refuses_has_refused() {
 async fn a_chunked_body_arrives_whole_and_without_a_length() {
     for size in [0, 1, 7, 100_000] {
         let log = Log::default();
-        let inqud = Sender::new(secret(), serve(log.app()).await).chunked(size);
-        let report = inqud.deliver(Life::new(Story::Success), client()).await;
+        let inqud = MockInqud::new(secret(), serve(log.app()).await).chunked(size);
+        let report = inqud.deliver(Lifecycle::new(Scenario::Success), client()).await;
         assert!(report.all_acknowledged(), "{report}");
         let heads = log.heads.lock().unwrap();
         assert_eq!(heads[0]["transfer-encoding"], "chunked");
         assert!(!heads[0].contains_key("content-length"));
     }
     let log = Log::default();
-    let inqud = Sender::new(secret(), serve(log.app()).await);
-    assert!(inqud.deliver(Life::new(Story::Success), client()).await.all_acknowledged());
+    let inqud = MockInqud::new(secret(), serve(log.app()).await);
+    assert!(inqud.deliver(Lifecycle::new(Scenario::Success), client()).await.all_acknowledged());
     assert!(log.heads.lock().unwrap()[0].contains_key("content-length"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_body_takes_its_time_and_too_slow_a_one_is_refused() {
-    let last = || Life::new(Story::Success).into_iter().take(1);
+    let last = || Lifecycle::new(Scenario::Success).into_iter().take(1);
     let size = last().next().unwrap().body().len();
 
     // Four frames, and with pauses of 2 s, 8 s.
     let inqud = inqud().chunked(size.div_ceil(4));
     let log = Log::default();
-    let report = inqud.clone().slowly(Duration::from_secs(2)).deliver(last(), log.app()).await;
+    let report = inqud.clone().frame_delay(Duration::from_secs(2)).deliver(last(), log.app()).await;
     assert!(report.all_acknowledged(), "{report}");
-    assert_eq!(report.deliveries()[0].took().as_secs(), 8);
+    assert_eq!(report.deliveries()[0].elapsed().as_secs(), 8);
 
-    let report = inqud.slowly(Duration::from_secs(3)).deliver(last(), log.app()).await;
-    assert_eq!(report.deliveries()[0].rejection().unwrap().kind(), RejectionKind::BodyTooSlow);
-    assert_eq!(report.deliveries()[0].took().as_secs(), 10);
+    let report = inqud.frame_delay(Duration::from_secs(3)).deliver(last(), log.app()).await;
+    assert_eq!(report.deliveries()[0].rejection().unwrap().kind(), RejectionKind::BodyTimeout);
+    assert_eq!(report.deliveries()[0].elapsed().as_secs(), 10);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_time_that_a_slow_body_takes_is_not_taken_from_the_handlers() {
-    let webhooks = layer::<PaymentRequest>().body_deadline(Duration::from_secs(60));
+    let webhooks = layer::<PaymentRequest>().body_timeout(Duration::from_secs(60));
     let handler = async |_: Webhook<PaymentRequest>| {
         tokio::time::sleep(Duration::from_secs(9)).await;
         Ack::Done
     };
     let app = Router::new().route(PATH, post(handler).layer(webhooks));
-    let last = Life::new(Story::Success).into_iter().skip(2);
-    let inqud = inqud().chunked(300).slowly(Duration::from_secs(5));
+    let last = Lifecycle::new(Scenario::Success).into_iter().skip(2);
+    let inqud = inqud().chunked(300).frame_delay(Duration::from_secs(5));
     let report = inqud.deliver(last, app).await;
     assert!(report.all_acknowledged(), "{report}");
-    assert!(report.deliveries()[0].took() > Duration::from_secs(20));
+    assert!(report.deliveries()[0].elapsed() > Duration::from_secs(20));
 }
 
 #[tokio::test]
 async fn what_is_truncated_ends_in_the_middle_however_it_is_cut() {
     let message = Message::new("digits", "0123456789");
     for size in [1, 3, 5, 10, 100] {
-        let inqud = inqud().flaw(Flaw::Truncated);
+        let inqud = inqud().fault(Fault::Truncated);
         for request in [inqud.request(&message), inqud.chunked(size).request(&message)] {
             let mut body = request.into_body();
             let mut came = Vec::new();
@@ -524,7 +548,7 @@ async fn what_is_truncated_ends_in_the_middle_however_it_is_cut() {
 
 #[tokio::test(start_paused = true)]
 async fn retries_follow_inquds_schedule_and_then_it_is_lost() {
-    let last = || Life::new(Story::Success).into_iter().skip(2);
+    let last = || Lifecycle::new(Scenario::Success).into_iter().skip(2);
     for refused in [201, 202, 204, 301, 404, 410, 500, 503] {
         let inqud = inqud().retries(contract::RETRY_SCHEDULE);
         let report = inqud.deliver(last(), answering(&[refused])).await;
@@ -540,12 +564,12 @@ async fn retries_follow_inquds_schedule_and_then_it_is_lost() {
     let inqud = inqud().retries(contract::RETRY_SCHEDULE);
     let report = inqud.deliver(last(), answering(&[503, 404, 200])).await;
     assert_eq!(report.deliveries().len(), 3);
-    assert!(report.all_acknowledged() && !report.all_refused(), "{report}");
+    assert!(report.all_acknowledged() && !report.all_rejected(), "{report}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_retries_there_is_one_try() {
-    let report = inqud().deliver(Life::new(Story::Expired), answering(&[503])).await;
+    let report = inqud().deliver(Lifecycle::new(Scenario::Expired), answering(&[503])).await;
     assert_eq!(report.deliveries().len(), 2);
     assert_eq!(report.lost().count(), 2);
 }
@@ -568,9 +592,9 @@ async fn a_handler_of_ten_seconds_is_given_up_and_tried_again() {
     };
     let app = Router::new().route(PATH, post(slow));
     let inqud = inqud().retries(&contract::RETRY_SCHEDULE[..2]);
-    let last = Life::new(Story::Success).into_iter().skip(2);
+    let last = Lifecycle::new(Scenario::Success).into_iter().skip(2);
     let report = inqud.deliver(last, app).await;
-    let at = report.deliveries().iter().map(|it| (it.at().as_secs(), it.took().as_secs()));
+    let at = report.deliveries().iter().map(|it| (it.at().as_secs(), it.elapsed().as_secs()));
     assert_eq!(at.collect::<Vec<_>>(), [(0, 10), (70, 10), (200, 10)]);
     assert!(report.deliveries().iter().all(|it| it.answer() == &Answer::TimedOut));
     assert_eq!(*dropped.lock().unwrap(), 3);
@@ -580,7 +604,8 @@ async fn a_handler_of_ten_seconds_is_given_up_and_tried_again() {
 async fn what_is_due_goes_on_while_a_retry_waits() {
     // The first is refused once, and comes again after its minute, when it is not too soon.
     let inqud = inqud().retries(contract::RETRY_SCHEDULE).interval(Duration::from_secs(25));
-    let report = inqud.deliver(Life::new(Story::Settled), answering(&[503, 200])).await;
+    let report =
+        inqud.deliver(Lifecycle::new(Scenario::ResolvedConflict), answering(&[503, 200])).await;
     let came = report.deliveries().iter().map(|it| (it.message().label(), it.at().as_secs()));
     let expected = [
         ("WAITING_PAYMENT", 0),
@@ -603,8 +628,8 @@ async fn the_interval_is_kept_even_by_what_is_late() {
         }
     };
     let app = Router::new().route(PATH, post(handler));
-    let inqud = inqud().patience(Duration::from_secs(60)).interval(Duration::from_secs(2));
-    let report = inqud.deliver(Life::new(Story::Settled), app).await;
+    let inqud = inqud().timeout(Duration::from_secs(60)).interval(Duration::from_secs(2));
+    let report = inqud.deliver(Lifecycle::new(Scenario::ResolvedConflict), app).await;
     assert!(report.all_acknowledged(), "{report}");
     let at = report.deliveries().iter().map(|it| it.at().as_secs());
     assert_eq!(at.collect::<Vec<_>>(), [0, 11, 13, 15]);
@@ -614,24 +639,25 @@ async fn the_interval_is_kept_even_by_what_is_late() {
 async fn the_longest_wait_is_no_shorter_than_any() {
     let hour = Duration::from_secs(60 * 60);
     let slow = Router::new().route(PATH, post(async move || tokio::time::sleep(hour).await));
-    let last = Life::new(Story::Success).into_iter().skip(2);
-    let report = inqud().patience(Duration::MAX).deliver(last, slow).await;
-    assert!(report.all_acknowledged() && report.deliveries()[0].took() >= hour, "{report}");
+    let last = Lifecycle::new(Scenario::Success).into_iter().skip(2);
+    let report = inqud().timeout(Duration::MAX).deliver(last, slow).await;
+    assert!(report.all_acknowledged() && report.deliveries()[0].elapsed() >= hour, "{report}");
 
     let year = hour * 24 * 365;
     let inqud = inqud().interval(Duration::MAX);
-    let report = inqud.deliver(Life::new(Story::Expired), answering(&[200])).await;
+    let report = inqud.deliver(Lifecycle::new(Scenario::Expired), answering(&[200])).await;
     assert!(report.deliveries()[1].at() > 29 * year, "{:?}", report.deliveries()[1].at());
     let inqud = inqud.interval(Duration::ZERO).retries(&[Duration::MAX]);
-    let report = inqud.deliver(Life::new(Story::Expired), answering(&[503])).await;
+    let report = inqud.deliver(Lifecycle::new(Scenario::Expired), answering(&[503])).await;
     assert!(report.deliveries()[2].at() > 29 * year, "{:?}", report.deliveries()[2].at());
 }
 
 #[tokio::test]
 async fn a_service_that_cannot_be_reached_is_reported() {
     let uri = Uri::from_static("http://127.0.0.1:1/"); // nobody listens there
-    let report = Sender::new(secret(), uri).deliver(Life::new(Story::Expired), client()).await;
-    assert!(!report.all_refused() && !report.all_acknowledged(), "{report}");
+    let report =
+        MockInqud::new(secret(), uri).deliver(Lifecycle::new(Scenario::Expired), client()).await;
+    assert!(!report.all_rejected() && !report.all_acknowledged(), "{report}");
     assert!(
         matches!(report.deliveries()[1].answer(), Answer::Failed(why) if why.contains("refused"))
     );
@@ -645,21 +671,21 @@ async fn each_delivery_can_be_watched() {
         Router::new().route(PATH, post(async move || watched.lock().unwrap().push("call".into())))
     };
     let each = |it: Delivery| watched.lock().unwrap().push(it.message().label().to_owned());
-    inqud().deliver_each(Life::new(Story::Expired), app, each).await;
+    inqud().deliver_each(Lifecycle::new(Scenario::Expired), app, each).await;
     assert_eq!(*watched.lock().unwrap(), ["call", "WAITING_PAYMENT", "call", "EXPIRED"]);
 }
 
 #[tokio::test]
 async fn nothing_delivered_is_neither_success_nor_refusal() {
     let report = inqud().deliver([], Log::default().app()).await;
-    assert!(!report.all_acknowledged() && !report.all_refused());
+    assert!(!report.all_acknowledged() && !report.all_rejected());
 }
 
 #[tokio::test]
 async fn nothing_prints_the_secret_or_a_digest() {
-    let message = Life::new(Story::Success).into_iter().next().unwrap();
+    let message = Lifecycle::new(Scenario::Success).into_iter().next().unwrap();
     let request = inqud().request(&message);
-    let report = inqud().deliver(Life::new(Story::Success), Log::default().app()).await;
+    let report = inqud().deliver(Lifecycle::new(Scenario::Success), Log::default().app()).await;
     let text = format!("{:?} {request:?} {report:?} {report} {message:?}", inqud());
     assert!(!text.contains(SECRET));
     assert!(!text.contains(&support::digest(message.body())));
@@ -694,13 +720,13 @@ impl Shop {
     }
 }
 
-fn version(request: &PaymentRequest) -> Version {
-    Version::new(request, &serde_json::to_vec(request).unwrap())
+fn order_key(request: &PaymentRequest) -> OrderKey {
+    OrderKey::new(request, &serde_json::to_vec(request).unwrap())
 }
 
 fn newest_counts(state: &mut State, new: PaymentRequest) -> Ack {
     let old = state.requests.get(&new.id);
-    if old.is_none_or(|old| version(&new).supersedes(&version(old))) {
+    if old.is_none_or(|old| order_key(&new).supersedes(&order_key(old))) {
         state.shipped += u32::from(new.is_paid());
         state.requests.insert(new.id.clone(), new);
     }
@@ -718,12 +744,12 @@ fn ships_for_each(state: &mut State, new: PaymentRequest) -> Ack {
 }
 
 async fn try_any_order(
-    inqud: Sender,
-    life: impl IntoIterator<Item = Message>,
+    inqud: MockInqud,
+    lifecycle: impl IntoIterator<Item = Message>,
     handle: fn(&mut State, PaymentRequest) -> Ack,
 ) -> Result<State, inqud_mock::Disagreement> {
     inqud
-        .any_order(life, async |round| {
+        .any_order(lifecycle, async |round| {
             let shop = Shop::default();
             round.deliver(shop.app(handle)).await;
             shop.state()
@@ -734,17 +760,17 @@ async fn try_any_order(
 #[tokio::test]
 async fn any_order_agrees_with_a_handler_that_does_it_right() {
     // Of what is settled, only half is paid.
-    let three = Life::new(Story::Settled)
+    let three = Lifecycle::new(Scenario::ResolvedConflict)
         .into_iter()
-        .chain(Life::new(Story::Expired).client_order_id("order-2"))
-        .chain(Life::new(Story::Success).client_order_id("order-3"));
+        .chain(Lifecycle::new(Scenario::Expired).client_order_id("order-2"))
+        .chain(Lifecycle::new(Scenario::Success).client_order_id("order-3"));
     let state = try_any_order(inqud(), three, newest_counts).await.unwrap();
     assert_eq!((state.requests.len(), state.shipped), (3, 1));
 }
 
 #[tokio::test]
 async fn any_order_finds_who_lets_the_last_comer_count() {
-    let wrong = try_any_order(inqud(), Life::new(Story::Success), last_comer_counts).await;
+    let wrong = try_any_order(inqud(), Lifecycle::new(Scenario::Success), last_comer_counts).await;
     let wrong = wrong.unwrap_err();
     let text = format!("{wrong:?}");
     assert!(text.starts_with("this order ends in another state"), "{text}");
@@ -755,7 +781,7 @@ async fn any_order_finds_who_lets_the_last_comer_count() {
 
     // And that order alone shows it again.
     let inqud = inqud().seed(wrong.seed()).rounds(1);
-    let again = try_any_order(inqud, Life::new(Story::Success), last_comer_counts).await;
+    let again = try_any_order(inqud, Lifecycle::new(Scenario::Success), last_comer_counts).await;
     assert_eq!(again.unwrap_err().to_string(), wrong.to_string());
 }
 
@@ -767,28 +793,29 @@ async fn any_order_tries_at_least_one_other_order() {
             round.deliver(Log::default().app()).await;
             *tried.lock().unwrap() += 1;
         };
-        let life = Life::new(Story::Success);
-        inqud().rounds(rounds).any_order(life, merchant).await.unwrap();
+        let lifecycle = Lifecycle::new(Scenario::Success);
+        inqud().rounds(rounds).any_order(lifecycle, merchant).await.unwrap();
         assert_eq!(*tried.lock().unwrap(), expected, "{rounds}");
     }
 }
 
 #[tokio::test]
 async fn any_order_finds_who_ships_twice() {
-    let wrong = try_any_order(inqud(), Life::new(Story::Success), ships_for_each).await;
+    let wrong = try_any_order(inqud(), Lifecycle::new(Scenario::Success), ships_for_each).await;
     assert!(wrong.unwrap_err().to_string().contains("shipped: 2"));
 }
 
 #[tokio::test]
 async fn states_that_agree_because_nothing_was_accepted_do_not_count() {
-    let stranger = Sender::new(Secret::new("another").unwrap(), Uri::from_static(PATH));
-    let wrong = try_any_order(stranger, Life::new(Story::Success), newest_counts).await;
+    let stranger = MockInqud::new(Secret::new("another").unwrap(), Uri::from_static(PATH));
+    let wrong = try_any_order(stranger, Lifecycle::new(Scenario::Success), newest_counts).await;
     let wrong = wrong.unwrap_err();
     assert!(wrong.to_string().starts_with("not everything was acknowledged"), "{wrong}");
     assert!(wrong.to_string().contains("the digest does not match the body"), "{wrong}");
     assert_eq!(wrong.report().lost().count(), 3);
 
-    let wrong = inqud().any_order(Life::new(Story::Success), async |_| 1).await.unwrap_err();
+    let wrong =
+        inqud().any_order(Lifecycle::new(Scenario::Success), async |_| 1).await.unwrap_err();
     assert!(wrong.to_string().starts_with("nothing was delivered"), "{wrong}");
     assert!(try_any_order(inqud(), [], newest_counts).await.is_err());
 }
@@ -803,10 +830,10 @@ fn wants_the_first_first(state: &mut State, new: PaymentRequest) -> Ack {
 
 #[tokio::test(start_paused = true)]
 async fn any_order_goes_on_to_the_last_retry() {
-    let life = || Life::new(Story::Success);
-    let lost = try_any_order(inqud(), life(), wants_the_first_first).await.unwrap_err();
+    let lifecycle = || Lifecycle::new(Scenario::Success);
+    let lost = try_any_order(inqud(), lifecycle(), wants_the_first_first).await.unwrap_err();
     assert!(lost.to_string().starts_with("not everything was acknowledged"), "{lost}");
     let inqud = inqud().retries(contract::RETRY_SCHEDULE);
-    let state = try_any_order(inqud, life(), wants_the_first_first).await.unwrap();
+    let state = try_any_order(inqud, lifecycle(), wants_the_first_first).await.unwrap();
     assert_eq!(state.shipped, 1);
 }
