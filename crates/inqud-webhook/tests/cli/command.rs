@@ -662,7 +662,8 @@ fn head_with(digest: &str) -> String {
 fn a_body_in_many_chunks_costs_listen_little_more_than_its_bytes() {
     const CALLS: usize = 16;
     const BYTES: usize = 64 * 1024;
-    let listener = Listener::start(&["--count", &CALLS.to_string()]);
+    // One more than is measured, or it would end before it is looked at.
+    let listener = Listener::start(&["--count", &(CALLS + 1).to_string()]);
     let status = format!("/proc/{}/status", listener.child.id());
     let most = move || {
         let status = fs::read_to_string(&status).unwrap();
@@ -693,6 +694,7 @@ fn a_body_in_many_chunks_costs_listen_little_more_than_its_bytes() {
     // Twice for the layer and the copy, each as it grows, and what is printed.
     assert!(grown < CALLS * BYTES * 4 + 8 * 1024 * 1024, "{grown} bytes");
     drop(streams);
+    assert!(call(&url, &head_with(DIGEST), b"x").starts_with("HTTP/1.1 401"));
     assert_eq!(ended.join().unwrap(), Some(1));
 }
 
