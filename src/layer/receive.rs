@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http_body::Body;
+use http_body::{Body, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_http::timeout::TimeoutError;
@@ -25,6 +25,10 @@ const FRAMES_PER_POLL: u32 = 64;
 /// for a small body is many times its size. The copy costs a call of 1 KB up to 8 % in process with
 /// glibc, which is slow from 1 KiB on, and 3 % of 256 bytes. A large one would cost more than it saves.
 const COPIED: usize = 16 * 1024;
+
+/// A body of several frames gets a buffer for all of it at once if it is announced to be at most this
+/// large. Otherwise the buffer grows as bytes arrive.
+const RESERVED: usize = 2 * 1024;
 
 /// A whole body, its digest not yet compared.
 pub(super) struct Received {
@@ -134,6 +138,11 @@ where
                 *this.frame = if data.remaining() > COPIED { into_bytes(data) } else { copy(data) };
                 continue;
             }
+            if this.buffer.is_empty() {
+                let arrived = len.saturating_add(data.remaining());
+                let capacity = capacity(arrived, &this.body.size_hint(), *this.limit);
+                this.buffer.reserve_exact(capacity);
+            }
             self.as_mut().copy_frame();
             this = self.as_mut().project();
             append(this.buffer, data, *this.limit);
@@ -171,6 +180,13 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
         || error.to_string() == "data was not received within the designated timeout"
 }
 
+/// The first capacity of the buffer of a body of which this much has arrived.
+fn capacity(arrived: usize, rest: &SizeHint, limit: usize) -> usize {
+    let rest = usize::try_from(rest.lower()).unwrap_or(usize::MAX);
+    let announced = arrived.saturating_add(rest).min(limit);
+    if announced <= RESERVED { announced } else { arrived }
+}
+
 /// Grows by what has arrived, never by what was announced. Doubles like a `Vec`, but never beyond the
 /// limit, which the caller has checked.
 fn append(buffer: &mut Vec<u8>, mut data: impl Buf, limit: usize) {
@@ -201,7 +217,24 @@ fn compact(buffer: &mut Vec<u8>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{append, compact};
+    use http_body::SizeHint;
+
+    use super::{append, capacity, compact};
+
+    #[test]
+    fn only_a_small_announcement_reserves_memory() {
+        for (arrived, rest, limit, expected) in [
+            (10, 90, 1000, 100),
+            (10, 2038, 9000, 2048),
+            (10, 2039, 9000, 10),
+            (10, u64::MAX, 9000, 10),
+            (10, u64::MAX, 1000, 1000),
+        ] {
+            let mut hint = SizeHint::new();
+            hint.set_lower(rest);
+            assert_eq!(capacity(arrived, &hint, limit), expected, "{arrived}, {rest}, {limit}");
+        }
+    }
 
     /// No more is held than twice what has arrived, nor more than the limit.
     #[test]
