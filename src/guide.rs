@@ -14,3 +14,6 @@ pub mod mismatch {}
 #[cfg_attr(any(doc, all(doctest, feature = "axum")), doc = include_str!("../docs/order.md"))]
 #[cfg_attr(not(any(doc, all(doctest, feature = "axum"))), doc = "Order: see `docs/order.md`.")]
 pub mod order {}
+
+#[doc = include_str!("../docs/production.md")]
+pub mod production {}

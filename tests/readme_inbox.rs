@@ -15,7 +15,7 @@ include!("fixtures/readme_inbox.rs");
 
 const TABLES: &str = "
     CREATE TABLE orders (id TEXT UNIQUE, amount TEXT, currency TEXT, shipped INT);
-    CREATE TABLE told_again (order_id TEXT, object TEXT, payment TEXT);
+    CREATE TABLE paid_again (order_id TEXT, object TEXT);
     INSERT INTO orders VALUES ('order-1', '100', 'USD', 0)";
 
 async fn shop() -> (Inbox<Sqlite>, TempDir) {
@@ -48,9 +48,9 @@ async fn process_all(inbox: &Inbox<Sqlite>) {
     timeout(Duration::from_secs(30), process(inbox, tried)).await.unwrap().unwrap();
 }
 
-/// What was shipped, and what was told again.
+/// What was shipped, and what was paid again.
 async fn known(inbox: &Inbox<Sqlite>) -> (i64, i64) {
-    let known = "SELECT (SELECT shipped FROM orders), (SELECT count(*) FROM told_again)";
+    let known = "SELECT (SELECT shipped FROM orders), (SELECT count(*) FROM paid_again)";
     let known =
         move |db: &Connection| db.query_row(known, [], |row| Ok((row.get(0)?, row.get(1)?)));
     inbox.write(known).await.unwrap()

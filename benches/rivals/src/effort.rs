@@ -14,8 +14,6 @@ pub struct Effort {
     pub rounds: usize,
     /// Of the forged flood, for each start.
     pub flood_rounds: usize,
-    /// Of one and two worker threads, in a run.
-    pub worker_rounds: usize,
     /// Of each number of connections, in a run.
     pub connection_rounds: usize,
     /// Of stalled senders, in a run.
@@ -36,7 +34,6 @@ pub const FULL: Effort = Effort {
     calm_rounds: 61,
     rounds: 6,
     flood_rounds: 4,
-    worker_rounds: 61,
     connection_rounds: 40,
     stalled_rounds: 3,
     window: Duration::from_millis(250),
@@ -53,7 +50,6 @@ pub const TRIAL: Effort = Effort {
     calm_rounds: 21,
     rounds: 6,
     flood_rounds: 6,
-    worker_rounds: 7,
     connection_rounds: 4,
     stalled_rounds: 1,
     connections: &[16, 256],
@@ -67,7 +63,6 @@ pub const SMOKE: Effort = Effort {
     calm_rounds: 3,
     rounds: 1,
     flood_rounds: 1,
-    worker_rounds: 1,
     connection_rounds: 1,
     stalled_rounds: 1,
     window: Duration::from_millis(100),

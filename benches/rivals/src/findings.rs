@@ -11,7 +11,6 @@ use crate::in_process::InProcess;
 use crate::machine;
 use crate::process::apart;
 use crate::stalled::Stalled;
-use crate::workers::Workers;
 
 pub struct Findings {
     pub effort: &'static Effort,
@@ -22,15 +21,12 @@ pub struct Findings {
     pub connections: Connections,
     pub flood: Flood,
     pub stalled: Stalled,
-    pub workers: Workers,
 }
 
 impl Findings {
     pub fn gather(effort: &'static Effort) -> io::Result<Self> {
         let (began, load) = (Instant::now(), machine::load());
         let said = |what| eprintln!("{:>4} s  {what}", began.elapsed().as_secs());
-        said("worker threads");
-        let workers = Workers::measure(effort)?;
         apart(|| {
             said("in process");
             let in_process = InProcess::measure(effort)?;
@@ -43,7 +39,7 @@ impl Findings {
             said("stalled senders");
             let stalled = Stalled::measure(effort)?;
             said("done");
-            Ok(Self { effort, load, in_process, end_to_end, connections, flood, stalled, workers })
+            Ok(Self { effort, load, in_process, end_to_end, connections, flood, stalled })
         })?
     }
 }

@@ -28,7 +28,6 @@ mod report;
 mod rounds;
 mod sample;
 mod stalled;
-mod workers;
 
 use std::io;
 

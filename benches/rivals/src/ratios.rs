@@ -9,7 +9,7 @@ use crate::load::Outcome;
 use crate::plot::number;
 use crate::rounds::Spread;
 use crate::sample::SIZES;
-use crate::{connections, flood, workers};
+use crate::{connections, flood};
 
 pub struct Table {
     pub title: String,
@@ -48,7 +48,6 @@ pub fn tables(findings: &Findings) -> Vec<Table> {
     let mut tables = Vec::from(in_process(&findings.in_process));
     tables.extend(end_to_end(findings));
     tables.extend(connections(findings));
-    tables.push(workers(findings));
     tables.push(flood(findings));
     tables
 }
@@ -139,21 +138,6 @@ fn connections(findings: &Findings) -> [Table; 2] {
             rows: rows(|outcome| outcome.cpu),
         },
     ]
-}
-
-fn workers(findings: &Findings) -> Table {
-    let workers = &findings.workers;
-    let share = |at, count| (at > 0).then(|| workers.share(at, count));
-    let columns = ["1 thread over the floor's", "2 threads over the floor's", "2 threads over 1"];
-    Table {
-        title: "Worker threads: throughput in process".to_owned(),
-        note: "1 KB. Making the requests is included.".to_owned(),
-        unit: Unit::Times(2),
-        columns: columns.map(str::to_owned).to_vec(),
-        rows: (workers::NAMES.iter().enumerate())
-            .map(|(at, name)| (*name, vec![share(at, 1), share(at, 2), Some(workers.gain(at))]))
-            .collect(),
-    }
 }
 
 fn flood(findings: &Findings) -> Table {

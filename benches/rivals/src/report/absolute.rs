@@ -10,7 +10,7 @@ use crate::plot::number;
 use crate::ratios::size_name;
 use crate::sample::SIZES;
 use crate::stalled::Held;
-use crate::{connections, flood, stalled, workers};
+use crate::{connections, flood, stalled};
 
 pub fn sections(text: &mut String, findings: &Findings) {
     stalled(text, findings);
@@ -22,7 +22,6 @@ pub fn sections(text: &mut String, findings: &Findings) {
     in_process(text, &findings.in_process);
     end_to_end(text, findings);
     connections(text, findings);
-    workers(text, findings);
     flood(text, findings);
 }
 
@@ -101,14 +100,6 @@ fn connections(text: &mut String, findings: &Findings) {
                 ],
             );
         }
-    }
-}
-
-fn workers(text: &mut String, findings: &Findings) {
-    let columns = ["", "1", "2"];
-    head(text, 3, "Worker threads: 1 KB calls a second in process", &columns);
-    for (at, name) in workers::NAMES.iter().enumerate() {
-        row(text, name, [1, 2].map(|count| number(findings.workers.throughput(at, count), 0)));
     }
 }
 
