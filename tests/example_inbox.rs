@@ -204,7 +204,7 @@ fn body(order: &str, fields: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_life_ends_right_one_by_one_and_from_a_backlog() {
+async fn each_sequence_ends_right_live_and_from_a_backlog() {
     let folder = tempfile::tempdir().unwrap();
     for is_live in [true, false] {
         let file = folder.path().join(format!("{is_live}.db"));
@@ -250,7 +250,7 @@ async fn each_life_ends_right_one_by_one_and_from_a_backlog() {
 }
 
 #[tokio::test]
-async fn it_refuses_what_is_forged_or_of_another_kind_and_knows_no_other_order() {
+async fn rejects_forged_webhooks_and_other_kinds() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("inbox.db"), true).await;
     let payment = body("order-1", r#""id":"PMT-1","status":"SUCCESS""#);
@@ -265,7 +265,7 @@ async fn it_refuses_what_is_forged_or_of_another_kind_and_knows_no_other_order()
 }
 
 #[tokio::test]
-async fn it_ships_an_order_that_it_knows_once_if_the_amount_is_right() {
+async fn ships_a_known_order_once_if_the_amount_is_right() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("inbox.db"), true).await;
     let new =
@@ -300,7 +300,7 @@ async fn it_ships_an_order_that_it_knows_once_if_the_amount_is_right() {
 }
 
 #[tokio::test]
-async fn a_kill_loses_nothing_and_repeats_nothing() {
+async fn kill_loses_and_repeats_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("inbox.db");
     let mut acknowledged = Vec::new();

@@ -71,7 +71,7 @@ impl http_body::Body for Stalls {
 }
 
 #[test]
-fn a_thousand_stalled_bodies_hold_the_limit_and_a_constant_each() {
+fn thousand_stalled_bodies_hold_the_limit_plus_a_constant() {
     // Two frames are the fewest that have to be copied.
     for frame in [LIMIT / 2, 1500, 16] {
         let service = || {
@@ -108,7 +108,7 @@ fn a_thousand_stalled_bodies_hold_the_limit_and_a_constant_each() {
 /// Refused at the limit, an endless body has cost no more than the limit, and half of it again for
 /// the moment in which the buffer grows.
 #[test]
-fn an_endless_body_costs_the_limit_at_most() {
+fn endless_body_allocates_at_most_the_limit() {
     let call = || {
         let inner = Inner::<PaymentRequest>::new();
         let service = layer::<PaymentRequest>().body_limit(LIMIT).layer(inner);
@@ -132,7 +132,7 @@ fn an_endless_body_costs_the_limit_at_most() {
 
 /// An announced length is no reason to make room.
 #[test]
-fn a_length_makes_no_room_before_bytes_come() {
+fn content_length_reserves_no_memory_in_advance() {
     let call = || {
         let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
         let steps = [Step::data("{"), Step::data("\""), Step::Stall];
@@ -276,7 +276,7 @@ async fn send(
 
 /// A frame is a part of the server's read buffer. A webhook that is kept does not keep that.
 #[test]
-fn a_webhook_that_is_kept_holds_its_body_and_its_event_alone() {
+fn kept_webhook_holds_only_its_body_and_event() {
     const KEPT: usize = 100;
     let event = measured(|| (), |()| serde_json::from_str::<PaymentRequest>(REQUEST).unwrap());
     let event = usize::try_from(event.bytes_current).unwrap() + size_of::<PaymentRequest>();
@@ -297,7 +297,7 @@ fn a_webhook_that_is_kept_holds_its_body_and_its_event_alone() {
 
 /// Beyond what the server itself holds, which is told by a service that keeps nothing of what it reads.
 #[test]
-fn over_a_real_server_a_stalled_body_holds_the_limit_and_a_constant() {
+fn stalled_body_on_a_server_holds_the_limit_plus_a_constant() {
     const CALLS: usize = 50;
     const SMALL: usize = 1024;
     static BODY: [u8; SMALL - 1] = [b' '; SMALL - 1];

@@ -107,7 +107,7 @@ fn secrets() -> [(&'static str, Vec<u8>); 6] {
 
 /// Or the others would pass for nothing.
 #[test]
-fn the_search_finds_what_is_there() {
+fn search_finds_a_live_secret() {
     let text = random(32);
     let file = SecretFile::new("careless", &text);
     let mut holder = start("careless", &file.0);
@@ -120,7 +120,7 @@ fn the_search_finds_what_is_there() {
 }
 
 #[test]
-fn the_text_of_a_secret_is_not_kept() {
+fn secret_text_is_not_kept() {
     for (name, text) in secrets() {
         let file = SecretFile::new(&name.replace(' ', "-"), &text);
         let mut holder = start("used", &file.0);
@@ -132,7 +132,7 @@ fn the_text_of_a_secret_is_not_kept() {
 
 /// The states of calls are another matter: copies of them stay on the stack until it is used again.
 #[test]
-fn what_is_kept_of_a_secret_is_zeroized_when_it_is_dropped() {
+fn dropping_a_secret_zeroizes_it() {
     for (name, text) in secrets() {
         for role in ["unused", "used"] {
             let file = SecretFile::new(&format!("{role}-{}", name.replace(' ', "-")), &text);

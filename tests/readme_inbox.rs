@@ -63,13 +63,13 @@ fn paid(id: u32, order: &str, amount: u32) -> String {
 }
 
 #[test]
-fn it_is_the_code_of_the_readme() {
+fn fixture_is_the_code_of_the_readme() {
     let code = include_str!("fixtures/readme_inbox.rs");
     assert!(include_str!("../README.md").contains(code));
 }
 
 #[tokio::test]
-async fn an_order_is_shipped_once_and_never_unpaid() {
+async fn ships_an_order_once_and_keeps_it_paid() {
     let (inbox, _folder) = shop().await;
     let waiting = r#"{"id":"CAPD-1","clientOrderId":"order-1","status":"WAITING_PAYMENT","lastUpdatedAt":null}"#;
     deliver(&inbox, &[&paid(1, "\"order-1\"", 100), waiting]).await;
@@ -84,7 +84,7 @@ async fn an_order_is_shipped_once_and_never_unpaid() {
 
 /// What cannot be shipped is an error, and ends as a dead letter that somebody sees.
 #[tokio::test]
-async fn a_payment_that_ships_nothing_is_not_silent() {
+async fn payment_that_ships_nothing_becomes_a_dead_letter() {
     for (order, amount) in [("null", 100), ("\"order-2\"", 100), ("\"order-1\"", 99)] {
         let (inbox, _folder) = shop().await;
         deliver(&inbox, &[&paid(1, order, amount)]).await;

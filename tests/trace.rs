@@ -41,7 +41,7 @@ async fn serve() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn no_trace_shows_a_secret_or_a_digest() {
+async fn trace_shows_neither_secret_nor_digest() {
     let log = Log::default();
     log.subscriber().init();
     let address = serve().await;

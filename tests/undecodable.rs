@@ -25,7 +25,7 @@ fn handing_on() -> WebhookLayer<First> {
 }
 
 #[tokio::test]
-async fn any_service_can_look_at_what_is_handed_on() {
+async fn any_service_can_read_a_forwarded_body() {
     let inner = service_fn(async |request: Request<WebhookBody<Full<bytes::Bytes>>>| {
         let undecodable = request.extensions().get::<Undecodable<First>>().cloned().unwrap();
         assert!(request.extensions().get::<Webhook<First>>().is_none());
@@ -41,7 +41,7 @@ async fn any_service_can_look_at_what_is_handed_on() {
 }
 
 #[tokio::test]
-async fn the_refusal_of_a_handler_has_its_rejection() {
+async fn handler_response_carries_the_rejection() {
     let inner = service_fn(async |request: Request<WebhookBody<Full<bytes::Bytes>>>| {
         let (mut parts, _) = request.into_parts();
         let refused = Webhook::<First>::from_request_parts(&mut parts, &()).await.unwrap_err();
@@ -55,7 +55,7 @@ async fn the_refusal_of_a_handler_has_its_rejection() {
 
 /// As the layer decodes it.
 #[test]
-fn a_stored_body_is_decoded_again_with_the_same_refusal() {
+fn redecoding_a_stored_body_gives_the_same_rejection() {
     for (body, kind) in [
         (&b"hello"[..], RejectionKind::NotJson),
         (b"{\"id\":\"\xff\"}", RejectionKind::NotJson),

@@ -28,7 +28,7 @@ fn with(field: &str) -> String {
 }
 
 #[tokio::test]
-async fn both_samples_come_back_equal() {
+async fn both_samples_round_trip() {
     for body in [REQUEST, REQUEST_NO_REASON] {
         let first = request(body).await.unwrap();
         let written = serde_json::to_string(&*first).unwrap();
@@ -101,7 +101,7 @@ async fn amounts_keep_every_digit() {
 
 /// No valid JSON number is a reason to lose a payment.
 #[tokio::test]
-async fn amounts_that_no_decimal_holds_keep_their_text() {
+async fn keeps_amounts_that_no_decimal_holds_as_text() {
     let sixty = "1".repeat(60);
     let fraction = format!("-0.{sixty}");
     let exact = [
@@ -137,7 +137,7 @@ async fn amounts_that_no_decimal_holds_keep_their_text() {
 }
 
 #[tokio::test]
-async fn an_amount_that_is_no_number_is_refused() {
+async fn rejects_amounts_that_are_not_numbers() {
     let cases = [
         ("\"\"", UnexpectedShape),
         ("\" 1\"", UnexpectedShape),
@@ -242,7 +242,7 @@ fn hash(amount: &Amount) -> u64 {
 
 /// As small as it can be beside a decimal of 16 bytes.
 #[test]
-fn an_amount_is_small() {
+fn amount_takes_24_bytes() {
     assert_eq!(size_of::<Amount>(), 24);
     assert_eq!(size_of::<Option<Amount>>(), 24);
 }
@@ -258,14 +258,14 @@ fn a_json_value_rounds_and_a_string_does_not() {
 
 /// A wiring mistake gets an error that says what to do.
 #[test]
-fn an_amount_that_is_not_read_from_text_says_how() {
+fn amount_needs_json_text() {
     let error = serde_json::from_value::<Amount>(json!(1.5)).unwrap_err().to_string();
     assert!(error.contains("serde_json::from_str"), "{error}");
 }
 
 /// Rivals' bug 12: a new word at the provider broke the parser and started retries.
 #[tokio::test]
-async fn an_unknown_status_or_reason_is_kept() {
+async fn keeps_unknown_status_and_reason() {
     let body = r#"{"id":"CAPD-1","status":"REFUNDED","reason":"LATE","paymentStatus":"ODD"}"#;
     let request = request(body).await.unwrap();
     assert!(matches!(&request.status, RequestStatus::Other(word) if word.as_str() == "REFUNDED"));
@@ -280,7 +280,7 @@ async fn an_unknown_status_or_reason_is_kept() {
 }
 
 #[test]
-fn every_known_status_is_read_and_ranked() {
+fn reads_every_known_status() {
     let statuses = [
         ("WAITING_PAYMENT", RequestStatus::WaitingPayment, false, false),
         ("PENDING_PAYMENT", RequestStatus::PendingPayment, false, false),
@@ -314,7 +314,7 @@ const MONEY: [&str; 8] = [
 /// Only `id` and `status` are required, nothing that is no money and no order can refuse a Request,
 /// and no value makes a panic.
 #[tokio::test]
-async fn each_field_in_each_type() {
+async fn only_money_and_order_fields_reject_other_types() {
     let sample: serde_json::Map<String, Value> = serde_json::from_str(REQUEST).unwrap();
     assert_eq!(sample.len(), 36);
     for name in sample.keys() {
@@ -365,7 +365,7 @@ async fn each_field_in_each_type() {
 
 /// A sender that cuts a name in two makes it.
 #[tokio::test]
-async fn a_name_that_is_cut_in_two_costs_no_payment() {
+async fn half_a_surrogate_pair_in_a_name_reads_as_none() {
     let name = r#""cryptoAcquiringProjectName":"half a pair \ud83d","txHash":"\u0030x""#;
     let request = request(with(name)).await.unwrap();
     assert_eq!(request.crypto_acquiring_project_name, None);
@@ -373,7 +373,7 @@ async fn a_name_that_is_cut_in_two_costs_no_payment() {
 }
 
 #[tokio::test]
-async fn what_is_not_one_json_text_is_refused() {
+async fn rejects_anything_but_one_json_text() {
     let broken: [&[u8]; 12] = [
         b"",
         b" ",
@@ -396,7 +396,7 @@ async fn what_is_not_one_json_text_is_refused() {
 }
 
 #[tokio::test]
-async fn json_that_is_not_an_object_is_refused() {
+async fn rejects_json_that_is_not_an_object() {
     // serde_json alone fills a struct from an array of its fields.
     let nulls = ",null".repeat(30);
     let fields = format!(r#"["CAPD-1",null,null,null,null,"SUCCESS"{nulls}]"#);
@@ -410,14 +410,14 @@ async fn json_that_is_not_an_object_is_refused() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_an_object_is_refused() {
+async fn rejects_an_object_as_status() {
     // For serde_json alone, this is a unit variant.
     let body = r#"{"id":"CAPD-1","status":{"SUCCESS":null}}"#;
     assert_eq!(request(body).await.unwrap_err(), UnexpectedShape);
 }
 
 #[tokio::test]
-async fn a_known_key_twice_is_refused() {
+async fn rejects_a_known_key_twice() {
     for twice in [
         r#"{"id":"CAPD-1","status":"SUCCESS","status":"EXPIRED"}"#,
         r#"{"id":"CAPD-1","status":"SUCCESS","st\u0061tus":"SUCCESS"}"#,
@@ -428,7 +428,7 @@ async fn a_known_key_twice_is_refused() {
 }
 
 #[tokio::test]
-async fn unknown_keys_are_ignored_however_odd() {
+async fn ignores_unknown_keys_with_any_value() {
     let deep = format!(r#""deep":{}{}"#, "[".repeat(100_000), "]".repeat(100_000));
     for odd in [
         r#""new":1,"new":2"#,
@@ -448,13 +448,13 @@ async fn unknown_keys_are_ignored_however_odd() {
 
 /// A sender that cuts a name in two makes it.
 #[tokio::test]
-async fn a_lone_surrogate_in_a_field_that_is_kept_is_refused() {
+async fn rejects_half_a_surrogate_pair_in_a_money_field() {
     let body = with(r#""clientOrderId":"half a pair \ud83d""#);
     assert_eq!(request(body).await.unwrap_err(), NotJson);
 }
 
 #[tokio::test]
-async fn the_payment_is_kept_raw_beside_a_lenient_view() {
+async fn payment_keeps_its_json_beside_a_lenient_view() {
     let json = r#"{"paymentId": "PMT-1","amount":1E-8 ,"status":"PENDING","currency":7,"x":[1]}"#;
     let request = request(with(&format!(r#""payment":{json}"#))).await.unwrap();
     let payment = request.payment.as_ref().unwrap();
@@ -499,7 +499,7 @@ fn the_view_of_a_payment_reads_every_field() {
 }
 
 #[tokio::test]
-async fn any_type_of_the_merchants_own_is_decoded() {
+async fn decodes_into_the_merchants_own_type() {
     /// Neither `Clone` nor `Debug`.
     #[derive(serde::Deserialize)]
     struct Own {
@@ -524,7 +524,7 @@ fn order_key(request: &PaymentRequest) -> OrderKey {
 }
 
 #[test]
-fn what_is_later_supersedes_and_what_is_equal_does_not() {
+fn later_requests_supersede_earlier_ones() {
     // Each supersedes all before it, and none after it.
     let life = [
         at("WAITING_PAYMENT", None),
@@ -554,7 +554,7 @@ fn what_is_later_supersedes_and_what_is_equal_does_not() {
 }
 
 #[test]
-fn a_delivery_key_tells_notifications_apart() {
+fn delivery_keys_differ_between_notifications() {
     let keys = [
         at("SUCCESS", None),
         at("SUCCESS", Some(1)),
@@ -588,7 +588,7 @@ fn timestamps_have_zero_to_nine_fraction_digits() {
 /// "Never", in many a system of the JVM, is more than an instant can be here. It must not cost a
 /// payment.
 #[tokio::test]
-async fn a_time_that_cannot_be_held_is_none_unless_it_orders() {
+async fn unreadable_time_is_none_unless_it_orders() {
     for odd in ["9999-12-31T23:59:59Z", "2026-11-22T10:00:00", "soon", ""] {
         for name in ["expiresAt", "createdAt", "paymentWindowEndsAt"] {
             let read = request(with(&format!(r#""{name}":"{odd}""#))).await.unwrap();

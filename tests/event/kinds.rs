@@ -104,7 +104,7 @@ impl ForKind for ComesBackEqual {
 }
 
 #[test]
-fn every_kind_is_read_as_itself_and_as_an_event_and_comes_back_equal() {
+fn every_kind_round_trips_as_itself_and_as_event() {
     for (json, kind) in FIXTURES {
         assert_eq!(event(json).kind(), kind, "{json}");
         for_kind(kind, &ComesBackEqual(json));
@@ -112,7 +112,7 @@ fn every_kind_is_read_as_itself_and_as_an_event_and_comes_back_equal() {
 }
 
 #[tokio::test]
-async fn the_layer_decodes_every_kind_as_an_event() {
+async fn layer_decodes_every_kind_as_event() {
     for (json, kind) in FIXTURES {
         let webhook = deliver::<Event>(json).await.unwrap();
         assert_eq!(webhook.kind(), kind);
@@ -122,7 +122,7 @@ async fn the_layer_decodes_every_kind_as_an_event() {
 }
 
 #[test]
-fn every_field_of_a_fixture_is_read() {
+fn reads_every_field_of_the_fixtures() {
     for (json, kind) in FIXTURES {
         let fields: Map<String, Value> = serde_json::from_str(json).unwrap();
         let read: Map<String, Value> = serde_json::from_str(&written(&event(json))).unwrap();
@@ -188,7 +188,7 @@ impl ForKind for RefusesTheSame {
 }
 
 #[test]
-fn a_wrong_type_is_refused_at_the_same_path_wherever_the_id_is() {
+fn event_and_kind_reject_the_same_field() {
     let values = [json!(null), json!(true), json!(7), json!("7"), json!([7]), json!({"a": 7})];
     let mut changed = 0;
     for (json, kind) in FIXTURES {
@@ -237,7 +237,7 @@ impl ForKind for RefusesOnly {
 }
 
 #[test]
-fn no_side_field_refuses_a_notification() {
+fn only_money_and_order_fields_reject() {
     for (json, kind) in FIXTURES {
         let strict: &'static [&'static str] = match kind {
             EventKind::Request => &[
@@ -268,7 +268,7 @@ fn no_side_field_refuses_a_notification() {
 }
 
 #[tokio::test]
-async fn the_error_says_where_it_is_wrong_wherever_the_id_is() {
+async fn error_names_the_field_wherever_the_id_is() {
     let mut fields: Map<String, Value> = serde_json::from_str(CHECKOUT).unwrap();
     fields["request"]["payAmount"] = json!("much");
     let rejection = deliver::<Event>(with_id(&fields, true)).await.unwrap_err();
@@ -280,7 +280,7 @@ async fn the_error_says_where_it_is_wrong_wherever_the_id_is() {
 }
 
 #[test]
-fn the_prefix_tells_whatever_the_fields_are() {
+fn prefix_decides_the_kind_whatever_the_fields() {
     let with_prefix = [
         ("CAPD-1", EventKind::Request),
         ("CCO-1", EventKind::Checkout),
@@ -308,7 +308,7 @@ fn the_prefix_tells_whatever_the_fields_are() {
 }
 
 #[test]
-fn the_fields_tell_where_the_prefix_does_not() {
+fn fields_decide_the_kind_without_a_prefix() {
     let of = |fields: &str| event(&format!(r#"{{"id":"1","status":"X",{fields}}}"#)).kind();
     assert_eq!(of(r#""paymentIntents":[]"#), EventKind::Invoice);
     assert_eq!(of(r#""authorizationId":null"#), EventKind::Invoice);
@@ -325,7 +325,7 @@ fn the_fields_tell_where_the_prefix_does_not() {
 
 /// Or a refund, say, would be taken for money that came in.
 #[test]
-fn a_new_kind_is_never_taken_for_a_known_one() {
+fn unknown_prefix_is_never_a_known_kind() {
     let fields =
         r#""status":"SUCCESS","amount":7,"orderType":"PAYIN","transactionType":"DEBIT","h2H":true"#;
     for id in ["RFD-1", "CHARGEBACK-1", "1"] {
@@ -352,7 +352,7 @@ fn a_new_kind_is_never_taken_for_a_known_one() {
 
 /// A refund of a payment names the payment, and must not be taken for it.
 #[tokio::test]
-async fn the_old_form_of_a_payment_needs_its_own_fields() {
+async fn old_form_of_a_payment_needs_all_its_fields() {
     let old = |fields: &str| format!(r#"{{"paymentId":"PMT-1","status":"SUCCESS"{fields}}}"#);
     let own = r#","userId":"OWN-1","timestamp":"2021-05-06T07:08:09.012Z""#;
     let odd = r#","userId":7,"timestamp":null"#;
@@ -382,7 +382,7 @@ async fn the_old_form_of_a_payment_needs_its_own_fields() {
 
 /// What its fields tell and it is not stays whole. It is never an error, for no kind is known.
 #[tokio::test]
-async fn an_object_without_an_id_is_kept_whole() {
+async fn keeps_objects_without_an_id_whole() {
     for (json, status) in [
         (r"{}", ""),
         (r#"{"status":"NEW"}"#, "NEW"),
@@ -411,7 +411,7 @@ async fn an_object_without_an_id_is_kept_whole() {
 }
 
 #[test]
-fn what_the_fields_tell_wrongly_is_kept_whole() {
+fn keeps_what_cannot_be_read_as_the_detected_kind() {
     for json in [
         r#"{"id":"1","status":{"a":7},"authorizationId":"AGR-1"}"#,
         r#"{"id":"1","status":7,"subStatus":"ACTIVE"}"#,
@@ -422,7 +422,7 @@ fn what_the_fields_tell_wrongly_is_kept_whole() {
 }
 
 #[test]
-fn what_is_inferred_of_an_invoice_cannot_refuse_it() {
+fn inferred_fields_never_reject_an_invoice() {
     let odd = json!({
         "id": "1", "status": "SUCCESS", "authorizationId": 7, "planId": {}, "planName": 3,
         "clientOrderId": [], "currency": {"code": "USD"}, "amount": {"value": 7},
@@ -437,7 +437,7 @@ fn what_is_inferred_of_an_invoice_cannot_refuse_it() {
 }
 
 #[test]
-fn a_pay_out_is_not_paid_in() {
+fn pay_out_is_not_incoming() {
     for (order_type, paid_in) in [("\"PAYIN\"", true), ("null", true), ("\"PAYOUT\"", false)] {
         let json = format!(r#"{{"id":"PMT-1","status":"SUCCESS","orderType":{order_type}}}"#);
         let payment: Payment = serde_json::from_str(&json).unwrap();
@@ -461,7 +461,7 @@ fn verdicts<'j>(arrived: impl IntoIterator<Item = &'j str>) -> Vec<Verdict> {
 
 /// By the hand of Inqud's support. Where the time of the change is not sent, the handler is told so.
 #[test]
-fn what_goes_back_supersedes_by_its_time() {
+fn reverted_status_supersedes_by_its_time() {
     for (id, before, after, again) in [
         ("PMT-1", "SUCCESS", "FAILED", Verdict::Review),
         ("SUB-1", "CANCELLED", "ACTIVE", Verdict::Unordered),
@@ -487,7 +487,7 @@ fn what_goes_back_supersedes_by_its_time() {
 }
 
 #[test]
-fn renewals_differ_even_if_their_day_is_no_instant() {
+fn renewals_differ_even_if_the_day_is_not_an_instant() {
     let on = |day: &str| format!(r#"{{"id":"SUB-1","status":"ACTIVE","nextWriteOffAt":{day}}}"#);
     let (november, december) = (&*on("\"2026-11-30\""), &*on("\"2026-12-31\""));
     let read: Subscription = serde_json::from_str(november).unwrap();
@@ -505,7 +505,7 @@ fn renewals_differ_even_if_their_day_is_no_instant() {
 }
 
 #[test]
-fn others_without_a_status_and_a_time_differ_by_their_json() {
+fn other_events_differ_by_their_json() {
     let (a, b) = (r#"{"id":"NEW-1","a":1}"#, r#"{"id":"NEW-1","a":2}"#);
     assert_eq!(order_key(a), order_key(r#"{ "a" : 1.0, "id" : "NEW-1" }"#));
     let (newer, review) = (Verdict::Newer, Verdict::Review);
@@ -514,7 +514,7 @@ fn others_without_a_status_and_a_time_differ_by_their_json() {
 
 /// The first notification of an invoice may lack the fields that tell it.
 #[test]
-fn an_invoice_that_was_not_known_as_one_is_superseded_by_it() {
+fn invoice_supersedes_its_first_state_read_as_other() {
     let new = r#"{"id":"1","status":"NEW"}"#;
     let paid = r#"{"id":"1","status":"SUCCESS","authorizationId":"AGR-1"}"#;
     assert_eq!((event(new).kind(), event(paid).kind()), (EventKind::Other, EventKind::Invoice));
@@ -525,7 +525,7 @@ fn an_invoice_that_was_not_known_as_one_is_superseded_by_it() {
 }
 
 #[test]
-fn an_unknown_kind_is_kept_whole() {
+fn keeps_unknown_kinds_whole() {
     let json = r#"{"fee":0.1234567890123456789,"id":"NEW-1","status":"DONE","lastUpdatedAt":"2026-11-22T10:00:00Z","a":{"b": [1, 2]},"a":null}"#;
     let Event::Other(other) = event(json) else { panic!("known") };
     assert_eq!(other.json(), json);
@@ -541,7 +541,7 @@ fn an_unknown_kind_is_kept_whole() {
 }
 
 #[tokio::test]
-async fn an_event_has_one_id_that_is_a_text() {
+async fn event_needs_exactly_one_string_id() {
     for (body, path) in [
         (r#"{"id":7,"status":"NEW"}"#, None),
         (r#"{"id":null,"id":null,"status":"NEW"}"#, None),
@@ -565,7 +565,7 @@ async fn an_event_has_one_id_that_is_a_text() {
 
 /// Small stack, largest body: whether the id comes first, last or not at all.
 #[test]
-fn an_odd_event_costs_no_stack() {
+fn deep_event_does_not_overflow_the_stack() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let many = r#""":0,"#.repeat(50_000);
     let thread = std::thread::Builder::new().stack_size(512 * 1024);
@@ -586,7 +586,7 @@ fn an_odd_event_costs_no_stack() {
 }
 
 #[test]
-fn an_unknown_status_is_kept() {
+fn keeps_an_unknown_status_of_every_kind() {
     for (json, kind) in FIXTURES {
         let mut fields: Map<String, Value> = serde_json::from_str(json).unwrap();
         fields["status"] = json!("KILN_FIRED");
@@ -598,7 +598,7 @@ fn an_unknown_status_is_kept() {
 }
 
 #[test]
-fn a_cancelled_payment_reads_as_failed_and_keeps_its_word() {
+fn cancelled_payment_reads_as_failed_and_keeps_its_spelling() {
     let payment = |status| -> Payment {
         serde_json::from_str(&format!(r#"{{"id":"PMT-1","status":"{status}"}}"#)).unwrap()
     };
@@ -616,7 +616,7 @@ fn a_cancelled_payment_reads_as_failed_and_keeps_its_word() {
 }
 
 #[test]
-fn both_spellings_of_the_next_write_off_are_read() {
+fn reads_both_spellings_of_the_next_write_off() {
     let of = |key: &str| -> Subscription {
         let json = format!(r#"{{"id":"SUB-1","status":"ACTIVE","{key}":"2026-12-24T00:00:00Z"}}"#);
         serde_json::from_str(&json).unwrap()
@@ -633,7 +633,7 @@ fn both_spellings_of_the_next_write_off_are_read() {
 /// With times each supersedes all before it, and none after it. Without them it is the order of arrival that
 /// counts, but that nothing is early any more when it was settled.
 #[test]
-fn a_life_of_each_kind_has_an_order() {
+fn each_kind_has_an_order() {
     let timed = |prefix: &str, key: &str, statuses: &[&str]| -> Vec<String> {
         let of = |(i, status): (usize, &&str)| {
             format!(
@@ -783,7 +783,7 @@ fn any_life() -> impl Strategy<Value = (Vec<String>, Vec<String>)> {
 
 proptest! {
     #[test]
-    fn an_event_comes_back_equal(json in any_event()) {
+    fn events_round_trip(json in any_event()) {
         let first = event(&json);
         let text = written(&first);
         let second = event(&text);
@@ -793,7 +793,7 @@ proptest! {
     }
 
     #[test]
-    fn versions_of_events_compare_and_come_back(a in any_event(), b in any_event()) {
+    fn order_keys_of_events_compare_and_round_trip(a in any_event(), b in any_event()) {
         let (one, other) = (order_key(&a), order_key(&b));
         prop_assert!(one.is_duplicate_of(&one) && !one.supersedes(&one));
         prop_assert_eq!(one.is_duplicate_of(&other), other.is_duplicate_of(&one));
@@ -818,7 +818,7 @@ proptest! {
     /// Of those with times the latest counts, and where they tie the last to arrive. Nothing that was not
     /// said before is a duplicate.
     #[test]
-    fn any_order_of_events_ends_in_the_same_state((_, arrived) in any_life()) {
+    fn any_delivery_order_of_events_ends_in_the_same_state((_, arrived) in any_life()) {
         let mut objects = BTreeMap::<String, (History, Vec<OrderKey>, Option<OrderKey>)>::new();
         for json in &arrived {
             let (history, seen, state) = objects.entry(event(json).id().to_owned()).or_default();

@@ -14,7 +14,7 @@ fn request(status: &str, fields: &str) -> PaymentRequest {
 }
 
 #[test]
-fn a_request_that_is_known_to_be_short_is_not_paid() {
+fn underpaid_request_is_not_paid() {
     for (fields, compared, is_paid) in [
         ("", None, true),
         (r#","payAmount":100"#, None, true),
@@ -43,7 +43,7 @@ fn a_request_that_is_known_to_be_short_is_not_paid() {
 }
 
 #[test]
-fn a_request_is_paid_for_an_amount_in_a_currency() {
+fn request_is_paid_for_an_amount_in_a_currency() {
     let fields = r#","requestAmount":100,"requestAmountIn":"USD","payAmount":99.5,"paidAmount":99.5,"currency":"USDT""#;
     let paid = request("SUCCESS", fields);
     let short = request("SUCCESS", &fields.replace(r#""paidAmount":99.5"#, r#""paidAmount":50"#));
@@ -84,7 +84,7 @@ fn a_request_is_paid_for_an_amount_in_a_currency() {
 }
 
 #[test]
-fn a_checkout_with_a_short_request_is_not_paid() {
+fn checkout_with_an_underpaid_request_is_not_paid() {
     let checkout = |status: &str, fields: &str| -> Checkout {
         serde_json::from_str(&format!(r#"{{"id":"CCO-1","status":"{status}"{fields}}}"#)).unwrap()
     };
@@ -111,7 +111,7 @@ fn a_checkout_with_a_short_request_is_not_paid() {
 }
 
 #[test]
-fn a_payment_and_an_invoice_are_paid_for_their_amount() {
+fn payment_and_invoice_are_paid_for_their_amount() {
     let payment = |fields: &str| -> Payment {
         serde_json::from_str(&format!(r#"{{"id":"PMT-1","amount":10,"currency":"USDT"{fields}}}"#))
             .unwrap()

@@ -48,7 +48,7 @@ macro_rules! logging {
 use tower_http::trace::MakeSpan as _;
 
 #[tokio::test]
-async fn trace_is_outside_and_the_digest_is_hidden_from_it() {
+async fn outer_trace_layer_needs_the_digest_hidden() {
     let log = Arc::new(Mutex::new(String::new()));
     let inner = Inner::<Event>::new();
     let logged = || std::mem::take(&mut *log.lock().unwrap());
@@ -80,7 +80,7 @@ async fn trace_is_outside_and_the_digest_is_hidden_from_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_outside_bounds_the_bodies_in_flight_and_sheds_the_rest() {
+async fn outer_concurrency_limit_bounds_bodies_in_flight() {
     let service = ServiceBuilder::new()
         .layer(LoadShedLayer::new())
         .layer(ConcurrencyLimitLayer::new(1))
@@ -95,7 +95,7 @@ async fn a_limit_outside_bounds_the_bodies_in_flight_and_sheds_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_inside_is_held_by_a_stalled_body_too() {
+async fn stalled_body_holds_an_inner_concurrency_limit() {
     let service = ServiceBuilder::new()
         .layer(layer::<Event>())
         .layer(LoadShedLayer::new())
@@ -113,7 +113,7 @@ async fn a_limit_inside_is_held_by_a_stalled_body_too() {
 }
 
 #[tokio::test]
-async fn a_buffer_works_outside_and_inside() {
+async fn buffer_works_outside_and_inside() {
     let inner = Inner::<Event>::new();
     let outside = ServiceBuilder::new().buffer(4).layer(layer::<Event>()).service(inner.clone());
     let inside = ServiceBuilder::new().layer(layer::<Event>()).buffer(4).service(inner.clone());
@@ -126,7 +126,7 @@ async fn a_buffer_works_outside_and_inside() {
 
 /// Inside it is the handler's own; outside it counts the body too.
 #[tokio::test(start_paused = true)]
-async fn a_timeout_counts_what_is_inside_of_it() {
+async fn outer_timeout_includes_the_body() {
     let slow = || {
         service_fn(async |_: Request<WebhookBody<Script>>| {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -160,7 +160,7 @@ impl<'de> serde::Deserialize<'de> for Touchy {
 
 /// A panic that becomes a 500 is sent again; one that ends the connection is, too.
 #[tokio::test]
-async fn catch_panic_outside_catches_the_events_type_too() {
+async fn outer_catch_panic_covers_deserialize() {
     let outside = ServiceBuilder::new()
         .layer(CatchPanicLayer::new())
         .layer(layer::<Touchy>())
@@ -185,7 +185,7 @@ async fn catch_panic_outside_catches_the_events_type_too() {
 
 /// The digest is over the bytes as sent.
 #[tokio::test]
-async fn decompression_has_no_place_in_front_of_the_layer() {
+async fn outer_decompression_breaks_the_digest() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(SMALL.as_bytes()).unwrap();
     let gzip = encoder.finish().unwrap();

@@ -108,7 +108,7 @@ async fn the_documented_use_works() {
 }
 
 #[tokio::test]
-async fn every_place_of_the_layer_compiles_and_works() {
+async fn layer_works_in_every_documented_place() {
     async fn handler(request: Webhook<PaymentRequest>, body: Bytes) -> String {
         assert_eq!(body, request.raw_body());
         request.id.clone()
@@ -132,7 +132,7 @@ async fn every_place_of_the_layer_compiles_and_works() {
 
 /// Why the documentation says `post(handler).layer(..)`.
 #[tokio::test]
-async fn on_the_whole_router_an_unknown_path_is_a_401_instead_of_a_404() {
+async fn layer_on_the_router_answers_unknown_paths_with_401() {
     let route = || post(async |_: Webhook<PaymentRequest>| ());
     let routed = Router::new().route("/hook", route().layer(layer::<PaymentRequest>()));
     let router = Router::new().route("/hook", route()).layer(layer::<PaymentRequest>());
@@ -141,7 +141,7 @@ async fn on_the_whole_router_an_unknown_path_is_a_401_instead_of_a_404() {
 }
 
 #[tokio::test]
-async fn without_the_layer_the_handler_is_a_500_that_says_what_to_add() {
+async fn missing_layer_is_a_500_that_says_what_to_add() {
     let app = Router::new().route("/", post(async |_: Webhook<PaymentRequest>| ()));
     let (status, text) = exchange(serve(app).await, &good(SMALL)).await;
     assert_eq!(status, 500);
@@ -159,7 +159,7 @@ async fn without_the_layer_the_handler_is_a_500_that_says_what_to_add() {
 }
 
 #[tokio::test]
-async fn extractors_can_be_optional_and_unverified() {
+async fn extractors_work_as_option_and_unverified() {
     let optional = post(async |hook: Option<Webhook<PaymentRequest>>| hook.is_some().to_string());
     let without = Router::new().route("/", optional.clone());
     assert_eq!(exchange(serve(without).await, &good(SMALL)).await.1, "false");
@@ -172,7 +172,7 @@ async fn extractors_can_be_optional_and_unverified() {
 }
 
 #[tokio::test]
-async fn acks_and_other_answers_reach_inqud_as_they_should() {
+async fn handler_responses_become_the_right_status() {
     fn answer(client_order_id: &str) -> Response {
         match client_order_id {
             "done" => Ack::Done.into_response(),
@@ -217,7 +217,7 @@ fn counting() -> (impl axum::handler::Handler<((),), ()>, Arc<AtomicUsize>) {
 
 /// Rivals' bug 11: the length was waited for, and even answered `100 Continue`.
 #[tokio::test]
-async fn a_length_over_the_limit_is_refused_before_100_continue() {
+async fn rejects_content_length_over_the_limit_before_100_continue() {
     let (handler, calls) = counting();
     let address = serve_handler(handler).await;
     for expect in [false, true] {
@@ -234,7 +234,7 @@ async fn a_length_over_the_limit_is_refused_before_100_continue() {
 }
 
 #[tokio::test]
-async fn a_good_call_is_answered_100_continue() {
+async fn good_call_gets_100_continue() {
     let (handler, calls) = counting();
     let mut connection = Connection::to(serve_handler(handler).await).await;
     let length = SMALL.len().to_string();
@@ -263,7 +263,7 @@ fn chunked(body: &str, size: usize) -> String {
 
 /// Rivals' bug 5: a chunked request was never answered.
 #[tokio::test]
-async fn a_chunked_body_is_received_whole() {
+async fn receives_a_chunked_body_whole() {
     let (handler, calls) = counting();
     let address = serve_handler(handler).await;
     for size in [1, 7, 1000, 2000] {
@@ -274,7 +274,7 @@ async fn a_chunked_body_is_received_whole() {
 
 /// Rivals' bugs 3 and 7: it was taken whole into memory, or was a panic, unsigned or not.
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused_while_it_is_sent() {
+async fn rejects_body_over_the_limit_while_it_is_sent() {
     let (handler, calls) = counting();
     let address = serve_handler(handler).await;
     let large = " ".repeat(300 * 1024);
@@ -287,7 +287,7 @@ async fn a_body_over_the_limit_is_refused_while_it_is_sent() {
 
 /// Rivals' bug 6: a panic.
 #[tokio::test]
-async fn an_unsigned_body_that_is_no_text_is_a_401() {
+async fn unsigned_binary_body_is_a_401() {
     let (handler, _) = counting();
     let mut connection = Connection::to(serve_handler(handler).await).await;
     connection.send(&head("POST", &[("content-length", "2")])).await;
@@ -297,7 +297,7 @@ async fn an_unsigned_body_that_is_no_text_is_a_401() {
 
 /// Rivals' bug 5 again: it never ended, and burned CPU.
 #[tokio::test]
-async fn a_client_that_leaves_mid_body_ends_the_call() {
+async fn client_disconnect_mid_body_ends_the_call() {
     let rejections = Arc::new(Mutex::new(Vec::new()));
     let (seen, waker) = (Arc::clone(&rejections), Arc::new(tokio::sync::Notify::new()));
     let notify = Arc::clone(&waker);
@@ -323,7 +323,7 @@ async fn a_client_that_leaves_mid_body_ends_the_call() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_is_answered_408_at_the_deadline() {
+async fn stalled_body_is_a_408_at_the_timeout() {
     let (handler, calls) = counting();
     let layer = layer::<PaymentRequest>().body_timeout(Duration::from_millis(100));
     let address = serve(Router::new().route("/", post(handler).layer(layer))).await;
@@ -332,7 +332,7 @@ async fn a_body_that_stops_is_answered_408_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_after_a_good_call_and_after_a_refusal() {
+async fn connection_is_reused_after_success_and_rejection() {
     let (handler, calls) = counting();
     let mut connection = Connection::to(serve_handler(handler).await).await;
     let forged = good(SMALL).replace(&digest(SMALL), &digest("{}"));
@@ -345,7 +345,7 @@ async fn a_connection_is_used_again_after_a_good_call_and_after_a_refusal() {
 
 /// Two digests, on the wire.
 #[tokio::test]
-async fn a_doubled_header_is_a_401() {
+async fn second_digest_header_is_a_401() {
     let (handler, calls) = counting();
     let address = serve_handler(handler).await;
     let right = digest(SMALL);
@@ -356,7 +356,7 @@ async fn a_doubled_header_is_a_401() {
 }
 
 #[tokio::test]
-async fn a_digest_anywhere_else_is_as_good_as_none() {
+async fn ignores_a_digest_outside_its_header() {
     let (handler, calls) = counting();
     let address = serve_handler(handler).await;
     let right = digest(SMALL);
@@ -399,7 +399,7 @@ async fn serve_with_limits(app: Router, head: Duration) -> SocketAddr {
 /// The head comes before any layer. `axum::serve` waits for it for as long as the client likes, and the
 /// page about servers has to say so.
 #[tokio::test]
-async fn a_slow_head_is_the_servers_to_time_out() {
+async fn slow_head_is_left_to_the_server() {
     let app = || {
         Router::new().route(
             "/",

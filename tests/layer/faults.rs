@@ -101,7 +101,7 @@ async fn send(address: SocketAddr) -> TcpStream {
 /// Documented in the crate's documentation and on the page about servers. The sender that gets no
 /// answer sends it again.
 #[tokio::test]
-async fn a_client_that_leaves_after_the_body_drops_the_handler() {
+async fn client_disconnect_after_the_body_drops_the_handler() {
     for half in [false, true] {
         let waiting = Waiting::new();
         let address = serve(waiting.clone(), false).await;
@@ -120,7 +120,7 @@ async fn a_client_that_leaves_after_the_body_drops_the_handler() {
 
 /// The documented recipe.
 #[tokio::test]
-async fn a_spawned_task_outlives_a_client_that_leaves() {
+async fn spawned_task_outlives_a_client_disconnect() {
     let waiting = Waiting::new();
     let address = serve(waiting.clone(), true).await;
     let stream = send(address).await;
@@ -136,7 +136,7 @@ async fn a_spawned_task_outlives_a_client_that_leaves() {
 
 /// What a client that stays gets, so that the two above cannot pass for nothing.
 #[tokio::test]
-async fn a_client_that_stays_is_answered() {
+async fn client_that_stays_is_answered() {
     let waiting = Waiting::new();
     let mut stream = send(serve(waiting.clone(), false).await).await;
     waiting.begun.notified().await;
@@ -148,7 +148,7 @@ async fn a_client_that_stays_is_answered() {
 
 /// Polled so often and no more, and dropped, at each place where it can wait.
 #[tokio::test]
-async fn a_call_that_is_dropped_at_any_await_leaves_nothing_behind() {
+async fn call_can_be_dropped_at_any_await() {
     let frames = 8;
     let whole = 2 * frames + 3;
     for polls in 0..=whole {
@@ -192,7 +192,7 @@ async fn a_call_that_is_dropped_at_any_await_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_body_spoils_one_call_only() {
+async fn panic_in_a_body_fails_only_its_call() {
     struct Panics;
     impl http_body::Body for Panics {
         type Data = bytes::Bytes;
@@ -214,7 +214,7 @@ async fn a_panic_in_the_body_spoils_one_call_only() {
 
 /// Behind a `Buffer`, what panics in `Service::call` is the end of the service, and not of a call.
 #[tokio::test]
-async fn a_panicking_callback_behind_a_buffer_spoils_one_call_only() {
+async fn panic_in_a_callback_behind_a_buffer_fails_only_its_call() {
     fn panic_once<T>(panicked: &AtomicUsize, otherwise: T) -> T {
         assert_ne!(panicked.fetch_add(1, Ordering::SeqCst), 0, "a callback that panics once");
         otherwise
@@ -248,7 +248,7 @@ async fn a_panicking_callback_behind_a_buffer_spoils_one_call_only() {
 
 /// The end is asked for once: what a body says after it does not matter.
 #[tokio::test]
-async fn a_body_is_not_polled_after_its_end() {
+async fn does_not_poll_a_body_after_its_end() {
     let body = Script::new([Step::data(SMALL)]);
     let polls = body.polls();
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
@@ -259,7 +259,7 @@ async fn a_body_is_not_polled_after_its_end() {
 /// Nothing that Inqud signs tells a retry from a replay, so both are passed on; the key is what tells
 /// that it is nothing new.
 #[tokio::test]
-async fn a_replay_is_passed_on_with_the_key_of_the_first() {
+async fn replay_has_the_delivery_key_of_the_first() {
     let inner = Inner::<PaymentRequest>::new();
     let service = layer::<PaymentRequest>().layer(inner.clone());
     for _ in 0..3 {

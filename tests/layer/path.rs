@@ -30,7 +30,7 @@ async fn handler(request: Request<WebhookBody<Script>>) -> Result<Response<Strin
 }
 
 #[tokio::test]
-async fn only_exact_paths_are_admitted() {
+async fn handles_only_the_exact_path() {
     let table = [
         ("/hook", true),
         ("/hook?query=1", true),
@@ -55,7 +55,7 @@ async fn only_exact_paths_are_admitted() {
 }
 
 #[tokio::test]
-async fn what_passes_is_neither_read_nor_changed() {
+async fn does_not_touch_other_paths() {
     let trailers = HeaderMap::from_iter([(
         http::HeaderName::from_static("grpc-status"),
         HeaderValue::from_static("0"),
@@ -82,7 +82,7 @@ async fn what_passes_is_neither_read_nor_changed() {
 }
 
 #[tokio::test]
-async fn hints_and_errors_of_what_passes_stay() {
+async fn keeps_size_hints_and_errors_of_other_paths() {
     let mut body = Script::new([Step::Error(std::io::ErrorKind::BrokenPipe.into())]);
     body.hint = http_body::SizeHint::with_exact(17);
     body.claims_end = true;
@@ -98,7 +98,7 @@ async fn hints_and_errors_of_what_passes_stay() {
 }
 
 #[test]
-fn a_path_that_no_request_has_is_an_error() {
+fn rejects_a_path_that_no_request_can_have() {
     for path in [
         "",
         "hook",

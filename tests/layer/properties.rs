@@ -215,7 +215,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn how_a_body_is_cut_never_changes_the_verdict(
+    fn frame_boundaries_never_change_the_verdict(
         body in any_body(),
         places in prop::collection::vec(any::<Index>(), 0..20),
         slack in 0..3usize,
@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn any_flipped_bit_of_the_body_is_a_mismatch(
+    fn any_flipped_bit_in_the_body_is_a_mismatch(
         mut body in prop::collection::vec(any::<u8>(), 1..300),
         at in any::<Index>(),
         bit in 0..8u8,
@@ -245,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn any_flipped_bit_of_the_digest_is_refused(
+    fn any_flipped_bit_in_the_digest_is_rejected(
         body in prop::collection::vec(any::<u8>(), 0..300),
         at in 0..40usize,
         bit in 0..8u8,
@@ -265,7 +265,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_signed_verifies_and_only_with_its_secret(
+    fn signed_body_verifies_only_with_its_secret(
         key in any_key(),
         other in any_key(),
         body in prop::collection::vec(any::<u8>(), 0..300),
@@ -290,7 +290,7 @@ proptest! {
     }
 
     #[test]
-    fn a_request_comes_back_equal(json in any_request()) {
+    fn requests_round_trip(json in any_request()) {
         let first = parse(&json);
         let written = serde_json::to_string(&first).unwrap();
         let second = parse(&written);
@@ -299,7 +299,7 @@ proptest! {
     }
 
     #[test]
-    fn an_amount_keeps_every_digit(text in any_amount()) {
+    fn any_amount_keeps_every_digit(text in any_amount()) {
         let amount: Amount = text.parse().unwrap();
         prop_assert_eq!(amount.to_string(), text.clone());
         prop_assert_eq!(serde_json::to_string(&amount).unwrap(), text.clone());
@@ -308,7 +308,7 @@ proptest! {
     }
 
     #[test]
-    fn an_amount_with_an_exponent_has_the_value_it_says(
+    fn exponent_shifts_the_decimal_point(
         digits in "[1-9][0-9]{0,9}",
         fraction in "[0-9]{0,9}",
         exponent in -40..40i32,
@@ -332,7 +332,7 @@ proptest! {
 
     /// Against numbers that are written out, as wide as they need to be.
     #[test]
-    fn amounts_compare_as_the_numbers_they_say(a in any_number(), b in any_number()) {
+    fn amounts_compare_like_big_integers(a in any_number(), b in any_number()) {
         let (wide_a, wide_b) = (a.written_out(), b.written_out());
         let powers =
             [Power::None, Power::Wide, Power::WideBelow, Power::Huge, Power::HugeBelow];
@@ -371,7 +371,7 @@ proptest! {
     }
 
     #[test]
-    fn versions_with_times_are_in_a_strict_order_but_for_ties(
+    fn order_keys_with_times_are_strictly_ordered_except_ties(
         a in any_request(),
         b in any_request(),
         c in any_request(),
@@ -397,7 +397,7 @@ proptest! {
 
     /// That of the latest, and where several are that, of the last of them to arrive.
     #[test]
-    fn any_order_and_any_repeats_end_in_the_same_state((_, arrived) in any_life()) {
+    fn any_delivery_order_ends_in_the_same_state((_, arrived) in any_life()) {
         let mut objects = BTreeMap::<String, (History, Vec<OrderKey>, Option<OrderKey>)>::new();
         for json in &arrived {
             let (history, seen, state) = objects.entry(parse(json).id).or_default();

@@ -11,7 +11,7 @@ use tower_inqud::{PaymentRequest, WebhookBody, WebhookService};
 
 /// Rivals' bug 2: "poll_ready must be called first", because a fresh clone was called.
 #[tokio::test]
-async fn the_service_that_was_ready_is_the_one_called() {
+async fn calls_the_service_that_was_polled_ready() {
     /// Panics like a `ConcurrencyLimit` or a `Buffer` if it was not polled itself.
     struct Strict(bool);
     impl Clone for Strict {
@@ -64,7 +64,7 @@ async fn concurrency_limit_buffer_and_load_shed_work_inside() {
 /// Chosen, and documented on `WebhookLayer`: the ready service keeps its permit while it waits for
 /// the body.
 #[tokio::test(start_paused = true)]
-async fn a_stalled_body_holds_its_permit_until_the_deadline() {
+async fn stalled_body_holds_its_permit_until_the_timeout() {
     let service = ServiceBuilder::new()
         .layer(layer::<PaymentRequest>().body_timeout(Duration::from_secs(3)))
         .concurrency_limit(1)
@@ -83,7 +83,7 @@ async fn a_stalled_body_holds_its_permit_until_the_deadline() {
 
 /// And a refusal that needs no body leaves it with the service, for its next call.
 #[tokio::test(start_paused = true)]
-async fn a_refused_head_leaves_the_service_ready_for_the_next_call() {
+async fn rejected_head_keeps_the_service_ready() {
     let mut service = ServiceBuilder::new()
         .layer(layer::<PaymentRequest>())
         .concurrency_limit(1)
@@ -100,7 +100,7 @@ async fn a_refused_head_leaves_the_service_ready_for_the_next_call() {
 struct OwnError(&'static str);
 
 #[tokio::test]
-async fn errors_of_the_inner_service_stay_as_they_are() {
+async fn passes_on_errors_of_the_inner_service() {
     let failing =
         tower::service_fn(async |_: Request<_>| Err::<Response<String>, _>(OwnError("from call")));
     let service = layer::<PaymentRequest>().layer(failing);
@@ -127,7 +127,7 @@ async fn errors_of_the_inner_service_stay_as_they_are() {
 
 /// An event that is neither `Clone` nor `Debug`, an error type of one's own, a future that is `Send`.
 #[tokio::test]
-async fn bounds_are_as_weak_as_they_can_be() {
+async fn works_with_the_weakest_bounds() {
     #[derive(serde::Deserialize)]
     struct Bare {
         id: String,
@@ -147,7 +147,7 @@ async fn bounds_are_as_weak_as_they_can_be() {
 
 /// A service and a body that cannot leave their thread are served all the same.
 #[tokio::test]
-async fn nothing_needs_to_be_send() {
+async fn does_not_require_send() {
     let shared = Rc::new(std::cell::Cell::new(0));
     let counter = Rc::clone(&shared);
     let handler = tower::service_fn(move |_: Request<_>| {
@@ -171,7 +171,7 @@ async fn nothing_needs_to_be_send() {
 
 /// In the inner service, or in `Deserialize`: the next call works.
 #[tokio::test]
-async fn a_panic_spoils_one_call_only() {
+async fn panic_fails_only_its_call() {
     #[derive(Debug)]
     struct Touchy;
     impl<'de> serde::Deserialize<'de> for Touchy {

@@ -100,7 +100,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_refusal_has_its_status_and_text_and_calls_nobody() {
+async fn every_rejection_has_its_status_and_text() {
     for Case { kind, status, text: expected, body_is_read, request } in cases() {
         let polls = request.body().polls();
         let inner = Inner::<PaymentRequest>::new();
@@ -131,7 +131,7 @@ async fn every_refusal_has_its_status_and_text_and_calls_nobody() {
 
 /// So that the table above cannot pass because its base is wrong.
 #[tokio::test]
-async fn the_call_that_the_cases_are_made_of_is_good() {
+async fn base_call_of_the_cases_is_good() {
     let inner = Inner::<PaymentRequest>::new();
     let service = layer::<PaymentRequest>().body_limit(2047).layer(inner.clone());
     assert_eq!(call(service, good()).await.status(), 200);
@@ -139,7 +139,7 @@ async fn the_call_that_the_cases_are_made_of_is_good() {
 }
 
 #[tokio::test]
-async fn two_digest_headers_are_refused_in_any_order() {
+async fn rejects_second_digest_header() {
     let right = digest(SMALL);
     let wrong = digest("{}");
     for (first, second) in [(&right, &right), (&right, &wrong), (&wrong, &right)] {
@@ -154,7 +154,7 @@ async fn two_digest_headers_are_refused_in_any_order() {
 }
 
 #[tokio::test]
-async fn an_identity_encoding_is_none() {
+async fn identity_encoding_counts_as_none() {
     for encoding in ["identity", "Identity", "identity, identity", ""] {
         let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
         let response = call(service, with_header(CONTENT_ENCODING, encoding)).await;
@@ -163,7 +163,7 @@ async fn an_identity_encoding_is_none() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_not_allowed_is_refused_unread() {
+async fn rejects_disallowed_source_without_reading_the_body() {
     let service = layer::<PaymentRequest>()
         .allow_source(|request| request.extensions.get::<&str>() == Some(&"inqud"))
         .layer(Inner::<PaymentRequest>::new());
@@ -182,7 +182,7 @@ async fn a_source_that_is_not_allowed_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn an_address_in_a_header_is_never_read() {
+async fn never_reads_an_address_from_a_header() {
     for name in ["x-forwarded-for", "forwarded", "x-real-ip"] {
         let service = layer::<PaymentRequest>()
             .allow_source(|request| request.extensions.get::<&str>().is_some())
@@ -195,7 +195,7 @@ async fn an_address_in_a_header_is_never_read() {
 }
 
 #[tokio::test]
-async fn a_json_refusal_knows_the_path_but_does_not_tell_the_sender() {
+async fn json_rejection_hides_the_path_from_the_sender() {
     #[derive(serde::Deserialize)]
     struct Own {
         #[expect(dead_code, reason = "only its shape matters")]
@@ -220,7 +220,7 @@ async fn a_json_refusal_knows_the_path_but_does_not_tell_the_sender() {
 }
 
 #[tokio::test]
-async fn a_built_response_carries_the_rejection_and_is_never_a_success() {
+async fn custom_response_carries_the_rejection_and_is_never_2xx() {
     let by_kind = |rejection: &Rejection| {
         let mut response = Response::new(Bytes::from("no"));
         if rejection.kind() == DigestMissing {
@@ -245,7 +245,7 @@ async fn a_built_response_carries_the_rejection_and_is_never_a_success() {
 
 /// Whatever is wrong with the call, its digest may be the right one.
 #[tokio::test(start_paused = true)]
-async fn no_refused_head_shows_a_digest() {
+async fn rejected_head_never_shows_a_digest() {
     let right = digest(REQUEST);
     let mut prefixed = good();
     let value = format!("sha1={right}").parse().unwrap();
@@ -275,7 +275,7 @@ async fn no_refused_head_shows_a_digest() {
 }
 
 #[tokio::test]
-async fn the_observer_sees_the_head_of_the_request() {
+async fn rejection_callback_sees_the_head() {
     let seen = Arc::new(Mutex::new(String::new()));
     let observer = Arc::clone(&seen);
     let service = layer::<PaymentRequest>()
@@ -291,7 +291,7 @@ async fn the_observer_sees_the_head_of_the_request() {
 
 /// Rivals' bug 3: 256 MiB were taken into memory.
 #[tokio::test]
-async fn an_endless_body_is_refused_at_the_limit() {
+async fn rejects_an_endless_body_at_the_limit() {
     let chunk = Bytes::from(vec![b' '; 1024 * 1024]);
     let script = Script::new((0..256).map(|_| Step::Data(chunk.clone())));
     let polls = script.polls();
@@ -302,7 +302,7 @@ async fn an_endless_body_is_refused_at_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deadline_is_total_and_not_per_frame() {
+async fn body_timeout_is_total_and_not_per_frame() {
     // A frame each time it is asked, and it is asked each second.
     let body = Drip { every: Duration::from_secs(1), sleep: None, frames: Arc::default() };
     let frames = Arc::clone(&body.frames);
@@ -340,7 +340,7 @@ impl http_body::Body for Drip {
 
 /// Without a secret nothing is verified, and the type says so.
 #[tokio::test]
-async fn an_unsigned_layer_yields_unverified_only() {
+async fn unverified_layer_yields_only_unverified() {
     let service = danger::unsigned::<PaymentRequest>().layer(tower::service_fn(
         async |request: Request<_>| {
             let extensions = request.extensions();

@@ -82,7 +82,7 @@ async fn unary_and_streaming_calls_pass() {
 
 /// Each message is answered before the next is sent, so none can be waiting in a buffer for the end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_messages_both_ways_while_webhooks_arrive() {
+async fn streams_a_thousand_messages_while_webhooks_arrive() {
     const MESSAGES: usize = 1000;
     const SIZE: usize = 60_000;
 
@@ -138,7 +138,7 @@ fn resident_bytes() -> usize {
 /// Why the documentation says to replace tonic's fallback: Inqud would take its 200 for an
 /// acknowledgement, and a wrong link would lose every payment.
 #[tokio::test]
-async fn a_webhook_to_an_unknown_path_is_200_in_tonic_unless_there_is_a_fallback() {
+async fn tonic_answers_unknown_paths_with_200_without_a_fallback() {
     let (address, webhooks) = serve(|router| router).await;
     let (status, headers) = send(address, "/webhooks/inqud/request/", digest(SMALL)).await;
     assert_eq!((status, &headers["grpc-status"]), (StatusCode::OK, &"12".parse().unwrap()));

@@ -83,7 +83,7 @@ where
 }
 
 #[tokio::test]
-async fn a_layer_of_one_kind_refuses_all_others() {
+async fn typed_layer_rejects_all_other_kinds() {
     refuses_all_others::<PaymentRequest>(EventKind::Request).await;
     refuses_all_others::<Checkout>(EventKind::Checkout).await;
     refuses_all_others::<Payment>(EventKind::Payment).await;
@@ -94,7 +94,7 @@ async fn a_layer_of_one_kind_refuses_all_others() {
 }
 
 #[tokio::test]
-async fn an_event_takes_every_kind() {
+async fn event_layer_accepts_every_kind() {
     for kind in KNOWN {
         assert_eq!(verdict::<Event>(&of_kind(kind)).await, Ok(()));
         assert_eq!(verdict::<OtherEvent>(&of_kind(kind)).await, Ok(()));
@@ -123,7 +123,7 @@ where
 }
 
 #[tokio::test]
-async fn a_type_of_the_merchants_own_is_checked_if_its_kind_is_told() {
+async fn merchants_own_type_is_checked_if_its_kind_is_set() {
     for found in KNOWN {
         let body = of_kind(found);
         let own = through(layer::<Own>(), &body).await.unwrap();
@@ -185,7 +185,7 @@ async fn a_type_of_the_merchants_own_is_checked_if_its_kind_is_told() {
 
 /// In which the payment's id is its `paymentId`.
 #[tokio::test]
-async fn the_old_form_of_a_payment_is_a_payment() {
+async fn old_form_of_a_payment_is_a_payment() {
     let old = |id: &str| {
         format!(
             r#"{{"paymentId":"{id}","status":"SUCCESS","userId":"OWN-1","timestamp":"2021-05-06T07:08:09Z"}}"#
@@ -207,7 +207,7 @@ async fn the_old_form_of_a_payment_is_a_payment() {
 }
 
 #[tokio::test]
-async fn a_request_inside_a_checkout_keeps_its_own_id() {
+async fn nested_request_keeps_its_own_id() {
     let with = |id: &str| {
         format!(
             r#"{{"id":"CCO-1","status":"SUCCESS","request":{{"id":"{id}","status":"SUCCESS"}}}}"#
@@ -221,7 +221,7 @@ async fn a_request_inside_a_checkout_keeps_its_own_id() {
 }
 
 #[tokio::test]
-async fn the_log_is_told_both_kinds_and_the_sender_neither() {
+async fn logs_both_kinds_and_tells_the_sender_neither() {
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
     let response = call(service, signed(of_kind(EventKind::Payment))).await;
     assert_eq!(response.status(), 422);

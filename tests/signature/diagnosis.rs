@@ -31,7 +31,7 @@ fn refusal(configured: Secret, used: &[u8], signed: &[u8], received: &[u8]) -> R
 }
 
 #[test]
-fn a_mistaken_secret_is_named() {
+fn names_a_mistake_in_the_secret() {
     let text = "c2VjcmV0IHZhbHVlIQ==";
     let of_hex = "00ff7e36242a10fd";
     let bytes = [0x00, 0xff, 0x7e, 0x36, 0x24, 0x2a, 0x10, 0xfd];
@@ -80,7 +80,7 @@ fn a_mistaken_secret_is_named() {
 }
 
 #[test]
-fn each_secret_of_a_rotation_is_looked_at() {
+fn diagnoses_each_secret_of_a_rotation() {
     let secrets = ["the new one", "whsec\n"].map(|it| Secret::verbatim(it).unwrap());
     let verifier = Verifier::new(Secrets::new(secrets).unwrap());
     let digest = sign(&Secret::new("whsec").unwrap(), b"{}").to_string();
@@ -89,7 +89,7 @@ fn each_secret_of_a_rotation_is_looked_at() {
 }
 
 #[test]
-fn a_changed_body_is_named() {
+fn names_a_change_of_the_body() {
     let body = r#"{"id":"CAPD-1","name":"Škoda \" / 🚗","amount":1E-8}"#;
     let crlf = format!("{body}\r\n");
     let marked = format!("\u{feff}{body}");
@@ -126,7 +126,7 @@ fn a_changed_body_is_named() {
 }
 
 #[test]
-fn a_body_that_was_parsed_and_written_again_is_named() {
+fn names_a_body_that_was_reserialized() {
     // `SMALL` has its keys in the order in which a map of serde_json has them too.
     let parsed: serde_json::Value = serde_json::from_str(SMALL).unwrap();
     let pretty = serde_json::to_vec_pretty(&parsed).unwrap();
@@ -135,7 +135,7 @@ fn a_body_that_was_parsed_and_written_again_is_named() {
 }
 
 #[test]
-fn a_digest_of_the_wrong_kind_is_named() {
+fn names_a_digest_of_the_wrong_kind() {
     let sha1 = digest(REQUEST);
     let of = |algorithm: Algorithm| algorithm.sign(&secret(), REQUEST.as_bytes());
     let (sha256, sha512) = (of(Algorithm::HmacSha256), of(Algorithm::HmacSha512));
@@ -180,7 +180,7 @@ async fn observed(request: Request<Full<Bytes>>) -> Option<Diagnosis> {
 }
 
 #[tokio::test]
-async fn the_head_of_a_refused_call_is_looked_at() {
+async fn diagnoses_the_head_of_a_rejected_call() {
     let unsigned = || Request::post("/").version(Version::HTTP_11);
     let request = unsigned().body(Full::from(SMALL)).unwrap();
     assert_eq!(observed(request).await, Some(Diagnosis::NotSigned));
@@ -219,7 +219,7 @@ async fn the_head_of_a_refused_call_is_looked_at() {
 /// Signed over what was sent, as Inqud does, and then decompressed in front of the layer.
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn a_body_that_was_decompressed_outside_is_named() {
+async fn names_a_body_that_was_decompressed() {
     use std::io::Write;
 
     use flate2::{Compression, write::GzEncoder};
@@ -260,7 +260,7 @@ async fn a_body_that_was_decompressed_outside_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mismatch_is_looked_into_once_in_ten_seconds() {
+async fn diagnoses_a_mismatch_once_in_ten_seconds() {
     let verifier = Verifier::new(Secret::verbatim("whsec\n").unwrap());
     let digest = sign(&Secret::new("whsec").unwrap(), b"{}").to_string();
     let diagnosis = || verifier.verify(&digest, "{}").unwrap_err().diagnosis();
@@ -278,7 +278,7 @@ async fn a_mismatch_is_looked_into_once_in_ten_seconds() {
 }
 
 #[test]
-fn a_large_body_and_a_verifier_that_is_told_not_to_are_not_looked_into() {
+fn does_not_diagnose_large_bodies_or_when_disabled() {
     let receiver = || Verifier::new(Secret::verbatim("whsec\n").unwrap());
     let signer = Secret::new("whsec").unwrap();
     let looked = |verifier: Verifier, body: &[u8]| {
@@ -292,7 +292,7 @@ fn a_large_body_and_a_verifier_that_is_told_not_to_are_not_looked_into() {
 }
 
 #[test]
-fn no_more_than_four_secrets_are_looked_at() {
+fn diagnoses_at_most_four_secrets() {
     for (at, expected) in [(3, Diagnosis::SecretHasWhitespace), (4, Diagnosis::Unexplained)] {
         let mut secrets = ["a", "b", "c", "d"].map(|it| Secret::new(it).unwrap()).to_vec();
         secrets.insert(at, Secret::verbatim("whsec\n").unwrap());
@@ -304,7 +304,7 @@ fn no_more_than_four_secrets_are_looked_at() {
 
 /// The keys that are tried are Inqud's; a relay's are not.
 #[test]
-fn a_relay_with_another_algorithm_is_told_about_the_body_only() {
+fn other_algorithms_diagnose_only_the_body() {
     let algorithm = Algorithm::HmacSha256;
     let secret = Secret::verbatim("whsec\n").unwrap();
     let verifier = Verifier::new(secret.clone()).algorithm(algorithm);
@@ -314,7 +314,7 @@ fn a_relay_with_another_algorithm_is_told_about_the_body_only() {
 }
 
 #[tokio::test]
-async fn a_verifier_that_is_told_not_to_explains_nothing_behind_the_layer_either() {
+async fn layer_does_not_diagnose_when_disabled() {
     let verifier = Verifier::new(secret()).diagnose(false);
     let layer = WebhookLayer::<PaymentRequest>::new(verifier);
     let unsigned = Request::post("/").body(Full::<Bytes>::from(SMALL)).unwrap();
@@ -332,7 +332,7 @@ async fn a_verifier_that_is_told_not_to_explains_nothing_behind_the_layer_either
 }
 
 #[test]
-fn a_refusal_with_a_diagnosis_shows_nothing_of_the_secret_or_the_body() {
+fn diagnosis_shows_neither_secret_nor_body() {
     let rejection = refusal(
         Secret::verbatim(format!("{SECRET}\n")).unwrap(),
         SECRET.as_bytes(),
@@ -363,7 +363,7 @@ proptest! {
     /// Whatever the diagnosis makes of it: a digest that is not right for this secret and this body
     /// verifies nothing, neither then nor at the next call.
     #[test]
-    fn no_diagnosis_ever_admits(
+    fn diagnosis_never_accepts_a_call(
         secret in "[ \"]?[A-Za-z0-9+/]{1,24}[ \"\n]?",
         body in r#"\{( )?"a":( )?"(\\/|\\u0160|x){0,3}"\}(\n)?"#,
         which in 0..6_usize,

