@@ -1,4 +1,4 @@
-//! A body is received whole, within bounds, and handed on byte for byte.
+//! A body is received whole, within its limits, and passed on byte for byte.
 
 use std::convert::Infallible;
 use std::io;
@@ -48,7 +48,7 @@ async fn body_limit_defaults_to_256_kib() {
     }
 }
 
-/// A frame need not be `Bytes`; one that is too large is not made into them first.
+/// A frame need not be of type `Bytes`. One that is too large is not converted first.
 #[tokio::test]
 async fn frame_over_the_limit_is_not_copied() {
     struct Huge;
@@ -57,10 +57,10 @@ async fn frame_over_the_limit_is_not_copied() {
             64 * 1024 * 1024
         }
         fn chunk(&self) -> &[u8] {
-            panic!("it was read")
+            panic!("the frame was read")
         }
         fn advance(&mut self, _: usize) {
-            panic!("it was read")
+            panic!("the frame was read")
         }
     }
     let body = http_body_util::Full::new(Huge);
@@ -79,7 +79,7 @@ async fn content_length_has_the_same_limit() {
     }
 }
 
-/// Servers refuse such a header; where one does not, what arrives is counted all the same.
+/// Servers reject such a header. If one does not, the layer still counts the bytes that arrive.
 #[tokio::test]
 async fn ignores_a_malformed_content_length() {
     for length in ["", "abc", "1e9", "-1", "12 34"] {
@@ -114,15 +114,15 @@ async fn ignores_empty_frames_and_trailers() {
 async fn false_size_hint_and_end_are_harmless() {
     let mut lies = Script::new([Step::data(REQUEST)]);
     lies.hint = SizeHint::with_exact(u64::MAX);
-    assert_eq!(deliver(lies, 2000).await, (200, 1), "its size");
+    assert_eq!(deliver(lies, 2000).await, (200, 1), "too large a hint");
 
     let mut lies = Script::new([Step::data(REQUEST)]);
     lies.hint = SizeHint::with_exact(0);
-    assert_eq!(deliver(lies, 2000).await, (200, 1), "its size");
+    assert_eq!(deliver(lies, 2000).await, (200, 1), "too small a hint");
 
     let mut lies = Script::new([Step::data(REQUEST)]);
     lies.claims_end = true;
-    assert_eq!(deliver(lies, 2000).await, (401, 0), "its end");
+    assert_eq!(deliver(lies, 2000).await, (401, 0), "a false end");
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn rejects_a_body_that_fails_at_any_frame() {
     }
 }
 
-/// Frames that are always ready must not keep the deadline, or other tasks, from their turn.
+/// Frames that are always ready must starve neither the timeout nor other tasks.
 #[tokio::test]
 async fn endless_empty_frames_time_out() {
     struct Endless(u32);
@@ -146,20 +146,20 @@ async fn endless_empty_frames_time_out() {
             _: &mut std::task::Context<'_>,
         ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
             self.0 += 1;
-            assert!(self.0 < 50_000_000, "nobody else had a turn");
+            assert!(self.0 < 50_000_000, "the timeout was starved");
             std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::new()))))
         }
     }
     let service = layer::<PaymentRequest>()
         .body_timeout(Duration::from_millis(50))
         .layer(Inner::<PaymentRequest>::new());
-    // Real time, and one thread: the timer only fires if the task yields.
+    // In real time and on one thread, the timer fires only if the task yields.
     let response = call(service, signed_as("", Endless(0))).await;
     assert_eq!(response.status(), 408);
 }
 
-/// A body that always has something, and uses up what Tokio lets a task do at once: its timer is then
-/// never ready.
+/// A body that is always ready and exhausts Tokio's cooperative budget. A timer that is polled without
+/// budget is never ready.
 #[tokio::test]
 async fn body_that_exhausts_the_coop_budget_times_out() {
     struct Greedy;
@@ -181,11 +181,11 @@ async fn body_that_exhausts_the_coop_budget_times_out() {
         .layer(Inner::<PaymentRequest>::new());
     let answered = tokio::spawn(call(service, signed_as("", Greedy)));
     let response = tokio::time::timeout(Duration::from_secs(10), answered).await;
-    assert_eq!(response.expect("the deadline").unwrap().status(), 408);
+    assert_eq!(response.expect("the timeout of the body").unwrap().status(), 408);
 }
 
-/// What a timeout of tower-http outside makes of a body is told apart from a broken connection, also
-/// when axum-core has wrapped it.
+/// The error of an outer tower-http timeout is distinguished from a broken connection, even if axum-core
+/// has wrapped it.
 #[tokio::test(start_paused = true)]
 async fn recognizes_the_timeout_of_an_outer_layer() {
     let second = Duration::from_secs(1);
@@ -199,14 +199,15 @@ async fn recognizes_the_timeout_of_an_outer_layer() {
     };
     let outside = || Box::pin(tower_http::timeout::TimeoutBody::new(second, stalled()));
     slow(axum::body::Body::new(outside())).await;
-    // Of a version whose type is not that of ours.
+    // From another version of tower-http, whose error is another type.
     let other = Box::pin(tower_http_06::timeout::TimeoutBody::new(second, stalled()));
     slow(axum::body::Body::new(other)).await;
     let response = call(service.clone(), signed_as(REQUEST, outside())).await;
     assert_eq!(response.status(), 408);
 }
 
-/// A limit outside is not: its error is of a crate that this one does not depend on.
+/// An outer body limit is not distinguished, because the type of its error is in a crate that this one does
+/// not depend on.
 #[tokio::test]
 async fn outer_body_limit_is_an_unreadable_body() {
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
@@ -237,7 +238,7 @@ async fn inner_service_reads_the_same_bytes() {
     }
 }
 
-/// A small body is copied, because its frame would keep the server's read buffer; see `memory.rs`.
+/// A small body is copied, because its frame would keep the server's read buffer alive: see `memory.rs`.
 #[tokio::test]
 async fn large_single_frame_is_not_copied() {
     let large = REQUEST.to_owned() + &" ".repeat(32 * 1024);
@@ -252,7 +253,7 @@ async fn large_single_frame_is_not_copied() {
     }
 }
 
-/// A large frame is copied as soon as more has to be waited for; the verdict is the same.
+/// A large frame is copied as soon as the layer has to wait for another. The result is the same.
 #[tokio::test]
 async fn large_frame_and_another_become_one_body() {
     let large = REQUEST.to_owned() + &" ".repeat(40 * 1024);
@@ -291,7 +292,7 @@ async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task
     std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
 }
 
-/// A wiring mistake shows at the first call, not at the first slow one.
+/// A missing runtime shows at the first call, not at the first slow body.
 #[test]
 #[should_panic(expected = "no reactor running")]
 fn call_outside_a_tokio_runtime_panics_at_once() {

@@ -1,4 +1,4 @@
-//! A real axum server on a loopback socket, with everything a network can do to it.
+//! A real axum server on a loopback socket, with everything that a network can do to it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ async fn serve(app: Router) -> SocketAddr {
     address
 }
 
-/// One webhook per handler, at `/`.
+/// Serves one handler at `/`.
 async fn serve_handler<H, T>(handler: H) -> SocketAddr
 where
     H: axum::handler::Handler<T, ()>,
@@ -35,7 +35,7 @@ where
     serve(Router::new().route("/", post(handler).layer(layer::<PaymentRequest>()))).await
 }
 
-/// A request as text, so that a test can send what no client would.
+/// A raw connection, so that a test can send what no client would.
 fn head(method: &str, headers: &[(&str, &str)]) -> String {
     let mut head = format!("{method} / HTTP/1.1\r\nhost: test\r\n");
     for (name, value) in headers {
@@ -79,7 +79,7 @@ impl Connection {
                 }
             }
             let read = tokio::time::timeout(Duration::from_secs(20), self.0.read_buf(&mut bytes));
-            assert_ne!(read.await.expect("an answer in time").unwrap(), 0, "closed after {text:?}");
+            assert_ne!(read.await.expect("a response in time").unwrap(), 0, "closed after {text:?}");
         }
     }
 }
@@ -90,7 +90,7 @@ async fn exchange(address: SocketAddr, text: &str) -> (u16, String) {
     connection.response().await
 }
 
-/// The use that the documentation shows. Rivals' bug 1: theirs did not compile in axum.
+/// The example of the documentation. Rivals' bug 1: theirs did not compile with axum.
 #[tokio::test]
 async fn the_documented_use_works() {
     async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
@@ -148,7 +148,7 @@ async fn missing_layer_is_a_500_that_says_what_to_add() {
     assert!(text.contains(".layer(WebhookLayer::new(secret))"), "{text}");
     assert!(text.contains("PaymentRequest"), "{text}");
 
-    // A layer for another type, or without a secret, is as good as none.
+    // A layer for another type, or one without a secret, counts as missing.
     let other = post(async |_: Webhook<serde_json::Value>| ()).layer(layer::<PaymentRequest>());
     let unsigned = post(async |_: Webhook<PaymentRequest>| ());
     let unsigned = unsigned.layer(danger::unsigned::<PaymentRequest>());
@@ -215,7 +215,7 @@ fn counting() -> (impl axum::handler::Handler<((),), ()>, Arc<AtomicUsize>) {
     (handler, calls)
 }
 
-/// Rivals' bug 11: the length was waited for, and even answered `100 Continue`.
+/// Rivals' bug 11: they waited for the body, and even answered `100 Continue`.
 #[tokio::test]
 async fn rejects_content_length_over_the_limit_before_100_continue() {
     let (handler, calls) = counting();
@@ -226,7 +226,7 @@ async fn rejects_content_length_over_the_limit_before_100_continue() {
         if expect {
             headers.push(("expect", "100-continue"));
         }
-        // The response is the first thing that comes; not a byte of the body was sent.
+        // The response comes first, before any byte of the body was sent.
         let (status, _) = exchange(address, &head("POST", &headers)).await;
         assert_eq!(status, 413, "expect: {expect}");
     }
@@ -261,7 +261,7 @@ fn chunked(body: &str, size: usize) -> String {
     text + "0\r\n\r\n"
 }
 
-/// Rivals' bug 5: a chunked request was never answered.
+/// Rivals' bug 5: a chunked request never got a response.
 #[tokio::test]
 async fn receives_a_chunked_body_whole() {
     let (handler, calls) = counting();
@@ -272,7 +272,7 @@ async fn receives_a_chunked_body_whole() {
     assert_eq!(calls.load(Ordering::SeqCst), 4);
 }
 
-/// Rivals' bugs 3 and 7: it was taken whole into memory, or was a panic, unsigned or not.
+/// Rivals' bugs 3 and 7: the whole body was read into memory, or caused a panic, unsigned or not.
 #[tokio::test]
 async fn rejects_body_over_the_limit_while_it_is_sent() {
     let (handler, calls) = counting();
@@ -285,7 +285,7 @@ async fn rejects_body_over_the_limit_while_it_is_sent() {
     assert_eq!(calls.load(Ordering::SeqCst), 0);
 }
 
-/// Rivals' bug 6: a panic.
+/// Rivals' bug 6: such a body caused a panic.
 #[tokio::test]
 async fn unsigned_binary_body_is_a_401() {
     let (handler, _) = counting();
@@ -295,7 +295,7 @@ async fn unsigned_binary_body_is_a_401() {
     assert_eq!(connection.response().await.0, 401);
 }
 
-/// Rivals' bug 5 again: it never ended, and burned CPU.
+/// Rivals' bug 5 again: the call never ended, and used CPU.
 #[tokio::test]
 async fn client_disconnect_mid_body_ends_the_call() {
     let rejections = Arc::new(Mutex::new(Vec::new()));
@@ -318,7 +318,7 @@ async fn client_disconnect_mid_body_ends_the_call() {
     }
     assert_eq!(*rejections.lock().unwrap(), [RejectionKind::BodyUnreadable; 2]);
     assert_eq!(calls.load(Ordering::SeqCst), 0);
-    // And the server lives.
+    // The server still works.
     assert_eq!(exchange(address, &good(SMALL)).await.0, 200);
 }
 
@@ -343,7 +343,7 @@ async fn connection_is_reused_after_success_and_rejection() {
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
-/// Two digests, on the wire.
+/// Two digest headers, as bytes on the wire.
 #[tokio::test]
 async fn second_digest_header_is_a_401() {
     let (handler, calls) = counting();
@@ -378,7 +378,7 @@ async fn ignores_a_digest_outside_its_header() {
     assert_eq!(calls.load(Ordering::SeqCst), 0);
 }
 
-/// As in `docs/servers.md`, with a shorter time.
+/// The code of `docs/servers.md`, with a shorter timeout.
 async fn serve_with_limits(app: Router, head: Duration) -> SocketAddr {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(head);
@@ -396,8 +396,8 @@ async fn serve_with_limits(app: Router, head: Duration) -> SocketAddr {
     address
 }
 
-/// The head comes before any layer. `axum::serve` waits for it for as long as the client likes, and the
-/// page about servers has to say so.
+/// The head arrives before any layer is called. `axum::serve` waits for it without a timeout, and the page
+/// about servers has to say so.
 #[tokio::test]
 async fn slow_head_is_left_to_the_server() {
     let app = || {

@@ -1,4 +1,4 @@
-//! A layer that is limited to a path leaves everything else alone.
+//! A layer that is limited to a path does not touch other paths.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ fn to(uri: &str) -> Request<Script> {
     request
 }
 
-/// Answers 204 and says whether there was a webhook.
+/// Answers 204, with a header that says whether there was a webhook.
 async fn handler(request: Request<WebhookBody<Script>>) -> Result<Response<String>, Infallible> {
     let verified = request.extensions().get::<Webhook<PaymentRequest>>().is_some();
     let mut response = Response::new(verified.to_string());
@@ -109,18 +109,18 @@ fn rejects_a_path_that_no_request_can_have() {
         "http://a/hook",
         "/{shop}",
         "/hooks/*",
-        // What clients percent-encode.
+        // Characters that clients percent-encode.
         "/zahlung/ü",
         "/\"quoted\"",
         "/a\\b",
         "/a^b",
         "/a|b",
         "/a[0]",
-        // No percent-encoding.
+        // Malformed percent-encoding.
         "/100%",
         "/%c",
         "/%zz",
-        // What clients take out.
+        // Segments that clients remove.
         "/.",
         "/a/../hook",
         "/./hook",

@@ -1,4 +1,4 @@
-//! The contract between tower's services is kept on both sides.
+//! The layer keeps the contract of tower's `Service` on both sides.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -9,10 +9,10 @@ use http::{Request, Response};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_inqud::{PaymentRequest, WebhookBody, WebhookService};
 
-/// Rivals' bug 2: "poll_ready must be called first", because a fresh clone was called.
+/// Rivals' bug 2: they called a fresh clone, which panics with "poll_ready must be called first".
 #[tokio::test]
 async fn calls_the_service_that_was_polled_ready() {
-    /// Panics like a `ConcurrencyLimit` or a `Buffer` if it was not polled itself.
+    /// Panics if it was not polled ready itself, like a `ConcurrencyLimit` or a `Buffer`.
     struct Strict(bool);
     impl Clone for Strict {
         fn clone(&self) -> Self {
@@ -61,7 +61,7 @@ async fn concurrency_limit_buffer_and_load_shed_work_inside() {
     assert_eq!(inner.calls(), 15);
 }
 
-/// Chosen, and documented on `WebhookLayer`: the ready service keeps its permit while it waits for
+/// A decision that `WebhookLayer` documents: the ready service keeps its permit while the layer waits for
 /// the body.
 #[tokio::test(start_paused = true)]
 async fn stalled_body_holds_its_permit_until_the_timeout() {
@@ -76,12 +76,12 @@ async fn stalled_body_holds_its_permit_until_the_timeout() {
     let began = tokio::time::Instant::now();
     let good = call(service, signed_as(SMALL, Script::new([Step::data(SMALL)])));
     let good = tokio::time::timeout(Duration::from_secs(60), good).await;
-    assert_eq!(good.expect("the permit came back").status(), 200);
+    assert_eq!(good.expect("the permit is released").status(), 200);
     assert_eq!(began.elapsed().as_secs(), 3);
     assert_eq!(stalled.await.unwrap().status(), 408);
 }
 
-/// And a refusal that needs no body leaves it with the service, for its next call.
+/// After a rejection that needs no body, the service keeps the permit for its next call.
 #[tokio::test(start_paused = true)]
 async fn rejected_head_keeps_the_service_ready() {
     let mut service = ServiceBuilder::new()
@@ -125,7 +125,7 @@ async fn passes_on_errors_of_the_inner_service() {
     assert_eq!(ready.map(|_| ()).unwrap_err(), OwnError("from poll_ready"));
 }
 
-/// An event that is neither `Clone` nor `Debug`, an error type of one's own, a future that is `Send`.
+/// The event is neither `Clone` nor `Debug`, and the error type is a custom one. The future is still `Send`.
 #[tokio::test]
 async fn works_with_the_weakest_bounds() {
     #[derive(serde::Deserialize)]
@@ -145,7 +145,7 @@ async fn works_with_the_weakest_bounds() {
     assert_eq!(response.status(), 200);
 }
 
-/// A service and a body that cannot leave their thread are served all the same.
+/// Works with a service and a body that are not `Send`.
 #[tokio::test]
 async fn does_not_require_send() {
     let shared = Rc::new(std::cell::Cell::new(0));
@@ -169,7 +169,7 @@ async fn does_not_require_send() {
     assert_eq!(shared.get(), 11);
 }
 
-/// In the inner service, or in `Deserialize`: the next call works.
+/// After a panic in the inner service or in `Deserialize`, the next call works.
 #[tokio::test]
 async fn panic_fails_only_its_call() {
     #[derive(Debug)]

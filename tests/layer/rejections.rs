@@ -1,4 +1,4 @@
-//! Each refusal: its status, its fixed text, and that nothing happened besides.
+//! Each rejection: its status, its fixed text, and that it has no side effects.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,12 +15,12 @@ use tower::Layer;
 use tower_inqud::RejectionKind::{self, *};
 use tower_inqud::{PaymentRequest, Rejection, Secret, WebhookLayer, contract, danger, sign};
 
-/// A Request, in two frames, with one thing wrong with the call.
+/// A call with a Request in two frames, and one thing wrong with it.
 struct Case {
     kind: RejectionKind,
     status: u16,
     text: &'static str,
-    /// Whether the body may be polled at all.
+    /// Whether the layer may poll the body.
     body_is_read: bool,
     request: Request<Script>,
 }
@@ -50,7 +50,7 @@ fn case(
     Case { kind, status, text, body_is_read, request }
 }
 
-/// Every kind but [`SourceNotAllowed`], which needs a layer of its own.
+/// Every kind except [`SourceNotAllowed`], which needs another layer.
 fn cases() -> Vec<Case> {
     let mut get = good();
     *get.method_mut() = http::Method::GET;
@@ -78,9 +78,9 @@ fn cases() -> Vec<Case> {
         case(DigestDuplicated, 401, "there is more than one digest header", false, twice),
         case(DigestMalformed, 401, malformed, false, with_header(contract::DIGEST_HEADER, "")),
         case(BodyTooLarge, 413, too_large, false, with_header(CONTENT_LENGTH, "2048")),
-        // More than a u64 holds.
+        // Too large for a `u64`.
         case(BodyTooLarge, 413, too_large, false, with_header(CONTENT_LENGTH, &"9".repeat(40))),
-        // No length was announced.
+        // Without a `Content-Length`.
         case(BodyTooLarge, 413, too_large, true, with_body(&large)),
         case(EncodingNotSupported, 415, encoded, false, with_header(CONTENT_ENCODING, "gzip")),
         case(
@@ -129,7 +129,7 @@ async fn every_rejection_has_its_status_and_text() {
     }
 }
 
-/// So that the table above cannot pass because its base is wrong.
+/// The cases above differ from this call in one thing, so it has to be accepted.
 #[tokio::test]
 async fn base_call_of_the_cases_is_good() {
     let inner = Inner::<PaymentRequest>::new();
@@ -226,7 +226,7 @@ async fn custom_response_carries_the_rejection_and_is_never_2xx() {
         if rejection.kind() == DigestMissing {
             *response.status_mut() = StatusCode::NOT_FOUND;
         }
-        response // else 200, by oversight
+        response // a merchant's mistake: the status stays 200
     };
     let service =
         layer::<PaymentRequest>().rejection_response(by_kind).layer(Inner::<PaymentRequest>::new());
@@ -243,7 +243,7 @@ async fn custom_response_carries_the_rejection_and_is_never_2xx() {
     assert!(response.extensions().get::<Rejection>().is_some());
 }
 
-/// Whatever is wrong with the call, its digest may be the right one.
+/// A rejected call may still carry a valid digest, so its head must not show one.
 #[tokio::test(start_paused = true)]
 async fn rejected_head_never_shows_a_digest() {
     let right = digest(REQUEST);
@@ -289,7 +289,7 @@ async fn rejection_callback_sees_the_head() {
     assert!(!seen.contains(&digest("[]")), "{seen}");
 }
 
-/// Rivals' bug 3: 256 MiB were taken into memory.
+/// Rivals' bug 3: they read 256 MiB into memory.
 #[tokio::test]
 async fn rejects_an_endless_body_at_the_limit() {
     let chunk = Bytes::from(vec![b' '; 1024 * 1024]);
@@ -303,7 +303,7 @@ async fn rejects_an_endless_body_at_the_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn body_timeout_is_total_and_not_per_frame() {
-    // A frame each time it is asked, and it is asked each second.
+    // Each poll returns a frame, and there is one poll each second.
     let body = Drip { every: Duration::from_secs(1), sleep: None, frames: Arc::default() };
     let frames = Arc::clone(&body.frames);
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
@@ -333,12 +333,12 @@ impl http_body::Body for Drip {
         std::task::ready!(sleep.as_mut().poll(cx));
         self.sleep = None;
         let frames = self.frames.fetch_add(1, Ordering::SeqCst);
-        assert!(frames < 100, "a deadline that starts anew never comes");
+        assert!(frames < 100, "a timeout that restarts with each frame never ends");
         std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b" ")))))
     }
 }
 
-/// Without a secret nothing is verified, and the type says so.
+/// A layer without a secret verifies nothing, and its type says so.
 #[tokio::test]
 async fn unverified_layer_yields_only_unverified() {
     let service = danger::unsigned::<PaymentRequest>().layer(tower::service_fn(
@@ -354,7 +354,7 @@ async fn unverified_layer_yields_only_unverified() {
     let unsigned = |body: &str| Request::post("/").body(Script::new([Step::data(body)])).unwrap();
     assert_eq!(call(service.clone(), unsigned(SMALL)).await.status(), 200);
     assert_eq!(call(service.clone(), unsigned("[]")).await.status(), 422);
-    // Not to be confused with a layer that has a secret.
+    // A handler for verified webhooks does not accept them.
     let signed =
         WebhookLayer::<PaymentRequest>::new(secret()).layer(Inner::<PaymentRequest>::new());
     assert_eq!(call(signed, unsigned(SMALL)).await.status(), 401);
