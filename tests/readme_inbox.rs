@@ -1,4 +1,4 @@
-//! The inbox of README.md, run as it is printed.
+//! Runs the inbox of README.md exactly as it is printed.
 #![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
 
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn shop() -> (Inbox<Sqlite>, TempDir) {
     (inbox, folder)
 }
 
-/// Through the layer and the receiver, each twice.
+/// Delivers each body twice, through the layer and the receiver.
 async fn deliver(inbox: &Inbox<Sqlite>, bodies: &[&str]) {
     let secret = Secret::new("whsec-kiln-and-clay").unwrap();
     let app = receive(inbox, WebhookLayer::new(secret.clone()));
@@ -38,7 +38,7 @@ async fn deliver(inbox: &Inbox<Sqlite>, bodies: &[&str]) {
     }
 }
 
-/// As long as something is open that was not tried yet.
+/// Processes until the backlog is empty.
 async fn process_all(inbox: &Inbox<Sqlite>) {
     let tried = async {
         while inbox.stats().await.unwrap().backlog() > 0 {
@@ -48,7 +48,7 @@ async fn process_all(inbox: &Inbox<Sqlite>) {
     timeout(Duration::from_secs(30), process(inbox, tried)).await.unwrap().unwrap();
 }
 
-/// What was shipped, and what was told again.
+/// How many orders were shipped, and how many repeats were recorded.
 async fn known(inbox: &Inbox<Sqlite>) -> (i64, i64) {
     let known = "SELECT (SELECT shipped FROM orders), (SELECT count(*) FROM told_again)";
     let known =
@@ -75,14 +75,14 @@ async fn ships_an_order_once_and_keeps_it_paid() {
     deliver(&inbox, &[&paid(1, "\"order-1\"", 100), waiting]).await;
     process_all(&inbox).await;
     assert_eq!(known(&inbox).await, (1, 0));
-    // More was paid, and a second Request was.
+    // The same Request with a larger amount, and a second Request that is paid too.
     let more = paid(1, "\"order-1\"", 100).replace(r#""paidAmount":100"#, r#""paidAmount":150"#);
     deliver(&inbox, &[&more, &paid(2, "\"order-1\"", 100), waiting]).await;
     process_all(&inbox).await;
     assert_eq!(known(&inbox).await, (1, 2));
 }
 
-/// What cannot be shipped is an error, and ends as a dead letter that somebody sees.
+/// A payment that cannot be shipped is an error, so it becomes a dead letter that somebody sees.
 #[tokio::test]
 async fn payment_that_ships_nothing_becomes_a_dead_letter() {
     for (order, amount) in [("null", 100), ("\"order-2\"", 100), ("\"order-1\"", 99)] {

@@ -1,4 +1,4 @@
-//! What a call leaves in the log and in the metrics: the documented words, and nobody's secrets.
+//! Logs and metrics of a call have the documented names, and show no secrets.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ fn layer() -> WebhookLayer<PaymentRequest> {
     WebhookLayer::new(Secret::new(SECRET).unwrap().label("2026-11"))
 }
 
-/// The log of one call, and the metrics after it, on this thread alone.
+/// Runs `work` and returns its log and metrics. Other threads have their own.
 async fn observe<W>(work: impl FnOnce() -> W) -> (String, String)
 where
     W: Future,
@@ -72,7 +72,7 @@ async fn answered(status: StatusCode, request: Call) -> (String, String) {
     .await
 }
 
-/// The line of the log that says `text`, with its span.
+/// The line of the log that contains `text`, with its span.
 #[track_caller]
 fn line<'a>(log: &'a str, text: &str) -> &'a str {
     log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text:?} in {log}"))
@@ -190,7 +190,7 @@ async fn warns_of_a_rejection_with_its_reason() {
     }
 }
 
-/// An event whose key the sender has chosen: it cannot begin a line of its own.
+/// A key that the sender has chosen cannot start a new line of the log.
 #[tokio::test]
 async fn json_key_cannot_inject_a_log_line() {
     type Event = std::collections::HashMap<String, String>;
@@ -232,7 +232,7 @@ async fn warns_of_a_dropped_handler() {
         let answer = call(layer().layer(inner), signed(SMALL));
         tokio::select! {
             biased;
-            _ = answer => unreachable!("it never answers"),
+            _ = answer => unreachable!("the handler never responds"),
             () = std::future::ready(()) => {}
         }
     })
@@ -261,7 +261,8 @@ async fn logs_a_disconnected_sender_at_debug() {
     counted(&metrics, "disconnected", "", "");
 }
 
-/// Inqud closes after 10 s. Nothing was answered then, and so nothing too late.
+/// Inqud closes the connection after 10 s. The handler has not responded, so there is no warning of a late
+/// response too.
 #[tokio::test(start_paused = true)]
 async fn warns_once_of_a_handler_dropped_late() {
     let (log, metrics) = observe(async || {
@@ -274,7 +275,7 @@ async fn warns_once_of_a_handler_dropped_late() {
     counted(&metrics, "dropped", "", "2026-11");
 }
 
-/// Without a digest there is no secret to name, and all else is the same.
+/// Without a digest there is no label of a secret. Everything else is the same.
 #[tokio::test]
 async fn unverified_layer_has_the_same_telemetry() {
     let unsigned = || Request::post("/").body(Full::from(SMALL)).unwrap();
@@ -283,7 +284,7 @@ async fn unverified_layer_has_the_same_telemetry() {
         let answer = call(danger::unsigned::<PaymentRequest>().layer(inner), unsigned());
         tokio::select! {
             biased;
-            _ = answer => unreachable!("it never answers"),
+            _ = answer => unreachable!("the handler never responds"),
             () = std::future::ready(()) => {}
         }
     })
@@ -299,7 +300,7 @@ async fn unverified_layer_has_the_same_telemetry() {
     counted(&metrics, "accepted", "", "");
 }
 
-/// Also behind a layer that catches it, and drops what has panicked only then.
+/// Logs a panic even if an outer layer catches it, and drops the future only afterwards.
 #[tokio::test]
 async fn logs_a_panic() {
     #[derive(Debug)]
@@ -320,7 +321,7 @@ async fn logs_a_panic() {
     });
     let decoding = observe(async || {
         let inner = service_fn(async |_: Inside| -> Result<Response<Full<Bytes>>, Infallible> {
-            unreachable!("it cannot be decoded")
+            unreachable!("the body cannot be decoded")
         });
         let secret = Secret::new(SECRET).unwrap().label("2026-11");
         let service = ServiceBuilder::new().layer(CatchPanicLayer::new());
@@ -337,7 +338,7 @@ async fn logs_a_panic() {
     }
 }
 
-/// Where the span itself is not wanted, a warning still belongs to the span around the layer.
+/// If the span of the layer is filtered out, a warning still belongs to the span around the layer.
 #[tokio::test]
 async fn warning_belongs_to_the_outer_span() {
     let log = Log::default();
@@ -381,7 +382,7 @@ async fn does_not_count_other_paths() {
     );
 }
 
-/// As Prometheus does it, over a connection, from a server that both are routes of.
+/// Scrapes a server as Prometheus does, over a connection.
 #[tokio::test]
 async fn prometheus_scrape_has_the_documented_names() {
     let recorder = PrometheusBuilder::new().build_recorder();

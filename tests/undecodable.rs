@@ -1,4 +1,4 @@
-//! What is authentic and cannot be decoded is handed on to the inner service if that is asked for.
+//! `forward_undecodable` passes authentic bodies that cannot be decoded on to the inner service.
 #![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
 
 mod support;
@@ -20,7 +20,7 @@ struct First {
     _amount: u32,
 }
 
-fn handing_on() -> WebhookLayer<First> {
+fn forwarding() -> WebhookLayer<First> {
     support::layer().forward_undecodable()
 }
 
@@ -36,7 +36,7 @@ async fn any_service_can_read_a_forwarded_body() {
         assert_eq!(undecodable.rejection().kind(), RejectionKind::NotJson);
         Ok::<_, Infallible>(Response::<()>::from(Ack::Discard("no text".into())))
     });
-    let response = support::call(handing_on().layer(inner), support::signed("hello")).await;
+    let response = support::call(forwarding().layer(inner), support::signed("hello")).await;
     assert_eq!(response.status(), StatusCode::OK);
 }
 
@@ -44,16 +44,16 @@ async fn any_service_can_read_a_forwarded_body() {
 async fn handler_response_carries_the_rejection() {
     let inner = service_fn(async |request: Request<WebhookBody<Full<bytes::Bytes>>>| {
         let (mut parts, _) = request.into_parts();
-        let refused = Webhook::<First>::from_request_parts(&mut parts, &()).await.unwrap_err();
-        Ok::<_, Infallible>(axum::response::IntoResponse::into_response(refused))
+        let rejection = Webhook::<First>::from_request_parts(&mut parts, &()).await.unwrap_err();
+        Ok::<_, Infallible>(axum::response::IntoResponse::into_response(rejection))
     });
     let body = r#"{"amount":"7"}"#;
-    let response = support::call(handing_on().layer(inner), support::signed(body)).await;
+    let response = support::call(forwarding().layer(inner), support::signed(body)).await;
     let rejection = response.extensions().get::<Rejection>().unwrap();
     assert_eq!(rejection.field_path(), Some("amount"));
 }
 
-/// As the layer decodes it.
+/// `danger::decode` decodes as the layer does.
 #[test]
 fn redecoding_a_stored_body_gives_the_same_rejection() {
     for (body, kind) in [

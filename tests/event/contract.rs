@@ -1,4 +1,4 @@
-//! Inqud's delivery contract: exactly 200, and what a handler may say.
+//! Inqud's delivery contract: only 200 counts, and `Ack` maps to the right status.
 
 use crate::support::{Inner, SMALL, call, layer, signed};
 use http::{Response, StatusCode};
@@ -24,7 +24,7 @@ fn ack_becomes_a_response_and_stays_in_its_extensions() {
         let response = Response::<String>::from(ack.clone());
         assert_eq!(response.status(), status);
         assert_eq!(response.extensions().get(), Some(&ack));
-        assert_eq!(response.body(), "", "the reason is not sent");
+        assert_eq!(response.body(), "", "the reason stays private");
     }
 }
 

@@ -35,7 +35,7 @@ where
     serve(Router::new().route("/", post(handler).layer(layer::<PaymentRequest>()))).await
 }
 
-/// A raw connection, so that a test can send what no client would.
+/// The head of a request as text, so that a test can send what no client would.
 fn head(method: &str, headers: &[(&str, &str)]) -> String {
     let mut head = format!("{method} / HTTP/1.1\r\nhost: test\r\n");
     for (name, value) in headers {

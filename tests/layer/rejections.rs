@@ -354,7 +354,7 @@ async fn unverified_layer_yields_only_unverified() {
     let unsigned = |body: &str| Request::post("/").body(Script::new([Step::data(body)])).unwrap();
     assert_eq!(call(service.clone(), unsigned(SMALL)).await.status(), 200);
     assert_eq!(call(service.clone(), unsigned("[]")).await.status(), 422);
-    // A handler for verified webhooks does not accept them.
+    // A layer with a secret still rejects unsigned calls.
     let signed =
         WebhookLayer::<PaymentRequest>::new(secret()).layer(Inner::<PaymentRequest>::new());
     assert_eq!(call(signed, unsigned(SMALL)).await.status(), 401);

@@ -137,7 +137,7 @@ async fn merchants_own_type_is_checked_if_its_kind_is_set() {
             } else {
                 assert_eq!(kinds, [Err(RejectionKind::WrongKind { expected, found }); 2]);
             }
-            // The types of this crate have a kind already.
+            // `kind` does not override the kind of this crate's own types.
             let request = through(layer::<PaymentRequest>().kind(expected), &body).await;
             assert_eq!(request.is_ok(), found == EventKind::Request);
         }

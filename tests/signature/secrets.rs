@@ -8,7 +8,7 @@ use tower_inqud::{
     sign,
 };
 
-/// Rivals' bug 4, GHSA-xff3-5c9p-2mr4: an empty secret verified, and there was fraud by it.
+/// Rivals' bug 4, GHSA-xff3-5c9p-2mr4: an empty secret was accepted, and used for fraud.
 #[test]
 fn ghsa_xff3_5c9p_2mr4_rejects_empty_secret() {
     assert_eq!(Secret::new("").unwrap_err(), ConfigError::SecretEmpty);
@@ -16,8 +16,8 @@ fn ghsa_xff3_5c9p_2mr4_rejects_empty_secret() {
     assert_eq!(Secrets::new([]).unwrap_err(), ConfigError::NoSecrets);
 }
 
-/// HMAC fills a short key up with zeros, so that these sign like the empty one. A longer key is hashed
-/// first, and is still nobody's secret.
+/// HMAC pads a short key with zeros, so a key of zeros signs like the empty one. A longer key is hashed
+/// first, but zeros are still not a secret.
 #[test]
 fn rejects_a_secret_of_zeros() {
     for len in [1, 20, 32, 64, 65, 128, 129, 5000] {
@@ -68,7 +68,7 @@ fn secret_can_be_any_bytes_of_any_length() {
     }
 }
 
-/// Rivals' bug 8, RUSTSEC-2022-0087. (The tracing output has its own test.)
+/// Rivals' bug 8, RUSTSEC-2022-0087. Logs have their own test.
 #[test]
 fn rustsec_2022_0087_debug_hides_secret_and_digest() {
     let secret = secret().label("the label");
@@ -105,7 +105,7 @@ fn rustsec_2022_0087_debug_hides_secret_and_digest() {
         format!("{verified:?}"),
         r#"Verified { body_len: 34, secret_label: Some("the label"), .. }"#
     );
-    // The test would pass for nothing if the digest were another text.
+    // Shows that the texts above could have contained the digest and the layer's fields.
     assert_eq!(digest.to_string().len(), 40);
     assert!(format!("{layer:?}").contains("the label"));
 }
@@ -151,13 +151,13 @@ async fn rotation_accepts_both_secrets_and_labels_the_match() {
 
     secrets.replace([new.clone()]).unwrap();
     assert_eq!(deliver(&new).await, None);
-    assert_eq!(deliver(&old).await, mismatch, "the old one is gone from the running service");
+    assert_eq!(deliver(&old).await, mismatch, "the running service no longer accepts the old secret");
 
     assert_eq!(secrets.replace([]).unwrap_err(), ConfigError::NoSecrets);
-    assert_eq!(deliver(&new).await, None, "a refused replacement changes nothing");
+    assert_eq!(deliver(&new).await, None, "a rejected replacement changes nothing");
 }
 
-/// The secrets after the first are tried with the same algorithm.
+/// All secrets are tried with the configured algorithm.
 #[test]
 fn rotation_works_with_every_algorithm() {
     let old = Secret::new("the old one").unwrap();
@@ -171,7 +171,7 @@ fn rotation_works_with_every_algorithm() {
     }
 }
 
-/// A call keeps the secrets that it began with.
+/// A call uses the secrets that were set when it started.
 #[tokio::test]
 async fn rotation_loses_no_call_in_flight() {
     let secrets = Secrets::from(secret());
