@@ -194,7 +194,7 @@ struct Number<'a> {
     negative: bool,
     integer: &'a str,
     fraction: Option<&'a str>,
-    /// With its sign.
+    /// The exponent, with its sign.
     exponent: Option<&'a str>,
 }
 
@@ -286,7 +286,7 @@ struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The text must be a number.
+    /// The value of a text, which must be a number.
     fn of(text: &'a str) -> Self {
         let number = Number::split(text);
         let integer = number.integer.trim_start_matches('0');

@@ -42,13 +42,13 @@ pub struct Authorization {
     pub crypto_currency: Option<String>,
     /// The status of the authorization. Never missing (confirmed).
     pub status: AuthorizationStatus,
-    /// `SUB-` and a UUID.
+    /// `SUB-` and a UUID: the subscription.
     #[serde(default, deserialize_with = "lenient::text")]
     pub subscription_id: Option<String>,
     /// The hash of the transaction with which the user approved the charges.
     #[serde(default, deserialize_with = "lenient::text")]
     pub init_approval_tx: Option<String>,
-    /// `PLAN-` and a UUID.
+    /// `PLAN-` and a UUID: the plan.
     #[serde(default, deserialize_with = "lenient::text")]
     pub plan_id: Option<String>,
     /// When the authorization last changed. Inferred from the other kinds, and not in Inqud's published

@@ -35,7 +35,7 @@ pub struct Invoice {
     /// `AGR-` and a UUID: the authorization to charge the invoice.
     #[serde(default, deserialize_with = "lenient::text")]
     pub authorization_id: Option<String>,
-    /// `PLAN-` and a UUID.
+    /// `PLAN-` and a UUID: the plan.
     #[serde(default, deserialize_with = "lenient::text")]
     pub plan_id: Option<String>,
     /// The plan's name.

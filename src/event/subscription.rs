@@ -36,7 +36,7 @@ pub struct Subscription {
     /// `SUB-` and a UUID. Never missing (confirmed).
     #[serde(deserialize_with = "kind::id::<_, Subscription>")]
     pub id: String,
-    /// `PLAN-` and a UUID.
+    /// `PLAN-` and a UUID: the plan.
     #[serde(default, deserialize_with = "lenient::text")]
     pub plan_id: Option<String>,
     /// The plan's name.
