@@ -230,7 +230,10 @@ fn amounts_compare_by_value() {
             assert_eq!(a == b, i == j, "{a} and {b}");
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(5), "a large exponent is not expanded into zeros");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "a large exponent is not expanded into zeros"
+    );
 }
 
 fn hash(amount: &Amount) -> u64 {

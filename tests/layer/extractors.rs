@@ -79,7 +79,11 @@ impl Connection {
                 }
             }
             let read = tokio::time::timeout(Duration::from_secs(20), self.0.read_buf(&mut bytes));
-            assert_ne!(read.await.expect("a response in time").unwrap(), 0, "closed after {text:?}");
+            assert_ne!(
+                read.await.expect("a response in time").unwrap(),
+                0,
+                "closed after {text:?}"
+            );
         }
     }
 }

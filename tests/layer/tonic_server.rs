@@ -125,7 +125,11 @@ async fn streams_a_thousand_messages_while_webhooks_arrive() {
     stop.store(1, Ordering::SeqCst);
     let sent = hooks.await.unwrap();
     assert!(sent > 0);
-    assert_eq!(webhooks.load(Ordering::SeqCst), sent, "every signed webhook was handled, and no forged one");
+    assert_eq!(
+        webhooks.load(Ordering::SeqCst),
+        sent,
+        "every signed webhook was handled, and no forged one"
+    );
     println!("{sent} signed webhooks beside; {} KiB more in memory", grown / 1024);
 }
 

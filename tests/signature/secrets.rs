@@ -151,7 +151,11 @@ async fn rotation_accepts_both_secrets_and_labels_the_match() {
 
     secrets.replace([new.clone()]).unwrap();
     assert_eq!(deliver(&new).await, None);
-    assert_eq!(deliver(&old).await, mismatch, "the running service no longer accepts the old secret");
+    assert_eq!(
+        deliver(&old).await,
+        mismatch,
+        "the running service no longer accepts the old secret"
+    );
 
     assert_eq!(secrets.replace([]).unwrap_err(), ConfigError::NoSecrets);
     assert_eq!(deliver(&new).await, None, "a rejected replacement changes nothing");

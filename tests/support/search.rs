@@ -37,7 +37,11 @@ impl Holder {
         let mut line = String::new();
         while !line.contains(text) {
             line.clear();
-            assert_ne!(self.stdout.read_line(&mut line).unwrap(), 0, "the process ended before {text:?}");
+            assert_ne!(
+                self.stdout.read_line(&mut line).unwrap(),
+                0,
+                "the process ended before {text:?}"
+            );
         }
         line
     }
