@@ -1,4 +1,4 @@
-//! `examples/inbox.rs -- --serve`, as a process of its own, over real sockets.
+//! Runs `examples/inbox.rs -- --serve` in its own process, over real sockets.
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ mod example;
 const SECRET: &str = "whsec-kiln-and-clay";
 const LONG: Duration = Duration::from_secs(60);
 
-/// Not a test: the process of the others.
+/// Not a test, but the server process of the other tests.
 #[tokio::test]
 #[ignore = "it is the server that the other tests start"]
 async fn serves() {
@@ -57,14 +57,14 @@ impl Server {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let address = async {
             loop {
-                let line = lines.next_line().await.unwrap().expect("it says where it listens");
+                let line = lines.next_line().await.unwrap().expect("the server prints its address");
                 if let Some((_, address)) = line.split_once("listening on ") {
                     return address.to_owned();
                 }
             }
         };
         let address = timeout(LONG, address).await.unwrap();
-        // Or it could not print any more.
+        // Reads on, so that the pipe of the server does not fill up.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { process, address }
     }
@@ -89,7 +89,7 @@ impl Server {
         self.call(Request::get(format!("{}{path}", self.address)), "").await
     }
 
-    /// Until nothing is open.
+    /// Waits until the backlog is empty.
     async fn is_done(&self) {
         let is_done = async {
             while self.get("/inbox").await.1["backlog"] != 0 {
@@ -110,13 +110,13 @@ impl Server {
     }
 }
 
-/// The sequences of a sequence's test: what is delivered about an order, and what is known of it in the end.
+/// What is delivered about an order, and the expected end state.
 struct Life {
     order: &'static str,
     deliveries: &'static [(&'static str, &'static str)],
     status: &'static str,
     paid: Option<&'static str>,
-    /// If each is handled before the next comes.
+    /// The verdicts, if each notification is handled before the next arrives.
     verdicts: &'static [&'static str],
 }
 
@@ -204,7 +204,7 @@ fn body(order: &str, fields: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_life_ends_right_one_by_one_and_from_a_backlog() {
+async fn each_sequence_ends_right_live_and_from_a_backlog() {
     let folder = tempfile::tempdir().unwrap();
     for is_live in [true, false] {
         let file = folder.path().join(format!("{is_live}.db"));
@@ -250,7 +250,7 @@ async fn each_life_ends_right_one_by_one_and_from_a_backlog() {
 }
 
 #[tokio::test]
-async fn it_refuses_what_is_forged_or_of_another_kind_and_knows_no_other_order() {
+async fn rejects_forged_webhooks_and_other_kinds() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("inbox.db"), true).await;
     let payment = body("order-1", r#""id":"PMT-1","status":"SUCCESS""#);
@@ -265,7 +265,7 @@ async fn it_refuses_what_is_forged_or_of_another_kind_and_knows_no_other_order()
 }
 
 #[tokio::test]
-async fn it_ships_an_order_that_it_knows_once_if_the_amount_is_right() {
+async fn ships_a_known_order_once_if_the_amount_is_right() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("inbox.db"), true).await;
     let new =
@@ -300,7 +300,7 @@ async fn it_ships_an_order_that_it_knows_once_if_the_amount_is_right() {
 }
 
 #[tokio::test]
-async fn a_kill_loses_nothing_and_repeats_nothing() {
+async fn kill_loses_and_repeats_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("inbox.db");
     let mut acknowledged = Vec::new();

@@ -1,7 +1,7 @@
-//! The files of a crate import each other in one direction only.
+//! The files of a crate do not import each other in circles.
 //!
-//! A file imports another if a path in it leads to an item that the other defines. Re-exports are looked through:
-//! `crate::Webhook` leads to `webhook.rs`, and `lib.rs` may re-export everything. Method calls are not seen.
+//! A file imports another if a path in it refers to an item that the other defines. Re-exports are resolved:
+//! `crate::Webhook` refers to `webhook.rs`, and `lib.rs` may re-export everything. Method calls do not count.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -21,7 +21,7 @@ use syn::{Attribute, Item, UseTree};
 fn no_file_imports_in_a_circle() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = vec![root.join("src")];
-    // Not in the published package.
+    // The published package does not have this folder.
     if let Ok(crates) = fs::read_dir(root.join("crates")) {
         sources.extend(crates.map(|entry| entry.unwrap().path().join("src")));
     }
@@ -65,7 +65,7 @@ fn circles(source: &Path) -> Vec<String> {
     circular.map(|((from, to), path)| format!("{} -> {} ({path})", name(from), name(to))).collect()
 }
 
-/// The importing and the imported file, with one of the paths that do so.
+/// The importing and the imported file, with one of the paths.
 type Imports = BTreeMap<(PathBuf, PathBuf), String>;
 
 fn reaches(imports: &Imports, from: &Path, to: &Path) -> bool {
@@ -93,9 +93,9 @@ struct Tree {
 struct Module {
     file: PathBuf,
     items: BTreeSet<String>,
-    /// What `use` gives a name to, and the path that it stands for.
+    /// The names that `use` defines, and their paths.
     aliases: BTreeMap<String, Vec<String>>,
-    /// All paths of the file, but for re-exports.
+    /// All paths of the file, except re-exports.
     paths: Vec<Vec<String>>,
 }
 
@@ -121,7 +121,7 @@ impl Tree {
                         let usual = [inside.with_extension("rs"), inside.join("mod.rs")];
                         let file =
                             named.into_iter().chain(usual).find(|file| file.is_file()).unwrap();
-                        // Of two files for one module, with a feature and without, the last counts.
+                        // If a feature selects between two files for a module, the last one counts.
                         self.read(&file, &inside, &child);
                     }
                 }
@@ -168,7 +168,7 @@ impl Tree {
         imports
     }
 
-    /// The file that defines what `path` leads to, as seen from the module `at`.
+    /// The file that defines the item at `path`, relative to the module `at`.
     fn definition(&self, at: &[String], path: &[String], depth: usize) -> Option<PathBuf> {
         let (first, mut rest) = path.split_first()?;
         let mut here = match first.as_str() {

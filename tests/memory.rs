@@ -1,4 +1,4 @@
-//! Memory is bounded by the body limit, call by call, and given back.
+//! The memory of each call is bounded by the body limit, and is freed.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::unwrap_used,
@@ -31,11 +31,12 @@ use tower::{Layer, Service};
 use tower_inqud::{PaymentRequest, WebhookBody};
 
 const LIMIT: usize = 16 * 1024;
-/// For the future and all that it holds besides the body.
+/// The limit for the future and everything that it holds except the body.
 const EACH: usize = 4 * 1024;
 const CALLS: usize = 1000;
 
-/// Measures within a runtime, but neither that nor what was made before, nor what is kept.
+/// Measures the allocations of `run`, without those of the runtime and of `made`. The result of `run` is kept
+/// during the measurement.
 fn measured<T, K>(made: impl FnOnce() -> T, run: impl FnOnce(T) -> K) -> AllocationInfo {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _context = runtime.enter();
@@ -44,8 +45,8 @@ fn measured<T, K>(made: impl FnOnce() -> T, run: impl FnOnce(T) -> K) -> Allocat
     measure(|| kept = Some(run(made)))
 }
 
-/// A body that stalls one byte before the limit. Its own bytes are static, and its steps are made
-/// when they are asked for, so that only the layer's memory is counted.
+/// A body that stalls one byte before the limit. It allocates nothing itself, so only the layer's memory is
+/// counted.
 struct Stalls {
     frame: usize,
     sent: usize,
@@ -71,8 +72,8 @@ impl http_body::Body for Stalls {
 }
 
 #[test]
-fn a_thousand_stalled_bodies_hold_the_limit_and_a_constant_each() {
-    // Two frames are the fewest that have to be copied.
+fn thousand_stalled_bodies_hold_the_limit_plus_a_constant() {
+    // With two frames or more, the layer has to copy.
     for frame in [LIMIT / 2, 1500, 16] {
         let service = || {
             let inner = Inner::<PaymentRequest>::new();
@@ -84,7 +85,7 @@ fn a_thousand_stalled_bodies_hold_the_limit_and_a_constant_each() {
             for _ in 0..CALLS {
                 let request = signed_as("", Stalls { frame, sent: 0 });
                 let mut future = Box::pin(call(service.clone(), request));
-                // As often as it yields, and once more.
+                // The layer yields now and then, so it takes several polls to read all frames.
                 for _ in 0..LIMIT / 64 + 2 {
                     assert!(future.as_mut().poll(&mut cx).is_pending());
                 }
@@ -99,16 +100,16 @@ fn a_thousand_stalled_bodies_hold_the_limit_and_a_constant_each() {
             info.bytes_max, info.bytes_current
         );
         assert!(info.bytes_max < bound, "{} bytes with frames of {frame}", info.bytes_max);
-        // So that the test cannot pass because nothing was held.
+        // Shows that the calls did hold their bodies.
         assert!(info.bytes_max > u64::try_from(CALLS * (LIMIT - 1)).unwrap());
-        assert_eq!(info.bytes_current, 0, "all of it is given back");
+        assert_eq!(info.bytes_current, 0, "everything is freed");
     }
 }
 
-/// Refused at the limit, an endless body has cost no more than the limit, and half of it again for
-/// the moment in which the buffer grows.
+/// An endless body is rejected at the limit. It allocates at most the limit, and half of it again while the
+/// buffer grows.
 #[test]
-fn an_endless_body_costs_the_limit_at_most() {
+fn endless_body_allocates_at_most_the_limit() {
     let call = || {
         let inner = Inner::<PaymentRequest>::new();
         let service = layer::<PaymentRequest>().body_limit(LIMIT).layer(inner);
@@ -130,9 +131,9 @@ fn an_endless_body_costs_the_limit_at_most() {
     assert!(info.bytes_max > u64::try_from(LIMIT).unwrap(), "{} bytes", info.bytes_max);
 }
 
-/// An announced length is no reason to make room.
+/// The layer does not allocate a large announced length before any bytes arrive.
 #[test]
-fn a_length_makes_no_room_before_bytes_come() {
+fn content_length_reserves_no_memory_in_advance() {
     let call = || {
         let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
         let steps = [Step::data("{"), Step::data("\""), Step::Stall];
@@ -158,8 +159,8 @@ enum Version {
 
 type Answer = Response<WebhookBody<Full<Bytes>>>;
 
-/// What is allocated in the thread of a server and not given back, while it serves a client in another
-/// thread, until the client is where it is to be measured.
+/// Measures what a server has allocated and not freed at the moment when `client` returns. Each runs in its
+/// own thread, and only the server's is measured.
 fn held_by_a_server<S, C>(version: Version, service: S, client: C) -> usize
 where
     S: Service<Request<Incoming>, Response = Answer, Error = Infallible> + Clone + 'static,
@@ -213,8 +214,8 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
 
 type AnyBody = BoxBody<Bytes, Infallible>;
 
-/// Sends as many calls as there are bodies, all on one connection over HTTP/2. Does not wait for answers
-/// of bodies that stall.
+/// Sends a call for each body, all on one connection over HTTP/2. If `waits` is false, it does not wait for
+/// responses, because the bodies stall.
 async fn send(
     version: Version,
     address: SocketAddr,
@@ -261,7 +262,7 @@ async fn send(
                 if waits {
                     assert_eq!(task.await.unwrap().unwrap().status(), 200);
                 } else {
-                    // So that no two of them are in one read buffer of the server.
+                    // Keeps the bodies in separate read buffers of the server.
                     sleep(Duration::from_millis(5)).await;
                     let filler = Request::post("http://test/");
                     let filler = filler.body(Full::from(vec![0; 32 * 1024]).boxed()).unwrap();
@@ -270,13 +271,13 @@ async fn send(
             }
         }
     }
-    // Until the server has seen all of it, or that the connection is over.
+    // Gives the server time to read everything, or to see that the connection is closed.
     sleep(Duration::from_millis(300)).await;
 }
 
-/// A frame is a part of the server's read buffer. A webhook that is kept does not keep that.
+/// A frame is a slice of the server's read buffer. A webhook must not keep the whole buffer alive.
 #[test]
-fn a_webhook_that_is_kept_holds_its_body_and_its_event_alone() {
+fn kept_webhook_holds_only_its_body_and_event() {
     const KEPT: usize = 100;
     let event = measured(|| (), |()| serde_json::from_str::<PaymentRequest>(REQUEST).unwrap());
     let event = usize::try_from(event.bytes_current).unwrap() + size_of::<PaymentRequest>();
@@ -295,9 +296,9 @@ fn a_webhook_that_is_kept_holds_its_body_and_its_event_alone() {
     }
 }
 
-/// Beyond what the server itself holds, which is told by a service that keeps nothing of what it reads.
+/// Measures what the layer holds beyond the server itself. A service that keeps nothing is the baseline.
 #[test]
-fn over_a_real_server_a_stalled_body_holds_the_limit_and_a_constant() {
+fn stalled_body_on_a_server_holds_the_limit_plus_a_constant() {
     const CALLS: usize = 50;
     const SMALL: usize = 1024;
     static BODY: [u8; SMALL - 1] = [b' '; SMALL - 1];
@@ -313,7 +314,7 @@ fn over_a_real_server_a_stalled_body_holds_the_limit_and_a_constant() {
             send(version, address, "", bodies, false).await;
         };
         let reads = tower::service_fn(async |request: Request<Incoming>| {
-            // The head too is a part of what the server has read, and every service has that.
+            // The baseline keeps the head, because every service does.
             let (_head, mut body) = request.into_parts();
             while body.frame().await.is_some() {}
             Ok(Answer::default())
@@ -325,7 +326,7 @@ fn over_a_real_server_a_stalled_body_holds_the_limit_and_a_constant() {
         let each = both.saturating_sub(server) / CALLS;
         println!("{version:?}: {each} bytes each, besides {} of the server", server / CALLS);
         assert!(each < SMALL + EACH, "{version:?}: {each} bytes each");
-        // So that the test cannot pass because nothing was held.
+        // Shows that the calls did hold something.
         assert!(each > 256, "{version:?}: {each} bytes each");
     }
 }

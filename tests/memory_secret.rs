@@ -1,8 +1,7 @@
-//! No text of a secret stays in memory, and nothing that was kept of it after it is dropped.
+//! The text of a secret does not stay in memory, and dropping a secret zeroizes it.
 //!
-//! A child process holds the secret, and this one searches the child's memory. What stays is a matter of
-//! how moves are compiled, so it is of use in a release build above all:
-//! `cargo test --release --test memory_secret`.
+//! A child process holds the secret, and this process searches the memory of the child. What stays depends on
+//! how moves are compiled, so also run it in a release build: `cargo test --release --test memory_secret`.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::arithmetic_side_effects,
@@ -31,13 +30,13 @@ use support::{Inner, REQUEST, Script, Step, call};
 use tower::Layer;
 use tower_inqud::{Algorithm, PaymentRequest, Secret, Verifier, WebhookLayer, contract, sign};
 
-/// Tells the child what to do; without it, it is no child.
+/// The variable that tells the child what to do. A process without it is not a child.
 const ROLE: &str = "MEMORY_SECRET_ROLE";
 const FILE: &str = "MEMORY_SECRET_FILE";
 
 // ---------------------------------------------------------------- the child
 
-/// Holds a secret until it is told to drop it. Does nothing in a run of the tests.
+/// Holds a secret until the parent says to drop it. Does nothing in a normal test run.
 #[test]
 fn child() {
     let Ok(role) = env::var(ROLE) else { return };
@@ -55,14 +54,14 @@ fn child() {
     drop(kept);
 }
 
-/// Waits until the parent has looked.
+/// Announces a stage, and waits until the parent has searched the memory.
 fn tell(stage: &str) {
     println!("\nstage {stage}");
     let mut line = [0];
     std::io::stdin().read_exact(&mut line).unwrap();
 }
 
-/// Everything that works with a key.
+/// Runs everything that works with a key.
 #[inline(never)]
 fn use_it(secret: &Secret) {
     for algorithm in [Algorithm::HmacSha1, Algorithm::HmacSha256, Algorithm::HmacSha512] {
@@ -70,7 +69,7 @@ fn use_it(secret: &Secret) {
         let wrong = algorithm.sign(secret, b"another body").to_string();
         let verifier = Verifier::new(secret.clone().label("of the test")).algorithm(algorithm);
         assert!(verifier.verify(&right, REQUEST).is_ok());
-        // With a look at what was easily taken for the key.
+        // Includes the diagnosis, which tries keys that are easily mistaken for the right one.
         let rejection = verifier.verify(wrong, REQUEST).unwrap_err();
         assert_eq!(rejection.diagnosis().is_some(), algorithm == Algorithm::HmacSha1);
 
@@ -91,7 +90,7 @@ fn start(role: &str, file: &Path) -> Holder {
     Holder::of(command)
 }
 
-/// One of each form that has mistakes of its own in a diagnosis, and of each way to be padded.
+/// A secret for each form that the diagnosis treats differently, and for each way that HMAC pads a key.
 fn secrets() -> [(&'static str, Vec<u8>); 6] {
     [
         ("bytes", random(32)),
@@ -105,9 +104,9 @@ fn secrets() -> [(&'static str, Vec<u8>); 6] {
 
 // ---------------------------------------------------------------- the tests
 
-/// Or the others would pass for nothing.
+/// Shows that the other tests can fail.
 #[test]
-fn the_search_finds_what_is_there() {
+fn search_finds_a_live_secret() {
     let text = random(32);
     let file = SecretFile::new("careless", &text);
     let mut holder = start("careless", &file.0);
@@ -120,7 +119,7 @@ fn the_search_finds_what_is_there() {
 }
 
 #[test]
-fn the_text_of_a_secret_is_not_kept() {
+fn secret_text_is_not_kept() {
     for (name, text) in secrets() {
         let file = SecretFile::new(&name.replace(' ', "-"), &text);
         let mut holder = start("used", &file.0);
@@ -130,9 +129,10 @@ fn the_text_of_a_secret_is_not_kept() {
     }
 }
 
-/// The states of calls are another matter: copies of them stay on the stack until it is used again.
+/// After a use, the states of finished calls are not searched for, because copies of them stay on the stack
+/// until it is overwritten.
 #[test]
-fn what_is_kept_of_a_secret_is_zeroized_when_it_is_dropped() {
+fn dropping_a_secret_zeroizes_it() {
     for (name, text) in secrets() {
         for role in ["unused", "used"] {
             let file = SecretFile::new(&format!("{role}-{}", name.replace(' ', "-")), &text);

@@ -1,10 +1,10 @@
-//! `tests/README.md` names tests that exist.
+//! Every test that `tests/README.md` names exists.
 #![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
 
 use std::fs;
 use std::path::Path;
 
-/// All Rust files below, as one text.
+/// Appends all Rust files in a folder to `text`.
 fn sources(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -17,7 +17,7 @@ fn sources(folder: &Path, text: &mut String) {
 }
 
 #[test]
-fn every_test_that_the_readme_names_exists() {
+fn readme_names_only_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut code = String::new();
     sources(&root.join("tests"), &mut code);
@@ -32,9 +32,9 @@ fn every_test_that_the_readme_names_exists() {
         let names = column.split('`').skip(1).step_by(2);
         for name in names.filter(|name| !name.ends_with(".rs")) {
             let is_there = ["(", "<"].iter().any(|end| code.contains(&format!("fn {name}{end}")));
-            assert!(is_there, "{name} of {row:?}");
+            assert!(is_there, "no test {name}, which is named in {row:?}");
             named += 1;
         }
     }
-    assert!(named > 50, "{named} tests were found in the table");
+    assert!(named > 50, "only {named} tests were found in the table");
 }

@@ -1,4 +1,4 @@
-//! The inbox of README.md, run as it is printed.
+//! Runs the inbox of README.md exactly as it is printed.
 #![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
 
 use std::time::Duration;
@@ -25,7 +25,7 @@ async fn shop() -> (Inbox<Sqlite>, TempDir) {
     (inbox, folder)
 }
 
-/// Through the layer and the receiver, each twice.
+/// Delivers each body twice, through the layer and the receiver.
 async fn deliver(inbox: &Inbox<Sqlite>, bodies: &[&str]) {
     let secret = Secret::new("whsec-kiln-and-clay").unwrap();
     let app = receive(inbox, WebhookLayer::new(secret.clone()));
@@ -38,7 +38,7 @@ async fn deliver(inbox: &Inbox<Sqlite>, bodies: &[&str]) {
     }
 }
 
-/// As long as something is open that was not tried yet.
+/// Processes until the backlog is empty.
 async fn process_all(inbox: &Inbox<Sqlite>) {
     let tried = async {
         while inbox.stats().await.unwrap().backlog() > 0 {
@@ -48,7 +48,7 @@ async fn process_all(inbox: &Inbox<Sqlite>) {
     timeout(Duration::from_secs(30), process(inbox, tried)).await.unwrap().unwrap();
 }
 
-/// What was shipped, and what was paid again.
+/// How many orders were shipped, and how many repeats were recorded.
 async fn known(inbox: &Inbox<Sqlite>) -> (i64, i64) {
     let known = "SELECT (SELECT shipped FROM orders), (SELECT count(*) FROM paid_again)";
     let known =
@@ -63,28 +63,28 @@ fn paid(id: u32, order: &str, amount: u32) -> String {
 }
 
 #[test]
-fn it_is_the_code_of_the_readme() {
+fn fixture_is_the_code_of_the_readme() {
     let code = include_str!("fixtures/readme_inbox.rs");
     assert!(include_str!("../README.md").contains(code));
 }
 
 #[tokio::test]
-async fn an_order_is_shipped_once_and_never_unpaid() {
+async fn ships_an_order_once_and_keeps_it_paid() {
     let (inbox, _folder) = shop().await;
     let waiting = r#"{"id":"CAPD-1","clientOrderId":"order-1","status":"WAITING_PAYMENT","lastUpdatedAt":null}"#;
     deliver(&inbox, &[&paid(1, "\"order-1\"", 100), waiting]).await;
     process_all(&inbox).await;
     assert_eq!(known(&inbox).await, (1, 0));
-    // More was paid, and a second Request was.
+    // The same Request with a larger amount, and a second Request that is paid too.
     let more = paid(1, "\"order-1\"", 100).replace(r#""paidAmount":100"#, r#""paidAmount":150"#);
     deliver(&inbox, &[&more, &paid(2, "\"order-1\"", 100), waiting]).await;
     process_all(&inbox).await;
     assert_eq!(known(&inbox).await, (1, 2));
 }
 
-/// What cannot be shipped is an error, and ends as a dead letter that somebody sees.
+/// A payment that cannot be shipped is an error, so it becomes a dead letter that somebody sees.
 #[tokio::test]
-async fn a_payment_that_ships_nothing_is_not_silent() {
+async fn payment_that_ships_nothing_becomes_a_dead_letter() {
     for (order, amount) in [("null", 100), ("\"order-2\"", 100), ("\"order-1\"", 99)] {
         let (inbox, _folder) = shop().await;
         deliver(&inbox, &[&paid(1, order, amount)]).await;

@@ -1,4 +1,4 @@
-//! What a call leaves in the log and in the metrics: the documented words, and nobody's secrets.
+//! Logs and metrics of a call have the documented names, and show no secrets.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ fn layer() -> WebhookLayer<PaymentRequest> {
     WebhookLayer::new(Secret::new(SECRET).unwrap().label("2026-11"))
 }
 
-/// The log of one call, and the metrics after it, on this thread alone.
+/// Runs `work` and returns its log and metrics. Other threads have their own.
 async fn observe<W>(work: impl FnOnce() -> W) -> (String, String)
 where
     W: Future,
@@ -72,7 +72,7 @@ async fn answered(status: StatusCode, request: Call) -> (String, String) {
     .await
 }
 
-/// The line of the log that says `text`, with its span.
+/// The line of the log that contains `text`, with its span.
 #[track_caller]
 fn line<'a>(log: &'a str, text: &str) -> &'a str {
     log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text:?} in {log}"))
@@ -92,7 +92,7 @@ fn counted(metrics: &str, outcome: &str, reason: &str, secret: &str) {
 }
 
 #[tokio::test]
-async fn an_accepted_call_has_a_span_and_is_counted() {
+async fn accepted_call_has_a_span_and_is_counted() {
     let (log, metrics) = answered(StatusCode::OK, signed(SMALL)).await;
     let close = line(&log, "close");
     for field in [
@@ -112,7 +112,7 @@ async fn an_accepted_call_has_a_span_and_is_counted() {
 }
 
 #[tokio::test]
-async fn what_each_metric_is_can_be_read() {
+async fn every_metric_is_described() {
     let (_, metrics) = answered(StatusCode::OK, signed(SMALL)).await;
     for help in [
         "# HELP inqud_webhook_requests_total Webhooks by outcome, reason and label of the secret.",
@@ -124,7 +124,7 @@ async fn what_each_metric_is_can_be_read() {
 }
 
 #[tokio::test]
-async fn a_success_that_became_200_is_told_at_debug() {
+async fn logs_a_2xx_that_became_200_at_debug() {
     let (log, metrics) = answered(StatusCode::NO_CONTENT, signed(SMALL)).await;
     let told = line(&log, "a success became 200");
     assert!(told.contains("DEBUG") && told.contains("status=204"), "{told}");
@@ -132,7 +132,7 @@ async fn a_success_that_became_200_is_told_at_debug() {
 }
 
 #[tokio::test]
-async fn a_call_that_was_not_done_is_a_warning_with_its_status() {
+async fn warns_of_a_failed_call_with_its_status() {
     for status in [302, 308, 400, 404, 429, 500, 503] {
         let answer = StatusCode::from_u16(status).unwrap();
         let (log, metrics) = answered(answer, signed(SMALL)).await;
@@ -145,7 +145,7 @@ async fn a_call_that_was_not_done_is_a_warning_with_its_status() {
 }
 
 #[tokio::test]
-async fn a_discarded_one_is_told_with_the_handlers_reason() {
+async fn logs_a_discard_with_its_reason() {
     let (log, metrics) = observe(async || {
         let inner = service_fn(async |_: Inside| {
             Ok::<Response<()>, Infallible>(Ack::Discard("unknown order".into()).into())
@@ -158,7 +158,7 @@ async fn a_discarded_one_is_told_with_the_handlers_reason() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_a_warning_with_its_reason() {
+async fn warns_of_a_rejection_with_its_reason() {
     let wrong = |header: String| {
         Request::post("/").header(contract::DIGEST_HEADER, header).body(Full::from(SMALL)).unwrap()
     };
@@ -190,9 +190,9 @@ async fn a_refusal_is_a_warning_with_its_reason() {
     }
 }
 
-/// An event whose key the sender has chosen: it cannot begin a line of its own.
+/// A key that the sender has chosen cannot start a new line of the log.
 #[tokio::test]
-async fn a_key_of_the_body_cannot_break_a_line_of_the_log() {
+async fn json_key_cannot_inject_a_log_line() {
     type Event = std::collections::HashMap<String, String>;
     let (log, _) = observe(async || {
         let inner = service_fn(async |_: Inside| Ok::<_, Infallible>(Response::new(())));
@@ -204,7 +204,7 @@ async fn a_key_of_the_body_cannot_break_a_line_of_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_is_too_slow_is_a_warning() {
+async fn warns_of_a_slow_handler() {
     for (seconds, is_late) in [(9, false), (11, true)] {
         let (log, metrics) = observe(async || {
             let inner = service_fn(move |_: Inside| async move {
@@ -226,13 +226,13 @@ async fn a_handler_that_is_too_slow_is_a_warning() {
 }
 
 #[tokio::test]
-async fn a_handler_that_is_dropped_is_a_warning() {
+async fn warns_of_a_dropped_handler() {
     let (log, metrics) = observe(async || {
         let inner = service_fn(|_: Inside| pending::<Result<Response<()>, Infallible>>());
         let answer = call(layer().layer(inner), signed(SMALL));
         tokio::select! {
             biased;
-            _ = answer => unreachable!("it never answers"),
+            _ = answer => unreachable!("the handler never responds"),
             () = std::future::ready(()) => {}
         }
     })
@@ -242,7 +242,7 @@ async fn a_handler_that_is_dropped_is_a_warning() {
 }
 
 #[tokio::test]
-async fn a_sender_that_leaves_is_told_at_debug() {
+async fn logs_a_disconnected_sender_at_debug() {
     let (log, metrics) = observe(async || {
         let inner = service_fn(async |_: Request<WebhookBody<Script>>| {
             Ok::<_, Infallible>(Response::new(()))
@@ -261,9 +261,10 @@ async fn a_sender_that_leaves_is_told_at_debug() {
     counted(&metrics, "disconnected", "", "");
 }
 
-/// Inqud closes after 10 s. Nothing was answered then, and so nothing too late.
+/// Inqud closes the connection after 10 s. The handler has not responded, so there is no warning of a late
+/// response too.
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_is_dropped_late_is_one_warning() {
+async fn warns_once_of_a_handler_dropped_late() {
     let (log, metrics) = observe(async || {
         let inner = service_fn(|_: Inside| pending::<Result<Response<()>, Infallible>>());
         let answer = call(layer().layer(inner), signed(SMALL));
@@ -274,16 +275,16 @@ async fn a_handler_that_is_dropped_late_is_one_warning() {
     counted(&metrics, "dropped", "", "2026-11");
 }
 
-/// Without a digest there is no secret to name, and all else is the same.
+/// Without a digest there is no label of a secret. Everything else is the same.
 #[tokio::test]
-async fn calls_without_proof_are_told_alike() {
+async fn unverified_layer_has_the_same_telemetry() {
     let unsigned = || Request::post("/").body(Full::from(SMALL)).unwrap();
     let (log, metrics) = observe(async || {
         let inner = service_fn(|_: Inside| pending::<Result<Response<()>, Infallible>>());
         let answer = call(danger::unsigned::<PaymentRequest>().layer(inner), unsigned());
         tokio::select! {
             biased;
-            _ = answer => unreachable!("it never answers"),
+            _ = answer => unreachable!("the handler never responds"),
             () = std::future::ready(()) => {}
         }
     })
@@ -299,9 +300,9 @@ async fn calls_without_proof_are_told_alike() {
     counted(&metrics, "accepted", "", "");
 }
 
-/// Also behind a layer that catches it, and drops what has panicked only then.
+/// Logs a panic even if an outer layer catches it, and drops the future only afterwards.
 #[tokio::test]
-async fn a_panic_is_told_as_one() {
+async fn logs_a_panic() {
     #[derive(Debug)]
     struct Panics;
     impl<'de> serde::Deserialize<'de> for Panics {
@@ -320,7 +321,7 @@ async fn a_panic_is_told_as_one() {
     });
     let decoding = observe(async || {
         let inner = service_fn(async |_: Inside| -> Result<Response<Full<Bytes>>, Infallible> {
-            unreachable!("it cannot be decoded")
+            unreachable!("the body cannot be decoded")
         });
         let secret = Secret::new(SECRET).unwrap().label("2026-11");
         let service = ServiceBuilder::new().layer(CatchPanicLayer::new());
@@ -337,9 +338,9 @@ async fn a_panic_is_told_as_one() {
     }
 }
 
-/// Where the span itself is not wanted, a warning still belongs to the span around the layer.
+/// If the span of the layer is filtered out, a warning still belongs to the span around the layer.
 #[tokio::test]
-async fn a_warning_belongs_to_the_span_outside() {
+async fn warning_belongs_to_the_outer_span() {
     let log = Log::default();
     {
         let subscriber = log.subscriber_of_a_thread().with(filter_fn(|it| {
@@ -355,7 +356,7 @@ async fn a_warning_belongs_to_the_span_outside() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_inner_service_is_counted() {
+async fn counts_an_error_of_the_inner_service() {
     let (log, metrics) = observe(async || {
         let inner =
             service_fn(async |_: Inside| Err::<Response<()>, _>(io::Error::other("broken")));
@@ -368,7 +369,7 @@ async fn an_error_of_the_inner_service_is_counted() {
 }
 
 #[tokio::test]
-async fn what_is_no_webhook_is_not_counted() {
+async fn does_not_count_other_paths() {
     let (log, metrics) = observe(async || {
         let inner = service_fn(async |_: Inside| Ok::<_, Infallible>(Response::new(())));
         let request = Request::get("/another").body(Full::default()).unwrap();
@@ -381,9 +382,9 @@ async fn what_is_no_webhook_is_not_counted() {
     );
 }
 
-/// As Prometheus does it, over a connection, from a server that both are routes of.
+/// Scrapes a server as Prometheus does, over a connection.
 #[tokio::test]
-async fn a_real_scrape_has_the_documented_names() {
+async fn prometheus_scrape_has_the_documented_names() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let _recorder = metrics::set_default_local_recorder(&recorder);
     let handle = recorder.handle();

@@ -1,4 +1,4 @@
-//! What a subscriber at TRACE gets to see of calls through real servers: no secret, and no digest.
+//! A subscriber at TRACE sees neither a secret nor a digest, with real servers and clients.
 #![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
 
 #[path = "support/log.rs"]
@@ -31,7 +31,7 @@ async fn serve() -> SocketAddr {
     };
     let headers = DefaultMakeSpan::new().include_headers(true);
     let trace = TraceLayer::new_for_http().make_span_with(headers);
-    // Inside the layer, which has hidden the digest by then.
+    // Inside the webhook layer, which marks the digest as sensitive.
     let layers = ServiceBuilder::new().layer(webhooks).layer(trace);
     let app = Router::new().route("/", post(handler).layer(layers));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -41,7 +41,7 @@ async fn serve() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn no_trace_shows_a_secret_or_a_digest() {
+async fn trace_shows_neither_secret_nor_digest() {
     let log = Log::default();
     log.subscriber().init();
     let address = serve().await;
@@ -65,7 +65,7 @@ async fn no_trace_shows_a_secret_or_a_digest() {
                 .body(Full::from(REQUEST))
                 .unwrap();
             for digest in digests {
-                // The client logs in this process too.
+                // The client logs in this process too, so it has to hide the digest.
                 let mut value = HeaderValue::try_from(*digest).unwrap();
                 value.set_sensitive(true);
                 request.headers_mut().append(contract::DIGEST_HEADER, value);
@@ -80,7 +80,7 @@ async fn no_trace_shows_a_secret_or_a_digest() {
     let bytes = format!("{:?}", SECRET.as_bytes());
     let bytes = bytes.trim_matches(['[', ']']);
     assert_eq!(log.line_with([SECRET, &hex, bytes, right.split_at(39).0, &another]), None);
-    // It would pass for nothing without the servers' own traces, and the heads that they show.
+    // Shows that the log has the traces of the servers, with the heads.
     for shown in ["TRACE", "DEBUG", "h2::", "hyper_util::", "Sensitive", "handled", "refused"] {
         assert!(text.contains(shown), "{shown} in {} bytes", text.len());
     }

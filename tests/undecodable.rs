@@ -1,4 +1,4 @@
-//! What is authentic and cannot be decoded is handed on to the inner service if that is asked for.
+//! `forward_undecodable` passes authentic bodies that cannot be decoded on to the inner service.
 #![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
 
 mod support;
@@ -20,12 +20,12 @@ struct First {
     _amount: u32,
 }
 
-fn handing_on() -> WebhookLayer<First> {
+fn forwarding() -> WebhookLayer<First> {
     support::layer().forward_undecodable()
 }
 
 #[tokio::test]
-async fn any_service_can_look_at_what_is_handed_on() {
+async fn any_service_can_read_a_forwarded_body() {
     let inner = service_fn(async |request: Request<WebhookBody<Full<bytes::Bytes>>>| {
         let undecodable = request.extensions().get::<Undecodable<First>>().cloned().unwrap();
         assert!(request.extensions().get::<Webhook<First>>().is_none());
@@ -36,26 +36,26 @@ async fn any_service_can_look_at_what_is_handed_on() {
         assert_eq!(undecodable.rejection().kind(), RejectionKind::NotJson);
         Ok::<_, Infallible>(Response::<()>::from(Ack::Discard("no text".into())))
     });
-    let response = support::call(handing_on().layer(inner), support::signed("hello")).await;
+    let response = support::call(forwarding().layer(inner), support::signed("hello")).await;
     assert_eq!(response.status(), StatusCode::OK);
 }
 
 #[tokio::test]
-async fn the_refusal_of_a_handler_has_its_rejection() {
+async fn handler_response_carries_the_rejection() {
     let inner = service_fn(async |request: Request<WebhookBody<Full<bytes::Bytes>>>| {
         let (mut parts, _) = request.into_parts();
-        let refused = Webhook::<First>::from_request_parts(&mut parts, &()).await.unwrap_err();
-        Ok::<_, Infallible>(axum::response::IntoResponse::into_response(refused))
+        let rejection = Webhook::<First>::from_request_parts(&mut parts, &()).await.unwrap_err();
+        Ok::<_, Infallible>(axum::response::IntoResponse::into_response(rejection))
     });
     let body = r#"{"amount":"7"}"#;
-    let response = support::call(handing_on().layer(inner), support::signed(body)).await;
+    let response = support::call(forwarding().layer(inner), support::signed(body)).await;
     let rejection = response.extensions().get::<Rejection>().unwrap();
     assert_eq!(rejection.field_path(), Some("amount"));
 }
 
-/// As the layer decodes it.
+/// `danger::decode` decodes as the layer does.
 #[test]
-fn a_stored_body_is_decoded_again_with_the_same_refusal() {
+fn redecoding_a_stored_body_gives_the_same_rejection() {
     for (body, kind) in [
         (&b"hello"[..], RejectionKind::NotJson),
         (b"{\"id\":\"\xff\"}", RejectionKind::NotJson),

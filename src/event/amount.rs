@@ -16,16 +16,16 @@ use super::json;
 /// An exact amount of money, or a rate or percentage.
 ///
 /// It is read from the text of the JSON, never through a floating-point number, and written as a
-/// JSON number with the same digits. Numbers are what Inqud's samples show (confirmed); a number
-/// inside a string, and an exponent, are accepted too (inferred: the sender is a JVM service).
+/// JSON number with the same digits. Inqud's samples show bare numbers (confirmed). A number inside a
+/// string and a number with an exponent are accepted too (inferred: the sender is a JVM service).
 ///
-/// Every JSON number is an amount, and none is rounded. Nearly all fit a [`Decimal`], which
-/// [`decimal`](Self::decimal) gives you to calculate with: at most 28 digits after the point, and a
+/// Every JSON number is a valid amount, and none is rounded. Nearly all fit a [`Decimal`], which
+/// [`decimal`](Self::decimal) returns for calculations: at most 28 digits after the point, and a
 /// value below 2^96 when written without the point. An amount that does not fit, such as one of 60
-/// digits, is kept as its text; then `decimal` is `None`.
+/// digits, is kept as text, and `decimal` returns `None`.
 ///
 /// Amounts are compared by value: 1.5 equals 1.50, although each prints as it was written. This
-/// holds for those that do not fit a `Decimal` too, and takes no longer for a large exponent.
+/// includes amounts that do not fit a `Decimal`. A large exponent does not make a comparison slower.
 ///
 /// # Example
 ///
@@ -48,10 +48,10 @@ use super::json;
 ///
 /// # Serializing
 ///
-/// To JSON text, as `serde_json::to_string` does it, the digits stay. A `serde_json::Value`, and so
-/// `json!` and `to_value`, holds numbers as floating point unless `serde_json`'s feature
-/// `arbitrary_precision` is on, and **rounds**; `1e400` has none and is an error there. In a `Value`,
-/// and in a database column of JSON, put [`to_string`](ToString::to_string):
+/// JSON text, as `serde_json::to_string` writes it, keeps every digit. A `serde_json::Value` does not:
+/// `json!` and `to_value` hold numbers as floating point and **round** them, and fail for `1e400`, unless
+/// the feature `arbitrary_precision` of `serde_json` is on. In a `Value` or a JSON column of a database,
+/// store [`to_string`](ToString::to_string) instead:
 ///
 /// ```
 /// # use tower_inqud::Amount;
@@ -63,22 +63,21 @@ use super::json;
 ///
 /// # Deserializing
 ///
-/// The text has to be at hand: use `serde_json::from_str` or `from_slice`, as the layer does.
-/// `from_reader`, `from_value` and `#[serde(flatten)]` cannot lend it, and end in an error that says
-/// so.
+/// Use `serde_json::from_str` or `from_slice`, as the layer does. An amount borrows the JSON text, which
+/// `from_reader`, `from_value` and `#[serde(flatten)]` cannot lend. They fail with an error that says so.
 #[derive(Clone)]
 pub struct Amount(Repr);
 
 #[derive(Clone)]
 enum Repr {
     Decimal(Decimal),
-    /// A JSON number that no `Decimal` equals.
+    /// A JSON number that does not fit a `Decimal`.
     Text(Box<str>),
 }
 
 impl Amount {
-    /// The amount as the `rust_decimal` crate's type, to calculate with. `None` if it does not fit
-    /// one exactly.
+    /// The amount as a [`Decimal`] of the `rust_decimal` crate, for calculations. `None` if it does not
+    /// fit exactly.
     #[must_use]
     pub fn decimal(&self) -> Option<Decimal> {
         match self.0 {
@@ -87,13 +86,13 @@ impl Amount {
         }
     }
 
-    /// A number, or one in quotes. Within them nothing but a plain number is one, so no escape needs to
-    /// be undone.
+    /// Parses a number or a quoted number. Escapes inside the quotes are not undone: a number needs none,
+    /// so a text with one is not a number.
     pub(super) fn from_json(json: &str) -> Result<Self, AmountError> {
         json.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(json).parse()
     }
 
-    /// Whether there is this much in this currency, at least. False if it is unknown.
+    /// Whether `it` is at least `amount`, in the same currency. `false` if either is unknown.
     pub(super) fn covers(
         it: Option<&Self>,
         of: Option<&str>,
@@ -117,7 +116,7 @@ impl From<Decimal> for Amount {
     }
 }
 
-/// Fails if the amount does not fit: see [`Amount::decimal`].
+/// Fails if the amount does not fit a `Decimal`: see [`Amount::decimal`].
 impl TryFrom<Amount> for Decimal {
     type Error = AmountError;
 
@@ -177,7 +176,7 @@ impl Hash for Amount {
     }
 }
 
-/// Reads what JSON calls a number, and nothing else.
+/// Parses a JSON number, and nothing else.
 impl FromStr for Amount {
     type Err = AmountError;
 
@@ -195,7 +194,7 @@ struct Number<'a> {
     negative: bool,
     integer: &'a str,
     fraction: Option<&'a str>,
-    /// With its sign.
+    /// The exponent, with its sign.
     exponent: Option<&'a str>,
 }
 
@@ -228,12 +227,12 @@ impl<'a> Number<'a> {
         Self { negative, integer, fraction, exponent }
     }
 
-    /// `None` only if no `Decimal` equals it.
+    /// `None` only if no `Decimal` has this value.
     fn to_decimal(&self) -> Option<Decimal> {
         let (integer, fraction) = (self.integer, self.fraction.unwrap_or_default());
         let exponent = self.exponent.map_or(0, saturating_exponent);
         self.with_digits(integer, fraction, exponent).or_else(|| {
-            // Zeros at the end may be all that is too long.
+            // Perhaps only trailing zeros make it too long.
             let fraction = fraction.trim_end_matches('0');
             if !fraction.is_empty() {
                 return self.with_digits(integer, fraction, exponent);
@@ -266,7 +265,7 @@ impl<'a> Number<'a> {
     }
 }
 
-/// An exponent that no text is long enough to make up for saturates.
+/// Saturates far beyond any exponent that the digits of a text could offset.
 fn saturating_exponent(text: &str) -> i64 {
     const LIMIT: i64 = i64::MAX / 4;
     match text.parse::<i64>() {
@@ -276,8 +275,8 @@ fn saturating_exponent(text: &str) -> i64 {
     }
 }
 
-/// What a number is, however it is written: 0.DIGITS times ten to the power of the exponent, with
-/// neither the first digit zero nor the last.
+/// A number in normalized form: 0.DIGITS times ten to the power of the exponent. Neither the first nor
+/// the last digit is zero.
 #[derive(Eq, Hash, PartialEq)]
 struct Value<'a> {
     /// -1, 0 or 1.
@@ -287,12 +286,12 @@ struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The text must be a number.
+    /// The value of a text, which must be a number.
     fn of(text: &'a str) -> Self {
         let number = Number::split(text);
         let integer = number.integer.trim_start_matches('0');
         let mut fraction = number.fraction.unwrap_or_default().trim_end_matches('0');
-        // Where the point is, seen from the first digit.
+        // The position of the point, counted from the first significant digit.
         let mut point = i64::try_from(integer.len()).unwrap_or(i64::MAX);
         if integer.is_empty() {
             let significant = fraction.trim_start_matches('0');
@@ -327,7 +326,7 @@ impl PartialOrd for Value<'_> {
     }
 }
 
-/// Those before the point and those after it. Where the point is makes no difference.
+/// The digits before the point and those after it. They compare as one sequence.
 struct Digits<'a>(&'a str, &'a str);
 
 impl Digits<'_> {
@@ -355,7 +354,7 @@ impl Hash for Digits<'_> {
     }
 }
 
-/// A whole number of any size, in decimal digits without a zero at their front.
+/// An integer of any size, in decimal digits without leading zeros.
 #[derive(Default, Eq, Hash, PartialEq)]
 struct Exponent {
     negative: bool,
@@ -363,9 +362,10 @@ struct Exponent {
 }
 
 impl Exponent {
-    /// What the text says, and `point` more. It is as long as the text, whatever its value is.
+    /// The sum of the number in the text and `point`. Its cost depends on the length of the text, not on
+    /// its value.
     fn of(text: &str, point: i64) -> Self {
-        /// So many digits and an `i64` fit an `i128`.
+        /// The sum of a number of this many digits and an `i64` fits an `i128`.
         const EASY: usize = 36;
         let negative = text.starts_with('-');
         let digits = text.trim_start_matches(['-', '+']).trim_start_matches('0');
@@ -374,7 +374,7 @@ impl Exponent {
             let sum = if negative { size.wrapping_neg() } else { size }.wrapping_add(point.into());
             return Self { negative: sum < 0, digits: sum.unsigned_abs().to_string() };
         }
-        // Far more than `point` is: the sign stays.
+        // The number is far larger than `point`, so the sign stays.
         let mut carry = i128::from(point);
         if negative {
             carry = carry.wrapping_neg();
@@ -412,7 +412,8 @@ impl PartialOrd for Exponent {
     }
 }
 
-/// Many digits at a time, as a wide multiplication costs more than reading them.
+/// Appends decimal digits. Takes many at a time, because one `i128` multiplication costs more than reading
+/// 18 digits.
 fn append_digits(units: i128, digits: &str) -> Option<i128> {
     const AT_A_TIME: usize = 18;
     digits.as_bytes().chunks(AT_A_TIME).try_fold(units, |units, digits| {
@@ -425,7 +426,7 @@ fn append_digits(units: i128, digits: &str) -> Option<i128> {
     })
 }
 
-/// Of `rust_decimal`.
+/// The largest scale of a `Decimal`.
 const MAX_SCALE: i64 = 28;
 
 fn is_digits(text: &str) -> bool {
@@ -438,14 +439,14 @@ impl<'de> Deserialize<'de> for Amount {
     }
 }
 
-/// As a JSON number, exact in JSON text; see the type about `serde_json::Value`.
+/// Writes a JSON number, which is exact in JSON text. See [`Amount`] about `serde_json::Value`.
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         RawValue::from_string(self.to_string()).map_err(S::Error::custom)?.serialize(serializer)
     }
 }
 
-/// A text that is not an amount, or an amount that does not fit a [`Decimal`].
+/// The error of a text that is not an amount, or of an amount that does not fit a [`Decimal`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AmountError {
     kind: Kind,
@@ -460,8 +461,8 @@ enum Kind {
 impl fmt::Display for AmountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
-            Kind::NotANumber => "not a decimal number",
-            Kind::NotExact => "a number that a `Decimal` does not hold exactly",
+            Kind::NotANumber => "not a decimal number, such as `12.50` or `1e-8`",
+            Kind::NotExact => "the number does not fit a `Decimal` exactly; use its text",
         })
     }
 }

@@ -11,37 +11,39 @@ use super::{
     PaymentRequest, Stage, Subscription,
 };
 
-/// A notification of any kind, for a single endpoint that receives them all.
+/// A notification of any kind, for an endpoint that receives several.
 ///
-/// Each of Inqud's webhooks has a URL and a secret of its own (confirmed), and nothing in a call
-/// names the kind. If several are sent to one endpoint, put a
-/// [`WebhookLayer::<Event>`](crate::WebhookLayer) there, with the secrets of all of them (see
-/// [`Secrets`](crate::Secrets)).
+/// Each of Inqud's webhooks has its own URL and secret (confirmed), and no header names the kind. If
+/// several webhooks point to one endpoint, put a [`WebhookLayer::<Event>`](crate::WebhookLayer) there,
+/// with the secrets of all of them (see [`Secrets`](crate::Secrets)).
 ///
-/// # Which kind
+/// # How the kind is detected
 ///
-/// 1. The one whose prefix the `id` has (see [`EventKind::id_prefix`]), whatever the fields are.
-/// 2. [`Other`](Self::Other), if the `id` has an unknown prefix: capital letters, digits or underscores
-///    and a hyphen, as in `RFD-1`. No field makes such a notification one of a known kind. An invoice
-///    is `Other` too if Inqud gives invoices a prefix, because theirs is not public; then read
-///    [`OtherEvent::json`] as an [`Invoice`].
-/// 3. An invoice or a subscription, if the `id` has no prefix at all, as in one of Inqud's samples, and
-///    there is a field that no other kind has. If there are such fields of both, it is neither.
-/// 4. A payment in the old form, if there is no `id`: it has a `paymentId` with the prefix of a
-///    its `userId` and `timestamp`, and no other id than those of a payment. A `refundId` beside the
-///    `paymentId` makes it `Other`.
-/// 5. `Other`, if nothing else tells, or what the fields tell does not fit. So is an object without an
-///    `id`. A new kind of Inqud's is no error, and is never taken for a known one.
+/// The first rule that matches decides:
 ///
-/// A notification with the prefix of a known kind that cannot be read as such *is* an error, and so is
-/// one with two ids, or with an `id` that is neither a text nor `null`. The error has the path of the
-/// field if the `id` came before it; otherwise its text has.
+/// 1. If the `id` has the [prefix](EventKind::id_prefix) of a kind, the notification is of that kind,
+///    whatever its fields are.
+/// 2. If the `id` has an unknown prefix, it is [`Other`](Self::Other), whatever its fields are. A prefix
+///    is a capital letter, then capital letters, digits or underscores, then a hyphen, as in `RFD-1`.
+///    Whether invoices have a prefix is not public. If Inqud sends one, an invoice is `Other` too; read
+///    its [`OtherEvent::json`] as an [`Invoice`].
+/// 3. If the `id` has no prefix, as in one of Inqud's samples, it is an invoice or a subscription if it
+///    has a field that only this kind has. If it has such fields of both, it is `Other`.
+/// 4. If there is no `id`, it is a payment in the old form if it has a `paymentId` with the prefix of a
+///    payment, a `userId`, a `timestamp`, and no id that a payment does not have. For example, a
+///    `refundId` beside the `paymentId` makes it `Other`.
+/// 5. Everything else is `Other`, and so is what rule 3 detects but cannot be read as that kind. A new
+///    kind at Inqud is not an error, and is never mistaken for a known one.
 ///
-/// # Reading
+/// A notification with the prefix of a known kind *is* an error if it cannot be read as that kind. So is
+/// one with two ids, or with an `id` that is neither a string nor `null`. The error has the path of the
+/// wrong field if the `id` came before that field. Otherwise the text of the error has it.
 ///
-/// The body is read once, and what comes before the `id` once more (in Inqud's samples the `id` is
-/// the first, but in one). As for an [`Amount`](crate::Amount), use `serde_json::from_str` or
-/// `from_slice`, as the layer does. Serialized, an event is as its kind is.
+/// # Parsing
+///
+/// The body is parsed once, except that everything before the `id` is parsed twice. In all but one of
+/// Inqud's samples the `id` comes first. As for an [`Amount`](crate::Amount), use
+/// `serde_json::from_str` or `from_slice`, as the layer does. An event serializes as its kind does.
 ///
 /// # Example
 ///
@@ -73,17 +75,16 @@ pub enum Event {
     OnRampCheckout(Box<OnRampCheckout>),
     /// A subscription: `SUB-`.
     Subscription(Box<Subscription>),
-    /// An invoice, told by its fields.
+    /// An invoice, detected by its fields.
     Invoice(Box<Invoice>),
     /// An authorization: `AGR-`.
     Authorization(Box<Authorization>),
-    /// Of a kind that this version does not know. A later version may, and then it is another
-    /// variant.
+    /// A kind that this version does not know. If a later version knows it, it becomes another variant.
     Other(Box<OtherEvent>),
 }
 
 impl Event {
-    /// Its kind.
+    /// The kind of the notification.
     #[must_use]
     pub fn kind(&self) -> EventKind {
         match self {
@@ -98,8 +99,8 @@ impl Event {
         }
     }
 
-    /// Your own id of the order. None if it was not sent, and for the kinds without one, which are
-    /// authorizations and [`Other`](Self::Other).
+    /// Your own id of the order. `None` if it was not sent, and always `None` for authorizations and
+    /// [`Other`](Self::Other).
     #[must_use]
     pub fn client_order_id(&self) -> Option<&str> {
         match self {
@@ -127,7 +128,7 @@ impl Event {
     }
 }
 
-/// As of its kind.
+/// Delegates to the notification inside.
 impl Notification for Event {
     fn id(&self) -> &str {
         self.inner().id()
@@ -180,7 +181,7 @@ impl<'de> Deserialize<'de> for Event {
                 }
                 let guess = guess(&members);
                 match read(guess, members.clone(), &mut object) {
-                    // Told by its fields, and not what they tell.
+                    // Its fields name a kind, but it cannot be read as one.
                     Err(_) if guess != EventKind::Payment => {
                         read(EventKind::Other, members, object)
                     }
@@ -210,7 +211,7 @@ fn read<'de, A: MapAccess<'de>>(
     })
 }
 
-/// The kind of an object whose `id` does not tell.
+/// The kind of an object whose `id` does not have the prefix of a kind.
 fn guess(members: &[Member<'_>]) -> EventKind {
     let ids = IdFields::of(members);
     let Some(id) = ids.id() else {
@@ -227,7 +228,8 @@ fn guess(members: &[Member<'_>]) -> EventKind {
     }
 }
 
-/// Whether an id looks as if it told its kind. The first part of a UUID does not.
+/// Whether an id starts with something that looks like the prefix of a kind. The first part of a UUID
+/// does not count.
 fn has_prefix(id: &str) -> bool {
     let Some((prefix, _)) = id.split_once('-') else { return false };
     let is_of_uuid = prefix.len() == 8 && prefix.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -4,15 +4,17 @@ use serde::{Deserialize, Serialize};
 use super::open_enum::open_enum;
 use super::{Notification, kind, lenient};
 
-/// An authorization, a user's consent to be charged for a plan, as its webhook shows it at each
-/// change of status.
+/// An authorization, a user's consent to be charged for a plan. Its webhook is sent at each change of
+/// status.
 ///
-/// The fields, their names and JSON types are confirmed by Inqud's documentation. Unknown fields are
-/// ignored, and every field but `id` and `status` may be missing or `null`, which both read as
-/// `None`. So does a value of another JSON type: see [the rule](crate#fields).
+/// The fields, their names and their JSON types are confirmed by Inqud's documentation. Unknown fields
+/// are ignored. Every field except `id` and `status` may be missing or `null`, and both read as `None`.
+/// So does a value of another JSON type: see [the rule](crate#fields).
 ///
-/// No published sample says when it last changed; `lastUpdatedAt` is read in case one does. If there is
-/// none, grants and revocations are ordered by their arrival, and one that is told again after the other
+/// # Order
+///
+/// No published sample has the time of the last change. `lastUpdatedAt` is read in case Inqud sends it.
+/// Without it, grants and revocations are ordered by arrival, and one that is repeated after the other
 /// is kept for [review](crate::Verdict::Review).
 ///
 /// # Example
@@ -32,31 +34,32 @@ pub struct Authorization {
     /// `AGR-` and a UUID. Never missing (confirmed).
     #[serde(deserialize_with = "kind::id::<_, Authorization>")]
     pub id: String,
-    /// The address of the wallet that is charged.
+    /// The address of the wallet to charge.
     #[serde(default, deserialize_with = "lenient::text")]
     pub wallet: Option<String>,
-    /// What it is charged in: blockchain and currency, such as `ETHEREUM_USDT`.
+    /// The blockchain and currency to charge in, such as `ETHEREUM_USDT`.
     #[serde(default, deserialize_with = "lenient::text")]
     pub crypto_currency: Option<String>,
-    /// Where the authorization stands. Never missing (confirmed).
+    /// The status of the authorization. Never missing (confirmed).
     pub status: AuthorizationStatus,
-    /// `SUB-` and a UUID.
+    /// `SUB-` and a UUID: the subscription.
     #[serde(default, deserialize_with = "lenient::text")]
     pub subscription_id: Option<String>,
-    /// The hash of the transaction that the user approved the spending by.
+    /// The hash of the transaction with which the user approved the charges.
     #[serde(default, deserialize_with = "lenient::text")]
     pub init_approval_tx: Option<String>,
-    /// `PLAN-` and a UUID.
+    /// `PLAN-` and a UUID: the plan.
     #[serde(default, deserialize_with = "lenient::text")]
     pub plan_id: Option<String>,
-    /// When it last changed. Inferred from the other kinds; not in Inqud's published samples.
+    /// When the authorization last changed. Inferred from the other kinds, and not in Inqud's published
+    /// samples.
     #[serde(default, deserialize_with = "lenient::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated_at: Option<Timestamp>,
 }
 
 impl Authorization {
-    /// Whether it allows to charge: see [`AuthorizationStatus::is_granted`].
+    /// Whether you can charge the user: see [`AuthorizationStatus::is_granted`].
     #[must_use]
     pub fn is_granted(&self) -> bool {
         self.status.is_granted()
@@ -79,7 +82,7 @@ impl Notification for Authorization {
     fn status_rank(&self) -> u8 {
         match self.status {
             AuthorizationStatus::Granted => 0,
-            // Such as a revocation by another.
+            // Such as a revocation by someone else.
             AuthorizationStatus::Other(_) => 1,
             AuthorizationStatus::RevokedByMerchant => 2,
         }
@@ -91,18 +94,18 @@ impl Notification for Authorization {
 }
 
 open_enum! {
-    /// The status of an authorization. The words are confirmed, what they mean is inferred from them.
+    /// The status of an authorization. The words are confirmed; their meanings are inferred from them.
     pub enum AuthorizationStatus {
-        /// `GRANTED`: the user can be charged.
+        /// `GRANTED`: you can charge the user.
         Granted = "GRANTED",
-        /// `REVOKED_BY_MERCHANT`: you have ended it.
+        /// `REVOKED_BY_MERCHANT`: you revoked it.
         RevokedByMerchant = "REVOKED_BY_MERCHANT",
     }
 }
 
 impl AuthorizationStatus {
-    /// Whether the user can be charged: only with [`Granted`](Self::Granted), and with no unknown
-    /// word.
+    /// Whether you can charge the user. Only [`Granted`](Self::Granted) allows it; an unknown status does
+    /// not.
     #[must_use]
     pub fn is_granted(&self) -> bool {
         matches!(self, Self::Granted)

@@ -1,4 +1,4 @@
-//! The members of an object that are held back until it is known what the object is.
+//! Buffers the members of a JSON object until its kind is known, and replays them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
-/// A key and its value, which is skimmed but not read.
+/// A key and its value, which is only scanned for its end and not parsed.
 pub(super) type Member<'de> = (Cow<'de, str>, &'de RawValue);
 
-/// The next member of an object; `None` at its end.
+/// The next member of an object. `None` at its end.
 pub(super) fn next<'de, A: MapAccess<'de>>(
     object: &mut A,
 ) -> Result<Option<Member<'de>>, A::Error> {
@@ -22,17 +22,17 @@ pub(super) fn next<'de, A: MapAccess<'de>>(
     }
 }
 
-/// A text, borrowed if it has no escapes.
+/// A JSON string, borrowed if it has no escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-/// What a value says, if it is a text.
+/// The text of a value, if it is a JSON string.
 pub(super) fn text<'de>(json: &'de RawValue) -> Option<Cow<'de, str>> {
     serde_json::from_str::<Text<'de>>(json.get()).ok().map(|text| text.0)
 }
 
-/// The whole object again: the held members, and then those that are still to come.
+/// Replays the whole object: the buffered members, then those that are not read yet.
 pub(super) struct Object<'de, A> {
     buffered: std::vec::IntoIter<Member<'de>>,
     value: Option<Member<'de>>,
@@ -115,8 +115,8 @@ impl Serialize for Members<'_> {
     }
 }
 
-/// Says in its text where a member failed that was held back: `serde_path_to_error` follows what is
-/// read as it comes, and cannot see it.
+/// An error with the path of the failed member in its text. `serde_path_to_error` cannot see the path
+/// inside a buffered member, because it follows only what is read from the input directly.
 pub(super) fn fail_at<E: Error>(path: impl fmt::Display, error: impl fmt::Display) -> E {
     E::custom(format_args!("{path}: {error}"))
 }

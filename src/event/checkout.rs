@@ -4,17 +4,17 @@ use serde::{Deserialize, Serialize};
 use super::open_enum::open_enum;
 use super::{Amount, ConflictReason, Notification, PaymentRequest, RawJson, Stage, kind, lenient};
 
-/// A crypto checkout, the page where a payer chooses how to pay, as its webhook shows it at each
-/// change of status.
+/// A crypto checkout, the page where a payer chooses how to pay. Its webhook is sent at each change of
+/// status.
 ///
-/// The fields and their names are confirmed by Inqud's documentation; the JSON types too, unless a
-/// field is a [`RawJson`]: of those only `null`, `[]` or `{}` was ever shown. Unknown fields are
-/// ignored, and every field but `id` and `status` may be missing or `null`, which both read as
-/// `None`.
+/// The fields and their names are confirmed by Inqud's documentation. So are the JSON types, except for
+/// fields of type [`RawJson`]: samples show only `null`, `[]` or `{}` there. Unknown fields are ignored.
+/// Every field except `id` and `status` may be missing or `null`, and both read as `None`.
 ///
-/// A value of another JSON type, or a time that is no instant, is refused in `lastUpdatedAt`,
-/// `clientOrderId`, `fixedAmount` and `request`, and reads as `None` elsewhere: see
-/// [the rule](crate#fields). Serialized, a checkout has Inqud's own form again, as a [`PaymentRequest`] has.
+/// A value of another JSON type, or a time that is not an instant, is rejected in `lastUpdatedAt`,
+/// `clientOrderId`, `fixedAmount` and `request`. Elsewhere it reads as `None`: see
+/// [the rule](crate#fields). A checkout serializes to the form that Inqud sends, as a [`PaymentRequest`]
+/// does.
 ///
 /// # Example
 ///
@@ -43,17 +43,17 @@ pub struct Checkout {
     /// The Crypto Widget's name.
     #[serde(default, deserialize_with = "lenient::text")]
     pub project_name: Option<String>,
-    /// The domain that the checkout is on.
+    /// The domain of the checkout.
     #[serde(default, deserialize_with = "lenient::text")]
     pub merchant_domain: Option<String>,
     /// Your own id of the order.
     pub client_order_id: Option<String>,
-    /// Where the checkout stands. Never missing (confirmed).
+    /// The status of the checkout. Never missing (confirmed).
     pub status: CheckoutStatus,
-    /// Why the checkout is in conflict (inferred: the same words as a Request's).
+    /// Why the checkout is in conflict. That the words are those of a Request is inferred.
     #[serde(default, deserialize_with = "lenient::text")]
     pub reason: Option<ConflictReason>,
-    /// What the payer is shown as its name.
+    /// The name that the payer sees.
     #[serde(default, deserialize_with = "lenient::text")]
     pub name: Option<String>,
     /// Who sets the price.
@@ -62,41 +62,41 @@ pub struct Checkout {
     pub price_type: Option<PriceType>,
     /// The price, if it is fixed.
     pub fixed_amount: Option<Price>,
-    /// The prices to choose from, of [`PriceType::SuggestedFixedPrice`].
+    /// The prices to choose from, for [`PriceType::SuggestedFixedPrice`].
     pub suggested_amounts: Option<RawJson>,
-    /// The currencies to choose from; an array.
+    /// The currencies to choose from: an array.
     pub crypto_currencies: Option<RawJson>,
-    /// The same by blockchain; an object.
+    /// The currencies to choose from, by blockchain: an object.
     pub crypto_currencies_by_blockchain: Option<RawJson>,
-    /// What is known of each currency; an object.
+    /// Details of each currency: an object.
     pub crypto_currency_details: Option<RawJson>,
-    /// What would have to be paid in each currency; an object.
+    /// The estimated amount to pay in each currency: an object.
     pub estimated_pay_amounts: Option<RawJson>,
-    /// The least that may be paid in each currency; an object.
+    /// The minimum amount in each currency: an object.
     pub min_limits: Option<RawJson>,
-    /// The most that may be paid in each currency; an object.
+    /// The maximum amount in each currency: an object.
     pub max_limits: Option<RawJson>,
-    /// The fixed part of your fee in each currency; an object.
+    /// The fixed part of your fee in each currency: an object.
     pub merchant_fixed_platform_fees: Option<RawJson>,
-    /// Your fee in percent in each currency; an object.
+    /// Your fee in percent in each currency: an object.
     pub merchant_percent_platform_fees: Option<RawJson>,
-    /// The fixed part of the payer's fee in each currency; an object.
+    /// The fixed part of the payer's fee in each currency: an object.
     pub payer_fixed_platform_fees: Option<RawJson>,
-    /// The payer's fee in percent in each currency; an object.
+    /// The payer's fee in percent in each currency: an object.
     pub payer_percent_platform_fees: Option<RawJson>,
-    /// The Request; none before the payer has chosen how to pay. A checkout has one at most
+    /// The Request. `None` until the payer has chosen how to pay. A checkout has at most one
     /// (confirmed).
     pub request: Option<Box<PaymentRequest>>,
-    /// Where the payer is sent to in the end.
+    /// Where the payer is redirected afterwards.
     #[serde(default, deserialize_with = "lenient::text")]
     pub return_url: Option<String>,
-    /// Where the checkout is.
+    /// The URL of the checkout.
     #[serde(default, deserialize_with = "lenient::text")]
     pub acquiring_url: Option<String>,
     /// When the checkout was created.
     #[serde(default, deserialize_with = "lenient::time")]
     pub created_at: Option<Timestamp>,
-    /// When the checkout last changed; none in its first state (confirmed).
+    /// When the checkout last changed. `None` in its first state (confirmed).
     pub last_updated_at: Option<Timestamp>,
     /// When the checkout expires.
     #[serde(default, deserialize_with = "lenient::time")]
@@ -104,17 +104,20 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// Whether it is paid in whole, as far as is known: [`CheckoutStatus::Success`], and so is its
-    /// [`request`](Self::request), if it was sent. See [`PaymentRequest::is_paid`].
+    /// Whether the checkout is paid in full, as far as is known.
+    ///
+    /// True if its status is [`CheckoutStatus::Success`] and its [`request`](Self::request), if there is
+    /// one, [is paid](PaymentRequest::is_paid).
     #[must_use]
     pub fn is_paid(&self) -> bool {
         self.status.is_successful() && self.request.as_ref().is_none_or(|it| it.is_paid())
     }
 
-    /// Whether it [is paid](Self::is_paid), and pays for an order of yours of this amount in this
-    /// currency: by what its Request says, as of [`PaymentRequest::is_paid_for`], or by its
-    /// [`fixed_amount`](Self::fixed_amount), if the Request is known to be paid in whole. False if that is
-    /// unknown.
+    /// Whether the checkout [is paid](Self::is_paid) and covers an order of this amount in this currency.
+    ///
+    /// Either its Request covers the order, as [`PaymentRequest::is_paid_for`] describes. Or its
+    /// [`fixed_amount`](Self::fixed_amount) does, and the Request is known to be paid in full. `false` if
+    /// neither is known, so always without a Request.
     #[must_use]
     pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
         let is_priced = self.fixed_amount.as_ref().is_some_and(|price| {
@@ -133,9 +136,9 @@ impl Checkout {
     }
 }
 
-/// Estimates, rates, limits and names, which Inqud may compute for each delivery (inferred), here and in
-/// the Request.
-const IMMATERIAL: &[&str] = &[
+/// Estimates, rates, limits and names of the checkout and its Request. Inqud may compute them for each
+/// delivery (inferred).
+const IGNORED_FIELDS: &[&str] = &[
     "cryptoCurrencies",
     "cryptoCurrenciesByBlockchain",
     "cryptoCurrencyDetails",
@@ -177,46 +180,47 @@ impl Notification for Checkout {
     }
 
     fn ignored_fields(&self) -> &'static [&'static str] {
-        IMMATERIAL
+        IGNORED_FIELDS
     }
 }
 
 open_enum! {
-    /// The status of a checkout. The words are confirmed, what is said of them is inferred from the
-    /// Request's.
+    /// The status of a checkout. The words are confirmed; their meanings are inferred from those of a
+    /// Request.
     pub enum CheckoutStatus {
         /// `NEW`: the payer has not chosen yet.
         New = "NEW",
-        /// `REQUEST_CREATED`: the payer has chosen, no transaction seen yet.
+        /// `REQUEST_CREATED`: the payer has chosen, and no transaction was seen yet.
         RequestCreated = "REQUEST_CREATED",
-        /// `PAYMENT_DETECTED`: a transaction was seen and is being handled.
+        /// `PAYMENT_DETECTED`: a transaction was seen and is being processed.
         PaymentDetected = "PAYMENT_DETECTED",
         /// `EXPIRED`: nothing was paid in time.
         Expired = "EXPIRED",
-        /// `CONFLICT`: a transaction was handled, but something is wrong; see
-        /// [`Checkout::reason`] and the Request's.
+        /// `CONFLICT`: a transaction was processed, but something is wrong. See [`Checkout::reason`] and
+        /// [`PaymentRequest::reason`].
         Conflict = "CONFLICT",
-        /// `SUCCESS`: paid; see [`Checkout::is_paid`].
+        /// `SUCCESS`: paid, perhaps not in full. See [`Checkout::is_paid`].
         Success = "SUCCESS",
     }
 }
 
 impl CheckoutStatus {
-    /// Whether Inqud says that it succeeded: only with [`Success`](Self::Success). Whether it is paid,
-    /// [`Checkout::is_paid`] says.
+    /// Whether the status is [`Success`](Self::Success). This does not mean that the checkout is paid in
+    /// full: see [`Checkout::is_paid`].
     #[must_use]
     pub fn is_successful(&self) -> bool {
         matches!(self, Self::Success)
     }
 
-    /// Whether no further change is expected (inferred). Never ignore what follows all the same: ask
-    /// its [verdict](crate::Verdict) instead.
+    /// Whether no further change is expected (inferred).
+    ///
+    /// Do not ignore what follows a final status: act on its [verdict](crate::Verdict) instead.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Expired | Self::Conflict | Self::Success)
     }
 
-    /// As of a Request.
+    /// Inferred from the statuses of a Request.
     fn stage(&self) -> Stage {
         match self {
             Self::New | Self::RequestCreated | Self::PaymentDetected => Stage::Early,
@@ -225,7 +229,7 @@ impl CheckoutStatus {
         }
     }
 
-    /// As of a Request.
+    /// Inferred from the statuses of a Request.
     fn rank(&self) -> u8 {
         match self {
             Self::New => 0,
@@ -251,12 +255,12 @@ open_enum! {
     }
 }
 
-/// An amount in a currency.
+/// A price: an amount in a currency.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Price {
     /// The currency, such as `USD`.
     pub currency: Option<String>,
-    /// How much.
+    /// The amount.
     pub amount: Option<Amount>,
 }

@@ -1,14 +1,15 @@
-//! What a notification says, to compare it by.
+//! The content of a notification, in a form that can be compared.
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-/// The material content of a notification: two that say the same have an equal one.
+/// The content of a notification, for detecting duplicates: notifications that say the same have equal
+/// content.
 ///
-/// Made from the JSON by value: the order of keys, white space, the spelling of numbers and strings, and a
-/// `null` in place of a missing key make no difference. Times are kept apart, floored to the
+/// It compares the JSON by value. The order of keys, white space, the spelling of numbers and strings, and
+/// a `null` in place of a missing key make no difference. Times are kept separately, floored to the
 /// millisecond, because a retry may render them with fewer digits.
 ///
 /// # Example
@@ -23,21 +24,21 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Content {
     pub(super) hash: [u8; 16],
-    /// In the order of the keys that they stand under.
+    /// In the sorted order of their keys.
     pub(super) times: Vec<i64>,
 }
 
-/// Of more times than these only a hash is kept.
+/// The maximum number of times that are kept. If there are more, they become part of the hash.
 const TIMES: usize = 32;
 
-/// How deep values are compared by value; what is deeper is compared as text.
+/// The maximum depth at which values are compared by value. Deeper values are compared as text.
 const DEPTH: u8 = 32;
 
 impl Content {
-    /// The content of a JSON object, without the members that are named `ignored_fields`. A dot leads into an
-    /// object: `request.convertRate`.
+    /// The content of a JSON object, without its `ignored_fields`.
     ///
-    /// Bytes that are not a JSON object are compared as they are.
+    /// A dot in the name of an ignored field leads into an object, as in `request.convertRate`. Bytes that
+    /// are not a JSON object are compared as bytes.
     #[must_use]
     pub fn of_json(json: &[u8], ignored_fields: &[&str]) -> Self {
         let text = std::str::from_utf8(json).ok();
@@ -45,19 +46,21 @@ impl Content {
             .unwrap_or_else(|| Self::of_bytes(json))
     }
 
-    /// Bytes that say the same only if they are equal.
+    /// The content of opaque bytes, which is equal only if the bytes are.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {
         Self { hash: hash(bytes), times: Vec::new() }
     }
 
-    /// A hash of everything but the times.
+    /// The hash of everything except the times.
     #[must_use]
     pub fn hash(&self) -> &[u8; 16] {
         &self.hash
     }
 
-    /// The times in it, in milliseconds since 1970.
+    /// The times in the content, in milliseconds since 1970.
+    ///
+    /// Empty if there are more than 32: then the hash includes them.
     #[must_use]
     pub fn times(&self) -> &[i64] {
         &self.times
@@ -70,7 +73,7 @@ impl Content {
     }
 }
 
-/// Floored, and not rounded towards zero, so that 1969 is no exception.
+/// Milliseconds since 1970, floored. Truncation would round times before 1970 up instead.
 pub(super) fn milliseconds(time: Timestamp) -> i64 {
     i64::try_from(time.as_nanosecond().div_euclid(1_000_000)).unwrap_or_default()
 }
@@ -82,7 +85,8 @@ fn hash(bytes: &[u8]) -> [u8; 16] {
     half
 }
 
-/// Writes a value in a form that is equal for equal values. `None` at what is no JSON.
+/// Parses JSON and writes it in a canonical form, which is the same for equal values. Its methods return
+/// `None` if the text is not JSON.
 struct Reader<'j> {
     text: &'j str,
     at: usize,
@@ -90,7 +94,7 @@ struct Reader<'j> {
     times: Vec<i64>,
 }
 
-/// Where a member of an object stands in the form, and its times.
+/// A member of an object: where its key, its form and its times are in the output so far.
 struct Member {
     start: u64,
     key: std::ops::Range<usize>,
@@ -113,7 +117,7 @@ impl<'j> Reader<'j> {
         Some(Content { hash: hash(&form), times })
     }
 
-    /// The next byte that is no white space.
+    /// Skips white space, and peeks at the next byte.
     fn next(&mut self) -> Option<u8> {
         loop {
             let byte = *self.text.as_bytes().get(self.at)?;
@@ -130,7 +134,7 @@ impl<'j> Reader<'j> {
         Some(())
     }
 
-    /// Behind the brace, without the members that are named.
+    /// Reads an object after its opening brace, without the ignored fields.
     fn object(&mut self, ignored_fields: &[&str], depth: u8) -> Option<()> {
         let (form, times) = (self.form.len(), self.times.len());
         let leads_below = ignored_fields.iter().any(|name| name.contains('.'));
@@ -146,7 +150,7 @@ impl<'j> Reader<'j> {
         self.sort(form, times, members)
     }
 
-    /// `None` within if it is left out.
+    /// Reads a member of an object. The inner `Option` is `None` if the member is left out.
     fn member(
         &mut self,
         ignored_fields: &[&str],
@@ -181,7 +185,7 @@ impl<'j> Reader<'j> {
         Some(Some(Member { start, key: form.start..keyed, form, times }))
     }
 
-    /// Of equal keys the first stays first.
+    /// Sorts the members of an object by key. The sort is stable, so equal keys keep their order.
     fn sort(&mut self, form: usize, times: usize, mut members: Vec<Member>) -> Option<()> {
         let unsorted = self.form.split_off(form);
         let unsorted_times = self.times.split_off(times);
@@ -189,7 +193,7 @@ impl<'j> Reader<'j> {
             let start = range.start.saturating_sub(form);
             unsorted.get(start..range.end.saturating_sub(form)).unwrap_or_default()
         };
-        // Most are told apart by their first bytes, as a number.
+        // `start` holds the first eight bytes of a key as a number, which decides nearly every comparison.
         members.sort_by(|a, b| a.start.cmp(&b.start).then_with(|| of(&a.key).cmp(of(&b.key))));
         self.form.push(b'{');
         self.length(members.len());
@@ -262,7 +266,7 @@ impl<'j> Reader<'j> {
         self.form.extend(text.as_bytes());
     }
 
-    /// In front of what has no end of its own, so that no two different values have the same form.
+    /// Writes a length in front of text, so that different values cannot have the same form.
     fn length(&mut self, length: usize) {
         self.form.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
     }
@@ -273,14 +277,14 @@ impl<'j> Reader<'j> {
         self.at = end;
         if is_escaped {
             let quoted = self.text.get(start..end)?;
-            // Half a surrogate pair is no text, and is compared as it is spelled.
+            // Half a surrogate pair is not valid text, so it is compared as it is spelled.
             let text = serde_json::from_str(quoted).unwrap_or_else(|_| format!("\0{quoted}"));
             return Some(Cow::Owned(text));
         }
         self.text.get(start.checked_add(1)?..end.checked_sub(1)?).map(Cow::Borrowed)
     }
 
-    /// Behind the closing quote.
+    /// The position after the closing quote, and whether the string has escapes.
     fn end_of_string(&self) -> Option<(usize, bool)> {
         let bytes = self.text.as_bytes();
         (*bytes.get(self.at)? == b'"').then_some(())?;
@@ -297,7 +301,7 @@ impl<'j> Reader<'j> {
         }
     }
 
-    /// A number or a word: up to what cannot be part of one.
+    /// Reads a number or a literal: every byte that can be part of one.
     fn token(&mut self) -> &'j str {
         let rest = self.text.get(self.at..).unwrap_or_default();
         let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
@@ -306,7 +310,7 @@ impl<'j> Reader<'j> {
         rest.get(..len).unwrap_or_default()
     }
 
-    /// Past an object or array, however deep: without recursion.
+    /// Skips an object or array of any depth, without recursion.
     fn skip(&mut self) -> Option<()> {
         let mut open = 0_usize;
         loop {
@@ -328,7 +332,7 @@ impl<'j> Reader<'j> {
     }
 }
 
-/// RFC 3339, as Inqud writes times. Cheap at what is no time.
+/// Parses a time in RFC 3339, as Inqud writes it. A quick check rules out most other texts.
 fn as_time(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
     let looks_so = (20..=40).contains(&bytes.len())
@@ -338,7 +342,8 @@ fn as_time(text: &str) -> Option<Timestamp> {
     looks_so.then(|| text.parse().ok())?
 }
 
-/// Sign, digits without zeros at either end, and the power of ten of the last one.
+/// Writes a number as its sign, its digits without zeros at either end, and the power of ten of the last
+/// digit.
 fn number_form(number: &str, form: &mut Vec<u8>) {
     let (sign, rest) = match number.strip_prefix('-') {
         Some(rest) => (&b"-"[..], rest),
@@ -357,7 +362,7 @@ fn number_form(number: &str, form: &mut Vec<u8>) {
         form.push(b'0');
         return;
     }
-    // An exponent that no `i64` holds is compared as it is spelled.
+    // An exponent that does not fit an `i64` is compared as it is spelled.
     let power = exponent.strip_prefix('+').unwrap_or(exponent).parse::<i64>().ok().and_then(|it| {
         let power = it.checked_sub(i64::try_from(fraction.len()).ok()?)?;
         power.checked_add(i64::try_from(zeros).ok()?)
@@ -381,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_values_have_an_equal_content() {
+    fn equal_values_have_equal_content() {
         let one = of(r#"{"a":1.50,"b":["x",{"c":null,"d":true}],"e":"\u00e9","rate":1}"#);
         for same in [
             r#" { "b" : [ "x" , { "d" : true } ] , "e" : "é" , "a" : 15e-1 } "#,
@@ -403,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn immaterial_members_are_left_out_where_they_are_named() {
+    fn ignores_fields_only_at_their_path() {
         assert_eq!(of(r#"{"rate":1,"a":2}"#), of(r#"{"a":2,"rate":"2026-01-01T00:00:00Z"}"#));
         assert_eq!(of(r#"{"request":{"rate":1,"a":2}}"#), of(r#"{"request":{"rate":3,"a":2}}"#));
         assert_ne!(of(r#"{"other":{"rate":1}}"#), of(r#"{"other":{"rate":2}}"#));
@@ -411,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_compared_in_milliseconds_and_apart() {
+    fn compares_times_to_the_millisecond() {
         let nanos = of(r#"{"b":"2026-11-22T10:05:00.123456789Z","a":"2026-11-22T10:06:00Z"}"#);
         let millis = of(r#"{"a":"2026-11-22T12:06:00.000+02:00","b":"2026-11-22T10:05:00.123Z"}"#);
         assert_eq!(nanos, millis);
@@ -426,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_and_huge_values_are_compared_without_recursion() {
+    fn compares_deep_values_without_recursion() {
         let deep = |inner: &str| {
             let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
             of(&format!(r#"{{"id":"1","new":{open}{inner}{close}}}"#))
@@ -443,9 +448,9 @@ mod tests {
         assert_ne!(content, times("2026-11-22T10:05:01Z"));
     }
 
-    /// A sender that cuts a name in two makes one.
+    /// A sender that truncates a name in the middle of an emoji sends half a pair.
     #[test]
-    fn half_a_surrogate_pair_leaves_the_rest_compared_by_value() {
+    fn half_a_surrogate_pair_does_not_stop_comparison_by_value() {
         let cut = |rate: u32, name: &str| of(&format!(r#"{{"rate":{rate}, "name":"{name}"}}"#));
         assert_eq!(cut(1, r"a\ud83d"), cut(2, r"a\ud83d"));
         assert_ne!(cut(1, r"a\ud83d"), cut(1, r"a\ud83e"));
@@ -466,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_compared_as_bytes() {
+    fn compares_other_than_objects_as_bytes() {
         for text in ["", "[1]", "{", r#"{"a":}"#, r#"{"a":1"#, r#"{"a":1}x"#, r#"{"a" 1}"#] {
             assert_eq!(of(text), Content::of_bytes(text.as_bytes()), "{text}");
         }
@@ -488,7 +493,7 @@ mod tests {
         })
     }
 
-    /// As `Content` sees it.
+    /// A value as `Content` sees it, in which `null` is the same as a missing key.
     fn without_nulls(value: &Value) -> Value {
         match value {
             Value::Object(members) => {
@@ -502,7 +507,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn contents_are_equal_exactly_if_the_values_are(a in json(), b in json()) {
+        fn content_is_equal_exactly_if_the_values_are(a in json(), b in json()) {
             let [a, b] = [a, b].map(|it| serde_json::json!({ "it": it }));
             let equal = without_nulls(&a) == without_nulls(&b);
             let pretty = serde_json::to_string_pretty(&a).unwrap();

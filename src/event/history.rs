@@ -3,11 +3,12 @@ use serde::{Deserialize, Serialize};
 use super::{Dedup, Notification, OrderKey, Processed, Verdict};
 use crate::Webhook;
 
-/// What has arrived about one object, for a merchant who keeps it beside their own row of that object:
-/// without an inbox, it tells duplicates and late deliveries.
+/// The notifications that have arrived about one object. Detects duplicates and late deliveries without an
+/// inbox.
 ///
-/// Keep one for each [`id`](Notification::id), in the transaction that changes your row. It serializes to
-/// about 130 bytes per distinct notification of the object.
+/// Keep one for each [`id`](Notification::id), beside your own row of the object, and change both in one
+/// transaction. A history serializes to about 130 bytes per distinct notification of the object.
+/// [`guide::order`](crate::guide::order) shows how to use it.
 ///
 /// # Example
 ///
@@ -41,13 +42,15 @@ pub struct History {
 }
 
 impl History {
-    /// Adds a delivery, and tells how it stands to what was handled before. If the verdict
-    /// [should be handled](Verdict::should_handle), it counts as handled from now on.
+    /// Adds a delivery, and returns its verdict against what was handled before.
+    ///
+    /// If the verdict [should be handled](Verdict::should_handle), the notification counts as handled from
+    /// now on.
     pub fn receive<T: Notification>(&mut self, webhook: &Webhook<T>) -> Verdict {
         self.receive_order_key(OrderKey::new(&**webhook, webhook.raw_body()))
     }
 
-    /// The same for a notification that did not come as a [`Webhook`].
+    /// Does the same as [`receive`](Self::receive), for a notification that is not a [`Webhook`].
     pub fn receive_order_key(&mut self, order_key: OrderKey) -> Verdict {
         let dedup = order_key.dedup(&self.stored);
         if dedup == Dedup::Duplicate {

@@ -1,4 +1,4 @@
-//! What the ids of an object tell of its kind.
+//! Detects the kind of an object by its id.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,16 +10,16 @@ use serde_json::value::RawValue;
 use super::EventKind;
 use super::buffered::{self, Member};
 
-/// The kind that the object is of by its id. `None` if that does not tell.
+/// The kind of an object, by its id. `None` if the id does not have the prefix of a kind.
 ///
 /// # Errors
 ///
-/// If it has two ids, or is no object.
+/// If the JSON is not an object, or has two ids.
 pub(crate) fn kind_of(json: &str) -> serde_json::Result<Option<EventKind>> {
     serde_json::from_str::<IdFields<'_>>(json).map(|ids| ids.kind())
 }
 
-/// What is told by the members that were noted.
+/// The members of an object that its kind can be detected by.
 #[derive(Default)]
 pub(super) struct IdFields<'de> {
     id: Option<&'de RawValue>,
@@ -46,7 +46,7 @@ impl<'de> IdFields<'de> {
         }
     }
 
-    /// If it is a text.
+    /// The id, if it is a string.
     pub(super) fn id(&self) -> Option<Cow<'de, str>> {
         self.id.and_then(buffered::text)
     }
@@ -58,8 +58,8 @@ impl<'de> IdFields<'de> {
         }
     }
 
-    /// The old form of a payment has its id elsewhere, where others name a payment too: a Request, or a
-    /// refund.
+    /// The kind of an object in the old form of a payment, which has its id in `paymentId`. Other objects
+    /// name a payment there too, such as a Request or a refund, so the other fields have to fit.
     pub(super) fn kind_of_old_payment(&self) -> Option<EventKind> {
         let is_old = self.has_user_id && self.has_timestamp && !self.has_foreign_id;
         let id = self.payment_id.filter(|_| is_old).and_then(buffered::text)?;
@@ -97,7 +97,7 @@ impl<'de> Deserialize<'de> for IdFields<'de> {
     }
 }
 
-/// Whether this is the name of an id that a payment in the old form does not have.
+/// Whether this field is an id that a payment in the old form does not have.
 pub(super) fn is_foreign_id(name: &str) -> bool {
     const OWN: [&str; 5] = ["paymentId", "orderId", "clientOrderId", "externalId", "userId"];
     name.ends_with("Id") && !OWN.contains(&name)

@@ -4,16 +4,15 @@ use serde::{Deserialize, Serialize};
 use super::open_enum::open_enum;
 use super::{Amount, Notification, RawJson, Stage, kind, lenient};
 
-/// An invoice for a subscription or an authorization, as its webhook shows it at each change of
-/// status.
+/// An invoice for a subscription or an authorization. Its webhook is sent at each change of status.
 ///
-/// That there is this webhook is confirmed, and so are the statuses; a sample of it is not public.
-/// The fields are inferred from Inqud's documentation of an invoice and from Inqud's SDK, and so is
-/// that every field but `id` and `status` may be missing or `null`, which both read as `None`.
-/// Unknown fields are ignored; [`Webhook::raw_body`](crate::Webhook::raw_body) has them.
+/// The webhook and the statuses are confirmed, but no sample is public. The fields are inferred from
+/// Inqud's documentation of an invoice and from Inqud's SDK. It is also inferred that every field except
+/// `id` and `status` may be missing or `null`; both read as `None`. Unknown fields are ignored;
+/// [`Webhook::raw_body`](crate::Webhook::raw_body) has them.
 ///
-/// Because they are inferred, a value of another type than expected reads as `None` too; nothing but
-/// `id` and `status` can make the notification be refused. See [the rule](crate#fields).
+/// Because the fields are inferred, a value of another type than expected reads as `None` too. Only `id`
+/// and `status` can cause a rejection: see [the rule](crate#fields).
 ///
 /// # Example
 ///
@@ -30,13 +29,13 @@ use super::{Amount, Notification, RawJson, Stage, kind, lenient};
 #[non_exhaustive]
 #[serde(rename_all = "camelCase")]
 pub struct Invoice {
-    /// Never missing (inferred from the other kinds). What it begins with is not public.
+    /// The id. Never missing (inferred from the other kinds). Its prefix is not public.
     #[serde(deserialize_with = "kind::id::<_, Invoice>")]
     pub id: String,
-    /// `AGR-` and a UUID: what allows to charge it.
+    /// `AGR-` and a UUID: the authorization to charge the invoice.
     #[serde(default, deserialize_with = "lenient::text")]
     pub authorization_id: Option<String>,
-    /// `PLAN-` and a UUID.
+    /// `PLAN-` and a UUID: the plan.
     #[serde(default, deserialize_with = "lenient::text")]
     pub plan_id: Option<String>,
     /// The plan's name.
@@ -45,15 +44,15 @@ pub struct Invoice {
     /// Your own id of the order.
     #[serde(default, deserialize_with = "lenient::text")]
     pub client_order_id: Option<String>,
-    /// Where the invoice stands. Never missing (inferred from the other kinds).
+    /// The status of the invoice. Never missing (inferred from the other kinds).
     pub status: InvoiceStatus,
     /// The currency of [`amount`](Self::amount), such as `USD`.
     #[serde(default, deserialize_with = "lenient::text")]
     pub currency: Option<String>,
-    /// How much is due.
+    /// The amount due.
     #[serde(default, deserialize_with = "lenient::amount")]
     pub amount: Option<Amount>,
-    /// The attempts to charge it: an array, of ids in the documentation and of objects in the SDK.
+    /// The attempts to charge the invoice: an array of ids in Inqud's documentation, of objects in its SDK.
     pub payment_intents: Option<RawJson>,
     /// When the invoice was created.
     #[serde(default, deserialize_with = "lenient::time")]
@@ -64,14 +63,15 @@ pub struct Invoice {
 }
 
 impl Invoice {
-    /// Whether it is paid: see [`InvoiceStatus::is_paid`].
+    /// Whether the invoice is paid: see [`InvoiceStatus::is_paid`].
     #[must_use]
     pub fn is_paid(&self) -> bool {
         self.status.is_paid()
     }
 
-    /// Whether it [is paid](Self::is_paid), and is for at least this amount in this currency. False if
-    /// [`amount`](Self::amount) or [`currency`](Self::currency) is unknown.
+    /// Whether the invoice [is paid](Self::is_paid), and for at least this amount in this currency.
+    ///
+    /// `false` if [`amount`](Self::amount) or [`currency`](Self::currency) is unknown.
     #[must_use]
     pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
         self.is_paid()
@@ -112,11 +112,11 @@ impl Notification for Invoice {
 }
 
 open_enum! {
-    /// The status of an invoice. The words are confirmed, what they mean is inferred.
+    /// The status of an invoice. The words are confirmed; their meanings are inferred.
     pub enum InvoiceStatus {
         /// `NEW`: due.
         New = "NEW",
-        /// `PENDING`: being charged, also after an attempt that failed and will be repeated.
+        /// `PENDING`: being charged, perhaps after an attempt that failed and will be retried.
         Pending = "PENDING",
         /// `SUCCESS`: paid in full.
         Success = "SUCCESS",
@@ -126,7 +126,7 @@ open_enum! {
 }
 
 impl InvoiceStatus {
-    /// Whether the invoice is paid: only with [`Success`](Self::Success).
+    /// Whether the invoice is paid. Only [`Success`](Self::Success) is.
     #[must_use]
     pub fn is_paid(&self) -> bool {
         matches!(self, Self::Success)

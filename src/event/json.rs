@@ -2,9 +2,9 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// A part of a notification whose shape is not public: its JSON, as it was sent.
+/// The raw JSON of a field whose shape is not public.
 ///
-/// Read it as whatever you find it to be. An exact [`Amount`](crate::Amount) within it stays exact:
+/// Deserialize it into whatever type fits. An [`Amount`](crate::Amount) inside it stays exact:
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ impl RawJson {
         Self { json }
     }
 
-    /// The JSON as it was sent.
+    /// The JSON, as it was sent.
     #[must_use]
     pub fn json(&self) -> &str {
         self.json.get()
@@ -42,14 +42,14 @@ where
 {
     let json = <&RawValue>::deserialize(deserializer).map_err(|error| {
         D::Error::custom(format_args!(
-            "{error}: this is read from the JSON text, so deserialize with `serde_json::from_str` \
-             or `from_slice`, without `flatten`"
+            "{error}: the raw JSON text is needed; deserialize with `serde_json::from_str` or \
+             `from_slice`, and without `flatten`"
         ))
     })?;
     Ok(json.get())
 }
 
-/// Compared as text.
+/// Compares the JSON as text.
 impl PartialEq for RawJson {
     fn eq(&self, other: &Self) -> bool {
         self.json() == other.json()

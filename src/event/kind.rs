@@ -3,32 +3,34 @@ use std::fmt;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// What a notification is about. Ordered only so that it can be sorted.
+/// The kind of object that a notification is about.
+///
+/// Its order has no meaning. It exists so that kinds can be sorted and be the keys of a map.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// [`PaymentRequest`](crate::PaymentRequest)
+    /// A Request: [`PaymentRequest`](crate::PaymentRequest).
     Request,
-    /// [`Checkout`](crate::Checkout)
+    /// A crypto checkout: [`Checkout`](crate::Checkout).
     Checkout,
-    /// [`Payment`](crate::Payment)
+    /// A payment: [`Payment`](crate::Payment).
     Payment,
-    /// [`OnRampCheckout`](crate::OnRampCheckout)
+    /// An on-ramp checkout: [`OnRampCheckout`](crate::OnRampCheckout).
     OnRampCheckout,
-    /// [`Subscription`](crate::Subscription)
+    /// A subscription: [`Subscription`](crate::Subscription).
     Subscription,
-    /// [`Invoice`](crate::Invoice)
+    /// An invoice: [`Invoice`](crate::Invoice).
     Invoice,
-    /// [`Authorization`](crate::Authorization)
+    /// An authorization: [`Authorization`](crate::Authorization).
     Authorization,
-    /// [`OtherEvent`](crate::OtherEvent)
+    /// An unknown kind: [`OtherEvent`](crate::OtherEvent).
     Other,
 }
 
 impl EventKind {
-    /// What the ids of the kind begin with (confirmed): `CAPD-`, `CCO-`, `PMT-`, `ORCO-`, `SUB-` and
-    /// `AGR-`. `None` for [`Invoice`](Self::Invoice), of which it is not public, and for
-    /// [`Other`](Self::Other).
+    /// The prefix of the ids of this kind: `CAPD-`, `CCO-`, `PMT-`, `ORCO-`, `SUB-` or `AGR-` (confirmed).
+    ///
+    /// `None` for [`Invoice`](Self::Invoice), whose prefix is not public, and for [`Other`](Self::Other).
     #[must_use]
     pub fn id_prefix(self) -> Option<&'static str> {
         match self {
@@ -42,7 +44,7 @@ impl EventKind {
         }
     }
 
-    /// A short name, the same in each version: `request`, `checkout`, `payment`, `on_ramp_checkout`,
+    /// A short name, stable across versions: `request`, `checkout`, `payment`, `on_ramp_checkout`,
     /// `subscription`, `invoice`, `authorization` or `other`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -71,7 +73,7 @@ impl EventKind {
         .find(|kind| kind.id_prefix().is_some_and(|prefix| id.starts_with(prefix)))
     }
 
-    /// The one kind that is known to have this field, of those whose id may not tell.
+    /// The kind that this field is specific to, among the kinds whose ids may have no prefix.
     pub(super) fn of_field(name: &str) -> Option<Self> {
         match name {
             "authorizationId" | "paymentIntents" => Some(Self::Invoice),
@@ -82,9 +84,9 @@ impl EventKind {
 }
 
 impl EventKind {
-    /// The kind of an id that has the prefix of another known kind than this.
+    /// The kind that the prefix of an id names, if it is a known kind and not this one.
     pub(crate) fn not_of(self, id: &str) -> Option<Self> {
-        // Nearly always it is the right one.
+        // The fast path: nearly every id is of the expected kind.
         if self.id_prefix().is_some_and(|prefix| id.starts_with(prefix)) {
             return None;
         }
@@ -92,12 +94,12 @@ impl EventKind {
     }
 }
 
-/// A type of this crate's that is for objects of one kind.
+/// A type of this crate for objects of one kind.
 pub(super) trait OfKind {
     const KIND: EventKind;
 }
 
-/// Reads the id of a `T`. One with the prefix of another known kind is an error.
+/// Reads the id of a `T`. Fails if it has the prefix of another known kind.
 pub(super) fn id<'de, D, T>(deserializer: D) -> Result<String, D::Error>
 where
     D: Deserializer<'de>,
@@ -107,7 +109,7 @@ where
     check::<D::Error, T>(&id).map(|()| id)
 }
 
-/// The same of an id that may be missing or `null`.
+/// Does the same for an id that may be missing or `null`.
 pub(super) fn optional_id<'de, D, T>(deserializer: D) -> Result<Option<String>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,8 +1,8 @@
-//! Fields that no decision about money or order needs: whatever their JSON is, it never refuses a
-//! notification. What is of another type than expected, or cannot be held, reads as `None`.
+//! Deserializes fields that no decision about money or order depends on. Such a field never causes a
+//! rejection: a value of another type than expected, or one that cannot be represented, reads as `None`.
 //!
-//! Each reads the JSON text of the value, so that nothing in it, such as half a surrogate pair or a
-//! number of any size, can be an error.
+//! Each function takes the JSON text of the value first. Nothing in it, such as half a surrogate pair or
+//! a huge number, can then fail.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use serde::Deserializer;
 
 use super::{Amount, json};
 
-/// A text, or a word of an open enum.
+/// A string, or a value of an open enum.
 pub(super) fn text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -44,7 +44,7 @@ where
     Ok(json::text(deserializer)?.parse().ok())
 }
 
-/// What a JSON string says; nearly all have no escapes.
+/// The text of a JSON string. Borrowed if it has no escapes, as nearly all do.
 fn string(json: &str) -> Option<Cow<'_, str>> {
     let text = json.strip_prefix('"')?.strip_suffix('"')?;
     if text.contains('\\') {

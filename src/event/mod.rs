@@ -1,4 +1,4 @@
-//! What Inqud's webhooks say.
+//! The types that notifications are decoded into, and how they are ordered.
 
 mod amount;
 mod any;

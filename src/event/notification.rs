@@ -4,17 +4,17 @@ use jiff::Timestamp;
 
 use super::{Content, Stage};
 
-/// What all of Inqud's notifications have in common: enough to tell duplicates, and to order them.
+/// What every notification has: enough to detect duplicates and to order them.
 ///
-/// Inqud delivers at least once and in any order (confirmed). A [`History`](crate::History) per object,
-/// or an inbox, makes that harmless: they are told apart and ordered by their
-/// [`OrderKey`](crate::OrderKey), which is made of what this trait says.
+/// Inqud delivers at least once and in any order (confirmed). A [`History`](crate::History) per object, or
+/// an inbox, makes that harmless. Both compare notifications by their [`OrderKey`](crate::OrderKey), which
+/// is made from the methods of this trait.
 ///
 /// # A type of your own
 ///
-/// Implement it for the fields that you read. What you do not implement has a default that loses
-/// nothing: each delivery with other content is another notification, and notifications without a time
-/// are handled in the order of their arrival.
+/// Implement this trait for your own type of notification. The default methods lose nothing: each delivery
+/// with other content is another notification, and notifications without a time are handled in order of
+/// arrival.
 ///
 /// ```
 /// use jiff::Timestamp;
@@ -41,7 +41,7 @@ use super::{Content, Stage};
 ///         None
 ///     }
 ///
-///     /// Their order is that of this number.
+///     /// A larger number is later.
 ///     fn status_rank(&self) -> u8 {
 ///         self.sequence
 ///     }
@@ -50,59 +50,68 @@ use super::{Content, Stage};
 ///         Stage::Early
 ///     }
 ///
-///     /// Two with the same number are the same, whatever else they say.
+///     /// Two notifications with the same number are duplicates, whatever else they say.
 ///     fn content(&self, _: &[u8]) -> Content {
 ///         Content::of_bytes(&[self.sequence])
 ///     }
 /// }
 /// ```
 pub trait Notification {
-    /// The id of the object that this is about.
+    /// The id of the object that the notification is about.
     fn id(&self) -> &str;
 
-    /// Its status in Inqud's word; of several that are read as the same, always the same one.
+    /// The status, as Inqud spells it. Spellings that mean the same return the same text.
     fn status_text(&self) -> &str;
 
-    /// When it last changed; `None` while it is in its first state, and for the kinds of which Inqud
-    /// does not say it.
+    /// When the object last changed. `None` if Inqud does not say it: for some kinds never, for others only
+    /// in the first state.
     fn last_update(&self) -> Option<Timestamp>;
 
-    /// How far along its status is: a later one has a greater rank. Orders notifications with the same
-    /// [`last_update`](Self::last_update), and [early](Stage::Early) ones without. Defaults to 0.
+    /// The rank of the status: the further along, the greater. Defaults to 0.
+    ///
+    /// Orders notifications with the same [`last_update`](Self::last_update), and [early](Stage::Early) ones
+    /// without any.
     fn status_rank(&self) -> u8 {
         0
     }
 
-    /// How far along its status is where there is no time to order by. Defaults to
-    /// [`Settled`](Stage::Settled), of which each is handled in the order of arrival.
+    /// The stage of the status. Defaults to [`Settled`](Stage::Settled).
+    ///
+    /// Orders notifications that have no [`last_update`](Self::last_update). Settled ones are handled in order
+    /// of arrival.
     fn stage(&self) -> Stage {
         Stage::Settled
     }
 
-    /// Whether a status comes back by nature, as the `ACTIVE` of a subscription does. Without a time, a
-    /// settled status that is told again after another one is then handled. By default it is kept for
-    /// [review](crate::Verdict::Review), because it may be a late duplicate.
+    /// Whether a status can recur, as the `ACTIVE` of a subscription does. Defaults to `false`.
+    ///
+    /// Decides about a notification without a time that repeats a settled status after another one. If
+    /// `true`, it is handled. If `false`, it is kept for [review](crate::Verdict::Review), because it may be a
+    /// late duplicate.
     fn recurs(&self) -> bool {
         false
     }
 
-    /// The names of fields in which two deliveries may differ and be the same all the same, such as
-    /// estimates, which Inqud may compute for each delivery. Defaults to none. A dot leads into an
-    /// object: `request.convertRate`.
+    /// The fields in which two deliveries of the same notification may differ. Defaults to none.
+    ///
+    /// For example, Inqud may compute estimates for each delivery. A dot leads into an object, as in
+    /// `request.convertRate`.
     fn ignored_fields(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// What it says, for duplicates to be told by. `body` is the JSON that it was read from. Defaults to
-    /// all of that, without what is [ignored](Self::ignored_fields).
+    /// The content, for detecting duplicates. Defaults to the whole `body` without its
+    /// [ignored fields](Self::ignored_fields).
+    ///
+    /// `body` is the JSON that the notification was decoded from.
     fn content(&self, body: &[u8]) -> Content {
         Content::of_json(body, self.ignored_fields())
     }
 
-    /// What groups the amendments of one notification: id, status and last update.
+    /// The id, status and last update, which all amendments of a notification share.
     ///
-    /// It is **no idempotency key**: notifications with other content share it. Effects that must happen
-    /// once need a key of your own, such as your order's id.
+    /// Because they share it, this is **not an idempotency key**. For effects that must happen once, use a
+    /// key of your own, such as the id of your order.
     fn delivery_key(&self) -> DeliveryKey {
         DeliveryKey::new(self.id(), self.status_text(), self.last_update())
     }
@@ -110,7 +119,7 @@ pub trait Notification {
 
 /// The id of an object, its status and its last update, which is floored to the millisecond.
 ///
-/// `Display` is a text that is different for different keys:
+/// Different keys have different `Display` texts:
 ///
 /// ```
 /// use tower_inqud::{Notification, PaymentRequest};
@@ -128,7 +137,7 @@ pub struct DeliveryKey {
 }
 
 impl DeliveryKey {
-    /// Of any object.
+    /// Creates a key for any object.
     #[must_use]
     pub fn new(
         id: impl Into<String>,
@@ -143,7 +152,7 @@ impl DeliveryKey {
 
 impl fmt::Display for DeliveryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Escaped, for the slash to part unambiguously whatever the texts are.
+        // Escaped, so that a slash in a text cannot be mistaken for the separator.
         let escaped = |text: &str| text.replace('%', "%25").replace('/', "%2F");
         write!(f, "{}/{}/", escaped(&self.id), escaped(&self.status))?;
         match self.last_update {

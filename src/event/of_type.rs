@@ -1,4 +1,4 @@
-//! Which type is for which kind.
+//! Maps the types of this crate to their kinds.
 
 use std::any::TypeId;
 
@@ -15,8 +15,8 @@ macro_rules! types {
         })*
 
         impl EventKind {
-            /// The kind that this type is for. `None` for a merchant's own type, and for those that take
-            /// all kinds.
+            /// The kind that this type is for. `None` for a merchant's own type, and for types that take any
+            /// kind.
             pub(crate) fn of_type<T: 'static>() -> Option<Self> {
                 let id = TypeId::of::<T>();
                 $(if id == TypeId::of::<$type>() {

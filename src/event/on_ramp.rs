@@ -4,15 +4,16 @@ use serde::{Deserialize, Serialize};
 use super::open_enum::open_enum;
 use super::{Amount, Notification, PriceType, RawJson, Stage, kind, lenient};
 
-/// An on-ramp checkout, where a payer buys crypto with money, as its webhook shows it.
+/// An on-ramp checkout, where a payer buys crypto with fiat money.
 ///
-/// The fields and their names are confirmed by Inqud's documentation; the JSON types too, unless a
-/// field says otherwise. Unknown fields are ignored, and every field but `id` and `status` may be
-/// missing or `null`, which both read as `None`.
+/// The fields and their names are confirmed by Inqud's documentation. So are the JSON types, unless a
+/// field says otherwise. Unknown fields are ignored. Every field except `id` and `status` may be missing
+/// or `null`, and both read as `None`.
 ///
-/// It is ordered by `modifiedAt`, where a Request has `lastUpdatedAt` (confirmed). A value of another
-/// JSON type, or a time that is no instant, is refused there, in the two amounts and in their
-/// currencies, and reads as `None` elsewhere: see [the rule](crate#fields).
+/// Notifications are ordered by `modifiedAt`, which on-ramp checkouts have instead of `lastUpdatedAt`
+/// (confirmed). A value of another JSON type, or a time that is not an instant, is rejected in
+/// `modifiedAt`, in the two amounts and in their currencies. Elsewhere it reads as `None`: see
+/// [the rule](crate#fields).
 ///
 /// # Example
 ///
@@ -33,54 +34,55 @@ pub struct OnRampCheckout {
     /// `ORCO-` and a UUID. Never missing (confirmed).
     #[serde(deserialize_with = "kind::id::<_, OnRampCheckout>")]
     pub id: String,
-    /// Where the checkout is.
+    /// The URL of the checkout.
     #[serde(default, deserialize_with = "lenient::text")]
     pub on_ramp_url: Option<String>,
     /// `ORD-` and a UUID: Inqud's id of the order.
     #[serde(default, deserialize_with = "lenient::text")]
     pub order_id: Option<String>,
-    /// `ORP-` and a UUID.
+    /// `ORP-` and a UUID: the project.
     #[serde(default, deserialize_with = "lenient::text")]
     pub project_id: Option<String>,
     /// The project's name.
     #[serde(default, deserialize_with = "lenient::text")]
     pub project_name: Option<String>,
-    /// What the payer pays, in [`source_currency`](Self::source_currency).
+    /// The amount that the payer pays, in [`source_currency`](Self::source_currency).
     pub source_amount: Option<Amount>,
     /// The currency of [`source_amount`](Self::source_amount), such as `EUR`.
     pub source_currency: Option<String>,
-    /// What is bought, in [`target_currency`](Self::target_currency).
+    /// The amount that is bought, in [`target_currency`](Self::target_currency).
     pub target_amount: Option<Amount>,
     /// The currency of [`target_amount`](Self::target_amount), such as `USDC`.
     pub target_currency: Option<String>,
-    /// Where the checkout stands. Never missing (confirmed).
+    /// The status of the checkout. Never missing (confirmed).
     pub status: OnRampStatus,
-    /// Who sets the price; `FIXED_PRICE` was shown, the other words are inferred from a
-    /// [`Checkout`](crate::Checkout)'s.
+    /// Who sets the price. A sample shows `FIXED_PRICE`; the other words are inferred from those of a
+    /// [`Checkout`](crate::Checkout).
     #[serde(rename = "type")]
     #[serde(default, deserialize_with = "lenient::text")]
     pub price_type: Option<PriceType>,
-    /// What the payer is shown as its name (the type is inferred from a checkout's).
+    /// The name that the payer sees. Its type is inferred from a crypto checkout's.
     #[serde(default, deserialize_with = "lenient::text")]
     pub name: Option<String>,
-    /// Your own id of the order (the type is inferred from a checkout's).
+    /// Your own id of the order. Its type is inferred from a crypto checkout's.
     #[serde(default, deserialize_with = "lenient::text")]
     pub client_order_id: Option<String>,
-    /// Where the payer is sent to in the end (the type is inferred from a checkout's).
+    /// Where the payer is redirected afterwards. Its type is inferred from a crypto checkout's.
     #[serde(default, deserialize_with = "lenient::text")]
     pub return_url: Option<String>,
-    /// Who pays. Only `null` was ever shown, as of the next three.
+    /// The payer. Samples show only `null`.
     pub end_user_id: Option<RawJson>,
-    /// The payer's money coming in.
+    /// The payer's incoming money. Samples show only `null`.
     pub deposit: Option<RawJson>,
-    /// Its exchange.
+    /// The exchange of the money for crypto. Samples show only `null`.
     pub exchange: Option<RawJson>,
-    /// The crypto going out.
+    /// The transfer of the crypto. Samples show only `null`.
     pub transfer: Option<RawJson>,
     /// When the checkout was created.
     #[serde(default, deserialize_with = "lenient::time")]
     pub created_at: Option<Timestamp>,
-    /// When the checkout last changed; when it was created, in its first state.
+    /// When the checkout last changed. In its first state, this is when it was created (confirmed by Inqud's
+    /// sample).
     pub modified_at: Option<Timestamp>,
     /// When the checkout expires.
     #[serde(default, deserialize_with = "lenient::time")]
@@ -116,8 +118,8 @@ impl Notification for OnRampCheckout {
 open_enum! {
     /// The status of an on-ramp checkout.
     ///
-    /// Only `PENDING` is public. So whether one is paid or final cannot be told by this version:
-    /// look at [`as_str`](Self::as_str), and at what Inqud tells you.
+    /// Only `PENDING` is public, so this version cannot tell whether an on-ramp checkout is paid or final.
+    /// Ask Inqud for the other words, and compare them with [`as_str`](Self::as_str).
     pub enum OnRampStatus {
         /// `PENDING` (confirmed).
         Pending = "PENDING",

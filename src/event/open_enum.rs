@@ -1,10 +1,11 @@
-//! Enums that Inqud may extend at any time.
+//! Enums to which Inqud may add values at any time.
 
-/// A word of Inqud's that this version does not know.
+/// A value that this version does not know.
 ///
-/// Look at it through the `as_str` of its enum, for example
-/// [`RequestStatus::as_str`](crate::RequestStatus::as_str), and not by matching `Other`: a later
-/// version may know the word, and then it is another variant. Only an enum makes one.
+/// Compare the `as_str` of its enum, for example
+/// [`RequestStatus::as_str`](crate::RequestStatus::as_str), instead of matching `Other`. A later version may
+/// know the value, and then it becomes another variant. That is why you cannot create an `UnknownValue`
+/// yourself.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct UnknownValue(String);
 
@@ -13,14 +14,15 @@ impl UnknownValue {
         Self(text)
     }
 
-    /// The word as it was sent.
+    /// The value, as it was sent.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// An enum of the known words, and `Other` with the text of an unknown one. Reads strings only.
+/// Defines an enum of the known values, with `Other` for the text of an unknown one. Deserializes from
+/// strings only.
 macro_rules! open_enum {
     (
         $(#[$meta:meta])*
@@ -36,13 +38,13 @@ macro_rules! open_enum {
         #[non_exhaustive]
         $vis enum $name {
             $($(#[$variant_meta])* $variant,)*
-            /// A word that this version does not know. To look for one, compare
+            /// A value that this version does not know. To look for a certain value, compare
             /// [`as_str`](Self::as_str).
             Other($crate::event::UnknownValue),
         }
 
         impl $name {
-            /// Inqud's word for it; of several that are read as the same, the first.
+            /// The value, as Inqud spells it. If several spellings mean the same, the main one.
             #[must_use]
             $vis fn as_str(&self) -> &str {
                 match self {

@@ -1,7 +1,6 @@
-//! Identity and order: which deliveries are the same notification, and which of two comes later.
+//! Identity and order: which deliveries are the same notification, and which of two notifications is later.
 //!
-//! This is the one place where that is decided. The inbox's stores, its runner and [`History`](crate::History) all ask
-//! here.
+//! Only this module decides that. The inbox's stores, its runner and [`History`](crate::History) call it.
 
 use std::fmt;
 
@@ -10,29 +9,31 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::content::{Content, milliseconds};
 use super::{Notification, Stage};
 
-/// How a notification stands to the latest one of its object that was handled.
+/// How a notification compares with the last one that was handled about the same object.
+///
+/// [`guide::order`](crate::guide::order) has the rules.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It is later, or the first of its object. Handle it.
+    /// It is later, or the first one about its object. Handle it.
     Newer,
-    /// It has the same status and the same time as the one that was handled, and other content: a
-    /// larger `paidAmount`, say. Handle it; what must happen once per order has happened already.
+    /// It has the same status and the same time, or neither has a time, but other content, such as a larger
+    /// `paidAmount`. Handle it, but do not repeat what must happen once per order.
     Amended,
-    /// Nothing proves which of the two is later, as with `SUCCESS` and then `FAILED` of a payment
+    /// Nothing tells which of the two is later, as with `SUCCESS` and then `FAILED` of a payment
     /// without times. Handle it, and read the object through Inqud's API before you undo anything.
     Unordered,
-    /// It is earlier than what was handled. Do not handle it.
+    /// It is earlier than what was handled. Skip it.
     Stale,
-    /// It may be a late duplicate, or a status that came back. A person or Inqud's API has to tell. Do
-    /// not handle it, and do not lose it.
+    /// It is either a late delivery or a real change, and nothing tells which. Do not handle it, but keep
+    /// it, and read the object through Inqud's API.
     Review,
-    /// It is the same notification as one that arrived before. Do nothing.
+    /// It is the same notification as one that arrived before. Acknowledge it and do nothing.
     Duplicate,
 }
 
 impl Verdict {
-    /// Whether the notification is to be handled: [`Newer`](Self::Newer), [`Amended`](Self::Amended) or
+    /// Whether to handle the notification: `true` for [`Newer`](Self::Newer), [`Amended`](Self::Amended) and
     /// [`Unordered`](Self::Unordered).
     #[must_use]
     pub fn should_handle(self) -> bool {
@@ -59,17 +60,16 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What tells a notification from others about the same object, and orders it among them: its status,
-/// its last update and its [content](Content).
+/// The key that identifies and orders a notification among others about the same object: its status, its
+/// last update and its [content](Content).
 ///
-/// Compare order keys of the same object only.
+/// Compare only order keys of the same object.
 ///
 /// - A delivery is a **duplicate** of another if status, last update and content are equal. Times are
-///   floored to the millisecond, and also equal if they are one millisecond apart, because a retry may
-///   render them with fewer digits.
-/// - The **order** is that of the last update, then that of
-///   [`status_rank`](Notification::status_rank). Without last updates it is that of the
-///   [`Stage`], and then that of arrival. See [`Verdict`].
+///   floored to the millisecond, and two times that are one millisecond apart are equal, because a retry
+///   may render them with fewer digits.
+/// - The **order** is that of the last update, then that of [`status_rank`](Notification::status_rank).
+///   Without last updates, it is that of the [`Stage`], then that of arrival. See [`Verdict`].
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct OrderKey {
     status: String,
@@ -81,14 +81,15 @@ pub struct OrderKey {
     content: Content,
 }
 
-/// A longer status is cut, and its hash kept with it.
+/// The maximum length of a status. A longer one is truncated, and a hash of it is appended.
 const STATUS_LEN: usize = 64;
 
-/// What times may differ by, in milliseconds: half of those that are rounded to one do.
+/// The difference between equal times, in milliseconds. It covers a retry that rounds times to the
+/// millisecond instead of flooring them.
 const TOLERANCE: u64 = 1;
 
 impl OrderKey {
-    /// The order key of a notification, and the body that it was read from.
+    /// Creates the order key of a notification. `body` is the JSON that it was decoded from.
     #[must_use]
     pub fn new(notification: &(impl Notification + ?Sized), body: &[u8]) -> Self {
         Self {
@@ -101,7 +102,7 @@ impl OrderKey {
         }
     }
 
-    /// The order key of a body of which nothing is known.
+    /// Creates the order key of a body that could not be decoded.
     #[must_use]
     pub fn of_undecodable(body: &[u8]) -> Self {
         let content = Content::of_bytes(body);
@@ -109,7 +110,7 @@ impl OrderKey {
         Self { status, last_update: None, rank: 0, stage, recurs: false, content }
     }
 
-    /// Whether both are deliveries of the same notification.
+    /// Whether both keys are of the same notification.
     #[must_use]
     pub fn is_duplicate_of(&self, other: &Self) -> bool {
         let is_same_time = match (self.last_update, other.last_update) {
@@ -119,27 +120,30 @@ impl OrderKey {
         is_same_time && self.status == other.status && self.says_the_same_as(other)
     }
 
-    /// Whether this changes the state of the object if it arrives after `other` was handled.
+    /// Whether this notification should be handled if it arrives after `other` was handled.
     #[must_use]
     pub fn supersedes(&self, other: &Self) -> bool {
         !self.is_duplicate_of(other)
             && self.verdict(1, false, Some(&Processed::new(other, 0))).should_handle()
     }
 
-    /// What to sort by what waits to be handled, before the arrival: those without a last update first, then
-    /// by last update, then by rank.
+    /// The position in the order in which a backlog is handled. Where it is equal, the order of arrival
+    /// decides.
+    ///
+    /// Notifications without a last update come first, the others by last update, then by rank.
     #[must_use]
     pub fn position(&self) -> i64 {
         self.last_update.map_or(i64::MIN, |time| {
-            // A year fits into a tenth of what an `i64` has left.
+            // A `Timestamp` in milliseconds takes 49 bits with its sign, so this does not saturate.
             time.saturating_mul(256).saturating_add(i64::from(self.rank))
         })
     }
 
-    /// How this stands to the latest order key of its object that was handled.
+    /// Compares this notification with the last one that was handled about its object.
     ///
-    /// `arrival` is a number that grows with each notification of the object that is stored, and stays.
-    /// `is_reviewed` says that a [`Review`](Verdict::Review) is over: it is not asked for again.
+    /// `arrival` is a number that grows with each stored notification of the object. It never changes
+    /// afterwards, not even if the notification is redriven. `is_reviewed` says that a
+    /// [`Review`](Verdict::Review) has ended, so the result is not `Review` again.
     #[must_use]
     pub fn verdict(
         &self,
@@ -183,8 +187,9 @@ impl OrderKey {
         }
     }
 
-    /// What becomes of a delivery with this order key, where `stored` are those of its object, in the order of
-    /// their arrival.
+    /// Decides whether a delivery with this order key is a duplicate.
+    ///
+    /// `stored` are the order keys of its object that are stored already, in order of arrival.
     #[must_use]
     pub fn dedup<'v>(&self, stored: impl IntoIterator<Item = &'v Self>) -> Dedup {
         let (mut is_known, mut has_times) = (false, false);
@@ -192,7 +197,7 @@ impl OrderKey {
         for order_key in stored {
             is_known |= self.is_duplicate_of(order_key);
             has_times |= order_key.last_update.is_some();
-            // A part that arrives after the whole is no news, so nothing came in between.
+            // A `PARTIAL_SUCCESS` that arrives after its `SUCCESS` is stale. It does not count as a change.
             let is_news = last_settled.is_none_or(|last| !order_key.is_part_of(last));
             if order_key.is_settled() && is_news {
                 last_settled = Some(order_key);
@@ -212,7 +217,7 @@ impl OrderKey {
         }
     }
 
-    /// Whether a repetition of this is a duplicate whatever came in between.
+    /// Whether a repeat of this notification is a duplicate, whatever arrived in between.
     #[must_use]
     pub fn repeat_is_duplicate(&self) -> bool {
         self.last_update.is_some() || !self.is_settled()
@@ -230,7 +235,7 @@ impl OrderKey {
         self.stage == Stage::Partial && other.stage == Stage::Success
     }
 
-    /// The status. A long one is cut, and has a hash at its end.
+    /// The status. If it is longer than 64 bytes, its start and a hash.
     #[must_use]
     pub fn status(&self) -> &str {
         &self.status
@@ -248,7 +253,7 @@ impl OrderKey {
         &self.content
     }
 
-    /// As a store keeps it: a format of this crate's, at most 400 bytes long.
+    /// Encodes the key for a store, in at most 400 bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let stage = match self.stage {
@@ -268,7 +273,7 @@ impl OrderKey {
         bytes
     }
 
-    /// What [`to_bytes`](Self::to_bytes) made; `None` for anything else.
+    /// Decodes what [`to_bytes`](Self::to_bytes) encoded. `None` for anything else.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let ([flags, rank], bytes) = bytes.split_first_chunk()?;
@@ -309,7 +314,7 @@ fn bounded(status: &str) -> String {
     format!("{start}...{hash}")
 }
 
-/// Its [bytes](OrderKey::to_bytes) in hexadecimal digits.
+/// Serializes as the hexadecimal digits of its [bytes](OrderKey::to_bytes).
 impl Serialize for OrderKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let digits: String = self.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -327,11 +332,11 @@ impl<'de> Deserialize<'de> for OrderKey {
         };
         let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
         let order_key = bytes.filter(|_| rest.is_empty()).and_then(|it| Self::from_bytes(&it));
-        order_key.ok_or_else(|| de::Error::custom("not the digits of an order key"))
+        order_key.ok_or_else(|| de::Error::custom("not a serialized order key; store it unchanged"))
     }
 }
 
-/// The order key of an object that was handled last.
+/// The last notification that was handled about an object: its order key and its arrival number.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Processed {
     order_key: OrderKey,
@@ -343,8 +348,10 @@ impl Processed {
         Self { order_key: order_key.clone(), arrival }
     }
 
-    /// What it becomes when `order_key` is handled. An order key without a last update leaves the time as it
-    /// was, so that what is earlier than that stays so.
+    /// The next value, after a notification with this `order_key` was handled.
+    ///
+    /// If `order_key` has no last update, the last update of `processed` is kept, so that what was earlier
+    /// than that stays stale.
     #[must_use]
     pub fn after(processed: Option<&Self>, order_key: &OrderKey, arrival: i64) -> Self {
         let mut next = Self::new(order_key, arrival);
@@ -353,13 +360,13 @@ impl Processed {
         next
     }
 
-    /// As a store keeps it.
+    /// Encodes the value for a store.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         [&self.arrival.to_be_bytes()[..], &self.order_key.to_bytes()].concat()
     }
 
-    /// What [`to_bytes`](Self::to_bytes) made; `None` for anything else.
+    /// Decodes what [`to_bytes`](Self::to_bytes) encoded. `None` for anything else.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (arrival, order_key) = bytes.split_first_chunk()?;
@@ -368,17 +375,18 @@ impl Processed {
     }
 }
 
-/// What becomes of a delivery.
+/// Whether a delivery is new or a duplicate, as [`OrderKey::dedup`] decides.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Dedup {
-    /// It is not known yet.
+    /// It is a new notification.
     New,
-    /// It is a notification that is known.
+    /// It repeats a stored notification.
     Duplicate,
-    /// It says what was said before, and came back, as the `ACTIVE` of a subscription does.
+    /// It repeats a stored notification with another one in between, and its status [can
+    /// recur](Notification::recurs), as the `ACTIVE` of a subscription does. It is handled as a new one.
     Recurrence,
-    /// It says what was said before, and something else was said since. Whether it came back or is a late
-    /// duplicate cannot be told.
+    /// It repeats a stored notification with another one in between. Nothing tells whether the status came
+    /// back or this is a late duplicate.
     Review,
 }

@@ -8,15 +8,14 @@ use sha2::{Digest, Sha256};
 use super::buffered::{Members, Text, fail_at};
 use super::{Notification, RawJson};
 
-/// A notification of a kind that this version does not know: all of its JSON, and what every kind
-/// has.
+/// A notification of a kind that this version does not know.
 ///
-/// An object without an `id`, or with a `null`, has the [id](Notification::id) `sha256:` and the SHA-256
-/// of its [`json`](OtherEvent::json): each distinct body is then an object of its own, and a duplicate
-/// is still one.
+/// It has all of the JSON, and the fields that every kind has. If the `id` is missing or `null`, its
+/// [id](Notification::id) is `sha256:` and the SHA-256 of its [`json`](OtherEvent::json). Each distinct body
+/// is then an object of its own, and duplicates are still detected.
 ///
-/// It is ordered by `lastUpdatedAt` or, without one, by `modifiedAt`, if either is an instant
-/// (inferred from the other kinds).
+/// Notifications are ordered by `lastUpdatedAt`, or by `modifiedAt` if that is missing, if either is an
+/// instant (inferred from the other kinds).
 ///
 /// # Example
 ///
@@ -38,13 +37,13 @@ pub struct OtherEvent {
 }
 
 impl OtherEvent {
-    /// Its status, if it has one and it is a text.
+    /// The status, if there is one and it is a string.
     #[must_use]
     pub fn status(&self) -> Option<&str> {
         self.status.as_deref()
     }
 
-    /// Its JSON: all the members as they were sent, without the white space between them.
+    /// The JSON: all members as they were sent, without the white space between them.
     #[must_use]
     pub fn json(&self) -> &str {
         self.json.json()
@@ -56,7 +55,7 @@ impl Notification for OtherEvent {
         &self.id
     }
 
-    /// Empty if it has none.
+    /// Empty if there is no status.
     fn status_text(&self) -> &str {
         self.status().unwrap_or_default()
     }
@@ -70,7 +69,7 @@ fn sha256(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Any object, unless it has two ids, or one that is neither a text nor `null`.
+/// Accepts any object, unless it has two ids, or an id that is neither a string nor `null`.
 impl<'de> Deserialize<'de> for OtherEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let members = Members::deserialize(deserializer)?;

@@ -10,29 +10,33 @@ use super::id_fields::is_foreign_id;
 use super::open_enum::open_enum;
 use super::{Amount, EventKind, Notification, Stage, kind, lenient};
 
-/// A payment, in or out, as its webhook shows it at each change of status. Static addresses tell
-/// of their payments by it too (confirmed).
+/// A payment, incoming or outgoing. Its webhook is sent at each change of status, and for payments to
+/// static addresses too (confirmed).
 ///
-/// The fields, their names and JSON types are confirmed by Inqud's documentation unless a field says
-/// otherwise. Unknown fields are ignored, and every field but `id` and `status` may be missing or
-/// `null`, which both read as `None`. A value of another JSON type is refused in `clientOrderId`,
-/// `amount`, `currency` and `orderType`, and reads as `None` elsewhere, as does a time that is no
-/// instant: see [the rule](crate#fields).
+/// The fields, their names and their JSON types are confirmed by Inqud's documentation, unless a field
+/// says otherwise. Unknown fields are ignored. Every field except `id` and `status` may be missing or
+/// `null`, and both read as `None`. A value of another JSON type is rejected in `clientOrderId`, `amount`,
+/// `currency` and `orderType`. Elsewhere it reads as `None`, and so does a time that is not an instant:
+/// see [the rule](crate#fields).
 ///
-/// An old form of it, in an older sample of Inqud's, says `paymentId` for `id` and has
-/// [`user_id`](Self::user_id) and [`timestamp`](Self::timestamp); it is read too. Without an `id`, both
-/// of these must be there, and no id that a payment does not have, such as a `refundId`: something else
-/// that names a payment must not be taken for it. Serialized, a payment has the form and the words that
+/// # The old form
+///
+/// An older sample of Inqud's has `paymentId` instead of `id`, and a [`user_id`](Self::user_id) and a
+/// [`timestamp`](Self::timestamp). This form is accepted too. Without an `id`, both other fields must be
+/// present, and no id that a payment does not have, such as a `refundId`. Otherwise a refund that names
+/// its payment could be mistaken for the payment. A payment serializes to the form and the spelling that
 /// it was read from.
 ///
 /// # Order
 ///
-/// No published sample says when a payment last changed; `lastUpdatedAt` is read in case one does. If
-/// there is none, `NEW` and `PENDING` never follow another status, and all others are ordered by their
-/// arrival: Inqud's support can turn a `SUCCESS` into a `FAILED` and back (confirmed). Nothing tells
-/// whether the `FAILED` that arrived last came last. Its [verdict](crate::Verdict) is then `Unordered`:
-/// read the payment through Inqud's API before you undo anything. A `SUCCESS` that is told again after a
-/// `FAILED` may have come back or be a late duplicate, and is kept for review.
+/// No published sample has the time of the last change. `lastUpdatedAt` is read in case Inqud sends it.
+/// Without it, `NEW` and `PENDING` never follow another status, `PARTIAL_SUCCESS` never follows `SUCCESS`,
+/// and all others are ordered by arrival.
+///
+/// Inqud's support can turn a `SUCCESS` into a `FAILED` and back (confirmed). Nothing tells whether the
+/// status that arrived last is the latest, so its [verdict](crate::Verdict) is `Unordered`: read the
+/// payment through Inqud's API before you undo anything. A `SUCCESS` that is repeated after a `FAILED` may
+/// have come back or be a late duplicate, so it is kept for review.
 ///
 /// # Example
 ///
@@ -55,35 +59,34 @@ pub struct Payment {
     pub order_id: Option<String>,
     /// Your own id of the order.
     pub client_order_id: Option<String>,
-    /// `externalId`
+    /// `externalId`: an id whose meaning is not public.
     pub external_id: Option<String>,
-    /// How much, in [`currency`](Self::currency).
+    /// The amount, in [`currency`](Self::currency).
     pub amount: Option<Amount>,
     /// The currency of [`amount`](Self::amount), such as `USD`.
     pub currency: Option<String>,
-    /// How it is paid: `CRYPTOCOIN` or `CC_VISAMC`; there may be others.
+    /// The method of payment: `CRYPTOCOIN`, `CC_VISAMC`, or another.
     pub method: Option<String>,
-    /// Whether it comes in or goes out.
+    /// Whether the payment is incoming or outgoing.
     pub order_type: Option<OrderType>,
-    /// `DEBIT`; there may be others.
+    /// The type of transaction: `DEBIT`, or another.
     pub transaction_type: Option<String>,
-    /// `h2H`: whether it was made host to host.
+    /// `h2H`: whether the payment was made host to host (inferred from the name).
     pub h2h: Option<bool>,
-    /// Where the payment stands. Never missing (confirmed).
+    /// The status of the payment. Never missing (confirmed).
     pub status: PaymentStatus,
     /// When the payment was created.
     pub created_at: Option<Timestamp>,
-    /// When it last changed. Inferred from the other kinds; not in Inqud's published samples.
+    /// When the payment last changed. Inferred from the other kinds, and not in Inqud's published samples.
     pub last_updated_at: Option<Timestamp>,
     /// `userId`, in the old form only.
     pub user_id: Option<String>,
-    /// `timestamp`, in the old form only. What it is the time of is not public, so nothing is
-    /// ordered by it.
+    /// `timestamp`, in the old form only. Its meaning is not public, so it does not order notifications.
     pub timestamp: Option<Timestamp>,
     spelling: Spelling,
 }
 
-/// What of the original would be lost by reading it as the same.
+/// The spelling of the original, where two spellings are read as the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Spelling {
     payment_id: bool,
@@ -91,21 +94,22 @@ struct Spelling {
 }
 
 impl Payment {
-    /// Whether money came to you: it succeeded in whole, and is no pay-out.
+    /// Whether you received money: the payment succeeded in full, and is not a pay-out.
     #[must_use]
     pub fn is_incoming_paid(&self) -> bool {
         self.status.is_successful() && self.order_type != Some(OrderType::PayOut)
     }
 
-    /// Whether money [came to you](Self::is_incoming_paid), and at least this amount in this currency. False if
-    /// [`amount`](Self::amount) or [`currency`](Self::currency) is unknown.
+    /// Whether you [received](Self::is_incoming_paid) at least this amount in this currency.
+    ///
+    /// `false` if [`amount`](Self::amount) or [`currency`](Self::currency) is unknown.
     #[must_use]
     pub fn is_paid_for(&self, amount: &Amount, currency: &str) -> bool {
         self.is_incoming_paid()
             && Amount::covers(self.amount.as_ref(), self.currency.as_deref(), amount, currency)
     }
 
-    /// Whether it succeeded in whole, to you or from you: see [`PaymentStatus::is_successful`].
+    /// Whether the payment succeeded in full, incoming or outgoing: see [`PaymentStatus::is_successful`].
     #[must_use]
     pub fn is_successful(&self) -> bool {
         self.status.is_successful()
@@ -147,8 +151,8 @@ impl Notification for Payment {
 open_enum! {
     /// The status of a payment.
     ///
-    /// For crypto payments `PENDING`, `FAILED` and `SUCCESS` are documented (confirmed); the others
-    /// come from Inqud's payment webhook (confirmed there).
+    /// `PENDING`, `FAILED` and `SUCCESS` are documented for crypto payments (confirmed). The others are
+    /// documented for the payment webhook (confirmed).
     pub enum PaymentStatus {
         /// `NEW`
         New = "NEW",
@@ -160,7 +164,7 @@ open_enum! {
         PartialSuccess = "PARTIAL_SUCCESS",
         /// `SUCCESS`
         Success = "SUCCESS",
-        /// `FAILED`, and `CANCELLED`, which Inqud says to read as failed (confirmed).
+        /// `FAILED`, or `CANCELLED`, which Inqud says to treat as failed (confirmed).
         Failed = "FAILED" | "CANCELLED",
         /// `EXPIRED`
         Expired = "EXPIRED",
@@ -168,17 +172,17 @@ open_enum! {
 }
 
 impl PaymentStatus {
-    /// Whether the payment succeeded in whole: only with [`Success`](Self::Success). A pay-out that
-    /// succeeded has left you.
+    /// Whether the payment succeeded in full. Only [`Success`](Self::Success) did. If a pay-out succeeded,
+    /// the money left you.
     #[must_use]
     pub fn is_successful(&self) -> bool {
         matches!(self, Self::Success)
     }
 
-    /// Whether no further change is expected. What follows a [`PartialSuccess`](Self::PartialSuccess)
-    /// is not public, so it is not counted among them.
+    /// Whether no further change is expected.
     ///
-    /// A final status can still change, by the hand of Inqud's support (confirmed).
+    /// What follows a [`PartialSuccess`](Self::PartialSuccess) is not public, so it does not count as final.
+    /// Inqud's support can still change a final status (confirmed), so do not ignore what follows.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Success | Self::Failed | Self::Expired)
@@ -210,16 +214,16 @@ impl PaymentStatus {
 }
 
 open_enum! {
-    /// Whether a payment comes in or goes out.
+    /// Whether a payment is incoming or outgoing.
     pub enum OrderType {
-        /// `PAYIN`: to you.
+        /// `PAYIN`: incoming, to you.
         PayIn = "PAYIN",
-        /// `PAYOUT`: from you.
+        /// `PAYOUT`: outgoing, from you.
         PayOut = "PAYOUT",
     }
 }
 
-/// A payment as it is sent, word for word.
+/// A payment exactly as it is sent.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
@@ -249,7 +253,7 @@ struct Wire {
     #[serde(default, deserialize_with = "lenient::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     last_updated_at: Option<Timestamp>,
-    // Whether these two are there at all tells the old form.
+    // The outer `Option` is whether the field is present at all, which identifies the old form.
     #[serde(default, deserialize_with = "sent_text")]
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<Option<String>>,
@@ -273,9 +277,9 @@ where
 }
 
 open_enum! {
-    /// The one word that would be lost as a [`PaymentStatus`].
+    /// A status that keeps the one spelling that [`PaymentStatus`] does not.
     enum StatusWord {
-        /// Reads as failed.
+        /// Read as [`PaymentStatus::Failed`].
         Cancelled = "CANCELLED",
     }
 }
@@ -303,7 +307,7 @@ impl<'de> Deserialize<'de> for Payment {
     }
 }
 
-/// An object of which it is noted whether it has an id that no payment has.
+/// An object, and whether a field that no payment has was seen in it: an id of something else.
 struct Watched<'a, A> {
     object: A,
     has_foreign_id: &'a mut bool,
@@ -327,7 +331,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Watched<'_, A> {
 }
 
 impl Payment {
-    /// `None` if it has no id of a payment: in the old form, that is another field.
+    /// `None` if it does not have the id of a payment.
     fn of(wire: Wire, has_foreign_id: bool) -> Option<Self> {
         let spelling = Spelling {
             payment_id: wire.id.is_none(),
@@ -363,7 +367,7 @@ impl From<Payment> for Wire {
             true => (None, Some(payment.id)),
             false => (Some(payment.id), None),
         };
-        // The status may have been set to another since.
+        // The merchant may have changed the status since.
         let status = match payment.status {
             PaymentStatus::Failed if payment.spelling.cancelled => StatusWord::Cancelled,
             status => status.as_str().into(),

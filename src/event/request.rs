@@ -6,25 +6,27 @@ use serde::{Deserialize, Serialize};
 use super::open_enum::open_enum;
 use super::{Amount, Notification, PaymentStatus, RequestPayment, Stage, kind, lenient};
 
-/// A Request, Inqud's demand for one crypto payment, as its webhook shows it at each change of
-/// status.
+/// A Request, Inqud's demand for one crypto payment. Its webhook is sent at each change of status.
 ///
-/// The fields, their names and JSON types are confirmed by Inqud's documentation unless a field
-/// says otherwise. Inqud declares its samples to be shortened: so unknown fields are ignored, and
-/// every field but `id` and `status` may be missing or `null`, which both read as `None`.
+/// The fields, their names and their JSON types are confirmed by Inqud's documentation, unless a field
+/// says otherwise. Inqud says that its samples are shortened. So unknown fields are ignored, and every
+/// field except `id` and `status` may be missing or `null`; both read as `None`.
 ///
-/// A value of another JSON type is refused where it would say who pays, how much, or in which order:
-/// in `lastUpdatedAt`, `clientOrderId`, `currency`, `requestAmount`, `requestAmountIn`,
-/// `requestAmountConverted`, `payAmount`, `processingAmount` and `paidAmount`. Any other field then
-/// reads as `None`, because a name or a fee is not worth a payment. See [the rule](crate#fields). The
-/// same holds for a time that is no instant, or one that cannot be held (the year 9999 ends a day
-/// early).
+/// # Values of another type
 ///
-/// Serialized to JSON text it has Inqud's own form again: the same keys in the same order, `null` for
-/// `None`, and amounts as numbers with the same digits (a `serde_json::Value` would round them, see
-/// [`Amount`]). What is read as the same is written as the same: `COMPLETED` as `SUCCESS`, a time
-/// without the zeros at its end, unknown fields not at all. For the original, there is
-/// [`Webhook::raw_body`](crate::Webhook::raw_body).
+/// A value of another JSON type is rejected if the field says whose money it is, how much, or in which
+/// order notifications come: `lastUpdatedAt`, `clientOrderId`, `currency`, `requestAmount`,
+/// `requestAmountIn`, `requestAmountConverted`, `payAmount`, `processingAmount` and `paidAmount`. Any other
+/// field reads as `None`, because a malformed name or fee must not cost you a payment. The same applies to
+/// a time that is not an instant, or is too late to be represented (after 9999-12-30T22:00Z).
+/// See [the rule](crate#fields).
+///
+/// # Serializing
+///
+/// A Request serializes to the JSON that Inqud sends: the same keys in the same order, `null` for `None`,
+/// and amounts as numbers with the same digits (but a `serde_json::Value` rounds them: see [`Amount`]).
+/// Some differences are lost: `COMPLETED` becomes `SUCCESS`, times lose trailing zeros, and unknown fields
+/// are left out. [`Webhook::raw_body`](crate::Webhook::raw_body) has the original.
 ///
 /// # Example
 ///
@@ -52,12 +54,12 @@ pub struct PaymentRequest {
     pub order_id: Option<String>,
     /// Your own id of the order. That it may be missing is inferred.
     pub client_order_id: Option<String>,
-    /// The currency to be paid in, such as `USDT`.
+    /// The currency to pay in, such as `USDT`.
     pub currency: Option<String>,
-    /// The blockchain to be paid on, such as `ETHEREUM`.
+    /// The blockchain to pay on, such as `ETHEREUM`.
     #[serde(default, deserialize_with = "lenient::text")]
     pub blockchain: Option<String>,
-    /// Where the Request stands. Never missing (confirmed).
+    /// The status of the Request. Never missing (confirmed).
     pub status: RequestStatus,
     /// Why the Request is in conflict.
     #[serde(default, deserialize_with = "lenient::text")]
@@ -68,10 +70,10 @@ pub struct PaymentRequest {
     /// The Crypto Widget's name.
     #[serde(default, deserialize_with = "lenient::text")]
     pub crypto_acquiring_project_name: Option<String>,
-    /// `CCO-` and a UUID; none if the Request was made through the API (confirmed).
+    /// `CCO-` and a UUID: the checkout. `None` if the Request was made through the API (confirmed).
     #[serde(default, deserialize_with = "lenient::text")]
     pub checkout_id: Option<String>,
-    /// Where the payer sends to.
+    /// The address that the payer sends to.
     #[serde(default, deserialize_with = "lenient::text")]
     pub address: Option<String>,
     /// When the payment window ends.
@@ -83,32 +85,32 @@ pub struct PaymentRequest {
     /// When the Request was created.
     #[serde(default, deserialize_with = "lenient::time")]
     pub created_at: Option<Timestamp>,
-    /// When the Request last changed; none in its first state (confirmed).
+    /// When the Request last changed. `None` in its first state (confirmed).
     pub last_updated_at: Option<Timestamp>,
     /// The status of the payment.
     #[serde(default, deserialize_with = "lenient::text")]
     pub payment_status: Option<PaymentStatus>,
-    /// `PMT-` and a UUID.
+    /// `PMT-` and a UUID: the payment.
     #[serde(default, deserialize_with = "lenient::text")]
     pub payment_id: Option<String>,
-    /// The payment itself. A Request has one at most (confirmed).
+    /// The payment itself. A Request has at most one (confirmed).
     pub payment: Option<RequestPayment>,
     /// The hash of the payer's transaction.
     #[serde(default, deserialize_with = "lenient::text")]
     pub tx_hash: Option<String>,
-    /// What you asked for, in [`request_amount_in`](Self::request_amount_in).
+    /// The amount that you asked for, in [`request_amount_in`](Self::request_amount_in).
     pub request_amount: Option<Amount>,
     /// The currency of [`request_amount`](Self::request_amount), such as `USD`.
     pub request_amount_in: Option<String>,
-    /// What you asked for, in [`currency`](Self::currency).
+    /// The amount that you asked for, converted to [`currency`](Self::currency).
     pub request_amount_converted: Option<Amount>,
-    /// The pair of the conversion, such as `USDTUSD`.
+    /// The currency pair of the conversion, such as `USDTUSD`.
     #[serde(default, deserialize_with = "lenient::text")]
     pub convert_pair: Option<String>,
     /// The rate of the conversion.
     #[serde(default, deserialize_with = "lenient::amount")]
     pub convert_rate: Option<Amount>,
-    /// What the payer must send. Less ends in [`RequestStatus::Conflict`] with
+    /// The amount that the payer must send. Less ends in [`RequestStatus::Conflict`] with
     /// [`ConflictReason::Underpaid`] (confirmed).
     pub pay_amount: Option<Amount>,
     /// The payer's share of the fee.
@@ -129,30 +131,31 @@ pub struct PaymentRequest {
     /// Your fee in percent: 5 means 5 % (confirmed).
     #[serde(default, deserialize_with = "lenient::amount")]
     pub merchant_percent_platform_fee: Option<Amount>,
-    /// What is left for you after the fees (inferred, from the numbers of Inqud's sample).
+    /// The amount that is left for you after fees (inferred from the numbers in Inqud's sample).
     pub processing_amount: Option<Amount>,
-    /// What the payer has sent.
+    /// The amount that the payer has sent.
     pub paid_amount: Option<Amount>,
     /// Whether the payer sent more than [`pay_amount`](Self::pay_amount), which is allowed
     /// (confirmed).
     #[serde(default, deserialize_with = "lenient::flag")]
     pub overpaid: Option<bool>,
-    /// The least that may be paid, if the Request has no fixed price (confirmed).
+    /// The minimum amount, if the Request has no fixed price (confirmed).
     #[serde(default, deserialize_with = "lenient::amount")]
     pub min_limit: Option<Amount>,
-    /// The most that may be paid, if the Request has no fixed price (confirmed).
+    /// The maximum amount, if the Request has no fixed price (confirmed).
     #[serde(default, deserialize_with = "lenient::amount")]
     pub max_limit: Option<Amount>,
 }
 
 impl PaymentRequest {
-    /// Whether it is paid in whole, as far as is known: [`RequestStatus::Success`], and not known to be
-    /// short, neither by its [`reason`](Self::reason) nor as [compared](Self::compare_paid).
+    /// Whether the Request is paid in full, as far as is known.
     ///
-    /// `SUCCESS` alone does not say it: if Inqud's support settles a conflict, it ends in `SUCCESS` with
-    /// what was paid, which can be 50 of 100. [`status`](Self::status) keeps Inqud's word.
+    /// True if its status is [`RequestStatus::Success`] and neither its [`reason`](Self::reason) nor its
+    /// [amounts](Self::compare_paid) say that it is underpaid. `SUCCESS` alone is not enough. If Inqud's
+    /// support settles a conflict, the Request ends in `SUCCESS` with whatever was paid, which can be 50 of
+    /// 100 (inferred from the rule that support can change a final status).
     ///
-    /// It does not say how much that is. Before you ship, compare with your order:
+    /// This does not say how much was paid. Before you ship, compare the Request with your order:
     /// [`is_paid_for`](Self::is_paid_for).
     ///
     /// # Example
@@ -174,14 +177,15 @@ impl PaymentRequest {
             && self.compare_paid() != Some(Ordering::Less)
     }
 
-    /// Whether it [is paid](Self::is_paid), and pays for an order of yours of this amount in this
-    /// currency.
+    /// Whether the Request [is paid](Self::is_paid) and covers an order of this amount in this currency.
     ///
-    /// In the [`currency`](Self::currency) that it was paid in, [`paid_amount`](Self::paid_amount) has to be at
-    /// least that much. In another one, you have to have asked for at least that much
-    /// ([`request_amount`](Self::request_amount) in [`request_amount_in`](Self::request_amount_in)), and what
-    /// was paid must not be [less](Self::compare_paid) than what that came to. It is false if any of this is
-    /// unknown. The case of a currency matters.
+    /// - If `currency` is the [`currency`](Self::currency) of the payment, [`paid_amount`](Self::paid_amount)
+    ///   must be at least `amount`.
+    /// - Otherwise, you must have asked for at least `amount`
+    ///   ([`request_amount`](Self::request_amount) in [`request_amount_in`](Self::request_amount_in)), and
+    ///   the payer must not have sent [less](Self::compare_paid) than that came to.
+    ///
+    /// `false` if any of these is unknown. Currencies are case-sensitive.
     ///
     /// # Example
     ///
@@ -202,21 +206,23 @@ impl PaymentRequest {
         self.is_paid() && self.covers(amount, currency)
     }
 
-    /// How [`paid_amount`](Self::paid_amount) compares with [`pay_amount`](Self::pay_amount), or without
-    /// that with [`request_amount_converted`](Self::request_amount_converted): less is underpaid, greater is
-    /// overpaid. `None` if either side is unknown.
+    /// Compares what was paid with what the payer had to pay: `Less` is underpaid, `Greater` is overpaid.
+    ///
+    /// Compares [`paid_amount`](Self::paid_amount) with [`pay_amount`](Self::pay_amount), or with
+    /// [`request_amount_converted`](Self::request_amount_converted) if that is missing. `None` if either side
+    /// is unknown.
     #[must_use]
     pub fn compare_paid(&self) -> Option<Ordering> {
         let asked = self.pay_amount.as_ref().or(self.request_amount_converted.as_ref())?;
         Some(self.paid_amount.as_ref()?.cmp(asked))
     }
 
-    /// Whether it is known that no less was paid than what was asked for.
+    /// Whether it is known that no less was paid than what the payer had to pay.
     pub(super) fn is_known_to_be_whole(&self) -> bool {
         self.compare_paid().is_some_and(Ordering::is_ge)
     }
 
-    /// Whether at least this was sent, or was asked for and sent.
+    /// Whether at least this much was sent, or was asked for and sent in full.
     pub(super) fn covers(&self, amount: &Amount, currency: &str) -> bool {
         match &self.paid_amount {
             Some(paid) if self.currency.as_deref() == Some(currency) => paid >= amount,
@@ -234,8 +240,8 @@ impl PaymentRequest {
     }
 }
 
-/// Rates, limits and names: whether they stay from delivery to delivery is not public.
-const IMMATERIAL: &[&str] =
+/// Rates, limits and names. Whether they stay the same from delivery to delivery is not public.
+const IGNORED_FIELDS: &[&str] =
     &["convertRate", "cryptoAcquiringProjectName", "maxLimit", "minLimit", "status"];
 
 impl Notification for PaymentRequest {
@@ -260,39 +266,41 @@ impl Notification for PaymentRequest {
     }
 
     fn ignored_fields(&self) -> &'static [&'static str] {
-        IMMATERIAL
+        IGNORED_FIELDS
     }
 }
 
 open_enum! {
     /// The status of a Request.
     ///
-    /// Expected is `WAITING_PAYMENT`, `PENDING_PAYMENT`, then `SUCCESS` or `CONFLICT`; or
+    /// The expected order is `WAITING_PAYMENT`, `PENDING_PAYMENT`, then `SUCCESS` or `CONFLICT`. Or it is
     /// `WAITING_PAYMENT`, then `EXPIRED`. Deliveries can be lost, so any step may be missing.
     pub enum RequestStatus {
-        /// `WAITING_PAYMENT`: created, no transaction seen yet (confirmed).
+        /// `WAITING_PAYMENT`: created, and no transaction was seen yet (confirmed).
         WaitingPayment = "WAITING_PAYMENT",
-        /// `PENDING_PAYMENT`: a transaction was seen and is being handled (confirmed).
+        /// `PENDING_PAYMENT`: a transaction was seen and is being processed (confirmed).
         PendingPayment = "PENDING_PAYMENT",
-        /// `CONFLICT`: a transaction was handled, but something is wrong; see
-        /// [`PaymentRequest::reason`] (confirmed).
+        /// `CONFLICT`: a transaction was processed, but something is wrong (confirmed). See
+        /// [`PaymentRequest::reason`].
         Conflict = "CONFLICT",
-        /// `SUCCESS`: paid, or settled by Inqud's support with what was paid; see
-        /// [`PaymentRequest::is_paid`].
+        /// `SUCCESS`: paid, but not always in full. See [`PaymentRequest::is_paid`].
         ///
-        /// Inferred: every other enum of Inqud's says `SUCCESS`. One integration says `COMPLETED`,
-        /// so that is read as this too, and written as `SUCCESS`.
+        /// The spelling is inferred from the other kinds, which all have `SUCCESS`. One integration has
+        /// `COMPLETED`, so this is read as `Success` too, and serializes as `SUCCESS`.
+        ///
+        /// It is also inferred that a conflict that Inqud's support settles ends in `SUCCESS` with
+        /// whatever was paid.
         Success = "SUCCESS" | "COMPLETED",
         /// `EXPIRED`: nothing was paid in time (inferred).
         Expired = "EXPIRED",
-        /// `CANCELLED` (unknown to Inqud's documentation; seen in one integration).
+        /// `CANCELLED`: not in Inqud's documentation, but seen in one integration.
         Cancelled = "CANCELLED",
     }
 }
 
 impl RequestStatus {
-    /// Whether Inqud says that it succeeded: only with [`Success`](Self::Success). Whether it is paid,
-    /// [`PaymentRequest::is_paid`] says.
+    /// Whether the status is [`Success`](Self::Success). This does not mean that the Request is paid in
+    /// full: see [`PaymentRequest::is_paid`].
     #[must_use]
     pub fn is_successful(&self) -> bool {
         matches!(self, Self::Success)
@@ -300,14 +308,14 @@ impl RequestStatus {
 
     /// Whether no further change is expected.
     ///
-    /// A final status can still change, by the hand of Inqud's support (confirmed for payments).
-    /// So never ignore what follows; ask its [verdict](crate::Verdict) instead.
+    /// Inqud's support can still change a final status (confirmed for payments, inferred for Requests). So
+    /// do not ignore what follows: act on its [verdict](crate::Verdict) instead.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Conflict | Self::Success | Self::Expired | Self::Cancelled)
     }
 
-    /// Matters without a time only.
+    /// Matters only between two notifications without a time.
     fn stage(&self) -> Stage {
         match self {
             Self::WaitingPayment | Self::PendingPayment => Stage::Early,
@@ -316,7 +324,7 @@ impl RequestStatus {
         }
     }
 
-    /// Only matters between two notifications of the same instant.
+    /// Matters only if the times do not decide.
     fn rank(&self) -> u8 {
         match self {
             Self::WaitingPayment => 0,
@@ -324,7 +332,7 @@ impl RequestStatus {
             Self::Other(_) => 2,
             Self::Cancelled | Self::Expired => 3,
             Self::Conflict => 4,
-            // Support settles a conflict; it is not known to make one.
+            // Support settles conflicts, and is not known to cause any.
             Self::Success => 5,
         }
     }

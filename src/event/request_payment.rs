@@ -5,10 +5,10 @@ use serde_json::value::RawValue;
 
 use super::{Amount, PaymentStatus, RawJson};
 
-/// The payment inside a Request: its raw JSON, and a view of what may be in it.
+/// The payment inside a Request: its raw JSON, and a [view](Self::view) of the keys that it may have.
 ///
-/// That it is an object is confirmed, its keys are not public. So any JSON is accepted here, and
-/// the view is lenient: a key that is missing or of another type than expected is `None`.
+/// It is an object (confirmed), but its keys are not public. So any JSON is accepted, and in the view a
+/// key that is missing or has another type than expected is `None`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct RequestPayment {
@@ -16,13 +16,13 @@ pub struct RequestPayment {
 }
 
 impl RequestPayment {
-    /// The JSON as it was sent.
+    /// The JSON, as it was sent.
     #[must_use]
     pub fn json(&self) -> &str {
         self.json.json()
     }
 
-    /// What can be told of it. Parsed anew by each call.
+    /// Parses the keys that the payment is expected to have. Each call parses the JSON again.
     #[must_use]
     pub fn view(&self) -> PaymentView {
         let fields: Fields<'_> = serde_json::from_str(self.json()).unwrap_or_default();
@@ -62,8 +62,8 @@ fn read<T: DeserializeOwned>(json: Option<&RawValue>) -> Option<T> {
     serde_json::from_str(json?.get()).ok()
 }
 
-/// What can be told of a [`RequestPayment`]. All names are inferred, from Inqud's payment webhook
-/// and from the Request itself.
+/// The fields of a [`RequestPayment`]. All names are inferred from Inqud's payment webhook and from the
+/// Request itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct PaymentView {
@@ -73,18 +73,18 @@ pub struct PaymentView {
     pub order_id: Option<String>,
     /// `clientOrderId`: your own id of the order.
     pub client_order_id: Option<String>,
-    /// `externalId`
+    /// `externalId`: an id whose meaning is not public.
     pub external_id: Option<String>,
-    /// `amount`
+    /// `amount`: the amount, in [`currency`](Self::currency).
     pub amount: Option<Amount>,
-    /// `currency`
+    /// `currency`: the currency of [`amount`](Self::amount).
     pub currency: Option<String>,
     /// `method`, such as `CRYPTOCOIN`.
     pub method: Option<String>,
-    /// `status`
+    /// `status`: the status of the payment.
     pub status: Option<PaymentStatus>,
     /// `txHash`: the hash of the transaction.
     pub tx_hash: Option<String>,
-    /// `createdAt`
+    /// `createdAt`: when the payment was created.
     pub created_at: Option<Timestamp>,
 }

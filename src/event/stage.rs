@@ -1,14 +1,14 @@
-/// How far along a status is in the life of its object. It orders notifications that carry no time.
+/// How far along a status is in the lifecycle of its object. Orders notifications that have no time.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Stage {
-    /// More is to come, such as `NEW` and `PENDING`. An early status never follows one that is not.
+    /// Not settled yet, such as `NEW` and `PENDING`. An early status never follows a settled one.
     Early,
-    /// Settled in part. It never follows [`Success`](Self::Success).
+    /// Settled in part, such as `PARTIAL_SUCCESS`. It never follows [`Success`](Self::Success).
     Partial,
-    /// Settled in whole.
+    /// Settled in full.
     Success,
-    /// Settled otherwise, such as failed, refunded, or a word that this version does not know. May
-    /// come before and after anything that is settled.
+    /// Settled otherwise, such as failed, refunded, or a status that this version does not know. It may come
+    /// before and after any other settled status.
     Settled,
 }

@@ -4,19 +4,19 @@ use serde::{Deserialize, Serialize};
 use super::open_enum::open_enum;
 use super::{Notification, RawJson, Stage, kind, lenient};
 
-/// A subscription, as its webhook shows it.
+/// A subscription. Its webhook is sent at changes of its status.
 ///
-/// `id`, `status`, `subStatus` and the next write-off are confirmed; the other fields are inferred
-/// from Inqud's published sample. Unknown fields are ignored, and every field but `id` and `status`
-/// may be missing or `null`, which both read as `None`. So do a value of another JSON type and a time
-/// that is no instant: see [the rule](crate#fields).
+/// `id`, `status`, `subStatus` and the next write-off are confirmed. The other fields are inferred from
+/// Inqud's published sample. Unknown fields are ignored. Every field except `id` and `status` may be
+/// missing or `null`, and both read as `None`. So do a value of another JSON type and a time that is not
+/// an instant: see [the rule](crate#fields).
 ///
 /// # Order
 ///
-/// No published sample says when a subscription last changed; `lastUpdatedAt` is read in case one does.
-/// If there is none, `INITIATED` never follows another status, and all others are ordered by their
-/// arrival, because a subscription comes back: `ACTIVE`, `RENEWING`, `ACTIVE`. One that says what was said
-/// before, and not last, is another notification, and is handled. All of this is inferred.
+/// No published sample has the time of the last change. `lastUpdatedAt` is read in case Inqud sends it.
+/// Without it, `INITIATED` never follows another status, and all others are ordered by arrival. The
+/// statuses of a subscription recur: `ACTIVE`, `RENEWING`, `ACTIVE`. So a notification that repeats an
+/// earlier one, with another in between, is not a duplicate and is handled. All of this is inferred.
 ///
 /// # Example
 ///
@@ -36,36 +36,39 @@ pub struct Subscription {
     /// `SUB-` and a UUID. Never missing (confirmed).
     #[serde(deserialize_with = "kind::id::<_, Subscription>")]
     pub id: String,
-    /// `PLAN-` and a UUID.
+    /// `PLAN-` and a UUID: the plan.
     #[serde(default, deserialize_with = "lenient::text")]
     pub plan_id: Option<String>,
     /// The plan's name.
     #[serde(default, deserialize_with = "lenient::text")]
     pub plan_name: Option<String>,
-    /// Where the subscription stands. Never missing (confirmed).
+    /// The status of the subscription. Never missing (confirmed).
     pub status: SubscriptionStatus,
-    /// More about its status.
+    /// Details of the status.
     #[serde(default, deserialize_with = "lenient::text")]
     pub sub_status: Option<SubscriptionSubStatus>,
     /// Your own id of the order.
     #[serde(default, deserialize_with = "lenient::text")]
     pub client_order_id: Option<String>,
-    /// Inqud's documentation spells it so, its SDK with two f.
+    // Inqud's documentation has the spelling with one f, its SDK the one with two.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_write_of_at: Option<RawJson>,
     next_write_off_at: Option<RawJson>,
     /// When the subscription was created.
     #[serde(default, deserialize_with = "lenient::time")]
     pub created_at: Option<Timestamp>,
-    /// When it last changed. Inferred from the other kinds; not in Inqud's published samples.
+    /// When the subscription last changed. Inferred from the other kinds, and not in Inqud's published
+    /// samples.
     #[serde(default, deserialize_with = "lenient::time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated_at: Option<Timestamp>,
 }
 
 impl Subscription {
-    /// When the subscriber is charged next: `nextWriteOffAt`, or `nextWriteOfAt`, as Inqud's SDK and
-    /// Inqud's documentation spell it (both confirmed). None too if it is no instant.
+    /// When the subscriber is charged next.
+    ///
+    /// Reads `nextWriteOffAt`, as Inqud's SDK spells it, or `nextWriteOfAt`, as Inqud's documentation does
+    /// (both confirmed). `None` if it is missing or is not an instant.
     #[must_use]
     pub fn next_write_off_at(&self) -> Option<Timestamp> {
         serde_json::from_str(self.next_write_off_json()?.json()).ok()
@@ -113,13 +116,13 @@ impl Notification for Subscription {
 }
 
 open_enum! {
-    /// The status of a subscription. The words are confirmed, what they mean is inferred.
+    /// The status of a subscription. The words are confirmed; their meanings are inferred.
     pub enum SubscriptionStatus {
-        /// `INITIATED`: the user has subscribed, the first payment is not through yet.
+        /// `INITIATED`: the user has subscribed, and the first payment has not succeeded yet.
         Initiated = "INITIATED",
-        /// `ACTIVE`: paid for, and renewed when it is time.
+        /// `ACTIVE`: paid for, and renewed when due.
         Active = "ACTIVE",
-        /// `CANCELLED`: ended by you, or for it was not paid.
+        /// `CANCELLED`: ended, by you or because it was not paid.
         Cancelled = "CANCELLED",
         /// `EXPIRED`
         Expired = "EXPIRED",
@@ -127,7 +130,7 @@ open_enum! {
 }
 
 impl SubscriptionStatus {
-    /// Whether it has ended: no further change is expected (inferred).
+    /// Whether the subscription has ended, so that no further change is expected (inferred).
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Cancelled | Self::Expired)
@@ -151,8 +154,8 @@ impl SubscriptionStatus {
 }
 
 open_enum! {
-    /// More about the status of a subscription. That there is such a field is confirmed; the words are
-    /// inferred from Inqud's public documentation and SDK.
+    /// Details of the status of a subscription. The field is confirmed; the words are inferred from Inqud's
+    /// public documentation and SDK.
     pub enum SubscriptionSubStatus {
         /// `ACTIVE`
         Active = "ACTIVE",

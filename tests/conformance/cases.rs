@@ -1,5 +1,5 @@
-//! The cases that every server has to pass, and the clients that play them. No server in here, so
-//! that a crate with other servers can use it too.
+//! The cases that every server has to pass, and the clients that run them. The servers are elsewhere, so that
+//! a crate with other servers can use this file too.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -21,16 +21,16 @@ pub const PATH: &str = "/webhooks/inqud/request";
 pub const SECRET: &str = "whsec-kiln-and-clay";
 const LIMIT: usize = 2048;
 const DEADLINE: Duration = Duration::from_secs(2);
-/// Longer than anything takes that ends.
+/// Longer than any case takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Neither `Clone` nor `Debug`, and nobody may ask for it.
+/// Neither `Clone` nor `Debug`, because the layer must not require them.
 #[derive(serde::Deserialize)]
 pub struct Event {
     id: String,
 }
 
-/// What every server puts in front of its handler.
+/// The layer that every server puts in front of its handler.
 pub fn layer() -> WebhookLayer<Event> {
     WebhookLayer::new(secret()).body_limit(LIMIT).body_timeout(DEADLINE)
 }
@@ -44,8 +44,8 @@ fn secret() -> Secret {
 pub struct Seen(Arc<Mutex<Vec<Bytes>>>);
 
 impl Seen {
-    /// What every handler does: it takes the webhook and reads the body, which must be the same.
-    /// The answer is 204, and should become 200.
+    /// The handler of every server. It takes the webhook and reads the body, which must have the same bytes.
+    /// It answers 204, which should become 200.
     pub async fn handle<B>(&self, webhook: Option<&Webhook<Event>>, body: B) -> StatusCode
     where
         B: Body,
@@ -69,19 +69,19 @@ impl Seen {
     }
 }
 
-/// An error of the merchant's own, which the layer has to leave alone.
+/// A merchant's own error, which the layer has to pass on.
 #[derive(Debug)]
 pub struct OwnError;
 
 impl fmt::Display for OwnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an error of one's own")
+        f.write_str("a custom error")
     }
 }
 
 impl std::error::Error for OwnError {}
 
-/// The handler of the servers that have none of their own kind.
+/// The handler for servers that do not have their own form of handlers.
 pub async fn handle<B: Body>(
     seen: Seen,
     request: Request<WebhookBody<B>>,
@@ -93,7 +93,7 @@ pub async fn handle<B: Body>(
     Ok(response)
 }
 
-/// One call, whatever carries it.
+/// One call, independent of the transport.
 #[derive(Clone)]
 pub struct Call {
     pub method: Method,
@@ -102,14 +102,14 @@ pub struct Call {
     pub cut: Cut,
 }
 
-/// How the body is sent.
+/// How to send the body.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Cut {
     /// With its `Content-Length`.
     Whole,
-    /// In frames of so many bytes, without a length.
+    /// In frames of this many bytes, without a length.
     Frames(usize),
-    /// With a `Content-Length` of so much, and then nothing more.
+    /// With this `Content-Length`, and no more bytes after the body.
     Stalls(usize),
 }
 
@@ -124,7 +124,7 @@ fn padded(len: usize) -> String {
     format!(r#"{{"id":"CAPD-1","pad":"{}"}}"#, "x".repeat(len - empty))
 }
 
-/// A good call with this body.
+/// A valid call with this body.
 fn good(body: impl Into<Bytes>) -> Call {
     let body = body.into();
     let digest = sign(&secret(), &body).to_string();
@@ -153,12 +153,12 @@ impl Call {
     }
 }
 
-/// A case of one call.
+/// A call and its expected outcome.
 pub struct Case {
     pub name: &'static str,
     pub call: Call,
     pub status: u16,
-    /// Whether the connection can be used again.
+    /// Whether the connection can be reused.
     pub lives: bool,
 }
 
@@ -223,23 +223,23 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// What carries the calls to a server.
+/// How calls reach a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Transport {
     Http1(SocketAddr),
     Http2(SocketAddr),
 }
 
-/// A case that a server answers differently by itself, and why.
+/// A case that a server itself answers differently, and why.
 pub struct Difference {
     pub case: &'static str,
     pub what: &'static str,
-    /// `None`: not to be had there.
+    /// `None` if the case is not possible there.
     pub status: Option<u16>,
     pub lives: bool,
 }
 
-/// Plays all cases against one server, prints the result and tells how many passed and failed.
+/// Runs all cases against one server, prints the result, and returns how many passed and failed.
 pub async fn run(
     server: &str,
     transport: Transport,
@@ -258,7 +258,7 @@ pub async fn run(
         let outcome = match transport {
             Transport::Http1(address) => http1(address, &case.call).await,
             Transport::Http2(address) => {
-                expected.lives = true; // a stream is not its connection
+                expected.lives = true; // only the stream ends, not the connection
                 http2(address, &case.call).await
             }
         };
@@ -278,7 +278,7 @@ pub struct Outcome {
     pub lives: bool,
 }
 
-/// One server's result.
+/// The results of one server.
 pub struct Report {
     text: String,
     server: String,
@@ -328,7 +328,7 @@ impl Report {
         (passed, failed)
     }
 
-    /// What only HTTP/1.1 has.
+    /// Cases that only HTTP/1.1 has.
     async fn http1(&mut self, address: SocketAddr, seen: &Seen, differences: &[Difference]) {
         let one = good(body("CAPD-1"));
         let two = good(body("CAPD-2"));
@@ -392,14 +392,14 @@ impl Report {
             let text = one.clone().cut(Cut::Frames(10)).to_http1();
             let text = String::from_utf8_lossy(&text).replacen("\r\na\r\n", "\r\nzz\r\n", 1);
             connection.stream.write_all(text.as_bytes()).await?;
-            // 400, or closed at once: never accepted.
+            // Answered with 400 or closed at once, but never accepted.
             let refused = connection.response().await.map_or(true, |status| status == 400);
             Ok(refused && seen.take().is_empty())
         };
         self.holds("broken framing", result.await);
     }
 
-    /// What only HTTP/2 has.
+    /// Cases that only HTTP/2 has.
     async fn http2(&mut self, address: SocketAddr, seen: &Seen) {
         let result = async {
             let connection = connect_http2(address).await?;
@@ -435,7 +435,7 @@ impl Report {
             let mut connection = connect_http2(address).await?;
             let stalled = good(body("CAPD-1")).cut(Cut::Stalls(200)).to_http2();
             let response = connection.send_request(stalled);
-            // Dropped before its end, a stream is reset; the others live on.
+            // Dropping a stream before its end resets it. The other streams continue.
             assert!(tokio::time::timeout(Duration::from_millis(50), response).await.is_err());
             let status =
                 status_of(connection.send_request(good(body("CAPD-2")).to_http2())).await?;
@@ -488,7 +488,7 @@ impl Http1 {
         Ok(Self { stream: TcpStream::connect(address).await?, unread: Vec::new() })
     }
 
-    /// The status of the next response, interim ones included, read to its end.
+    /// Reads the next response to its end, and returns its status. Includes interim responses.
     async fn response(&mut self) -> io::Result<u16> {
         loop {
             if let Some((status, end)) = parse_response(&self.unread) {
@@ -506,7 +506,7 @@ impl Http1 {
     }
 }
 
-/// Status and length of the first response, if it is there in whole.
+/// The status and the length of the first response, if it is complete.
 fn parse_response(bytes: &[u8]) -> Option<(u16, usize)> {
     let text = std::str::from_utf8(bytes).expect("only texts are answered");
     let (head, rest) = text.split_once("\r\n\r\n")?;

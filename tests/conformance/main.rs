@@ -1,14 +1,14 @@
-//! One table of cases, played against every server over real connections.
+//! Runs one table of cases against every server over real connections.
 //!
-//! The cases are in `cases.rs`; here are the servers, each as its documentation recommends. Every one
-//! of them decodes an event that is neither `Clone` nor `Debug`.
+//! The cases are in `cases.rs`. The servers are here, each set up as its documentation recommends. All of them
+//! decode an event that is neither `Clone` nor `Debug`.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::unwrap_used,
     unreachable_pub,
-    reason = "a test with a main of its own"
+    reason = "a test with its own `main`"
 )]
 
 mod cases;
@@ -58,12 +58,12 @@ mod axum_server {
         address
     }
 
-    /// As the documentation of this crate recommends.
+    /// The layer on a route, as the documentation of this crate recommends.
     pub async fn route(seen: Seen) -> SocketAddr {
         serve(Router::new().route(PATH, post(on_webhook).layer(layer())).with_state(seen)).await
     }
 
-    /// A service with an error type of its own, which axum wants turned into a response.
+    /// A service with a custom error type, which axum needs converted into a response.
     pub async fn service(seen: Seen) -> SocketAddr {
         let service = ServiceBuilder::new()
             .layer(layer())
@@ -90,7 +90,7 @@ mod tonic_server {
         Routes::new(health)
     }
 
-    /// Around the whole server, limited to the path; with an error type of its own inside.
+    /// The layer around the whole server, limited to the path, with a custom error type inside.
     pub async fn around(seen: Seen) -> SocketAddr {
         let mut routes = with_grpc().await;
         let webhooks = Router::new().route(PATH, post(axum_server::on_webhook)).with_state(seen);
@@ -109,7 +109,7 @@ mod tonic_server {
         address
     }
 
-    /// A route of axum's beside tonic's, with the layer on the route.
+    /// An axum route beside those of tonic, with the layer on this route.
     pub async fn beside(seen: Seen) -> SocketAddr {
         let route = post(axum_server::on_webhook).layer(layer());
         let webhooks = Router::new().route(PATH, route).with_state(seen);
@@ -141,7 +141,7 @@ async fn hyper_server(seen: Seen) -> SocketAddr {
     address
 }
 
-/// In process: an event in, an event out.
+/// AWS Lambda, in process: turns an event into a response.
 async fn lambda(seen: &Seen) -> (usize, usize) {
     use lambda_http::{IntoResponse, request};
     use tower::ServiceExt;
@@ -158,12 +158,12 @@ async fn lambda(seen: &Seen) -> (usize, usize) {
             Report::new(&format!("lambda, API Gateway events with a body in {encoding}"));
         for case in cases::cases() {
             if case.call.cut != Cut::Whole {
-                report.note(case.name, "an event carries its body whole");
+                report.note(case.name, "an event contains the whole body");
                 continue;
             }
             let text = std::str::from_utf8(&case.call.body);
             if text.is_err() && !base64 {
-                report.note(case.name, "such a body comes in base64");
+                report.note(case.name, "such a body is always in base64");
                 continue;
             }
             let event = lambda_event(&case.call, base64);
@@ -180,7 +180,7 @@ async fn lambda(seen: &Seen) -> (usize, usize) {
     total
 }
 
-/// What API Gateway makes of a call: payload format 2.0, headers of one name joined by a comma.
+/// The event that API Gateway makes from a call: payload format 2.0, with repeated headers joined by a comma.
 fn lambda_event(call: &cases::Call, base64: bool) -> serde_json::Value {
     let mut headers = serde_json::Map::new();
     headers.insert("content-length".to_owned(), call.body.len().to_string().into());
@@ -223,7 +223,7 @@ fn lambda_event(call: &cases::Call, base64: bool) -> serde_json::Value {
     })
 }
 
-/// Of all calls to all servers, at TRACE.
+/// The line of the log at TRACE, if any, that shows a secret or a digest of any call.
 fn leaked(log: &Log) -> Option<String> {
     let digests = cases::cases().into_iter().flat_map(|case| case.call.headers);
     let digests = digests.filter(|(name, _)| name.eq_ignore_ascii_case("x-payload-digest"));

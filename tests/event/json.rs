@@ -1,4 +1,4 @@
-//! What an authentic body may say: one JSON object, read without loss.
+//! An authentic body is one JSON object, which is decoded without loss.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -22,22 +22,22 @@ fn parse(json: &str) -> PaymentRequest {
     serde_json::from_str(json).unwrap()
 }
 
-/// Just what a field needs around it.
+/// The smallest Request with this field.
 fn with(field: &str) -> String {
     format!(r#"{{"id":"CAPD-1","status":"SUCCESS",{field}}}"#)
 }
 
 #[tokio::test]
-async fn both_samples_come_back_equal() {
+async fn both_samples_round_trip() {
     for body in [REQUEST, REQUEST_NO_REASON] {
         let first = request(body).await.unwrap();
         let written = serde_json::to_string(&*first).unwrap();
         assert_eq!(parse(&written), *first);
     }
-    assert_eq!(parse(REQUEST), parse(REQUEST_NO_REASON), "an absent reason is a null one");
+    assert_eq!(parse(REQUEST), parse(REQUEST_NO_REASON), "a missing reason equals `null`");
 }
 
-/// The same keys in the same order, null for what is missing, the same digits.
+/// It has the same keys in the same order, `null` for missing values, and the same digits.
 #[test]
 fn the_sample_is_written_as_inqud_writes_it() {
     assert_eq!(serde_json::to_string(&parse(REQUEST)).unwrap(), REQUEST);
@@ -79,7 +79,7 @@ async fn amounts_keep_every_digit() {
         ("1.234567890123456789012345678", "1.234567890123456789012345678"),
         ("0.1234567890123456789012345678", "0.1234567890123456789012345678"),
         ("79228162514264337593543950335", "79228162514264337593543950335"), // 2^96 - 1
-        // Held exactly, once zeros that say nothing are left out.
+        // These fit a `Decimal` exactly without their trailing zeros.
         ("99999999999.000000000000000000", "99999999999"),
         ("100000000000.500000000000000000", "100000000000.5"),
         ("1000000.0000000000000000000000000000", "1000000"),
@@ -99,9 +99,9 @@ async fn amounts_keep_every_digit() {
     }
 }
 
-/// No valid JSON number is a reason to lose a payment.
+/// A valid JSON number never costs a payment.
 #[tokio::test]
-async fn amounts_that_no_decimal_holds_keep_their_text() {
+async fn keeps_amounts_that_no_decimal_holds_as_text() {
     let sixty = "1".repeat(60);
     let fraction = format!("-0.{sixty}");
     let exact = [
@@ -124,7 +124,7 @@ async fn amounts_that_no_decimal_holds_keep_their_text() {
             assert_eq!(format!("{amount:?}"), format!("Amount({text})"));
             assert_eq!(amount.decimal(), None, "{sent}");
             let error = Decimal::try_from(amount.clone()).unwrap_err().to_string();
-            assert_eq!(error, "a number that a `Decimal` does not hold exactly");
+            assert_eq!(error, "the number does not fit a `Decimal` exactly; use its text");
             let written = serde_json::to_string(&*request).unwrap();
             assert!(written.contains(&format!(r#""payAmount":{text},"#)), "{written}");
             assert_eq!(parse(&written), *request);
@@ -137,7 +137,7 @@ async fn amounts_that_no_decimal_holds_keep_their_text() {
 }
 
 #[tokio::test]
-async fn an_amount_that_is_no_number_is_refused() {
+async fn rejects_amounts_that_are_not_numbers() {
     let cases = [
         ("\"\"", UnexpectedShape),
         ("\" 1\"", UnexpectedShape),
@@ -193,7 +193,7 @@ fn amounts_compare_by_value() {
         assert_eq!(a.cmp(&b), Ordering::Equal, "{equal:?}");
         assert_eq!(hash(&a), hash(&b), "{equal:?}");
     }
-    // Each is less than all after it.
+    // Each is less than those after it.
     let sorted = [
         "-1e99999999999999999999999999999999999999999",
         "-1e99999999999999999999",
@@ -230,7 +230,10 @@ fn amounts_compare_by_value() {
             assert_eq!(a == b, i == j, "{a} and {b}");
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(5), "no room is made for an exponent's zeros");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "a large exponent is not expanded into zeros"
+    );
 }
 
 fn hash(amount: &Amount) -> u64 {
@@ -240,14 +243,14 @@ fn hash(amount: &Amount) -> u64 {
     )
 }
 
-/// As small as it can be beside a decimal of 16 bytes.
+/// A decimal takes 16 bytes, and alignment makes this the smallest size with a text beside it.
 #[test]
-fn an_amount_is_small() {
+fn amount_takes_24_bytes() {
     assert_eq!(size_of::<Amount>(), 24);
     assert_eq!(size_of::<Option<Amount>>(), 24);
 }
 
-/// Documented on `Amount`: so it is in `serde_json`, unless `arbitrary_precision` is on.
+/// `Amount` documents this. It is a property of `serde_json`, unless `arbitrary_precision` is on.
 #[test]
 fn a_json_value_rounds_and_a_string_does_not() {
     let amount: Amount = "0.1234567890123456789".parse().unwrap();
@@ -256,16 +259,16 @@ fn a_json_value_rounds_and_a_string_does_not() {
     assert_eq!(json!(amount.to_string()), "0.1234567890123456789");
 }
 
-/// A wiring mistake gets an error that says what to do.
+/// The error of this mistake says what to do.
 #[test]
-fn an_amount_that_is_not_read_from_text_says_how() {
+fn amount_needs_json_text() {
     let error = serde_json::from_value::<Amount>(json!(1.5)).unwrap_err().to_string();
     assert!(error.contains("serde_json::from_str"), "{error}");
 }
 
-/// Rivals' bug 12: a new word at the provider broke the parser and started retries.
+/// Rivals' bug 12: a new value at the provider broke the parser and caused retries.
 #[tokio::test]
-async fn an_unknown_status_or_reason_is_kept() {
+async fn keeps_unknown_status_and_reason() {
     let body = r#"{"id":"CAPD-1","status":"REFUNDED","reason":"LATE","paymentStatus":"ODD"}"#;
     let request = request(body).await.unwrap();
     assert!(matches!(&request.status, RequestStatus::Other(word) if word.as_str() == "REFUNDED"));
@@ -280,7 +283,7 @@ async fn an_unknown_status_or_reason_is_kept() {
 }
 
 #[test]
-fn every_known_status_is_read_and_ranked() {
+fn reads_every_known_status() {
     let statuses = [
         ("WAITING_PAYMENT", RequestStatus::WaitingPayment, false, false),
         ("PENDING_PAYMENT", RequestStatus::PendingPayment, false, false),
@@ -299,7 +302,8 @@ fn every_known_status_is_read_and_ranked() {
     }
 }
 
-/// What says whose money it is, how much, and of what: another JSON type is no `None`.
+/// The fields that say whose money it is, how much, and in which currency. They must not read as `None`
+/// instead of failing.
 const MONEY: [&str; 8] = [
     "clientOrderId",
     "currency",
@@ -311,10 +315,10 @@ const MONEY: [&str; 8] = [
     "requestAmountIn",
 ];
 
-/// Only `id` and `status` are required, nothing that is no money and no order can refuse a Request,
-/// and no value makes a panic.
+/// Only `id` and `status` are required. Only fields about money and order can reject a Request, and no value
+/// causes a panic.
 #[tokio::test]
-async fn each_field_in_each_type() {
+async fn only_money_and_order_fields_reject_other_types() {
     let sample: serde_json::Map<String, Value> = serde_json::from_str(REQUEST).unwrap();
     assert_eq!(sample.len(), 36);
     for name in sample.keys() {
@@ -352,7 +356,7 @@ async fn each_field_in_each_type() {
                 }
                 Err(rejection) => {
                     assert!(!fits, "{name}: {value:?}: {rejection}");
-                    // `serde_json` says of it that it is no JSON.
+                    // `serde_json` classifies it as a syntax error.
                     let kind = if value == Some("1e400") { NotJson } else { UnexpectedShape };
                     assert_eq!(rejection.kind(), kind, "{name}: {value:?}");
                     let path = value.is_some().then_some(name.as_str());
@@ -363,9 +367,9 @@ async fn each_field_in_each_type() {
     }
 }
 
-/// A sender that cuts a name in two makes it.
+/// A sender that truncates a name in the middle of an emoji sends half a pair.
 #[tokio::test]
-async fn a_name_that_is_cut_in_two_costs_no_payment() {
+async fn half_a_surrogate_pair_in_a_name_reads_as_none() {
     let name = r#""cryptoAcquiringProjectName":"half a pair \ud83d","txHash":"\u0030x""#;
     let request = request(with(name)).await.unwrap();
     assert_eq!(request.crypto_acquiring_project_name, None);
@@ -373,7 +377,7 @@ async fn a_name_that_is_cut_in_two_costs_no_payment() {
 }
 
 #[tokio::test]
-async fn what_is_not_one_json_text_is_refused() {
+async fn rejects_anything_but_one_json_text() {
     let broken: [&[u8]; 12] = [
         b"",
         b" ",
@@ -386,7 +390,7 @@ async fn what_is_not_one_json_text_is_refused() {
         b"[1",
         b"nul",
         b"{\"id\":\"CAPD-\xff\",\"status\":\"SUCCESS\"}",
-        // serde_json alone lets this pass, in a field that nobody reads.
+        // `serde_json` alone accepts this in an ignored field.
         b"{\"id\":\"CAPD-1\",\"status\":\"SUCCESS\",\"unknown\":\"\xff\"}",
     ];
     for body in broken {
@@ -396,8 +400,8 @@ async fn what_is_not_one_json_text_is_refused() {
 }
 
 #[tokio::test]
-async fn json_that_is_not_an_object_is_refused() {
-    // serde_json alone fills a struct from an array of its fields.
+async fn rejects_json_that_is_not_an_object() {
+    // `serde_json` alone accepts an array of the fields as a struct.
     let nulls = ",null".repeat(30);
     let fields = format!(r#"["CAPD-1",null,null,null,null,"SUCCESS"{nulls}]"#);
     assert!(parse(&fields).is_paid());
@@ -410,14 +414,14 @@ async fn json_that_is_not_an_object_is_refused() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_an_object_is_refused() {
-    // For serde_json alone, this is a unit variant.
+async fn rejects_an_object_as_status() {
+    // For `serde_json` alone, this is a unit variant.
     let body = r#"{"id":"CAPD-1","status":{"SUCCESS":null}}"#;
     assert_eq!(request(body).await.unwrap_err(), UnexpectedShape);
 }
 
 #[tokio::test]
-async fn a_known_key_twice_is_refused() {
+async fn rejects_a_known_key_twice() {
     for twice in [
         r#"{"id":"CAPD-1","status":"SUCCESS","status":"EXPIRED"}"#,
         r#"{"id":"CAPD-1","status":"SUCCESS","st\u0061tus":"SUCCESS"}"#,
@@ -428,7 +432,7 @@ async fn a_known_key_twice_is_refused() {
 }
 
 #[tokio::test]
-async fn unknown_keys_are_ignored_however_odd() {
+async fn ignores_unknown_keys_with_any_value() {
     let deep = format!(r#""deep":{}{}"#, "[".repeat(100_000), "]".repeat(100_000));
     for odd in [
         r#""new":1,"new":2"#,
@@ -446,15 +450,15 @@ async fn unknown_keys_are_ignored_however_odd() {
     }
 }
 
-/// A sender that cuts a name in two makes it.
+/// A sender that truncates a name in the middle of an emoji sends half a pair.
 #[tokio::test]
-async fn a_lone_surrogate_in_a_field_that_is_kept_is_refused() {
+async fn rejects_half_a_surrogate_pair_in_a_money_field() {
     let body = with(r#""clientOrderId":"half a pair \ud83d""#);
     assert_eq!(request(body).await.unwrap_err(), NotJson);
 }
 
 #[tokio::test]
-async fn the_payment_is_kept_raw_beside_a_lenient_view() {
+async fn payment_keeps_its_json_beside_a_lenient_view() {
     let json = r#"{"paymentId": "PMT-1","amount":1E-8 ,"status":"PENDING","currency":7,"x":[1]}"#;
     let request = request(with(&format!(r#""payment":{json}"#))).await.unwrap();
     let payment = request.payment.as_ref().unwrap();
@@ -464,7 +468,7 @@ async fn the_payment_is_kept_raw_beside_a_lenient_view() {
     assert_eq!(view.id.as_deref(), Some("PMT-1"));
     assert_eq!(view.amount, Some("0.00000001".parse().unwrap()));
     assert_eq!(view.status, Some(PaymentStatus::Pending));
-    assert_eq!(view.currency, None, "a number is not a currency, nor a reason to fail");
+    assert_eq!(view.currency, None, "a number is not a currency, and does not fail");
     let written = serde_json::to_string(&*request).unwrap();
     assert!(written.contains(json), "{written}");
 }
@@ -490,7 +494,7 @@ fn the_view_of_a_payment_reads_every_field() {
         texts.map(|text| text.as_deref().unwrap()),
         ["1", "2", "3", "4", "5", "6", "7", "8"]
     );
-    assert_eq!(view.status, Some(PaymentStatus::Failed), "as Inqud says to read it");
+    assert_eq!(view.status, Some(PaymentStatus::Failed), "Inqud says to treat it as failed");
     assert_eq!(view.created_at.unwrap().to_string(), "2026-11-22T10:00:00Z");
     for odd in ["7", "[]", "\"text\"", r#"{"id":1,"id":2}"#] {
         let payment: tower_inqud::RequestPayment = serde_json::from_str(odd).unwrap();
@@ -499,7 +503,7 @@ fn the_view_of_a_payment_reads_every_field() {
 }
 
 #[tokio::test]
-async fn any_type_of_the_merchants_own_is_decoded() {
+async fn decodes_into_the_merchants_own_type() {
     /// Neither `Clone` nor `Debug`.
     #[derive(serde::Deserialize)]
     struct Own {
@@ -524,8 +528,8 @@ fn order_key(request: &PaymentRequest) -> OrderKey {
 }
 
 #[test]
-fn what_is_later_supersedes_and_what_is_equal_does_not() {
-    // Each supersedes all before it, and none after it.
+fn later_requests_supersede_earlier_ones() {
+    // Each supersedes those before it, and none after it.
     let life = [
         at("WAITING_PAYMENT", None),
         at("PENDING_PAYMENT", Some(1)),
@@ -544,7 +548,7 @@ fn what_is_later_supersedes_and_what_is_equal_does_not() {
             assert_eq!(later.supersedes(earlier), j > i, "{later:?} over {earlier:?}");
         }
     }
-    // Nothing tells which of these is later: the last to arrive counts.
+    // Nothing tells which of these is later, so the last to arrive counts.
     let (cancelled, expired) = (&life[6], &order_key(&at("EXPIRED", Some(3))));
     assert!(cancelled.supersedes(expired) && expired.supersedes(cancelled));
     let mut amended = at("SUCCESS", Some(3));
@@ -554,7 +558,7 @@ fn what_is_later_supersedes_and_what_is_equal_does_not() {
 }
 
 #[test]
-fn a_delivery_key_tells_notifications_apart() {
+fn delivery_keys_differ_between_notifications() {
     let keys = [
         at("SUCCESS", None),
         at("SUCCESS", Some(1)),
@@ -568,11 +572,11 @@ fn a_delivery_key_tells_notifications_apart() {
     assert_eq!(texts.len(), keys.len(), "{texts:?}");
 
     let mut again = at("SUCCESS", Some(1));
-    again.tx_hash = Some("rendered anew".to_owned());
+    again.tx_hash = Some("rendered again".to_owned());
     assert_eq!(again.delivery_key(), keys[1]);
     let finer =
         r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:00:01.000999Z"}"#;
-    assert_eq!(parse(finer).delivery_key(), keys[1], "to the millisecond");
+    assert_eq!(parse(finer).delivery_key(), keys[1], "equal to the millisecond");
 }
 
 #[test]
@@ -585,10 +589,9 @@ fn timestamps_have_zero_to_nine_fraction_digits() {
     }
 }
 
-/// "Never", in many a system of the JVM, is more than an instant can be here. It must not cost a
-/// payment.
+/// Many JVM systems write "never" as a time that is too late for a `Timestamp`. It must not cost a payment.
 #[tokio::test]
-async fn a_time_that_cannot_be_held_is_none_unless_it_orders() {
+async fn unreadable_time_is_none_unless_it_orders() {
     for odd in ["9999-12-31T23:59:59Z", "2026-11-22T10:00:00", "soon", ""] {
         for name in ["expiresAt", "createdAt", "paymentWindowEndsAt"] {
             let read = request(with(&format!(r#""{name}":"{odd}""#))).await.unwrap();

@@ -1,4 +1,4 @@
-//! All the kinds of notifications, each as itself and as an `Event`.
+//! All kinds of notifications, each as its own type and as an `Event`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,7 +16,7 @@ use tower_inqud::{
     Subscription, SubscriptionSubStatus, Verdict,
 };
 
-/// A body, and its kind.
+/// Bodies and their kinds.
 const FIXTURES: [(&str, EventKind); 12] = [
     (REQUEST, EventKind::Request),
     (REQUEST_NO_REASON, EventKind::Request),
@@ -35,7 +35,7 @@ const CHECKOUT: &str = include_str!("../fixtures/checkout-payment_detected.json"
 const OLD_PAYMENT: &str = include_str!("../fixtures/payment-old.json");
 const INVOICE: &str = include_str!("../fixtures/invoice-pending.json");
 
-/// What a test does with each kind.
+/// A test that runs for each kind.
 trait ForKind {
     fn run<T>(&self)
     where
@@ -64,7 +64,7 @@ fn written(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap()
 }
 
-/// Equal in each member that the original has; times by their instant.
+/// Asserts that each member of the original is equal. Times are compared as instants.
 fn assert_same(original: &Value, written: &Value, at: &str) {
     if let (Value::Object(original), Value::Object(written)) = (original, written) {
         for (key, value) in original {
@@ -104,7 +104,7 @@ impl ForKind for ComesBackEqual {
 }
 
 #[test]
-fn every_kind_is_read_as_itself_and_as_an_event_and_comes_back_equal() {
+fn every_kind_round_trips_as_itself_and_as_event() {
     for (json, kind) in FIXTURES {
         assert_eq!(event(json).kind(), kind, "{json}");
         for_kind(kind, &ComesBackEqual(json));
@@ -112,7 +112,7 @@ fn every_kind_is_read_as_itself_and_as_an_event_and_comes_back_equal() {
 }
 
 #[tokio::test]
-async fn the_layer_decodes_every_kind_as_an_event() {
+async fn layer_decodes_every_kind_as_event() {
     for (json, kind) in FIXTURES {
         let webhook = deliver::<Event>(json).await.unwrap();
         assert_eq!(webhook.kind(), kind);
@@ -122,7 +122,7 @@ async fn the_layer_decodes_every_kind_as_an_event() {
 }
 
 #[test]
-fn every_field_of_a_fixture_is_read() {
+fn reads_every_field_of_the_fixtures() {
     for (json, kind) in FIXTURES {
         let fields: Map<String, Value> = serde_json::from_str(json).unwrap();
         let read: Map<String, Value> = serde_json::from_str(&written(&event(json))).unwrap();
@@ -136,7 +136,7 @@ fn every_field_of_a_fixture_is_read() {
     }
 }
 
-/// The members in order, with the `id`, if there is one, before or after all others.
+/// An object with its `id`, if it has one, as the first or the last member.
 fn with_id(fields: &Map<String, Value>, first: bool) -> String {
     let member = |(name, value): (&String, &Value)| format!("{}:{value}", json!(name));
     let mut members: Vec<_> = fields.iter().filter(|it| it.0 != "id").map(member).collect();
@@ -153,8 +153,8 @@ fn verdict<T>(result: Result<T, Rejection>) -> Result<(), (RejectionKind, Option
     }
 }
 
-/// An event is refused when its kind refuses it, wherever the id is; at the same path, if that is
-/// first. What only its fields tell is then of another kind.
+/// An event is rejected exactly if its kind rejects it, wherever the id is. If the id is first, the path is
+/// the same. If only the fields tell the kind, the event is `Other` instead.
 struct RefusesTheSame(Map<String, Value>, String);
 
 impl ForKind for RefusesTheSame {
@@ -179,7 +179,7 @@ impl ForKind for RefusesTheSame {
             assert_eq!(any, own, "{body}");
             if let Err((kind, path)) = own {
                 assert_eq!(kind, RejectionKind::UnexpectedShape);
-                // serde fills a struct from an array too, so it may fail at an item.
+                // serde accepts an array as a struct too, so it may fail at an item.
                 let path = path.unwrap();
                 assert_eq!(path.split('[').next(), Some(&*self.1), "{body}: {path}");
             }
@@ -188,14 +188,14 @@ impl ForKind for RefusesTheSame {
 }
 
 #[test]
-fn a_wrong_type_is_refused_at_the_same_path_wherever_the_id_is() {
+fn event_and_kind_reject_the_same_field() {
     let values = [json!(null), json!(true), json!(7), json!("7"), json!([7]), json!({"a": 7})];
     let mut changed = 0;
     for (json, kind) in FIXTURES {
         let fields: Map<String, Value> = serde_json::from_str(json).unwrap();
         for name in fields.keys() {
             for value in &values {
-                // What is then no longer of its kind is for other tests.
+                // Other tests cover bodies that are no longer of their kind.
                 if name == "id" || name == "paymentId" || (name == "status" && value.is_null()) {
                     continue;
                 }
@@ -209,7 +209,7 @@ fn a_wrong_type_is_refused_at_the_same_path_wherever_the_id_is() {
     assert!(changed > 600, "{changed}");
 }
 
-/// Whatever a field's value is, only what says how much, whose, or in which order refuses it.
+/// Only the given fields can reject a notification: those about money and order.
 struct RefusesOnly(Map<String, Value>, &'static [&'static str]);
 
 impl ForKind for RefusesOnly {
@@ -237,7 +237,7 @@ impl ForKind for RefusesOnly {
 }
 
 #[test]
-fn no_side_field_refuses_a_notification() {
+fn only_money_and_order_fields_reject() {
     for (json, kind) in FIXTURES {
         let strict: &'static [&'static str] = match kind {
             EventKind::Request => &[
@@ -252,7 +252,7 @@ fn no_side_field_refuses_a_notification() {
                 "requestAmountIn",
             ],
             EventKind::Checkout => &["clientOrderId", "fixedAmount", "lastUpdatedAt", "request"],
-            // The old form's id is one of them.
+            // One of the fixtures has the old form, whose id is `paymentId`.
             EventKind::Payment => {
                 &["amount", "clientOrderId", "currency", "orderType", "paymentId"]
             }
@@ -268,7 +268,7 @@ fn no_side_field_refuses_a_notification() {
 }
 
 #[tokio::test]
-async fn the_error_says_where_it_is_wrong_wherever_the_id_is() {
+async fn error_names_the_field_wherever_the_id_is() {
     let mut fields: Map<String, Value> = serde_json::from_str(CHECKOUT).unwrap();
     fields["request"]["payAmount"] = json!("much");
     let rejection = deliver::<Event>(with_id(&fields, true)).await.unwrap_err();
@@ -280,7 +280,7 @@ async fn the_error_says_where_it_is_wrong_wherever_the_id_is() {
 }
 
 #[test]
-fn the_prefix_tells_whatever_the_fields_are() {
+fn prefix_decides_the_kind_whatever_the_fields() {
     let with_prefix = [
         ("CAPD-1", EventKind::Request),
         ("CCO-1", EventKind::Checkout),
@@ -308,24 +308,24 @@ fn the_prefix_tells_whatever_the_fields_are() {
 }
 
 #[test]
-fn the_fields_tell_where_the_prefix_does_not() {
+fn fields_decide_the_kind_without_a_prefix() {
     let of = |fields: &str| event(&format!(r#"{{"id":"1","status":"X",{fields}}}"#)).kind();
     assert_eq!(of(r#""paymentIntents":[]"#), EventKind::Invoice);
     assert_eq!(of(r#""authorizationId":null"#), EventKind::Invoice);
     assert_eq!(of(r#""nextWriteOfAt":null"#), EventKind::Subscription);
-    // Of kinds whose prefix is known, of two kinds, or of none.
+    // The fields are of a kind whose prefix is known, of two kinds, or of none.
     assert_eq!(of(r#""h2H":true,"orderType":"PAYIN""#), EventKind::Other);
     assert_eq!(of(r#""initApprovalTx":"0x""#), EventKind::Other);
     assert_eq!(of(r#""paymentIntents":[],"subStatus":"X""#), EventKind::Other);
     assert_eq!(of(r#""amount":7,"clientOrderId":"2""#), EventKind::Other);
-    // Only without an id of its own is `paymentId` a payment's.
+    // `paymentId` is the id of a payment only if there is no `id`.
     assert_eq!(of(r#""paymentId":"PMT-1","userId":"OWN-1","timestamp":null"#), EventKind::Other);
     assert_eq!(event(OLD_PAYMENT).id(), "PMT-e4f5a6b7-8c9d-4e0f-a1b2-c3d4e5f60718");
 }
 
-/// Or a refund, say, would be taken for money that came in.
+/// Otherwise a refund could be mistaken for incoming money.
 #[test]
-fn a_new_kind_is_never_taken_for_a_known_one() {
+fn unknown_prefix_is_never_a_known_kind() {
     let fields =
         r#""status":"SUCCESS","amount":7,"orderType":"PAYIN","transactionType":"DEBIT","h2H":true"#;
     for id in ["RFD-1", "CHARGEBACK-1", "1"] {
@@ -343,16 +343,16 @@ fn a_new_kind_is_never_taken_for_a_known_one() {
             assert_eq!(event(&format!(r#"{{{fields},"id":"{id}"}}"#)).kind(), EventKind::Other);
         }
     }
-    // No prefix: an id in lower case, and a UUID.
+    // These have no prefix: an id in lower case, a number, and a UUID.
     for id in ["inv-1", "1", "ABCDEFAB-612D-D272-D137-1C17149D4395"] {
         let invoice = format!(r#"{{"id":"{id}","status":"SUCCESS","authorizationId":"AGR-1"}}"#);
         assert_eq!(event(&invoice).kind(), EventKind::Invoice, "{id}");
     }
 }
 
-/// A refund of a payment names the payment, and must not be taken for it.
+/// A refund names its payment, and must not be mistaken for it.
 #[tokio::test]
-async fn the_old_form_of_a_payment_needs_its_own_fields() {
+async fn old_form_of_a_payment_needs_all_its_fields() {
     let old = |fields: &str| format!(r#"{{"paymentId":"PMT-1","status":"SUCCESS"{fields}}}"#);
     let own = r#","userId":"OWN-1","timestamp":"2021-05-06T07:08:09.012Z""#;
     let odd = r#","userId":7,"timestamp":null"#;
@@ -380,9 +380,9 @@ async fn the_old_form_of_a_payment_needs_its_own_fields() {
     }
 }
 
-/// What its fields tell and it is not stays whole. It is never an error, for no kind is known.
+/// Such an object is never an error, because its kind is not known.
 #[tokio::test]
-async fn an_object_without_an_id_is_kept_whole() {
+async fn keeps_objects_without_an_id_whole() {
     for (json, status) in [
         (r"{}", ""),
         (r#"{"status":"NEW"}"#, "NEW"),
@@ -406,12 +406,12 @@ async fn an_object_without_an_id_is_kept_whole() {
     );
     let (new, paid) = (event(r#"{"status":"NEW"}"#), event(r#"{"status":"PAID"}"#));
     assert_ne!(new.id(), paid.id());
-    assert_ne!(paid.id(), new.id(), "objects of their own");
+    assert_ne!(paid.id(), new.id(), "distinct objects");
     assert_eq!(event(r#"{ "status": "NEW" }"#).delivery_key(), new.delivery_key());
 }
 
 #[test]
-fn what_the_fields_tell_wrongly_is_kept_whole() {
+fn keeps_what_cannot_be_read_as_the_detected_kind() {
     for json in [
         r#"{"id":"1","status":{"a":7},"authorizationId":"AGR-1"}"#,
         r#"{"id":"1","status":7,"subStatus":"ACTIVE"}"#,
@@ -422,7 +422,7 @@ fn what_the_fields_tell_wrongly_is_kept_whole() {
 }
 
 #[test]
-fn what_is_inferred_of_an_invoice_cannot_refuse_it() {
+fn inferred_fields_never_reject_an_invoice() {
     let odd = json!({
         "id": "1", "status": "SUCCESS", "authorizationId": 7, "planId": {}, "planName": 3,
         "clientOrderId": [], "currency": {"code": "USD"}, "amount": {"value": 7},
@@ -437,7 +437,7 @@ fn what_is_inferred_of_an_invoice_cannot_refuse_it() {
 }
 
 #[test]
-fn a_pay_out_is_not_paid_in() {
+fn pay_out_is_not_incoming() {
     for (order_type, paid_in) in [("\"PAYIN\"", true), ("null", true), ("\"PAYOUT\"", false)] {
         let json = format!(r#"{{"id":"PMT-1","status":"SUCCESS","orderType":{order_type}}}"#);
         let payment: Payment = serde_json::from_str(&json).unwrap();
@@ -453,15 +453,16 @@ fn order_key(json: &str) -> OrderKey {
     OrderKey::new(&event(json), json.as_bytes())
 }
 
-/// Of notifications of one object, in the order of their arrival.
+/// The verdicts of notifications about one object, in order of arrival.
 fn verdicts<'j>(arrived: impl IntoIterator<Item = &'j str>) -> Vec<Verdict> {
     let mut history = History::default();
     arrived.into_iter().map(|json| history.receive_order_key(order_key(json))).collect()
 }
 
-/// By the hand of Inqud's support. Where the time of the change is not sent, the handler is told so.
+/// Inqud's support can revert a status. Without the time of the change, the verdict says that the order is not
+/// known.
 #[test]
-fn what_goes_back_supersedes_by_its_time() {
+fn reverted_status_supersedes_by_its_time() {
     for (id, before, after, again) in [
         ("PMT-1", "SUCCESS", "FAILED", Verdict::Review),
         ("SUB-1", "CANCELLED", "ACTIVE", Verdict::Unordered),
@@ -487,17 +488,17 @@ fn what_goes_back_supersedes_by_its_time() {
 }
 
 #[test]
-fn renewals_differ_even_if_their_day_is_no_instant() {
+fn renewals_differ_even_if_the_day_is_not_an_instant() {
     let on = |day: &str| format!(r#"{{"id":"SUB-1","status":"ACTIVE","nextWriteOffAt":{day}}}"#);
     let (november, december) = (&*on("\"2026-11-30\""), &*on("\"2026-12-31\""));
     let read: Subscription = serde_json::from_str(november).unwrap();
     assert_eq!(read.next_write_off_at(), None);
     let amended = Verdict::Amended;
     assert_eq!(verdicts([november, december, november]), [Verdict::Newer, amended, amended]);
-    // The same instant written in another way is the same renewal.
+    // The same instant in another spelling is the same renewal.
     let (plain, fraction) = (on("\"2026-12-31T00:00:00Z\""), on("\"2026-12-31T00:00:00.000Z\""));
     assert_eq!(order_key(&plain), order_key(&fraction));
-    // And an empty sub-status is another one than none, which is the same as a `null`.
+    // A missing sub-status equals `null`, but an empty one is different.
     let sub = |sub: &str| format!(r#"{{"id":"SUB-1","status":"ACTIVE"{sub}}}"#);
     let [none, null, empty] = ["", r#","subStatus":null"#, r#","subStatus":"""#].map(sub);
     assert_eq!(order_key(&none), order_key(&null));
@@ -505,16 +506,16 @@ fn renewals_differ_even_if_their_day_is_no_instant() {
 }
 
 #[test]
-fn others_without_a_status_and_a_time_differ_by_their_json() {
+fn other_events_differ_by_their_json() {
     let (a, b) = (r#"{"id":"NEW-1","a":1}"#, r#"{"id":"NEW-1","a":2}"#);
     assert_eq!(order_key(a), order_key(r#"{ "a" : 1.0, "id" : "NEW-1" }"#));
     let (newer, review) = (Verdict::Newer, Verdict::Review);
     assert_eq!(verdicts([a, b, b, a]), [newer, Verdict::Amended, Verdict::Duplicate, review]);
 }
 
-/// The first notification of an invoice may lack the fields that tell it.
+/// The first notification of an invoice may lack the fields that identify the kind.
 #[test]
-fn an_invoice_that_was_not_known_as_one_is_superseded_by_it() {
+fn invoice_supersedes_its_first_state_read_as_other() {
     let new = r#"{"id":"1","status":"NEW"}"#;
     let paid = r#"{"id":"1","status":"SUCCESS","authorizationId":"AGR-1"}"#;
     assert_eq!((event(new).kind(), event(paid).kind()), (EventKind::Other, EventKind::Invoice));
@@ -525,7 +526,7 @@ fn an_invoice_that_was_not_known_as_one_is_superseded_by_it() {
 }
 
 #[test]
-fn an_unknown_kind_is_kept_whole() {
+fn keeps_unknown_kinds_whole() {
     let json = r#"{"fee":0.1234567890123456789,"id":"NEW-1","status":"DONE","lastUpdatedAt":"2026-11-22T10:00:00Z","a":{"b": [1, 2]},"a":null}"#;
     let Event::Other(other) = event(json) else { panic!("known") };
     assert_eq!(other.json(), json);
@@ -541,7 +542,7 @@ fn an_unknown_kind_is_kept_whole() {
 }
 
 #[tokio::test]
-async fn an_event_has_one_id_that_is_a_text() {
+async fn event_needs_exactly_one_string_id() {
     for (body, path) in [
         (r#"{"id":7,"status":"NEW"}"#, None),
         (r#"{"id":null,"id":null,"status":"NEW"}"#, None),
@@ -563,9 +564,9 @@ async fn an_event_has_one_id_that_is_a_text() {
     }
 }
 
-/// Small stack, largest body: whether the id comes first, last or not at all.
+/// Reads huge bodies on a small stack, with the id first or last.
 #[test]
-fn an_odd_event_costs_no_stack() {
+fn deep_event_does_not_overflow_the_stack() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let many = r#""":0,"#.repeat(50_000);
     let thread = std::thread::Builder::new().stack_size(512 * 1024);
@@ -586,7 +587,7 @@ fn an_odd_event_costs_no_stack() {
 }
 
 #[test]
-fn an_unknown_status_is_kept() {
+fn keeps_an_unknown_status_of_every_kind() {
     for (json, kind) in FIXTURES {
         let mut fields: Map<String, Value> = serde_json::from_str(json).unwrap();
         fields["status"] = json!("KILN_FIRED");
@@ -598,7 +599,7 @@ fn an_unknown_status_is_kept() {
 }
 
 #[test]
-fn a_cancelled_payment_reads_as_failed_and_keeps_its_word() {
+fn cancelled_payment_reads_as_failed_and_keeps_its_spelling() {
     let payment = |status| -> Payment {
         serde_json::from_str(&format!(r#"{{"id":"PMT-1","status":"{status}"}}"#)).unwrap()
     };
@@ -616,7 +617,7 @@ fn a_cancelled_payment_reads_as_failed_and_keeps_its_word() {
 }
 
 #[test]
-fn both_spellings_of_the_next_write_off_are_read() {
+fn reads_both_spellings_of_the_next_write_off() {
     let of = |key: &str| -> Subscription {
         let json = format!(r#"{{"id":"SUB-1","status":"ACTIVE","{key}":"2026-12-24T00:00:00Z"}}"#);
         serde_json::from_str(&json).unwrap()
@@ -630,10 +631,10 @@ fn both_spellings_of_the_next_write_off_are_read() {
     assert_eq!(renewing.sub_status, Some(SubscriptionSubStatus::Renewing));
 }
 
-/// With times each supersedes all before it, and none after it. Without them it is the order of arrival that
-/// counts, but that nothing is early any more when it was settled.
+/// With times, each notification supersedes those before it, and none after it. Without times, the order of
+/// arrival counts, except that an early status never follows a settled one.
 #[test]
-fn a_life_of_each_kind_has_an_order() {
+fn each_kind_has_an_order() {
     let timed = |prefix: &str, key: &str, statuses: &[&str]| -> Vec<String> {
         let of = |(i, status): (usize, &&str)| {
             format!(
@@ -671,7 +672,7 @@ fn a_life_of_each_kind_has_an_order() {
     let (nov, dec) = (r#""2026-11-30T00:00:00Z""#, r#""2026-12-31T00:00:00Z""#);
     let invoice =
         |status: &str| format!(r#"{{"id":"1","authorizationId":"AGR-1","status":"{status}"}}"#);
-    // The verdicts in this order, and in the opposite one: newer, amended, unordered, stale.
+    // The first letters of the verdicts in this order, and in reverse: newer, amended, unordered, stale.
     for (life, forth, back) in [
         (
             life(
@@ -733,7 +734,7 @@ fn a_life_of_each_kind_has_an_order() {
     }
 }
 
-/// Of any kind, few ids and times, so that many meet, and the id anywhere.
+/// An event of any kind, with the id anywhere. It has few ids and times, so that collisions are frequent.
 fn any_event() -> impl Strategy<Value = String> {
     let prefixes = ["CAPD-", "CCO-", "PMT-", "ORCO-", "SUB-", "AGR-", "NEW-", ""];
     let statuses = ["NEW", "PENDING", "ACTIVE", "SUCCESS", "FAILED", "CANCELLED", "GRANTED"];
@@ -783,7 +784,7 @@ fn any_life() -> impl Strategy<Value = (Vec<String>, Vec<String>)> {
 
 proptest! {
     #[test]
-    fn an_event_comes_back_equal(json in any_event()) {
+    fn events_round_trip(json in any_event()) {
         let first = event(&json);
         let text = written(&first);
         let second = event(&text);
@@ -793,7 +794,7 @@ proptest! {
     }
 
     #[test]
-    fn versions_of_events_compare_and_come_back(a in any_event(), b in any_event()) {
+    fn order_keys_of_events_compare_and_round_trip(a in any_event(), b in any_event()) {
         let (one, other) = (order_key(&a), order_key(&b));
         prop_assert!(one.is_duplicate_of(&one) && !one.supersedes(&one));
         prop_assert_eq!(one.is_duplicate_of(&other), other.is_duplicate_of(&one));
@@ -806,7 +807,7 @@ proptest! {
         }
         match (one.last_update(), other.last_update()) {
             (None, None) => {}
-            // It decides between any two, and both count only where nothing tells them apart.
+            // One always supersedes the other. In a tie, each supersedes the other.
             _ => {
                 prop_assert!(one.supersedes(&other) || other.supersedes(&one));
                 let is_tie = one.position() == other.position();
@@ -815,10 +816,10 @@ proptest! {
         }
     }
 
-    /// Of those with times the latest counts, and where they tie the last to arrive. Nothing that was not
-    /// said before is a duplicate.
+    /// The end state is that of the latest notification with a time. In a tie, it is that of the last to
+    /// arrive. New content is never a duplicate.
     #[test]
-    fn any_order_of_events_ends_in_the_same_state((_, arrived) in any_life()) {
+    fn any_delivery_order_of_events_ends_in_the_same_state((_, arrived) in any_life()) {
         let mut objects = BTreeMap::<String, (History, Vec<OrderKey>, Option<OrderKey>)>::new();
         for json in &arrived {
             let (history, seen, state) = objects.entry(event(json).id().to_owned()).or_default();

@@ -1,4 +1,4 @@
-//! What a body is read into.
+//! What a body is decoded into.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,

@@ -1,5 +1,4 @@
-//! What "paid" means: in whole, as far as can be known, and for a merchant's order its amount in its
-//! currency.
+//! "Paid" means paid in full, as far as is known. For a merchant's order, it means its amount in its currency.
 
 use std::cmp::Ordering;
 
@@ -14,7 +13,7 @@ fn request(status: &str, fields: &str) -> PaymentRequest {
 }
 
 #[test]
-fn a_request_that_is_known_to_be_short_is_not_paid() {
+fn underpaid_request_is_not_paid() {
     for (fields, compared, is_paid) in [
         ("", None, true),
         (r#","payAmount":100"#, None, true),
@@ -22,7 +21,7 @@ fn a_request_that_is_known_to_be_short_is_not_paid() {
         (r#","paidAmount":null,"payAmount":100"#, None, true),
         (r#","paidAmount":100,"payAmount":100.00"#, Some(Ordering::Equal), true),
         (r#","paidAmount":101,"payAmount":100"#, Some(Ordering::Greater), true),
-        // Settled by Inqud's support.
+        // A conflict that Inqud's support has settled (inferred).
         (r#","paidAmount":50,"payAmount":100"#, Some(Ordering::Less), false),
         (r#","paidAmount":99.999999999999999999,"payAmount":100"#, Some(Ordering::Less), false),
         (r#","paidAmount":1e-99,"payAmount":1e99"#, Some(Ordering::Less), false),
@@ -33,7 +32,7 @@ fn a_request_that_is_known_to_be_short_is_not_paid() {
         let success = request("SUCCESS", fields);
         assert_eq!(success.compare_paid(), compared, "{fields}");
         assert_eq!(success.is_paid(), is_paid, "{fields}");
-        assert!(success.status.is_successful(), "Inqud's word stays");
+        assert!(success.status.is_successful(), "the status is unchanged");
         assert!(request("COMPLETED", fields).is_paid() == is_paid, "{fields}");
         for status in ["WAITING_PAYMENT", "PENDING_PAYMENT", "CONFLICT", "EXPIRED", "PAID"] {
             let other = request(status, fields);
@@ -43,7 +42,7 @@ fn a_request_that_is_known_to_be_short_is_not_paid() {
 }
 
 #[test]
-fn a_request_is_paid_for_an_amount_in_a_currency() {
+fn request_is_paid_for_an_amount_in_a_currency() {
     let fields = r#","requestAmount":100,"requestAmountIn":"USD","payAmount":99.5,"paidAmount":99.5,"currency":"USDT""#;
     let paid = request("SUCCESS", fields);
     let short = request("SUCCESS", &fields.replace(r#""paidAmount":99.5"#, r#""paidAmount":50"#));
@@ -67,10 +66,10 @@ fn a_request_is_paid_for_an_amount_in_a_currency() {
         assert!(!request("CONFLICT", fields).is_paid_for(&order, currency));
         assert!(!request("SUCCESS", "").is_paid_for(&order, currency), "unknown");
     }
-    // Without a price, what was paid counts.
+    // Without a price, the paid amount counts.
     let any = request("SUCCESS", r#","paidAmount":20,"currency":"USDT""#);
     assert!(any.is_paid_for(&amount("20"), "USDT") && !any.is_paid_for(&amount("21"), "USDT"));
-    // What was asked for is not what was paid, also where nothing says that it is less.
+    // The requested amount does not count if the paid amount is less or not known.
     for fields in [
         r#","requestAmount":100,"requestAmountIn":"USDT","currency":"USDT","paidAmount":50"#,
         r#","requestAmount":100,"requestAmountIn":"USDT","currency":"USDT""#,
@@ -84,7 +83,7 @@ fn a_request_is_paid_for_an_amount_in_a_currency() {
 }
 
 #[test]
-fn a_checkout_with_a_short_request_is_not_paid() {
+fn checkout_with_an_underpaid_request_is_not_paid() {
     let checkout = |status: &str, fields: &str| -> Checkout {
         serde_json::from_str(&format!(r#"{{"id":"CCO-1","status":"{status}"{fields}}}"#)).unwrap()
     };
@@ -111,7 +110,7 @@ fn a_checkout_with_a_short_request_is_not_paid() {
 }
 
 #[test]
-fn a_payment_and_an_invoice_are_paid_for_their_amount() {
+fn payment_and_invoice_are_paid_for_their_amount() {
     let payment = |fields: &str| -> Payment {
         serde_json::from_str(&format!(r#"{{"id":"PMT-1","amount":10,"currency":"USDT"{fields}}}"#))
             .unwrap()

@@ -1,4 +1,4 @@
-//! A body is received whole, within bounds, and handed on byte for byte.
+//! A body is received whole, within its limits, and passed on byte for byte.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,7 +26,7 @@ async fn deliver(body: Script, limit: usize) -> (u16, usize) {
 }
 
 #[tokio::test]
-async fn the_limit_is_exact_however_the_body_is_cut() {
+async fn body_limit_is_exact_for_any_frame_size() {
     for size in [1, 2, 3, 64, 500, 1038, 1039, 5000] {
         let cut = || Script::new(REQUEST.as_bytes().chunks(size).map(Step::data));
         assert_eq!(deliver(cut(), 1038).await, (413, 0), "frames of {size}");
@@ -36,7 +36,7 @@ async fn the_limit_is_exact_however_the_body_is_cut() {
 }
 
 #[tokio::test]
-async fn the_limit_is_256_kib_unless_set() {
+async fn body_limit_defaults_to_256_kib() {
     const LIMIT: usize = 256 * 1024;
     for (len, status) in [(LIMIT, 200), (LIMIT + 1, 413)] {
         let body =
@@ -48,19 +48,19 @@ async fn the_limit_is_256_kib_unless_set() {
     }
 }
 
-/// A frame need not be `Bytes`; one that is too large is not made into them first.
+/// A frame need not be of type `Bytes`. One that is too large is not converted first.
 #[tokio::test]
-async fn a_frame_over_the_limit_is_not_copied() {
+async fn frame_over_the_limit_is_not_copied() {
     struct Huge;
     impl bytes::Buf for Huge {
         fn remaining(&self) -> usize {
             64 * 1024 * 1024
         }
         fn chunk(&self) -> &[u8] {
-            panic!("it was read")
+            panic!("the frame was read")
         }
         fn advance(&mut self, _: usize) {
-            panic!("it was read")
+            panic!("the frame was read")
         }
     }
     let body = http_body_util::Full::new(Huge);
@@ -69,7 +69,7 @@ async fn a_frame_over_the_limit_is_not_copied() {
 }
 
 #[tokio::test]
-async fn a_content_length_is_held_against_the_same_limit() {
+async fn content_length_has_the_same_limit() {
     for (limit, status) in [(1038, 413), (1039, 200), (1040, 200)] {
         let inner = Inner::<PaymentRequest>::new();
         let service = layer::<PaymentRequest>().body_limit(limit).layer(inner);
@@ -79,9 +79,9 @@ async fn a_content_length_is_held_against_the_same_limit() {
     }
 }
 
-/// Servers refuse such a header; where one does not, what arrives is counted all the same.
+/// Servers reject such a header. If one does not, the layer still counts the bytes that arrive.
 #[tokio::test]
-async fn a_content_length_that_is_no_number_is_not_one() {
+async fn ignores_a_malformed_content_length() {
     for length in ["", "abc", "1e9", "-1", "12 34"] {
         let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
         let mut request = signed_as(REQUEST, Script::new([Step::data(REQUEST)]));
@@ -91,7 +91,7 @@ async fn a_content_length_that_is_no_number_is_not_one() {
 }
 
 #[tokio::test]
-async fn empty_frames_pendings_and_trailers_change_nothing() {
+async fn ignores_empty_frames_and_trailers() {
     let (first, second) = REQUEST.split_at(1);
     let trailers = HeaderMap::from_iter([(
         http::HeaderName::from_static("x-payload-digest"),
@@ -111,22 +111,22 @@ async fn empty_frames_pendings_and_trailers_change_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_body_says_of_itself_is_not_believed() {
+async fn false_size_hint_and_end_are_harmless() {
     let mut lies = Script::new([Step::data(REQUEST)]);
     lies.hint = SizeHint::with_exact(u64::MAX);
-    assert_eq!(deliver(lies, 2000).await, (200, 1), "its size");
+    assert_eq!(deliver(lies, 2000).await, (200, 1), "too large a hint");
 
     let mut lies = Script::new([Step::data(REQUEST)]);
     lies.hint = SizeHint::with_exact(0);
-    assert_eq!(deliver(lies, 2000).await, (200, 1), "its size");
+    assert_eq!(deliver(lies, 2000).await, (200, 1), "too small a hint");
 
     let mut lies = Script::new([Step::data(REQUEST)]);
     lies.claims_end = true;
-    assert_eq!(deliver(lies, 2000).await, (401, 0), "its end");
+    assert_eq!(deliver(lies, 2000).await, (401, 0), "a false end");
 }
 
 #[tokio::test]
-async fn a_body_that_fails_at_any_frame_is_refused() {
+async fn rejects_a_body_that_fails_at_any_frame() {
     for at in 0..5 {
         let mut steps: Vec<_> = REQUEST.as_bytes().chunks(300).map(Step::data).collect();
         steps.insert(at.min(steps.len()), Step::Error(io::ErrorKind::UnexpectedEof.into()));
@@ -134,9 +134,9 @@ async fn a_body_that_fails_at_any_frame_is_refused() {
     }
 }
 
-/// Frames that are always ready must not keep the deadline, or other tasks, from their turn.
+/// Frames that are always ready must starve neither the timeout nor other tasks.
 #[tokio::test]
-async fn endless_empty_frames_end_at_the_deadline() {
+async fn endless_empty_frames_time_out() {
     struct Endless(u32);
     impl Body for Endless {
         type Data = Bytes;
@@ -146,22 +146,22 @@ async fn endless_empty_frames_end_at_the_deadline() {
             _: &mut std::task::Context<'_>,
         ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
             self.0 += 1;
-            assert!(self.0 < 50_000_000, "nobody else had a turn");
+            assert!(self.0 < 50_000_000, "the timeout was starved");
             std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::new()))))
         }
     }
     let service = layer::<PaymentRequest>()
         .body_timeout(Duration::from_millis(50))
         .layer(Inner::<PaymentRequest>::new());
-    // Real time, and one thread: the timer only fires if the task yields.
+    // In real time and on one thread, the timer fires only if the task yields.
     let response = call(service, signed_as("", Endless(0))).await;
     assert_eq!(response.status(), 408);
 }
 
-/// A body that always has something, and uses up what Tokio lets a task do at once: its timer is then
-/// never ready.
+/// A body that is always ready and exhausts Tokio's cooperative budget. A timer that is polled without
+/// budget is never ready.
 #[tokio::test]
-async fn a_body_that_uses_up_the_budget_of_its_task_ends_at_the_deadline() {
+async fn body_that_exhausts_the_coop_budget_times_out() {
     struct Greedy;
     impl Body for Greedy {
         type Data = Bytes;
@@ -181,13 +181,13 @@ async fn a_body_that_uses_up_the_budget_of_its_task_ends_at_the_deadline() {
         .layer(Inner::<PaymentRequest>::new());
     let answered = tokio::spawn(call(service, signed_as("", Greedy)));
     let response = tokio::time::timeout(Duration::from_secs(10), answered).await;
-    assert_eq!(response.expect("the deadline").unwrap().status(), 408);
+    assert_eq!(response.expect("the timeout of the body").unwrap().status(), 408);
 }
 
-/// What a timeout of tower-http outside makes of a body is told apart from a broken connection, also
-/// when axum-core has wrapped it.
+/// The error of an outer tower-http timeout is distinguished from a broken connection, even if axum-core
+/// has wrapped it.
 #[tokio::test(start_paused = true)]
-async fn a_timeout_of_a_layer_outside_is_recognised() {
+async fn recognizes_the_timeout_of_an_outer_layer() {
     let second = Duration::from_secs(1);
     let stalled = || Script::new([Step::Stall]);
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
@@ -199,16 +199,17 @@ async fn a_timeout_of_a_layer_outside_is_recognised() {
     };
     let outside = || Box::pin(tower_http::timeout::TimeoutBody::new(second, stalled()));
     slow(axum::body::Body::new(outside())).await;
-    // Of a version whose type is not that of ours.
+    // From another version of tower-http, whose error is another type.
     let other = Box::pin(tower_http_06::timeout::TimeoutBody::new(second, stalled()));
     slow(axum::body::Body::new(other)).await;
     let response = call(service.clone(), signed_as(REQUEST, outside())).await;
     assert_eq!(response.status(), 408);
 }
 
-/// A limit outside is not: its error is of a crate that this one does not depend on.
+/// An outer body limit is not distinguished, because the type of its error is in a crate that this one does
+/// not depend on.
 #[tokio::test]
-async fn a_limit_of_a_layer_outside_is_an_unreadable_body() {
+async fn outer_body_limit_is_an_unreadable_body() {
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
     let limited = http_body_util::Limited::new(Script::new([Step::data(REQUEST)]), 100);
     let response = call(service, signed_as(REQUEST, limited)).await;
@@ -219,7 +220,7 @@ async fn a_limit_of_a_layer_outside_is_an_unreadable_body() {
 }
 
 #[tokio::test]
-async fn the_inner_service_reads_the_same_bytes() {
+async fn inner_service_reads_the_same_bytes() {
     for size in [100, 5000] {
         let service = layer::<PaymentRequest>().layer(tower::service_fn(
             async |request: Request<WebhookBody<Script>>| {
@@ -237,9 +238,9 @@ async fn the_inner_service_reads_the_same_bytes() {
     }
 }
 
-/// A small body is copied, because its frame would keep the server's read buffer; see `memory.rs`.
+/// A small body is copied, because its frame would keep the server's read buffer alive: see `memory.rs`.
 #[tokio::test]
-async fn a_large_body_of_one_frame_is_not_copied() {
+async fn large_single_frame_is_not_copied() {
     let large = REQUEST.to_owned() + &" ".repeat(32 * 1024);
     for (text, is_copied) in [(REQUEST, true), (&*large, false)] {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
@@ -252,9 +253,9 @@ async fn a_large_body_of_one_frame_is_not_copied() {
     }
 }
 
-/// A large frame is copied as soon as more has to be waited for; the verdict is the same.
+/// A large frame is copied as soon as the layer has to wait for another. The result is the same.
 #[tokio::test]
-async fn a_large_frame_and_then_another_are_one_body() {
+async fn large_frame_and_another_become_one_body() {
     let large = REQUEST.to_owned() + &" ".repeat(40 * 1024);
     for at in [1, 20 * 1024, large.len() - 1] {
         for waits in [false, true] {
@@ -273,7 +274,7 @@ async fn a_large_frame_and_then_another_are_one_body() {
 }
 
 #[tokio::test]
-async fn a_dropped_call_never_reaches_the_inner_service() {
+async fn dropped_call_never_reaches_the_inner_service() {
     let inner = Inner::<PaymentRequest>::new();
     let body = Script::new([Step::data(&SMALL[..5]), Step::Stall]);
     let polls = body.polls();
@@ -291,10 +292,10 @@ async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> std::task
     std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await
 }
 
-/// A wiring mistake shows at the first call, not at the first slow one.
+/// A missing runtime shows at the first call, not at the first slow body.
 #[test]
 #[should_panic(expected = "no reactor running")]
-fn a_call_outside_a_tokio_runtime_panics_at_once() {
+fn call_outside_a_tokio_runtime_panics_at_once() {
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
     let mut future = pin!(call(service, support::signed(SMALL)));
     _ = future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));

@@ -1,4 +1,4 @@
-//! Under a `ServiceBuilder`, the place of a layer matters; each test shows why.
+//! The order of layers in a `ServiceBuilder` matters. Each test shows why.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -48,12 +48,12 @@ macro_rules! logging {
 use tower_http::trace::MakeSpan as _;
 
 #[tokio::test]
-async fn trace_is_outside_and_the_digest_is_hidden_from_it() {
+async fn outer_trace_layer_needs_the_digest_hidden() {
     let log = Arc::new(Mutex::new(String::new()));
     let inner = Inner::<Event>::new();
     let logged = || std::mem::take(&mut *log.lock().unwrap());
 
-    // Inside, the digest is hidden already, but refusals are not seen.
+    // An inner trace layer gets a hidden digest, but does not see rejections.
     let inside =
         ServiceBuilder::new().layer(layer::<Event>()).layer(logging!(log)).service(inner.clone());
     call(inside.clone(), signed(SMALL)).await;
@@ -62,7 +62,7 @@ async fn trace_is_outside_and_the_digest_is_hidden_from_it() {
     call(inside, Request::post("/").body(Full::<Bytes>::default()).unwrap()).await;
     assert_eq!(logged(), "");
 
-    // Outside, all is seen, and it has to be hidden first.
+    // An outer one sees every call, so the digest has to be hidden first.
     let hide = SetSensitiveRequestHeadersLayer::new([contract::DIGEST_HEADER]);
     let outside = ServiceBuilder::new()
         .layer(hide)
@@ -76,11 +76,11 @@ async fn trace_is_outside_and_the_digest_is_hidden_from_it() {
     let careless =
         ServiceBuilder::new().layer(logging!(log)).layer(layer::<Event>()).service(inner);
     call(careless, signed(SMALL)).await;
-    assert!(logged().contains(&digest(SMALL)), "which is why");
+    assert!(logged().contains(&digest(SMALL)), "without hiding it, the digest is logged");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_outside_bounds_the_bodies_in_flight_and_sheds_the_rest() {
+async fn outer_concurrency_limit_bounds_bodies_in_flight() {
     let service = ServiceBuilder::new()
         .layer(LoadShedLayer::new())
         .layer(ConcurrencyLimitLayer::new(1))
@@ -95,7 +95,7 @@ async fn a_limit_outside_bounds_the_bodies_in_flight_and_sheds_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_inside_is_held_by_a_stalled_body_too() {
+async fn stalled_body_holds_an_inner_concurrency_limit() {
     let service = ServiceBuilder::new()
         .layer(layer::<Event>())
         .layer(LoadShedLayer::new())
@@ -104,8 +104,8 @@ async fn a_limit_inside_is_held_by_a_stalled_body_too() {
     let first = tokio::spawn(service.clone().oneshot(stalled()));
     tokio::task::yield_now().await;
     let error = service.clone().oneshot(whole()).await.unwrap_err();
-    assert!(error.is::<Overloaded>(), "the error of the inner service, as it is");
-    // A forged head never gets that far, and is refused although there is no permit.
+    assert!(error.is::<Overloaded>(), "the error of the inner service, unchanged");
+    // A forged head is rejected before that, so it needs no permit.
     let mut forged = whole();
     forged.headers_mut().clear();
     assert_eq!(kind(&service.oneshot(forged).await.unwrap()), Some(RejectionKind::DigestMissing));
@@ -113,7 +113,7 @@ async fn a_limit_inside_is_held_by_a_stalled_body_too() {
 }
 
 #[tokio::test]
-async fn a_buffer_works_outside_and_inside() {
+async fn buffer_works_outside_and_inside() {
     let inner = Inner::<Event>::new();
     let outside = ServiceBuilder::new().buffer(4).layer(layer::<Event>()).service(inner.clone());
     let inside = ServiceBuilder::new().layer(layer::<Event>()).buffer(4).service(inner.clone());
@@ -124,9 +124,9 @@ async fn a_buffer_works_outside_and_inside() {
     assert_eq!(inner.calls(), 16);
 }
 
-/// Inside it is the handler's own; outside it counts the body too.
+/// An inner timeout covers only the handler. An outer one covers the body too.
 #[tokio::test(start_paused = true)]
-async fn a_timeout_counts_what_is_inside_of_it() {
+async fn outer_timeout_includes_the_body() {
     let slow = || {
         service_fn(async |_: Request<WebhookBody<Script>>| {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -138,7 +138,7 @@ async fn a_timeout_counts_what_is_inside_of_it() {
         .timeout(Duration::from_secs(3))
         .service(slow());
     assert!(inside.clone().oneshot(whole()).await.unwrap_err().is::<Elapsed>());
-    // A body is not hurried by it.
+    // The inner timeout does not apply to the body.
     assert_eq!(inside.oneshot(stalled()).await.unwrap().status(), 408);
 
     let outside = ServiceBuilder::new()
@@ -154,13 +154,13 @@ struct Touchy;
 
 impl<'de> serde::Deserialize<'de> for Touchy {
     fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        panic!("a type of the merchant's own that panics")
+        panic!("the merchant's own type panics")
     }
 }
 
-/// A panic that becomes a 500 is sent again; one that ends the connection is, too.
+/// Inqud retries after a panic, whether it becomes a 500 or ends the connection.
 #[tokio::test]
-async fn catch_panic_outside_catches_the_events_type_too() {
+async fn outer_catch_panic_covers_deserialize() {
     let outside = ServiceBuilder::new()
         .layer(CatchPanicLayer::new())
         .layer(layer::<Touchy>())
@@ -180,12 +180,12 @@ async fn catch_panic_outside_catches_the_events_type_too() {
         .layer(CatchPanicLayer::new())
         .service(Inner::<Touchy>::new());
     let task = tokio::spawn(async move { call(inside, signed(SMALL)).await });
-    assert!(task.await.unwrap_err().is_panic(), "out of its reach");
+    assert!(task.await.unwrap_err().is_panic(), "an inner layer cannot catch it");
 }
 
-/// The digest is over the bytes as sent.
+/// The digest covers the bytes as they were sent.
 #[tokio::test]
-async fn decompression_has_no_place_in_front_of_the_layer() {
+async fn outer_decompression_breaks_the_digest() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(SMALL.as_bytes()).unwrap();
     let gzip = encoder.finish().unwrap();
@@ -202,9 +202,9 @@ async fn decompression_has_no_place_in_front_of_the_layer() {
         .layer(layer::<Event>())
         .service(Inner::<Event>::new());
     let response = outside.clone().oneshot(compressed(&gzip)).await.unwrap();
-    assert_eq!(response.status(), 401, "it took away what was signed");
+    assert_eq!(response.status(), 401, "the signed bytes are gone");
     let response = outside.oneshot(signed(SMALL)).await.unwrap();
-    assert_eq!(response.status(), 200, "and is harmless where nothing is compressed");
+    assert_eq!(response.status(), 200, "harmless if nothing is compressed");
 
     let inside = ServiceBuilder::new()
         .layer(layer::<Event>())
@@ -216,7 +216,7 @@ async fn decompression_has_no_place_in_front_of_the_layer() {
     assert_eq!(kind(&response), Some(RejectionKind::EncodingNotSupported));
 }
 
-/// The recommended order, whole.
+/// All layers in the recommended order.
 #[tokio::test]
 async fn the_documented_order_works() {
     let headers: [HeaderName; 1] = [contract::DIGEST_HEADER];

@@ -1,4 +1,4 @@
-//! A real axum server on a loopback socket, with everything a network can do to it.
+//! A real axum server on a loopback socket, with everything that a network can do to it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ async fn serve(app: Router) -> SocketAddr {
     address
 }
 
-/// One webhook per handler, at `/`.
+/// Serves one handler at `/`.
 async fn serve_handler<H, T>(handler: H) -> SocketAddr
 where
     H: axum::handler::Handler<T, ()>,
@@ -35,7 +35,7 @@ where
     serve(Router::new().route("/", post(handler).layer(layer::<PaymentRequest>()))).await
 }
 
-/// A request as text, so that a test can send what no client would.
+/// The head of a request as text, so that a test can send what no client would.
 fn head(method: &str, headers: &[(&str, &str)]) -> String {
     let mut head = format!("{method} / HTTP/1.1\r\nhost: test\r\n");
     for (name, value) in headers {
@@ -79,7 +79,11 @@ impl Connection {
                 }
             }
             let read = tokio::time::timeout(Duration::from_secs(20), self.0.read_buf(&mut bytes));
-            assert_ne!(read.await.expect("an answer in time").unwrap(), 0, "closed after {text:?}");
+            assert_ne!(
+                read.await.expect("a response in time").unwrap(),
+                0,
+                "closed after {text:?}"
+            );
         }
     }
 }
@@ -90,7 +94,7 @@ async fn exchange(address: SocketAddr, text: &str) -> (u16, String) {
     connection.response().await
 }
 
-/// The use that the documentation shows. Rivals' bug 1: theirs did not compile in axum.
+/// The example of the documentation. Rivals' bug 1: theirs did not compile with axum.
 #[tokio::test]
 async fn the_documented_use_works() {
     async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
@@ -108,7 +112,7 @@ async fn the_documented_use_works() {
 }
 
 #[tokio::test]
-async fn every_place_of_the_layer_compiles_and_works() {
+async fn layer_works_in_every_documented_place() {
     async fn handler(request: Webhook<PaymentRequest>, body: Bytes) -> String {
         assert_eq!(body, request.raw_body());
         request.id.clone()
@@ -132,7 +136,7 @@ async fn every_place_of_the_layer_compiles_and_works() {
 
 /// Why the documentation says `post(handler).layer(..)`.
 #[tokio::test]
-async fn on_the_whole_router_an_unknown_path_is_a_401_instead_of_a_404() {
+async fn layer_on_the_router_answers_unknown_paths_with_401() {
     let route = || post(async |_: Webhook<PaymentRequest>| ());
     let routed = Router::new().route("/hook", route().layer(layer::<PaymentRequest>()));
     let router = Router::new().route("/hook", route()).layer(layer::<PaymentRequest>());
@@ -141,14 +145,14 @@ async fn on_the_whole_router_an_unknown_path_is_a_401_instead_of_a_404() {
 }
 
 #[tokio::test]
-async fn without_the_layer_the_handler_is_a_500_that_says_what_to_add() {
+async fn missing_layer_is_a_500_that_says_what_to_add() {
     let app = Router::new().route("/", post(async |_: Webhook<PaymentRequest>| ()));
     let (status, text) = exchange(serve(app).await, &good(SMALL)).await;
     assert_eq!(status, 500);
     assert!(text.contains(".layer(WebhookLayer::new(secret))"), "{text}");
     assert!(text.contains("PaymentRequest"), "{text}");
 
-    // A layer for another type, or without a secret, is as good as none.
+    // A layer for another type, or one without a secret, counts as missing.
     let other = post(async |_: Webhook<serde_json::Value>| ()).layer(layer::<PaymentRequest>());
     let unsigned = post(async |_: Webhook<PaymentRequest>| ());
     let unsigned = unsigned.layer(danger::unsigned::<PaymentRequest>());
@@ -159,7 +163,7 @@ async fn without_the_layer_the_handler_is_a_500_that_says_what_to_add() {
 }
 
 #[tokio::test]
-async fn extractors_can_be_optional_and_unverified() {
+async fn extractors_work_as_option_and_unverified() {
     let optional = post(async |hook: Option<Webhook<PaymentRequest>>| hook.is_some().to_string());
     let without = Router::new().route("/", optional.clone());
     assert_eq!(exchange(serve(without).await, &good(SMALL)).await.1, "false");
@@ -172,7 +176,7 @@ async fn extractors_can_be_optional_and_unverified() {
 }
 
 #[tokio::test]
-async fn acks_and_other_answers_reach_inqud_as_they_should() {
+async fn handler_responses_become_the_right_status() {
     fn answer(client_order_id: &str) -> Response {
         match client_order_id {
             "done" => Ack::Done.into_response(),
@@ -215,9 +219,9 @@ fn counting() -> (impl axum::handler::Handler<((),), ()>, Arc<AtomicUsize>) {
     (handler, calls)
 }
 
-/// Rivals' bug 11: the length was waited for, and even answered `100 Continue`.
+/// Rivals' bug 11: they waited for the body, and even answered `100 Continue`.
 #[tokio::test]
-async fn a_length_over_the_limit_is_refused_before_100_continue() {
+async fn rejects_content_length_over_the_limit_before_100_continue() {
     let (handler, calls) = counting();
     let address = serve_handler(handler).await;
     for expect in [false, true] {
@@ -226,7 +230,7 @@ async fn a_length_over_the_limit_is_refused_before_100_continue() {
         if expect {
             headers.push(("expect", "100-continue"));
         }
-        // The response is the first thing that comes; not a byte of the body was sent.
+        // The response comes first, before any byte of the body was sent.
         let (status, _) = exchange(address, &head("POST", &headers)).await;
         assert_eq!(status, 413, "expect: {expect}");
     }
@@ -234,7 +238,7 @@ async fn a_length_over_the_limit_is_refused_before_100_continue() {
 }
 
 #[tokio::test]
-async fn a_good_call_is_answered_100_continue() {
+async fn good_call_gets_100_continue() {
     let (handler, calls) = counting();
     let mut connection = Connection::to(serve_handler(handler).await).await;
     let length = SMALL.len().to_string();
@@ -261,9 +265,9 @@ fn chunked(body: &str, size: usize) -> String {
     text + "0\r\n\r\n"
 }
 
-/// Rivals' bug 5: a chunked request was never answered.
+/// Rivals' bug 5: a chunked request never got a response.
 #[tokio::test]
-async fn a_chunked_body_is_received_whole() {
+async fn receives_a_chunked_body_whole() {
     let (handler, calls) = counting();
     let address = serve_handler(handler).await;
     for size in [1, 7, 1000, 2000] {
@@ -272,9 +276,9 @@ async fn a_chunked_body_is_received_whole() {
     assert_eq!(calls.load(Ordering::SeqCst), 4);
 }
 
-/// Rivals' bugs 3 and 7: it was taken whole into memory, or was a panic, unsigned or not.
+/// Rivals' bugs 3 and 7: the whole body was read into memory, or caused a panic, unsigned or not.
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused_while_it_is_sent() {
+async fn rejects_body_over_the_limit_while_it_is_sent() {
     let (handler, calls) = counting();
     let address = serve_handler(handler).await;
     let large = " ".repeat(300 * 1024);
@@ -285,9 +289,9 @@ async fn a_body_over_the_limit_is_refused_while_it_is_sent() {
     assert_eq!(calls.load(Ordering::SeqCst), 0);
 }
 
-/// Rivals' bug 6: a panic.
+/// Rivals' bug 6: such a body caused a panic.
 #[tokio::test]
-async fn an_unsigned_body_that_is_no_text_is_a_401() {
+async fn unsigned_binary_body_is_a_401() {
     let (handler, _) = counting();
     let mut connection = Connection::to(serve_handler(handler).await).await;
     connection.send(&head("POST", &[("content-length", "2")])).await;
@@ -295,9 +299,9 @@ async fn an_unsigned_body_that_is_no_text_is_a_401() {
     assert_eq!(connection.response().await.0, 401);
 }
 
-/// Rivals' bug 5 again: it never ended, and burned CPU.
+/// Rivals' bug 5 again: the call never ended, and used CPU.
 #[tokio::test]
-async fn a_client_that_leaves_mid_body_ends_the_call() {
+async fn client_disconnect_mid_body_ends_the_call() {
     let rejections = Arc::new(Mutex::new(Vec::new()));
     let (seen, waker) = (Arc::clone(&rejections), Arc::new(tokio::sync::Notify::new()));
     let notify = Arc::clone(&waker);
@@ -318,12 +322,12 @@ async fn a_client_that_leaves_mid_body_ends_the_call() {
     }
     assert_eq!(*rejections.lock().unwrap(), [RejectionKind::BodyUnreadable; 2]);
     assert_eq!(calls.load(Ordering::SeqCst), 0);
-    // And the server lives.
+    // The server still works.
     assert_eq!(exchange(address, &good(SMALL)).await.0, 200);
 }
 
 #[tokio::test]
-async fn a_body_that_stops_is_answered_408_at_the_deadline() {
+async fn stalled_body_is_a_408_at_the_timeout() {
     let (handler, calls) = counting();
     let layer = layer::<PaymentRequest>().body_timeout(Duration::from_millis(100));
     let address = serve(Router::new().route("/", post(handler).layer(layer))).await;
@@ -332,7 +336,7 @@ async fn a_body_that_stops_is_answered_408_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_after_a_good_call_and_after_a_refusal() {
+async fn connection_is_reused_after_success_and_rejection() {
     let (handler, calls) = counting();
     let mut connection = Connection::to(serve_handler(handler).await).await;
     let forged = good(SMALL).replace(&digest(SMALL), &digest("{}"));
@@ -343,9 +347,9 @@ async fn a_connection_is_used_again_after_a_good_call_and_after_a_refusal() {
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
-/// Two digests, on the wire.
+/// Two digest headers, as bytes on the wire.
 #[tokio::test]
-async fn a_doubled_header_is_a_401() {
+async fn second_digest_header_is_a_401() {
     let (handler, calls) = counting();
     let address = serve_handler(handler).await;
     let right = digest(SMALL);
@@ -356,7 +360,7 @@ async fn a_doubled_header_is_a_401() {
 }
 
 #[tokio::test]
-async fn a_digest_anywhere_else_is_as_good_as_none() {
+async fn ignores_a_digest_outside_its_header() {
     let (handler, calls) = counting();
     let address = serve_handler(handler).await;
     let right = digest(SMALL);
@@ -378,7 +382,7 @@ async fn a_digest_anywhere_else_is_as_good_as_none() {
     assert_eq!(calls.load(Ordering::SeqCst), 0);
 }
 
-/// As in `docs/servers.md`, with a shorter time.
+/// The code of `docs/servers.md`, with a shorter timeout.
 async fn serve_with_limits(app: Router, head: Duration) -> SocketAddr {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(head);
@@ -396,10 +400,10 @@ async fn serve_with_limits(app: Router, head: Duration) -> SocketAddr {
     address
 }
 
-/// The head comes before any layer. `axum::serve` waits for it for as long as the client likes, and the
-/// page about servers has to say so.
+/// The head arrives before any layer is called. `axum::serve` waits for it without a timeout, and the page
+/// about servers has to say so.
 #[tokio::test]
-async fn a_slow_head_is_the_servers_to_time_out() {
+async fn slow_head_is_left_to_the_server() {
     let app = || {
         Router::new().route(
             "/",

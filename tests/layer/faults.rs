@@ -1,5 +1,4 @@
-//! What goes wrong around a call: clients that leave, futures that are dropped, code that panics,
-//! calls that come again.
+//! Faults around a call: clients that disconnect, futures that are dropped, code that panics, and replays.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -23,7 +22,7 @@ use tower_inqud::{History, Notification, PaymentRequest, Verdict, WebhookBody};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Says when it is dropped.
+/// Notifies when it is dropped.
 struct Guard(Arc<Notify>);
 
 impl Drop for Guard {
@@ -32,7 +31,7 @@ impl Drop for Guard {
     }
 }
 
-/// A handler that has begun, and waits.
+/// A handler that signals its start, and then waits.
 #[derive(Clone)]
 struct Waiting {
     begun: Arc<Notify>,
@@ -98,10 +97,9 @@ async fn send(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Documented in the crate's documentation and on the page about servers. The sender that gets no
-/// answer sends it again.
+/// The crate's documentation and the page about servers say so. Inqud gets no response, so it retries.
 #[tokio::test]
-async fn a_client_that_leaves_after_the_body_drops_the_handler() {
+async fn client_disconnect_after_the_body_drops_the_handler() {
     for half in [false, true] {
         let waiting = Waiting::new();
         let address = serve(waiting.clone(), false).await;
@@ -113,30 +111,30 @@ async fn a_client_that_leaves_after_the_body_drops_the_handler() {
             drop(stream);
         }
         let dropped = tokio::time::timeout(PATIENCE, waiting.dropped.notified()).await;
-        dropped.expect("hyper drops it");
+        dropped.expect("hyper drops the handler");
         assert_eq!(waiting.done.load(Ordering::SeqCst), 0);
     }
 }
 
-/// The documented recipe.
+/// The recipe of the documentation.
 #[tokio::test]
-async fn a_spawned_task_outlives_a_client_that_leaves() {
+async fn spawned_task_outlives_a_client_disconnect() {
     let waiting = Waiting::new();
     let address = serve(waiting.clone(), true).await;
     let stream = send(address).await;
     waiting.begun.notified().await;
     drop(stream);
-    // The connection is over, as its next use shows; the task is not.
+    // The connection is closed, but the task still runs.
     tokio::task::yield_now().await;
     waiting.go_on.add_permits(1);
     let dropped = tokio::time::timeout(PATIENCE, waiting.dropped.notified()).await;
-    dropped.expect("it ended");
+    dropped.expect("the task ends");
     assert_eq!(waiting.done.load(Ordering::SeqCst), 1);
 }
 
-/// What a client that stays gets, so that the two above cannot pass for nothing.
+/// Shows that the two tests above pass because of the disconnect.
 #[tokio::test]
-async fn a_client_that_stays_is_answered() {
+async fn client_that_stays_is_answered() {
     let waiting = Waiting::new();
     let mut stream = send(serve(waiting.clone(), false).await).await;
     waiting.begun.notified().await;
@@ -146,9 +144,9 @@ async fn a_client_that_stays_is_answered() {
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
 }
 
-/// Polled so often and no more, and dropped, at each place where it can wait.
+/// Drops a call after every possible number of polls.
 #[tokio::test]
-async fn a_call_that_is_dropped_at_any_await_leaves_nothing_behind() {
+async fn call_can_be_dropped_at_any_await() {
     let frames = 8;
     let whole = 2 * frames + 3;
     for polls in 0..=whole {
@@ -184,7 +182,7 @@ async fn a_call_that_is_dropped_at_any_await_leaves_nothing_behind() {
             }
         }
         let begun = begun.load(Ordering::SeqCst);
-        // One poll for each wait; the handler is called in the last but one.
+        // Each wait takes one poll. The last poll but one calls the handler.
         assert_eq!(begun, usize::from(polls > frames), "{polls} polls");
         assert_eq!(answered, polls > frames + 1, "{polls} polls");
         assert_eq!(dropped.load(Ordering::SeqCst), begun, "{polls} polls");
@@ -192,7 +190,7 @@ async fn a_call_that_is_dropped_at_any_await_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_body_spoils_one_call_only() {
+async fn panic_in_a_body_fails_only_its_call() {
     struct Panics;
     impl http_body::Body for Panics {
         type Data = bytes::Bytes;
@@ -212,9 +210,9 @@ async fn a_panic_in_the_body_spoils_one_call_only() {
     assert_eq!(inner.calls(), 1);
 }
 
-/// Behind a `Buffer`, what panics in `Service::call` is the end of the service, and not of a call.
+/// Behind a `Buffer`, a panic in `Service::call` would end the service, not only the call.
 #[tokio::test]
-async fn a_panicking_callback_behind_a_buffer_spoils_one_call_only() {
+async fn panic_in_a_callback_behind_a_buffer_fails_only_its_call() {
     fn panic_once<T>(panicked: &AtomicUsize, otherwise: T) -> T {
         assert_ne!(panicked.fetch_add(1, Ordering::SeqCst), 0, "a callback that panics once");
         otherwise
@@ -246,9 +244,9 @@ async fn a_panicking_callback_behind_a_buffer_spoils_one_call_only() {
     }
 }
 
-/// The end is asked for once: what a body says after it does not matter.
+/// The layer polls the end once, so it does not matter what a body returns afterwards.
 #[tokio::test]
-async fn a_body_is_not_polled_after_its_end() {
+async fn does_not_poll_a_body_after_its_end() {
     let body = Script::new([Step::data(SMALL)]);
     let polls = body.polls();
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
@@ -256,10 +254,10 @@ async fn a_body_is_not_polled_after_its_end() {
     assert_eq!(polls.load(Ordering::SeqCst), 2);
 }
 
-/// Nothing that Inqud signs tells a retry from a replay, so both are passed on; the key is what tells
-/// that it is nothing new.
+/// Nothing that Inqud signs distinguishes a retry from a replay. The layer passes both on, and the order key
+/// shows that they are duplicates.
 #[tokio::test]
-async fn a_replay_is_passed_on_with_the_key_of_the_first() {
+async fn replay_has_the_delivery_key_of_the_first() {
     let inner = Inner::<PaymentRequest>::new();
     let service = layer::<PaymentRequest>().layer(inner.clone());
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! The layer: what it admits, receives, refuses and calls.
+//! The layer: what it accepts, what it rejects, and what it calls.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! A layer that is limited to a path leaves everything else alone.
+//! A layer that is limited to a path does not touch other paths.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ fn to(uri: &str) -> Request<Script> {
     request
 }
 
-/// Answers 204 and says whether there was a webhook.
+/// Answers 204, with a header that says whether there was a webhook.
 async fn handler(request: Request<WebhookBody<Script>>) -> Result<Response<String>, Infallible> {
     let verified = request.extensions().get::<Webhook<PaymentRequest>>().is_some();
     let mut response = Response::new(verified.to_string());
@@ -30,7 +30,7 @@ async fn handler(request: Request<WebhookBody<Script>>) -> Result<Response<Strin
 }
 
 #[tokio::test]
-async fn only_exact_paths_are_admitted() {
+async fn handles_only_the_exact_path() {
     let table = [
         ("/hook", true),
         ("/hook?query=1", true),
@@ -55,7 +55,7 @@ async fn only_exact_paths_are_admitted() {
 }
 
 #[tokio::test]
-async fn what_passes_is_neither_read_nor_changed() {
+async fn does_not_touch_other_paths() {
     let trailers = HeaderMap::from_iter([(
         http::HeaderName::from_static("grpc-status"),
         HeaderValue::from_static("0"),
@@ -82,7 +82,7 @@ async fn what_passes_is_neither_read_nor_changed() {
 }
 
 #[tokio::test]
-async fn hints_and_errors_of_what_passes_stay() {
+async fn keeps_size_hints_and_errors_of_other_paths() {
     let mut body = Script::new([Step::Error(std::io::ErrorKind::BrokenPipe.into())]);
     body.hint = http_body::SizeHint::with_exact(17);
     body.claims_end = true;
@@ -98,7 +98,7 @@ async fn hints_and_errors_of_what_passes_stay() {
 }
 
 #[test]
-fn a_path_that_no_request_has_is_an_error() {
+fn rejects_a_path_that_no_request_can_have() {
     for path in [
         "",
         "hook",
@@ -109,18 +109,18 @@ fn a_path_that_no_request_has_is_an_error() {
         "http://a/hook",
         "/{shop}",
         "/hooks/*",
-        // What clients percent-encode.
+        // Characters that clients percent-encode.
         "/zahlung/ü",
         "/\"quoted\"",
         "/a\\b",
         "/a^b",
         "/a|b",
         "/a[0]",
-        // No percent-encoding.
+        // Malformed percent-encoding.
         "/100%",
         "/%c",
         "/%zz",
-        // What clients take out.
+        // Segments that clients remove.
         "/.",
         "/a/../hook",
         "/./hook",

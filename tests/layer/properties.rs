@@ -1,4 +1,4 @@
-//! What holds for any input, tried with many.
+//! Properties that hold for any input.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ fn run<F: Future>(future: F) -> F::Output {
     runtime.unwrap().block_on(future)
 }
 
-/// The kind of the refusal, or what the inner service was called with.
+/// The kind of the rejection, or the body that the inner service was called with.
 fn verdict(bytes: &[u8], body: Script, limit: usize) -> Result<Vec<u8>, RejectionKind> {
     let inner = Inner::<serde_json::Map<String, serde_json::Value>>::new();
     let service = layer::<serde_json::Map<_, _>>().body_limit(limit).layer(inner.clone());
@@ -33,7 +33,7 @@ fn verdict(bytes: &[u8], body: Script, limit: usize) -> Result<Vec<u8>, Rejectio
     }
 }
 
-/// Cuts at these places, with pauses and empty frames between.
+/// Splits a body into frames at these places, with pauses and empty frames in between.
 fn cut(bytes: &[u8], places: &[Index]) -> Script {
     let mut places: Vec<_> = places.iter().map(|place| place.index(bytes.len() + 1)).collect();
     places.extend([0, bytes.len()]);
@@ -48,7 +48,7 @@ fn cut(bytes: &[u8], places: &[Index]) -> Script {
     Script::new(steps)
 }
 
-/// JSON, nearly JSON, and anything.
+/// JSON, truncated JSON, and arbitrary bytes.
 fn any_body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         any_request().prop_map(String::into_bytes),
@@ -86,7 +86,7 @@ fn any_status() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A Request as Inqud may send it, few ids and times, so that many meet.
+/// A Request as Inqud may send it. It has few ids and times, so that collisions are frequent.
 fn any_request() -> impl Strategy<Value = String> {
     let text = prop::option::of(any::<String>());
     let update = prop::option::of(0..4u8);
@@ -106,7 +106,7 @@ fn any_request() -> impl Strategy<Value = String> {
     )
 }
 
-/// What was sent, and what arrived of it: all, some of it twice, in any order.
+/// What was sent, and the deliveries: in any order, with repeats.
 fn any_life() -> impl Strategy<Value = (Vec<String>, Vec<String>)> {
     let repeats = prop::collection::vec(any::<Index>(), 0..20);
     (prop::collection::vec(any_request(), 1..8), repeats).prop_flat_map(|(sent, repeats)| {
@@ -128,7 +128,7 @@ fn parse(json: &str) -> PaymentRequest {
     serde_json::from_str(json).unwrap()
 }
 
-/// A number, in parts.
+/// The parts of a number.
 #[derive(Clone, Debug)]
 struct Number {
     negative: bool,
@@ -138,7 +138,7 @@ struct Number {
 }
 
 impl Number {
-    /// The same times ten to a power.
+    /// The text of the number, multiplied by a power of ten.
     fn times(&self, power: Power) -> String {
         let sign = if self.negative { "-" } else { "" };
         let point = if self.fraction.is_empty() { "" } else { "." };
@@ -148,14 +148,14 @@ impl Number {
             Power::None => format!("e{small}"),
             Power::Wide => format!("E{}", 10_i128.pow(36) + i128::from(small)),
             Power::WideBelow => format!("e{}", i128::from(small) - 10_i128.pow(36)),
-            // No integer type has these.
+            // Exponents that do not fit any integer type.
             Power::Huge => format!("e+1{:045}", 1000 + small),
             Power::HugeBelow => format!("e-1{:045}", 1000 - small),
         };
         format!("{sign}{}{point}{}{exponent}", self.integer, self.fraction)
     }
 
-    /// In units so small that it is a whole number: its sign and its digits, as many as any has.
+    /// The sign and the digits, in units so small that every number is an integer. All have as many digits.
     fn written_out(&self) -> (i8, Vec<i8>) {
         const PLACES: i64 = 120;
         let mut digits = vec![0_i8; 2 * usize::try_from(PLACES).unwrap()];
@@ -169,7 +169,7 @@ impl Number {
             return (0, digits);
         }
         if self.negative {
-            // The greater the digits, the less the number.
+            // Of negative numbers, the one with greater digits is less.
             return (-1, digits.iter().map(|digit| -digit).collect());
         }
         (1, digits)
@@ -207,7 +207,7 @@ fn order_key(json: &str) -> OrderKey {
     OrderKey::new(&parse(json), json.as_bytes())
 }
 
-/// One of zeros is refused.
+/// Any key except one of zeros, which is rejected.
 fn any_key() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 1..200)
         .prop_filter("zeros", |key| key.iter().any(|byte| *byte != 0))
@@ -215,7 +215,7 @@ fn any_key() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn how_a_body_is_cut_never_changes_the_verdict(
+    fn frame_boundaries_never_change_the_verdict(
         body in any_body(),
         places in prop::collection::vec(any::<Index>(), 0..20),
         slack in 0..3usize,
@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn any_flipped_bit_of_the_body_is_a_mismatch(
+    fn any_flipped_bit_in_the_body_is_a_mismatch(
         mut body in prop::collection::vec(any::<u8>(), 1..300),
         at in any::<Index>(),
         bit in 0..8u8,
@@ -245,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn any_flipped_bit_of_the_digest_is_refused(
+    fn any_flipped_bit_in_the_digest_is_rejected(
         body in prop::collection::vec(any::<u8>(), 0..300),
         at in 0..40usize,
         bit in 0..8u8,
@@ -265,7 +265,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_signed_verifies_and_only_with_its_secret(
+    fn signed_body_verifies_only_with_its_secret(
         key in any_key(),
         other in any_key(),
         body in prop::collection::vec(any::<u8>(), 0..300),
@@ -290,7 +290,7 @@ proptest! {
     }
 
     #[test]
-    fn a_request_comes_back_equal(json in any_request()) {
+    fn requests_round_trip(json in any_request()) {
         let first = parse(&json);
         let written = serde_json::to_string(&first).unwrap();
         let second = parse(&written);
@@ -299,7 +299,7 @@ proptest! {
     }
 
     #[test]
-    fn an_amount_keeps_every_digit(text in any_amount()) {
+    fn any_amount_keeps_every_digit(text in any_amount()) {
         let amount: Amount = text.parse().unwrap();
         prop_assert_eq!(amount.to_string(), text.clone());
         prop_assert_eq!(serde_json::to_string(&amount).unwrap(), text.clone());
@@ -308,7 +308,7 @@ proptest! {
     }
 
     #[test]
-    fn an_amount_with_an_exponent_has_the_value_it_says(
+    fn exponent_shifts_the_decimal_point(
         digits in "[1-9][0-9]{0,9}",
         fraction in "[0-9]{0,9}",
         exponent in -40..40i32,
@@ -316,7 +316,7 @@ proptest! {
         let point = if fraction.is_empty() { String::new() } else { format!(".{fraction}") };
         let text = format!("{digits}{point}E{exponent}");
         let amount: Amount = text.parse().unwrap();
-        // By another road: shift the point of the plain text.
+        // Computes the same in another way: by shifting the point in the text.
         let all = format!("{digits}{fraction}");
         let point = len(&digits) + exponent;
         let plain = if point <= 0 {
@@ -330,9 +330,9 @@ proptest! {
         prop_assert_eq!(amount, plain.parse().unwrap(), "{}", text);
     }
 
-    /// Against numbers that are written out, as wide as they need to be.
+    /// Compares with integers that have all digits written out.
     #[test]
-    fn amounts_compare_as_the_numbers_they_say(a in any_number(), b in any_number()) {
+    fn amounts_compare_like_big_integers(a in any_number(), b in any_number()) {
         let (wide_a, wide_b) = (a.written_out(), b.written_out());
         let powers =
             [Power::None, Power::Wide, Power::WideBelow, Power::Huge, Power::HugeBelow];
@@ -371,7 +371,7 @@ proptest! {
     }
 
     #[test]
-    fn versions_with_times_are_in_a_strict_order_but_for_ties(
+    fn order_keys_with_times_are_strictly_ordered_except_ties(
         a in any_request(),
         b in any_request(),
         c in any_request(),
@@ -387,7 +387,7 @@ proptest! {
         if is_before(&a, &b) && is_before(&b, &c) {
             prop_assert!(is_before(&a, &c));
         }
-        // It decides between any two notifications of one object. Both count where nothing tells which is later.
+        // One of two notifications always supersedes the other. In a tie, each supersedes the other.
         if !a.is_duplicate_of(&b) {
             prop_assert!(a.supersedes(&b) || b.supersedes(&a));
             let is_tie = a.position() == b.position();
@@ -395,23 +395,23 @@ proptest! {
         }
     }
 
-    /// That of the latest, and where several are that, of the last of them to arrive.
+    /// The end state is that of the latest notification. In a tie, it is that of the last to arrive.
     #[test]
-    fn any_order_and_any_repeats_end_in_the_same_state((_, arrived) in any_life()) {
+    fn any_delivery_order_ends_in_the_same_state((_, arrived) in any_life()) {
         let mut objects = BTreeMap::<String, (History, Vec<OrderKey>, Option<OrderKey>)>::new();
         for json in &arrived {
             let (history, seen, state) = objects.entry(parse(json).id).or_default();
             let new = order_key(json);
             let verdict = history.receive_order_key(new.clone());
             let is_known = seen.iter().any(|it| it.is_duplicate_of(&new));
-            prop_assert!(is_known || verdict != Verdict::Duplicate, "{} was not said before", json);
+            prop_assert!(is_known || verdict != Verdict::Duplicate, "{} is new", json);
             if verdict.should_handle() {
                 *state = Some(new.clone());
             }
             if verdict != Verdict::Duplicate {
                 seen.push(new);
             }
-            // It is kept, and is the same when it is read again.
+            // A stored history is equal when it is read again.
             let kept: History = serde_json::from_str(&serde_json::to_string(history).unwrap()).unwrap();
             prop_assert_eq!(&kept, history);
         }

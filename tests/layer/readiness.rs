@@ -1,4 +1,4 @@
-//! The contract between tower's services is kept on both sides.
+//! The layer keeps the contract of tower's `Service` on both sides.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -9,10 +9,10 @@ use http::{Request, Response};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_inqud::{PaymentRequest, WebhookBody, WebhookService};
 
-/// Rivals' bug 2: "poll_ready must be called first", because a fresh clone was called.
+/// Rivals' bug 2: they called a fresh clone, which panics with "poll_ready must be called first".
 #[tokio::test]
-async fn the_service_that_was_ready_is_the_one_called() {
-    /// Panics like a `ConcurrencyLimit` or a `Buffer` if it was not polled itself.
+async fn calls_the_service_that_was_polled_ready() {
+    /// Panics if it was not polled ready itself, like a `ConcurrencyLimit` or a `Buffer`.
     struct Strict(bool);
     impl Clone for Strict {
         fn clone(&self) -> Self {
@@ -61,10 +61,10 @@ async fn concurrency_limit_buffer_and_load_shed_work_inside() {
     assert_eq!(inner.calls(), 15);
 }
 
-/// Chosen, and documented on `WebhookLayer`: the ready service keeps its permit while it waits for
+/// A decision that `WebhookLayer` documents: the ready service keeps its permit while the layer waits for
 /// the body.
 #[tokio::test(start_paused = true)]
-async fn a_stalled_body_holds_its_permit_until_the_deadline() {
+async fn stalled_body_holds_its_permit_until_the_timeout() {
     let service = ServiceBuilder::new()
         .layer(layer::<PaymentRequest>().body_timeout(Duration::from_secs(3)))
         .concurrency_limit(1)
@@ -76,14 +76,14 @@ async fn a_stalled_body_holds_its_permit_until_the_deadline() {
     let began = tokio::time::Instant::now();
     let good = call(service, signed_as(SMALL, Script::new([Step::data(SMALL)])));
     let good = tokio::time::timeout(Duration::from_secs(60), good).await;
-    assert_eq!(good.expect("the permit came back").status(), 200);
+    assert_eq!(good.expect("the permit is released").status(), 200);
     assert_eq!(began.elapsed().as_secs(), 3);
     assert_eq!(stalled.await.unwrap().status(), 408);
 }
 
-/// And a refusal that needs no body leaves it with the service, for its next call.
+/// After a rejection that needs no body, the service keeps the permit for its next call.
 #[tokio::test(start_paused = true)]
-async fn a_refused_head_leaves_the_service_ready_for_the_next_call() {
+async fn rejected_head_keeps_the_service_ready() {
     let mut service = ServiceBuilder::new()
         .layer(layer::<PaymentRequest>())
         .concurrency_limit(1)
@@ -100,7 +100,7 @@ async fn a_refused_head_leaves_the_service_ready_for_the_next_call() {
 struct OwnError(&'static str);
 
 #[tokio::test]
-async fn errors_of_the_inner_service_stay_as_they_are() {
+async fn passes_on_errors_of_the_inner_service() {
     let failing =
         tower::service_fn(async |_: Request<_>| Err::<Response<String>, _>(OwnError("from call")));
     let service = layer::<PaymentRequest>().layer(failing);
@@ -125,9 +125,9 @@ async fn errors_of_the_inner_service_stay_as_they_are() {
     assert_eq!(ready.map(|_| ()).unwrap_err(), OwnError("from poll_ready"));
 }
 
-/// An event that is neither `Clone` nor `Debug`, an error type of one's own, a future that is `Send`.
+/// The event is neither `Clone` nor `Debug`, and the error type is a custom one. The future is still `Send`.
 #[tokio::test]
-async fn bounds_are_as_weak_as_they_can_be() {
+async fn works_with_the_weakest_bounds() {
     #[derive(serde::Deserialize)]
     struct Bare {
         id: String,
@@ -145,9 +145,9 @@ async fn bounds_are_as_weak_as_they_can_be() {
     assert_eq!(response.status(), 200);
 }
 
-/// A service and a body that cannot leave their thread are served all the same.
+/// Works with a service and a body that are not `Send`.
 #[tokio::test]
-async fn nothing_needs_to_be_send() {
+async fn does_not_require_send() {
     let shared = Rc::new(std::cell::Cell::new(0));
     let counter = Rc::clone(&shared);
     let handler = tower::service_fn(move |_: Request<_>| {
@@ -169,9 +169,9 @@ async fn nothing_needs_to_be_send() {
     assert_eq!(shared.get(), 11);
 }
 
-/// In the inner service, or in `Deserialize`: the next call works.
+/// After a panic in the inner service or in `Deserialize`, the next call works.
 #[tokio::test]
-async fn a_panic_spoils_one_call_only() {
+async fn panic_fails_only_its_call() {
     #[derive(Debug)]
     struct Touchy;
     impl<'de> serde::Deserialize<'de> for Touchy {

@@ -1,4 +1,4 @@
-//! Each refusal: its status, its fixed text, and that nothing happened besides.
+//! Each rejection: its status, its fixed text, and that it has no side effects.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,12 +15,12 @@ use tower::Layer;
 use tower_inqud::RejectionKind::{self, *};
 use tower_inqud::{PaymentRequest, Rejection, Secret, WebhookLayer, contract, danger, sign};
 
-/// A Request, in two frames, with one thing wrong with the call.
+/// A call with a Request in two frames, and one thing wrong with it.
 struct Case {
     kind: RejectionKind,
     status: u16,
     text: &'static str,
-    /// Whether the body may be polled at all.
+    /// Whether the layer may poll the body.
     body_is_read: bool,
     request: Request<Script>,
 }
@@ -50,7 +50,7 @@ fn case(
     Case { kind, status, text, body_is_read, request }
 }
 
-/// Every kind but [`SourceNotAllowed`], which needs a layer of its own.
+/// Every kind except [`SourceNotAllowed`], which needs another layer.
 fn cases() -> Vec<Case> {
     let mut get = good();
     *get.method_mut() = http::Method::GET;
@@ -78,9 +78,9 @@ fn cases() -> Vec<Case> {
         case(DigestDuplicated, 401, "there is more than one digest header", false, twice),
         case(DigestMalformed, 401, malformed, false, with_header(contract::DIGEST_HEADER, "")),
         case(BodyTooLarge, 413, too_large, false, with_header(CONTENT_LENGTH, "2048")),
-        // More than a u64 holds.
+        // Too large for a `u64`.
         case(BodyTooLarge, 413, too_large, false, with_header(CONTENT_LENGTH, &"9".repeat(40))),
-        // No length was announced.
+        // Without a `Content-Length`.
         case(BodyTooLarge, 413, too_large, true, with_body(&large)),
         case(EncodingNotSupported, 415, encoded, false, with_header(CONTENT_ENCODING, "gzip")),
         case(
@@ -100,7 +100,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_refusal_has_its_status_and_text_and_calls_nobody() {
+async fn every_rejection_has_its_status_and_text() {
     for Case { kind, status, text: expected, body_is_read, request } in cases() {
         let polls = request.body().polls();
         let inner = Inner::<PaymentRequest>::new();
@@ -129,9 +129,9 @@ async fn every_refusal_has_its_status_and_text_and_calls_nobody() {
     }
 }
 
-/// So that the table above cannot pass because its base is wrong.
+/// The cases above differ from this call in one thing, so it has to be accepted.
 #[tokio::test]
-async fn the_call_that_the_cases_are_made_of_is_good() {
+async fn base_call_of_the_cases_is_good() {
     let inner = Inner::<PaymentRequest>::new();
     let service = layer::<PaymentRequest>().body_limit(2047).layer(inner.clone());
     assert_eq!(call(service, good()).await.status(), 200);
@@ -139,7 +139,7 @@ async fn the_call_that_the_cases_are_made_of_is_good() {
 }
 
 #[tokio::test]
-async fn two_digest_headers_are_refused_in_any_order() {
+async fn rejects_second_digest_header() {
     let right = digest(SMALL);
     let wrong = digest("{}");
     for (first, second) in [(&right, &right), (&right, &wrong), (&wrong, &right)] {
@@ -154,7 +154,7 @@ async fn two_digest_headers_are_refused_in_any_order() {
 }
 
 #[tokio::test]
-async fn an_identity_encoding_is_none() {
+async fn identity_encoding_counts_as_none() {
     for encoding in ["identity", "Identity", "identity, identity", ""] {
         let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
         let response = call(service, with_header(CONTENT_ENCODING, encoding)).await;
@@ -163,7 +163,7 @@ async fn an_identity_encoding_is_none() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_not_allowed_is_refused_unread() {
+async fn rejects_disallowed_source_without_reading_the_body() {
     let service = layer::<PaymentRequest>()
         .allow_source(|request| request.extensions.get::<&str>() == Some(&"inqud"))
         .layer(Inner::<PaymentRequest>::new());
@@ -182,7 +182,7 @@ async fn a_source_that_is_not_allowed_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn an_address_in_a_header_is_never_read() {
+async fn never_reads_an_address_from_a_header() {
     for name in ["x-forwarded-for", "forwarded", "x-real-ip"] {
         let service = layer::<PaymentRequest>()
             .allow_source(|request| request.extensions.get::<&str>().is_some())
@@ -195,7 +195,7 @@ async fn an_address_in_a_header_is_never_read() {
 }
 
 #[tokio::test]
-async fn a_json_refusal_knows_the_path_but_does_not_tell_the_sender() {
+async fn json_rejection_hides_the_path_from_the_sender() {
     #[derive(serde::Deserialize)]
     struct Own {
         #[expect(dead_code, reason = "only its shape matters")]
@@ -220,13 +220,13 @@ async fn a_json_refusal_knows_the_path_but_does_not_tell_the_sender() {
 }
 
 #[tokio::test]
-async fn a_built_response_carries_the_rejection_and_is_never_a_success() {
+async fn custom_response_carries_the_rejection_and_is_never_2xx() {
     let by_kind = |rejection: &Rejection| {
         let mut response = Response::new(Bytes::from("no"));
         if rejection.kind() == DigestMissing {
             *response.status_mut() = StatusCode::NOT_FOUND;
         }
-        response // else 200, by oversight
+        response // a merchant's mistake: the status stays 200
     };
     let service =
         layer::<PaymentRequest>().rejection_response(by_kind).layer(Inner::<PaymentRequest>::new());
@@ -243,9 +243,9 @@ async fn a_built_response_carries_the_rejection_and_is_never_a_success() {
     assert!(response.extensions().get::<Rejection>().is_some());
 }
 
-/// Whatever is wrong with the call, its digest may be the right one.
+/// A rejected call may still carry a valid digest, so its head must not show one.
 #[tokio::test(start_paused = true)]
-async fn no_refused_head_shows_a_digest() {
+async fn rejected_head_never_shows_a_digest() {
     let right = digest(REQUEST);
     let mut prefixed = good();
     let value = format!("sha1={right}").parse().unwrap();
@@ -275,7 +275,7 @@ async fn no_refused_head_shows_a_digest() {
 }
 
 #[tokio::test]
-async fn the_observer_sees_the_head_of_the_request() {
+async fn rejection_callback_sees_the_head() {
     let seen = Arc::new(Mutex::new(String::new()));
     let observer = Arc::clone(&seen);
     let service = layer::<PaymentRequest>()
@@ -289,9 +289,9 @@ async fn the_observer_sees_the_head_of_the_request() {
     assert!(!seen.contains(&digest("[]")), "{seen}");
 }
 
-/// Rivals' bug 3: 256 MiB were taken into memory.
+/// Rivals' bug 3: they read 256 MiB into memory.
 #[tokio::test]
-async fn an_endless_body_is_refused_at_the_limit() {
+async fn rejects_an_endless_body_at_the_limit() {
     let chunk = Bytes::from(vec![b' '; 1024 * 1024]);
     let script = Script::new((0..256).map(|_| Step::Data(chunk.clone())));
     let polls = script.polls();
@@ -302,8 +302,8 @@ async fn an_endless_body_is_refused_at_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deadline_is_total_and_not_per_frame() {
-    // A frame each time it is asked, and it is asked each second.
+async fn body_timeout_is_total_and_not_per_frame() {
+    // Each poll returns a frame, and there is one poll each second.
     let body = Drip { every: Duration::from_secs(1), sleep: None, frames: Arc::default() };
     let frames = Arc::clone(&body.frames);
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
@@ -333,14 +333,14 @@ impl http_body::Body for Drip {
         std::task::ready!(sleep.as_mut().poll(cx));
         self.sleep = None;
         let frames = self.frames.fetch_add(1, Ordering::SeqCst);
-        assert!(frames < 100, "a deadline that starts anew never comes");
+        assert!(frames < 100, "a timeout that restarts with each frame never ends");
         std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(b" ")))))
     }
 }
 
-/// Without a secret nothing is verified, and the type says so.
+/// A layer without a secret verifies nothing, and its type says so.
 #[tokio::test]
-async fn an_unsigned_layer_yields_unverified_only() {
+async fn unverified_layer_yields_only_unverified() {
     let service = danger::unsigned::<PaymentRequest>().layer(tower::service_fn(
         async |request: Request<_>| {
             let extensions = request.extensions();
@@ -354,7 +354,7 @@ async fn an_unsigned_layer_yields_unverified_only() {
     let unsigned = |body: &str| Request::post("/").body(Script::new([Step::data(body)])).unwrap();
     assert_eq!(call(service.clone(), unsigned(SMALL)).await.status(), 200);
     assert_eq!(call(service.clone(), unsigned("[]")).await.status(), 422);
-    // Not to be confused with a layer that has a secret.
+    // A layer with a secret still rejects unsigned calls.
     let signed =
         WebhookLayer::<PaymentRequest>::new(secret()).layer(Inner::<PaymentRequest>::new());
     assert_eq!(call(signed, unsigned(SMALL)).await.status(), 401);

@@ -1,4 +1,4 @@
-//! gRPC on the same port: it passes the layer untouched, while webhooks come and go.
+//! gRPC on the same port: its calls pass the layer unchanged while webhooks arrive.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use tower_inqud::{Ack, PaymentRequest, Webhook};
 
 const WEBHOOK: &str = "/webhooks/inqud/request";
 
-/// Health (unary and server streaming) and reflection (bidirectional streaming), and the webhook.
+/// Serves health checks (unary and server streaming), reflection (bidirectional streaming) and the webhook.
 async fn serve(
     routes: impl FnOnce(axum::Router) -> axum::Router,
 ) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -80,9 +80,9 @@ async fn unary_and_streaming_calls_pass() {
     assert!(watch.message().await.unwrap().is_some());
 }
 
-/// Each message is answered before the next is sent, so none can be waiting in a buffer for the end.
+/// Each message is answered before the next is sent, so none can be buffered until the end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_messages_both_ways_while_webhooks_arrive() {
+async fn streams_a_thousand_messages_while_webhooks_arrive() {
     const MESSAGES: usize = 1000;
     const SIZE: usize = 60_000;
 
@@ -119,26 +119,30 @@ async fn a_thousand_messages_both_ways_while_webhooks_arrive() {
     drop(sender);
     assert!(responses.message().await.unwrap().is_none());
 
-    // 60 MB went each way.
+    // 60 MB were sent in each direction.
     let grown = resident_bytes().saturating_sub(settled);
     assert!(grown < 16 * 1024 * 1024, "{grown} bytes more");
     stop.store(1, Ordering::SeqCst);
     let sent = hooks.await.unwrap();
     assert!(sent > 0);
-    assert_eq!(webhooks.load(Ordering::SeqCst), sent, "each signed one was handled, no forged one");
+    assert_eq!(
+        webhooks.load(Ordering::SeqCst),
+        sent,
+        "every signed webhook was handled, and no forged one"
+    );
     println!("{sent} signed webhooks beside; {} KiB more in memory", grown / 1024);
 }
 
-/// Of this process, on Linux; nothing to compare elsewhere.
+/// The resident memory of this process on Linux. Constant on other systems.
 fn resident_bytes() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split(' ').nth(1).map_or(0, |pages| pages.parse::<usize>().unwrap() * 4096)
 }
 
-/// Why the documentation says to replace tonic's fallback: Inqud would take its 200 for an
-/// acknowledgement, and a wrong link would lose every payment.
+/// The documentation says to replace tonic's fallback. Inqud would mistake its 200 for an acknowledgement, so
+/// a wrong URL would lose every payment.
 #[tokio::test]
-async fn a_webhook_to_an_unknown_path_is_200_in_tonic_unless_there_is_a_fallback() {
+async fn tonic_answers_unknown_paths_with_200_without_a_fallback() {
     let (address, webhooks) = serve(|router| router).await;
     let (status, headers) = send(address, "/webhooks/inqud/request/", digest(SMALL)).await;
     assert_eq!((status, &headers["grpc-status"]), (StatusCode::OK, &"12".parse().unwrap()));
@@ -149,7 +153,7 @@ async fn a_webhook_to_an_unknown_path_is_200_in_tonic_unless_there_is_a_fallback
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert_eq!(webhooks.load(Ordering::SeqCst), 0);
 
-    // And a gRPC client understands it.
+    // A gRPC client still understands the response.
     let mut client = tonic_health::pb::health_client::HealthClient::with_origin(
         channel(safe).await,
         format!("http://{safe}/elsewhere").parse().unwrap(),

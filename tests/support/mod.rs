@@ -1,4 +1,4 @@
-//! What the tests share: fixtures, a body that plays a script, a service that remembers.
+//! Shared by the tests: fixtures, a scripted body, and a service that records its calls.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::collections::VecDeque;
@@ -22,9 +22,9 @@ pub const SECRET: &str = "whsec-kiln-and-clay";
 
 /// A Request in its first state, minified.
 pub const REQUEST: &str = include_str!("../fixtures/request-waiting_payment.json");
-/// The same in the newer form: pretty-printed, without the key `reason`.
+/// The same Request in the newer form: pretty-printed, without the key `reason`.
 pub const REQUEST_NO_REASON: &str = include_str!("../fixtures/request-no_reason.json");
-/// The least that is a Request.
+/// The smallest valid Request.
 pub const SMALL: &str = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
 
 pub fn secret() -> Secret {
@@ -39,7 +39,7 @@ pub fn digest(body: impl AsRef<[u8]>) -> String {
     sign(&secret(), body.as_ref()).to_string()
 }
 
-/// A signed webhook with any kind of body that knows its bytes.
+/// A signed webhook.
 pub fn signed(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     let body = body.into();
     Request::post("/webhooks/inqud/request")
@@ -48,20 +48,20 @@ pub fn signed(body: impl Into<Bytes>) -> Request<Full<Bytes>> {
         .expect("a request")
 }
 
-/// The same with a body of the test's making.
+/// A webhook with the given body, signed for `bytes`.
 pub fn signed_as<B>(bytes: impl AsRef<[u8]>, body: B) -> Request<B> {
     Request::post("/").header(contract::DIGEST_HEADER, digest(bytes)).body(body).expect("a request")
 }
 
-/// What a [`Script`] does at a poll.
+/// The result of one poll of a [`Script`].
 #[derive(Debug)]
 pub enum Step {
     Data(Bytes),
     Trailers(HeaderMap),
     Error(io::Error),
-    /// Pending, and never woken.
+    /// Pending for ever, without a wake-up.
     Stall,
-    /// Pending, and woken at once.
+    /// Pending, with an immediate wake-up.
     Wake,
 }
 
@@ -71,7 +71,7 @@ impl Step {
     }
 }
 
-/// A body that plays a list of steps and then ends, and counts how often it is polled.
+/// A body that returns a list of steps and then ends. It counts its polls.
 #[derive(Debug, Default)]
 pub struct Script {
     steps: VecDeque<Step>,
@@ -124,7 +124,7 @@ impl Body for Script {
     }
 }
 
-/// An inner service that answers a fixed status and remembers which webhooks it was called with.
+/// An inner service that returns a fixed status and records the webhooks that it was called with.
 #[derive(Debug)]
 pub struct Inner<T> {
     seen: Arc<Mutex<Vec<Webhook<T>>>>,
@@ -195,7 +195,7 @@ where
     String::from_utf8(body.to_vec()).expect("a text")
 }
 
-/// Sends one webhook with a right digest through a layer of its own and gives what the handler saw.
+/// Sends a signed webhook through a new layer, and returns what the handler saw.
 pub async fn deliver<T>(body: impl Into<Bytes>) -> Result<Webhook<T>, tower_inqud::Rejection>
 where
     T: DeserializeOwned + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! A search for a secret in the memory of another process.
+//! Searches the memory of another process for a secret.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 #![allow(
     clippy::arithmetic_side_effects,
@@ -37,7 +37,11 @@ impl Holder {
         let mut line = String::new();
         while !line.contains(text) {
             line.clear();
-            assert_ne!(self.stdout.read_line(&mut line).unwrap(), 0, "it ended before {text:?}");
+            assert_ne!(
+                self.stdout.read_line(&mut line).unwrap(),
+                0,
+                "the process ended before {text:?}"
+            );
         }
         line
     }
@@ -54,15 +58,15 @@ impl Drop for Holder {
     }
 }
 
-/// Pieces of 16 bytes, by their first eight, with what they are of. Half as many of a text in hexadecimal
-/// can be anywhere by chance.
+/// The pieces to search for, 16 bytes each, by their first eight bytes and with a name. Eight bytes of a
+/// hexadecimal text could be found by chance.
 #[derive(Default)]
 pub struct Needles(pub HashMap<[u8; 8], Vec<([u8; 8], String)>>);
 
 impl Needles {
     fn add(&mut self, name: &str, bytes: &[u8]) {
         for (at, piece) in bytes.windows(16).enumerate().step_by(4) {
-            // In the order of the bytes, and as the words of a message schedule.
+            // As bytes, and as the 4- and 8-byte words of a message schedule.
             for word in [1, 4, 8] {
                 let mut piece = piece.to_vec();
                 piece.chunks_mut(word).for_each(<[u8]>::reverse);
@@ -73,7 +77,7 @@ impl Needles {
         }
     }
 
-    /// The text of a key, and what the key schedule of an HMAC makes of it.
+    /// Adds the text of a key, and what HMAC derives from it: its hashes and padded blocks.
     fn add_key(&mut self, name: &str, key: &[u8]) {
         let hashed = [
             Sha1::digest(key).to_vec(),
@@ -89,7 +93,7 @@ impl Needles {
         }
     }
 
-    /// What is taken for the secret in a diagnosis, too.
+    /// The text of a secret, and the keys that a diagnosis derives from it.
     pub fn of_text(secret: &[u8]) -> Self {
         let mut needles = Self::default();
         needles.add_key("the text", secret);
@@ -112,7 +116,7 @@ impl Needles {
         needles
     }
 
-    /// What is kept of the key while the secret lives: whoever has it can sign.
+    /// The hash states that a live secret consists of. They are enough to sign with.
     pub fn of_states(secret: &[u8]) -> Self {
         fn state<D: hmac::digest::Digest + SerializableState>(
             needles: &mut Needles,
@@ -136,9 +140,9 @@ impl Needles {
         needles
     }
 
-    /// Where they are in the memory that a process can write to.
+    /// Finds the pieces in the writable memory of a process.
     pub fn found_in(&self, process: u32) -> Vec<String> {
-        // Nearly all of a memory is sorted out by two bytes of each piece.
+        // A table of the first two bytes rules out nearly every position quickly.
         let mut firsts = vec![false; 1 << 16];
         let first = |piece: &[u8]| usize::from(u16::from_ne_bytes([piece[0], piece[1]]));
         self.0.keys().for_each(|piece| firsts[first(piece)] = true);
@@ -152,7 +156,7 @@ impl Needles {
             let [from, to] = [from, to].map(|it| u64::from_str_radix(it, 16).unwrap());
             let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
             memory.seek(SeekFrom::Start(from)).unwrap();
-            // Some of the kernel's own cannot be read.
+            // Some mappings of the kernel cannot be read.
             if memory.read_exact(&mut bytes).is_err() {
                 continue;
             }
@@ -168,7 +172,7 @@ impl Needles {
     }
 }
 
-/// Bytes that are nowhere else.
+/// Random bytes, which do not occur anywhere else.
 pub fn random(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();

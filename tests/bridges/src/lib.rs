@@ -1,1 +1,1 @@
-//! Empty: everything is in `tests`.
+//! This crate has only tests: see `tests`.

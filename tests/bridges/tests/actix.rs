@@ -1,4 +1,4 @@
-//! A server that is not a tower service: the recipe of `docs/servers.md` on a real actix-web.
+//! The recipe of `docs/servers.md` for a server without tower, on a real actix-web server.
 
 use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;

@@ -1,7 +1,6 @@
-//! The conformance suite of tower-inqud for servers that reach tower through a bridge.
+//! The conformance suite of tower-inqud for servers that support tower through a bridge.
 //!
-//! Each bridge takes a whole tower service, so the layer is put around the handler's service and the
-//! result handed over.
+//! Each bridge takes a whole tower service, which is the layer around the service of the handler.
 
 #[path = "../../conformance/cases.rs"]
 mod cases;
@@ -23,7 +22,7 @@ impl poem::error::ResponseError for OwnError {
     }
 }
 
-/// A filter becomes a service with `warp::service`; the layer goes around it, and hyper serves it.
+/// `warp::service` turns a filter into a service. The layer goes around it, and hyper serves it.
 async fn warp(seen: Seen) -> SocketAddr {
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use hyper_util::server::conn::auto;
@@ -54,7 +53,7 @@ async fn warp(seen: Seen) -> SocketAddr {
     address
 }
 
-/// `TowerCompatExt::compat` makes an endpoint of a service.
+/// `TowerCompatExt::compat` turns a service into an endpoint.
 async fn poem(seen: Seen) -> SocketAddr {
     use poem::endpoint::TowerCompatExt;
     use poem::listener::{Acceptor, Listener};
@@ -71,8 +70,8 @@ async fn poem(seen: Seen) -> SocketAddr {
     address
 }
 
-/// `TowerServiceCompat::compat` makes a handler of a service; `goal` takes every method, so that the
-/// layer can refuse the wrong ones.
+/// `TowerServiceCompat::compat` turns a service into a handler. `goal` accepts every method, so that the layer
+/// can reject the wrong ones.
 async fn salvo(seen: Seen) -> SocketAddr {
     use salvo::conn::{Acceptor, Listener};
     use salvo::http::ReqBody;
