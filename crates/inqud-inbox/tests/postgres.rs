@@ -166,7 +166,7 @@ async fn insert_syncs_even_if_the_role_does_not() {
 
     assert_eq!(inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap(), [Inserted::New]);
     let ahead: i64 = client.query_one(FLUSHED, &[&written]).await.unwrap().get(0);
-    assert!(ahead > 0, "what was put is flushed: {ahead}");
+    assert!(ahead > 0, "the insert is flushed: {ahead}");
 }
 
 #[tokio::test]
@@ -305,7 +305,7 @@ async fn another_runner_takes_over_in_order() {
     let began = Instant::now();
     let second = runner(&other, 2, false);
     timeout(LONG, second.run_until(drained(other.clone()))).await.unwrap().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(10), "a lease is 4 s, a look 1: {began:?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "the lease is 4 s, the poll 1 s: {began:?}");
 
     assert_eq!(paid(&client).await.len(), 3 * count, "each once: its id is unique");
     let disorder = "SELECT count(*) FROM run AS a JOIN run AS b USING (object)
@@ -316,7 +316,7 @@ async fn another_runner_takes_over_in_order() {
     let taken_over = "SELECT count(*) FROM run AS a JOIN run AS b USING (object, minute)
         JOIN lease USING (object) WHERE a.runner = 1 AND b.runner = 2 AND b.began >= ends";
     let taken_over: i64 = client.query_one(taken_over, &[]).await.unwrap().get(0);
-    assert_eq!(taken_over, 4, "not before the lease had passed");
+    assert_eq!(taken_over, 4, "not before the lease expired");
 }
 
 #[tokio::test]
@@ -356,7 +356,7 @@ async fn two_runners_share_work_and_keep_order() {
     let failed = "SELECT error FROM inqud_inbox.notification WHERE attempts > 1";
     let failed = client.query(failed, &[]).await.unwrap();
     let failed: Vec<Option<String>> = failed.iter().map(|row| row.get(0)).collect();
-    assert_eq!(failed, [], "none was begun twice");
+    assert_eq!(failed, [], "none was started twice");
     let calls = calls.map(|calls| calls.load(Ordering::SeqCst));
     assert_eq!(calls.iter().sum::<usize>(), 240);
     assert!(calls.iter().all(|calls| *calls > 0), "{calls:?}");
@@ -402,7 +402,7 @@ async fn lost_server_is_503_until_it_is_back() {
     assert_eq!(all, ["before", "after"]);
     timeout(LONG, drained(inbox.clone())).await.unwrap();
     assert!(!runner.is_finished());
-    assert!(errors.load(Ordering::SeqCst) > 0, "the runner was told");
+    assert!(errors.load(Ordering::SeqCst) > 0, "`on_error` was called");
     runner.abort();
 }
 
@@ -470,7 +470,7 @@ fn runtime_shutdown_leaves_no_open_transaction() {
         assert_eq!(inbox.store().insert(vec![record("paid", 0)]).await.unwrap(), [Inserted::New]);
         let seen = "SELECT count(*) FROM inqud_inbox.notification WHERE object = 'paid'";
         let seen: i64 = client.query_one(seen, &[]).await.unwrap().get(0);
-        assert_eq!(seen, 1, "acknowledged, and nobody else sees it");
+        assert_eq!(seen, 1, "acknowledged but not visible");
     });
 }
 

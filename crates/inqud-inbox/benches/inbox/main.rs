@@ -1,5 +1,5 @@
-//! Compares the inbox with its floor: a plain thread or task that runs the same statements on the same tables,
-//! with group commit and nothing else.
+//! Compares the inbox with its floor: a plain thread or task that runs the same statements on the same
+//! tables, with group commit and nothing else.
 //!
 //! Run `cargo bench -p inqud-inbox --bench inbox --all-features`. With `-- report` it writes `INBOX.md`. With
 //! `-- --smoke` it only checks that everything is stored and processed.

@@ -7,23 +7,25 @@
 //! reads their notifications.
 //!
 //! The lock and the read must be two statements. In `READ COMMITTED` each statement sees what was committed
-//! when it began. If one statement both waited for the lock and read the notifications, it would read them as
-//! of before the wait. It would miss a notification that the previous holder of the lock has just committed.
-//! Then it could take a repeat for a duplicate or the other way round, or leave an object with open
-//! notifications not due, so that no runner would ever claim it. A second statement begins after the lock was acquired, so it sees everything that earlier
-//! holders have committed. In `REPEATABLE READ` this would not help, because the snapshot is that of the first
-//! statement; so each transaction sets its isolation level itself.
+//! when it began. If one statement both waited for the lock and read the notifications, it would read them
+//! as of before the wait. It would miss a notification that the previous holder of the lock has just
+//! committed. Then it could take a repeat for a duplicate or the other way round, or leave an object with
+//! open notifications not due, so that no runner would ever claim it. A second statement begins after the
+//! lock was acquired, so it sees everything that earlier holders have committed. In `REPEATABLE READ` this
+//! would not help, because the snapshot is that of the first statement; so each transaction sets its
+//! isolation level itself.
 //!
 //! # Lock order
 //!
-//! All transactions of the inbox lock objects in the order of kind and id, before any notification. Two that need the same
-//! objects therefore wait for each other in one direction only, and cannot deadlock. The columns have the
-//! collation `"C"`, so that the order does not depend on the database's locale.
+//! All transactions of the inbox lock objects in the order of kind and id, before any notification. Two
+//! that need the same objects therefore wait for each other in one direction only, and cannot deadlock. The
+//! columns have the collation `"C"`, so that the order does not depend on the database's locale.
 //!
 //! # Pipelining
 //!
-//! `tokio::join!` sends the statements of a transaction without waiting for the answers in between, which saves
-//! a round trip for each. After a failed statement the server refuses the others, and `COMMIT` rolls back.
+//! `tokio::join!` sends the statements of a transaction without waiting for the answers in between, which
+//! saves a round trip for each. After a failed statement the server refuses the others, and `COMMIT` rolls
+//! back.
 
 use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -51,8 +53,8 @@ const OBJECT_LEN: usize = 1000;
 
 /// Returns the id of the transaction, and limits its statements in time, unless the role has a limit already.
 ///
-/// When a handler times out it is dropped, but a statement that it sent continues on the server. It would hold
-/// its locks, and block the next attempt.
+/// When a handler times out it is dropped, but a statement that it sent continues on the server. It would
+/// hold its locks, and block the next attempt.
 const ENTER_TRANSACTION: &str = "
 SELECT txid_current(), CASE current_setting('statement_timeout')
     WHEN '0' THEN set_config('statement_timeout', $1, true) END";
@@ -96,10 +98,10 @@ const INSERT: &str = include_str!("insert.sql");
 
 /// Stores a batch in up to two transactions.
 ///
-/// Most notifications repeat nothing, or are plain duplicates. The first transaction decides those in SQL, for
-/// the whole batch at once. What remains needs [`OrderKey::dedup`] over all notifications of the object: a
-/// repeat that could be a duplicate or a return to an earlier status. The second transaction reads those rows
-/// and decides them one by one.
+/// Most notifications repeat nothing, or are plain duplicates. The first transaction decides those in SQL,
+/// for the whole batch at once. What remains needs [`OrderKey::dedup`] over all notifications of the
+/// object: a repeat that could be a duplicate or a return to an earlier status. The second transaction
+/// reads those rows and decides them one by one.
 pub(super) async fn insert(client: &Client, records: &[Record]) -> Result<Vec<Inserted>, Error> {
     // If several records of the batch repeat each other, only the first goes into the first transaction.
     // All that follow it for the same object wait too, so that the order of arrival is kept.
@@ -145,8 +147,8 @@ fn later_by(at: usize, count: usize) -> i64 {
 /// A record and its [offset](later_by) in the batch.
 type Nth<'r> = (&'r Record, i64);
 
-/// Runs the first transaction of [`insert`]. Returns `None` for the records that the second has to decide, and
-/// the time when the transaction began.
+/// Runs the first transaction of [`insert`]. Returns `None` for the records that the second has to decide,
+/// and the time when the transaction began.
 async fn insert_new(
     client: &Client,
     batch: &[Nth<'_>],
@@ -198,8 +200,8 @@ async fn insert_new(
     Ok((all, began))
 }
 
-/// Whether a record with an equal key is a duplicate, no matter what was stored in between. For an undecodable
-/// body it always is.
+/// Whether a record with an equal key is a duplicate, no matter what was stored in between. For an
+/// undecodable body it always is.
 fn repeat_is_duplicate(record: &Record) -> bool {
     record.dead.is_some() || record.order_key.repeat_is_duplicate()
 }
@@ -488,8 +490,8 @@ pub(super) async fn settle_one(
     Ok(if done.is_empty() { Settled::LeaseExpired } else { Settled::Done })
 }
 
-/// Settles the notifications at the given places, whose objects are locked, and commits. Returns the places of
-/// those that were still open.
+/// Settles the notifications at the given places, whose objects are locked, and commits. Returns the places
+/// of those that were still open.
 async fn close(
     client: &Client,
     settlements: &[Settlement<PostgresEffect>],
@@ -643,9 +645,9 @@ pub(super) async fn replace_decoded(
 /// Settles a notification as done in the transaction of its handler, and commits if the result is
 /// [`Settled::Done`].
 ///
-/// `id` is the transaction that was begun for the handler. If the current one has another id, the handler has
-/// sent `COMMIT` or `ROLLBACK` itself. Then settling here would not be atomic with the handler's writes, so it
-/// fails.
+/// `id` is the transaction that was begun for the handler. If the current one has another id, the handler
+/// has sent `COMMIT` or `ROLLBACK` itself. Then settling here would not be atomic with the handler's
+/// writes, so it fails.
 pub(super) async fn settle_in(client: &Client, ticket: &Ticket, id: i64) -> Result<Settled, Error> {
     let (lock, current) = tokio::try_join!(
         client.prepare_cached(LOCK),
@@ -767,7 +769,8 @@ pub(super) async fn insert_once(
     Ok(Some(key(client.query_one(&first, &[&idempotency_key]).await?.try_get(0)?)))
 }
 
-/// Reopens dead letters and reviews. Locks them in the order of their keys, so that two calls cannot deadlock.
+/// Reopens dead letters and reviews. Locks them in the order of their keys, so that two calls cannot
+/// deadlock.
 const REDRIVE: &str = "
 WITH opened AS (
     UPDATE inqud_inbox.notification

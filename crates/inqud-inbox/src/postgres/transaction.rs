@@ -43,8 +43,8 @@ impl fmt::Debug for PostgresTransaction {
     }
 }
 
-/// Settles a notification as done in the transaction of its handler, and commits it. A handler has at most one
-/// transaction, so `effects` has at most one element.
+/// Settles a notification as done in the transaction of its handler, and commits it. A handler has at most
+/// one transaction, so `effects` has at most one element.
 pub(super) async fn commit(effects: Vec<PostgresEffect>, ticket: &Ticket) -> Settled {
     // If a task that the handler spawned still holds the transaction, it could write after the commit.
     let Some(mut open) = effects.into_iter().next().and_then(|it| Arc::into_inner(it.0)) else {

@@ -11,15 +11,15 @@
 //!
 //! One pass over all hashes is a sweep. When it reaches the last hash, every object that existed when it
 //! began is in the file's index, so `indexed` can move up to that object's number. Objects with a higher
-//! number may or may not be in the index. They are read from the table of objects when the file is opened, and
-//! after a failed transaction. Reading one that is in the index already does no harm.
+//! number may or may not be in the index. They are read from the table of objects when the file is opened,
+//! and after a failed transaction. Reading one that is in the index already does no harm.
 //!
 //! So an object is always found: up to `indexed` it is in the file's index, and beyond that in memory.
 //!
 //! # The price
 //!
-//! No unique index of the engine refuses a second object with the same id. Only this code prevents it, and its
-//! tests and the crash test show that it does.
+//! No unique index of the engine refuses a second object with the same id. Only this code prevents it, and
+//! its tests and the crash test show that it does.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,8 @@ use rusqlite::{Connection, Result, Statement, params};
 
 use crate::key::Key;
 
-/// How many objects are kept in memory. After they were read from the file, it can be about four times as many.
+/// How many objects are kept in memory. After they were read from the file, it can be about four times as
+/// many.
 const KEPT: usize = 16_384;
 
 /// The minimum number of objects that a commit moves into the index, if any. Moving a single one would dirty

@@ -193,8 +193,8 @@ impl<'c> Tables<'c> {
         Ok(inserted)
     }
 
-    /// Decides how to store a record of a known object, and under which key. The inner `Err` says that it is a
-    /// duplicate.
+    /// Decides how to store a record of a known object, and under which key. The inner `Err` says that it
+    /// is a duplicate.
     ///
     /// It first looks only at rows with the same content, which are few and adjacent in the index: see
     /// `Key::range`. Only if one of them repeats this record, and a repeat can mean something else than a
@@ -576,8 +576,9 @@ pub(super) fn list(connection: &Connection, list: List, count: usize) -> Result<
     entries.collect()
 }
 
-/// Replaces a merchant's error by its text, so that no merchant code runs when the error is later formatted or
-/// dropped. An error of SQLite stays as it is, because [`is_of_work`](super::writer::is_of_work) looks at it.
+/// Replaces a merchant's error by its text, so that no merchant code runs when the error is later formatted
+/// or dropped. An error of SQLite stays as it is, because [`is_of_work`](super::writer::is_of_work) looks
+/// at it.
 fn plain(error: BoxError) -> BoxError {
     match error.downcast::<rusqlite::Error>() {
         Ok(error) if matches!(*error, rusqlite::Error::SqliteFailure(..)) => error,

@@ -453,7 +453,7 @@ async fn random_lifecycles_end_with_the_latest() {
             }
         }
     }
-    println!("{total} lives, {handled} notifications handled");
+    println!("{total} lifecycles, {handled} notifications handled");
 }
 
 fn file() -> (Inbox<Sqlite>, TempDir) {
@@ -561,7 +561,7 @@ const ROWS: &[Row] = &[
         skipped: 0,
     },
     Row {
-        what: "words that nobody knows come after a success",
+        what: "unknown statuses come after a success",
         bodies: &[
             r#"{"id":"PMT-1","status":"SUCCESS"}"#,
             r#"{"id":"PMT-1","status":"REFUNDED"}"#,
@@ -992,7 +992,7 @@ async fn review_without_time_keeps_the_processed_time<S: Store>(
 
     insert(inbox, &[&at("PENDING_PAYMENT", 1)]).await;
     process(inbox, &log, None).await;
-    assert_eq!(log.lock().unwrap().len(), 2, "a straggler does not regress it");
+    assert_eq!(log.lock().unwrap().len(), 2, "a stale notification does not regress it");
     insert(inbox, &[&at("CONFLICT", 3)]).await;
     process(inbox, &log, None).await;
     assert_eq!(log.lock().unwrap()[2], (at("CONFLICT", 3), Newer));
@@ -1019,7 +1019,7 @@ async fn reports_duplicates_with_different_bytes<S: Store>(inbox: &Inbox<S>) {
     assert_eq!(insert(inbox, &[&rate(1)]).await, [Inserted::Duplicate]);
     process(inbox, &Log::default(), None).await;
     while inbox.prune(Duration::ZERO, 9).await.unwrap() > 0 {}
-    assert_eq!(insert(inbox, &[&rate(4)]).await, [Inserted::Duplicate], "nobody knows any more");
+    assert_eq!(insert(inbox, &[&rate(4)]).await, [Inserted::Duplicate], "a deleted body cannot be compared");
 }
 
 async fn reports_unclaimed_kinds<S: Store>(inbox: &Inbox<S>) {
@@ -1040,8 +1040,8 @@ async fn reports_unclaimed_kinds<S: Store>(inbox: &Inbox<S>) {
 
 // ------------------------------------------------------------ an order is more than an object
 
-/// What a merchant writes into tables beside the inbox: how often each order was shipped, and how often it was
-/// paid again.
+/// What a merchant writes into tables beside the inbox: how often each order was shipped, and how often it
+/// was paid again.
 trait Shop: Store + Sized {
     fn prepare(inbox: &Inbox<Self>, name: &'static str) -> impl Future<Output = ()>;
     fn ship(

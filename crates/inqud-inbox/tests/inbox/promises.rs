@@ -1,4 +1,5 @@
-//! Tests of the guarantees of the inbox: what is acknowledged is stored, and effects happen once and in order.
+//! Tests of the guarantees of the inbox: what is acknowledged is stored, and effects happen once and in
+//! order.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -632,7 +633,7 @@ async fn failing_store_is_503_until_it_works() {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()[http::header::RETRY_AFTER], "60");
     assert_eq!(why(&response), Some(InboxErrorKind::Store));
-    assert!(!support::text(response).await.contains("disk"), "the sender is not told");
+    assert!(!support::text(response).await.contains("disk"), "the sender does not see the cause");
 
     inbox.store().fails.store(false, Ordering::SeqCst);
     let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
@@ -818,7 +819,7 @@ fn another_runtime_stores_what_one_left() {
             assert_eq!(response.status(), StatusCode::OK, "a queue for {capacity}");
         }
         let open = second.block_on(inbox.stats()).unwrap().backlog();
-        assert_eq!(open, u64::from(distinct), "also what nobody waits for: a queue for {capacity}");
+        assert_eq!(open, u64::from(distinct), "stored without a waiting caller too: capacity {capacity}");
     }
 }
 
@@ -1076,7 +1077,7 @@ async fn retries_failures_then_dead_letters() {
     assert_eq!(noted(&log, 2), [0, 0, 0, 1]);
     assert_eq!(noted(&log, 3), [0, 0, 0, 1]);
     assert_eq!(noted(&log, 4), [0, 0, 0]);
-    assert!(began.elapsed() >= Duration::from_secs(15 + 1), "three deadlines, two waits");
+    assert!(began.elapsed() >= Duration::from_secs(15 + 1), "three timeouts, two waits");
     let errors: BTreeSet<_> =
         inbox.dead(9).await.unwrap().into_iter().map(|it| (it.object, it.error)).collect();
     let expected = [
@@ -1251,7 +1252,7 @@ async fn takes_over_after_the_lease_expires() {
     let attempts = attempts.lock().unwrap();
     assert_eq!(attempts.len(), 1);
     assert_eq!(attempts[0].0, 2);
-    assert!((60..=61).contains(&attempts[0].1), "twice the deadline, and a look: {attempts:?}");
+    assert!((60..=61).contains(&attempts[0].1), "twice the timeout, plus a poll: {attempts:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -1307,7 +1308,7 @@ async fn settling_without_handlers_does_not_starve_others() {
     };
     inbox.process(handler).run_until(handled.notified()).await.unwrap();
     let open = inbox.stats().await.unwrap().backlog();
-    assert!(open > u64::from(count) / 2, "it ends when it is told to, and not after all: {open}");
+    assert!(open > u64::from(count) / 2, "it stops at shutdown with work left: {open}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -1328,7 +1329,7 @@ async fn runner_survives_a_failing_store() {
     });
     let repaired = async {
         sleep(Duration::from_secs(10)).await;
-        assert!(errors.load(Ordering::SeqCst) > 5, "it looks again and again");
+        assert!(errors.load(Ordering::SeqCst) > 5, "it polls repeatedly");
         inbox.store().fails.store(false, Ordering::SeqCst);
         drained(inbox.clone()).await;
     };
@@ -1642,8 +1643,8 @@ async fn close_does_not_wait_for_a_lock() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let work = async { inbox.store().insert(vec![record(1, 0)]).await };
     let (stored, closed) = tokio::join!(work, timeout(LONG, inbox.close()));
-    assert_eq!(stored.unwrap_err().kind(), InboxErrorKind::Store, "it was handed over before");
-    assert!(closed.is_ok(), "it waits for ever");
+    assert_eq!(stored.unwrap_err().kind(), InboxErrorKind::Store, "it was enqueued before");
+    assert!(closed.is_ok(), "close waits forever");
     assert_eq!(claim_error(&inbox).await, InboxErrorKind::Closed);
     other.execute_batch("COMMIT").unwrap();
     Inbox::sqlite(folder.path().join("inbox.db")).unwrap();
@@ -1867,7 +1868,7 @@ async fn each_commit_stores_the_latest_time() {
     assert_eq!(claimed.len(), 1);
     let latest = clock(&inbox).await;
     assert!(claim(inbox.store()).await.is_empty());
-    assert_eq!(clock(&inbox).await, latest, "a look writes nothing");
+    assert_eq!(clock(&inbox).await, latest, "reading writes nothing");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Tests of authentic bodies that cannot be decoded: rejected by default, or stored until they can be decoded.
+//! Tests of authentic bodies that cannot be decoded: rejected by default, or stored until they can be
+//! decoded.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

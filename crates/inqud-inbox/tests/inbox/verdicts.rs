@@ -262,7 +262,7 @@ async fn late_decoding_keeps_arrival_order(inbox: &Inbox<impl Store>) {
     assert!(processed::<Payment, _>(inbox).await.is_empty(), "it came before what was processed");
     let skipped = inbox.list(List::Skipped, 9).await.unwrap();
     assert_eq!(skipped.iter().map(|it| &*it.body).collect::<Vec<_>>(), [success.as_bytes()]);
-    assert_eq!(skipped[0].object, "PMT-1", "its row has become that of what it is");
+    assert_eq!(skipped[0].object, "PMT-1", "its row is that of the decoded notification");
     assert_eq!(skipped[0].key, of::<Payment>(&success).key);
 
     // A later one is handled after it.
@@ -298,7 +298,7 @@ async fn late_decoding_detects_duplicates(inbox: &Inbox<impl Store>) {
     let neighbour = payment("NEW", 1).replace("PMT-1", "PMT-2");
     let inserted =
         inbox.store().insert(vec![of::<Payment>(&failed), of::<Payment>(&neighbour)]).await;
-    assert_eq!(inserted.unwrap()[1], Inserted::New, "and spoils no neighbour");
+    assert_eq!(inserted.unwrap()[1], Inserted::New, "and does not affect others");
 
     // An undecodable body is skipped if its notification was stored in the meantime.
     inbox.store().insert(vec![undecodable(&success.replace(":1}", ":1.00}"))]).await.unwrap();

@@ -1,5 +1,5 @@
-//! The crash test: delivers to a server that is killed repeatedly, then checks what it has stored. Used by small
-//! tests and by an example that can be large.
+//! The crash test: delivers to a server that is killed repeatedly, then checks what it has stored. Used by
+//! small tests and by an example that can be large.
 #![allow(dead_code, unreachable_pub, reason = "shared, and some of it only printed")]
 #![allow(
     clippy::arithmetic_side_effects,
@@ -164,8 +164,8 @@ fn fail_now_and_then<S: Store>(cx: &Context<S>) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Delivers to the process that `command` starts, which must [`serve`] the same place, and checks the place at
-/// the end.
+/// Delivers to the process that `command` starts, which must [`serve`] the same place, and checks the place
+/// at the end.
 pub async fn run(
     size: Size,
     place: &Place,

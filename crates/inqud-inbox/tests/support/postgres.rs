@@ -1,5 +1,5 @@
-//! A Postgres server for tests, on loopback, with its data in a temporary folder. It ends with the process that
-//! started it, however that ends.
+//! A Postgres server for tests, on loopback, with its data in a temporary folder. It ends with the process
+//! that started it, however that ends.
 #![allow(dead_code, unreachable_pub, reason = "shared, and no test uses all of it")]
 #![allow(
     clippy::unwrap_used,
