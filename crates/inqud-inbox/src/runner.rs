@@ -407,9 +407,9 @@ impl<E: Send + 'static> Running<E> {
         work: impl Future<Output = Handled<E>> + Send + 'static,
     ) {
         let work = timeout(handler_timeout, work);
-        let task = self.tasks.spawn(async {
-            work.await.unwrap_or_else(|_| Err("the handler timed out".into()))
-        });
+        let task = self
+            .tasks
+            .spawn(async { work.await.unwrap_or_else(|_| Err("the handler timed out".into())) });
         self.tickets.insert(task.id(), ticket);
     }
 }

@@ -322,11 +322,7 @@ mod linux {
         assert_eq!(accepted.len() + refused.len(), answers.len(), "{answers:?}");
         assert!(accepted.len() > 50, "{}", accepted.len());
         assert_all_say(&errors.lock().unwrap(), "database or disk is full");
-        assert_eq!(
-            stored(&file),
-            keys(&accepted, padding),
-            "exactly what was acknowledged"
-        );
+        assert_eq!(stored(&file), keys(&accepted, padding), "exactly what was acknowledged");
         assert_eq!(inbox.stats().await.unwrap().backlog(), accepted.len() as u64);
 
         fs::remove_file(&ballast).unwrap();

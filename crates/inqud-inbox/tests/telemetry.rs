@@ -255,7 +255,10 @@ async fn records_span_and_outcome_of_each_notification() {
             "inqud_inbox_latency_seconds_count{kind=\"request\"} 1",
         ],
     );
-    assert!(line(&log, "skipped: stale, a newer notification was processed").contains("INFO"), "{log}");
+    assert!(
+        line(&log, "skipped: stale, a newer notification was processed").contains("INFO"),
+        "{log}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

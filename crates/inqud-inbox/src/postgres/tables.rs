@@ -663,7 +663,9 @@ pub(super) async fn settle_in(client: &Client, ticket: &Ticket, id: i64) -> Resu
     );
     waits?;
     if current?.try_get::<_, Option<i64>>(0)? != Some(id) {
-        return Ok(Settled::EffectFailed("the handler ended the transaction: do not send `COMMIT` or `ROLLBACK`".to_owned()));
+        return Ok(Settled::EffectFailed(
+            "the handler ended the transaction: do not send `COMMIT` or `ROLLBACK`".to_owned(),
+        ));
     }
     if locked?.is_empty() {
         return Ok(Settled::LeaseExpired);

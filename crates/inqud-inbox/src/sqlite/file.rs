@@ -127,7 +127,8 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let connection = Connection::open(folder.path().join("inbox.db")).unwrap();
-        let begin = "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; BEGIN; CREATE TABLE t (c)";
+        let begin =
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; BEGIN; CREATE TABLE t (c)";
         connection.execute_batch(begin).unwrap();
         let error = make_durable(&connection).unwrap_err();
         assert_eq!(error.kind(), InboxErrorKind::NotDurable, "it cannot be set in a transaction");

@@ -63,7 +63,8 @@ impl Span {
     }
 
     pub(super) fn lease_expired(&self) {
-        let message = "lease expired and another runner claimed the notification; nothing was committed";
+        let message =
+            "lease expired and another runner claimed the notification; nothing was committed";
         self.0.in_scope(|| tracing::warn!(target: TARGET, "{message}"));
     }
 

@@ -21,11 +21,7 @@ const SKIPPED: &str = "inqud_inbox_skipped";
 /// Describes each metric to the recorder that is installed at this time, if any.
 pub(crate) fn describe() {
     metrics::describe_counter!(RECEIVED, Unit::Count, "Receiver calls by kind and outcome.");
-    metrics::describe_histogram!(
-        COMMIT,
-        Unit::Seconds,
-        "Time from a receiver call to its commit."
-    );
+    metrics::describe_histogram!(COMMIT, Unit::Seconds, "Time from a receiver call to its commit.");
     metrics::describe_counter!(PROCESSED, Unit::Count, "Claims by kind, outcome and verdict.");
     metrics::describe_histogram!(HANDLER, Unit::Seconds, "Duration of a handler call.");
     metrics::describe_histogram!(AGE, Unit::Seconds, "Time from stored to done.");

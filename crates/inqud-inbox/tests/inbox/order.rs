@@ -970,9 +970,7 @@ async fn redriven_review_is_stale_after_a_settled_one<S: Store>(inbox: &Inbox<S>
     assert_eq!(inbox.stats().await.unwrap().skipped(), 1);
 }
 
-async fn review_without_time_keeps_the_processed_time<S: Store>(
-    inbox: &Inbox<S>,
-) {
+async fn review_without_time_keeps_the_processed_time<S: Store>(inbox: &Inbox<S>) {
     let at = |status: &str, minute: u32| {
         format!(
             r#"{{"id":"CAPD-1","status":"{status}","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z"}}"#
@@ -1019,7 +1017,11 @@ async fn reports_duplicates_with_different_bytes<S: Store>(inbox: &Inbox<S>) {
     assert_eq!(insert(inbox, &[&rate(1)]).await, [Inserted::Duplicate]);
     process(inbox, &Log::default(), None).await;
     while inbox.prune(Duration::ZERO, 9).await.unwrap() > 0 {}
-    assert_eq!(insert(inbox, &[&rate(4)]).await, [Inserted::Duplicate], "a deleted body cannot be compared");
+    assert_eq!(
+        insert(inbox, &[&rate(4)]).await,
+        [Inserted::Duplicate],
+        "a deleted body cannot be compared"
+    );
 }
 
 async fn reports_unclaimed_kinds<S: Store>(inbox: &Inbox<S>) {

@@ -819,7 +819,11 @@ fn another_runtime_stores_what_one_left() {
             assert_eq!(response.status(), StatusCode::OK, "a queue for {capacity}");
         }
         let open = second.block_on(inbox.stats()).unwrap().backlog();
-        assert_eq!(open, u64::from(distinct), "stored without a waiting caller too: capacity {capacity}");
+        assert_eq!(
+            open,
+            u64::from(distinct),
+            "stored without a waiting caller too: capacity {capacity}"
+        );
     }
 }
 

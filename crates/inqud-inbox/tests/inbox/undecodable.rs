@@ -210,9 +210,7 @@ async fn unauthenticated_body_is_never_stored(inbox: &Inbox<impl Store>) {
     assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 }
 
-async fn redriven_undecodable_is_processed_once_in_order(
-    inbox: &Inbox<impl Store>,
-) {
+async fn redriven_undecodable_is_processed_once_in_order(inbox: &Inbox<impl Store>) {
     let bodies = [body(1, 2), body(1, 0), body(1, 1), body(2, 0), body(3, 0)];
     for body in &bodies {
         assert_eq!(receive(inbox, support::signed(body.clone())).await, StatusCode::OK);
