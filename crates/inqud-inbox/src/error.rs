@@ -4,53 +4,54 @@ use std::sync::Arc;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why the inbox could not do what it was asked. A clone is cheap.
+/// An error of an inbox or its store. Cheap to clone.
 ///
-/// `Display` is the fixed text of its [kind](InboxErrorKind); the [source](Error::source) is for the
-/// log.
+/// `Display` shows a fixed text for each [kind](InboxErrorKind). The [source](Error::source) has the
+/// details; log it.
 #[derive(Clone, Debug)]
 pub struct InboxError {
     kind: InboxErrorKind,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What went wrong with the inbox.
+/// The kinds of [`InboxError`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum InboxErrorKind {
     /// The bounded queue in front of the store is full.
     Full,
-    /// The store did not answer within the receiver's timeout. It may yet store the notification.
+    /// The store did not commit within the receiver's timeout. It may still store the notification.
     Timeout,
-    /// The store failed: the disk is full, say, or another connection holds the database for too long.
+    /// The store failed. For example, the disk is full, or another connection held a lock for too long.
     Store,
-    /// The inbox was closed, or its writer is gone.
+    /// The inbox was closed, or its writer thread has ended.
     Closed,
-    /// Another inbox has the file open, in this process or another.
+    /// Another inbox has the file open, in this process or in another.
     InUse,
-    /// The file is where no commit can be trusted: on a network file system.
+    /// The file is on a network filesystem, where SQLite's locks are not reliable.
     NetworkFilesystem,
-    /// The database would not keep what it committed: it cannot be set to write ahead, or to wait for
-    /// the disk.
+    /// The database could lose a commit in a crash. In SQLite, `journal_mode = WAL` or
+    /// `synchronous = FULL` could not be set. In Postgres, `fsync` is off.
     NotDurable,
-    /// The program runs an SQLite before 3.51.3, which can corrupt a file that several connections write.
+    /// The program is linked with an SQLite before 3.51.3, which can corrupt a file that several
+    /// connections write to.
     UnsupportedSqlite,
-    /// No inbox has been opened in the file.
+    /// There is no inbox in the file.
     NotFound,
-    /// The tables were made by a later version of this crate.
+    /// The tables were created by a later version of this crate.
     SchemaTooNew,
-    /// The database has not the tables of this version.
+    /// The tables are missing, or were created by an earlier version of this crate.
     NotMigrated,
 }
 
 impl InboxError {
-    /// Of a kind, for a [`Store`](crate::Store) of your own.
+    /// Creates an error of the given kind, for a [`Store`](crate::Store) of your own.
     #[must_use]
     pub fn new(kind: InboxErrorKind) -> Self {
         Self { kind, source: None }
     }
 
-    /// The same with what caused it.
+    /// Creates an error of the given kind with a source.
     #[must_use]
     pub fn caused_by(
         kind: InboxErrorKind,
@@ -60,7 +61,7 @@ impl InboxError {
         Self { kind, source: Some(Arc::from(source)) }
     }
 
-    /// What went wrong.
+    /// Returns the kind of this error.
     #[must_use]
     pub fn kind(&self) -> InboxErrorKind {
         self.kind
@@ -68,8 +69,8 @@ impl InboxError {
 }
 
 impl InboxErrorKind {
-    /// The name of this kind in logs and metrics, such as `not_durable`. Stays the same between
-    /// versions.
+    /// Returns the name of this kind in logs and metrics, such as `not_durable`. Names do not change
+    /// between versions.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -92,27 +93,29 @@ impl fmt::Display for InboxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {
             InboxErrorKind::Full => "the inbox is full",
-            InboxErrorKind::Timeout => "the inbox did not store the notification in time",
-            InboxErrorKind::Store => "the inbox's store failed",
+            InboxErrorKind::Timeout => "the store did not commit the notification in time",
+            InboxErrorKind::Store => "the store failed",
             InboxErrorKind::Closed => "the inbox is closed",
-            InboxErrorKind::InUse => "another inbox has the file open: one process a file",
+            InboxErrorKind::InUse => {
+                "another inbox has the file open: only one inbox can open a file at a time"
+            }
             InboxErrorKind::NetworkFilesystem => {
-                "the inbox's file is on a network file system, where its locks do not hold"
+                "the file is on a network filesystem, where SQLite's locks are not reliable: move it \
+                 to a local disk"
             }
             InboxErrorKind::NotDurable => {
-                "the database would not keep what it committed: see the source for the setting"
+                "the database could lose a commit in a crash: change the setting that the source names"
             }
             InboxErrorKind::UnsupportedSqlite => {
-                "SQLite before 3.51.3 can corrupt the inbox's file: update rusqlite to 0.39 or later, and \
-                 if LIBSQLITE3_SYS_USE_PKG_CONFIG is set, unset it or update the system's SQLite"
+                "SQLite before 3.51.3 can corrupt the inbox's file: update rusqlite to 0.39 or later. If \
+                 LIBSQLITE3_SYS_USE_PKG_CONFIG is set, unset it or update the system's SQLite"
             }
-            InboxErrorKind::NotFound => "no inbox has been opened in the file",
+            InboxErrorKind::NotFound => "there is no inbox in the file: check the path",
             InboxErrorKind::SchemaTooNew => {
-                "the inbox's tables were made by a later version of tower-inqud"
+                "the tables were created by a later version of inqud-inbox: update this program"
             }
             InboxErrorKind::NotMigrated => {
-                "the database has not the inbox's tables. Perhaps you forgot to migrate? Call \
-                 `Inbox::migrate` first"
+                "the tables are missing or of an earlier version: call `Inbox::migrate` first"
             }
         })
     }
@@ -124,7 +127,7 @@ impl Error for InboxError {
     }
 }
 
-/// With what caused it.
+/// Formats an error followed by its chain of sources.
 pub(super) fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

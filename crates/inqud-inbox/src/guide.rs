@@ -1,8 +1,8 @@
-//! A page about the use of this crate.
+//! Guides.
 
 #[cfg_attr(any(doc, all(doctest, feature = "postgres", feature = "sqlite")), doc = include_str!("../docs/inbox.md"))]
 #[cfg_attr(
     not(any(doc, all(doctest, feature = "postgres", feature = "sqlite"))),
-    doc = "The inbox in production: see `docs/inbox.md`."
+    doc = "How to run the inbox in production: see `docs/inbox.md`."
 )]
 pub mod inbox {}

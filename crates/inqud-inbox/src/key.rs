@@ -4,26 +4,29 @@ use sha2::{Digest, Sha256};
 
 use tower_inqud::OrderKey;
 
-/// Identifies a notification in an inbox. `Display` is 32 hexadecimal digits.
+/// The key of a notification in an inbox. `Display` shows 32 hexadecimal digits.
 ///
-/// It is made of the kind, the id of the object, and what makes two deliveries the same notification: see
-/// [`OrderKey`]. Two notifications about the same object have different keys, also amendments of each
-/// other. So it is no key for what must happen once per order: for that, see `once` of each store's
-/// [`Context`](crate::Context).
+/// It is a hash of the kind, the id of the object, and the [`OrderKey`], by which duplicates are detected.
+/// Two notifications about one object have different keys, even if one amends the other. So do not
+/// use it as the idempotency key of something that must happen once per order. Use `once` of
+/// [`Context`](crate::Context) with a key of your own instead.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key([u8; 16]);
 
 impl Key {
-    /// The key of a notification of a [kind](crate::Storable::KIND) about the object with this id.
+    /// Creates the key of a notification of the given [kind](crate::Storable::KIND) about the object with
+    /// this id.
     #[must_use]
     pub fn new(kind: &str, id: &str, order_key: &OrderKey) -> Self {
         Self::following(kind, id, order_key, None)
     }
 
-    /// The key of a notification that says what was said before: `last` is the last one that was stored.
+    /// Creates the key of a notification that repeats an earlier one about the same object. `last` is the
+    /// key of the object's notification that was stored last, and `None` for one that repeats nothing.
     ///
-    /// The first half is of what is said, and the second of when: notifications that differ in their times
-    /// only lie next to each other.
+    /// The first half is a hash of the content, the second half of the times and of `last`. So
+    /// notifications that differ only in their times are adjacent in an index by key, and one range scan
+    /// finds them all: see [`range`](Self::range).
     pub(super) fn following(
         kind: &str,
         id: &str,
@@ -31,7 +34,7 @@ impl Key {
         last: Option<Self>,
     ) -> Self {
         let mut said = Sha256::new();
-        // The length is in front of each, so that none runs into the next.
+        // Each part is preceded by its length, so that ("ab", "c") and ("a", "bc") hash differently.
         for part in [kind, id, order_key.status()] {
             said.update(part.len().to_be_bytes());
             said.update(part);
@@ -50,7 +53,7 @@ impl Key {
         Self(key)
     }
 
-    /// The first and the last key that a notification with the same content can have.
+    /// Returns the lowest and the highest key that a notification with the same content can have.
     pub(super) fn range(self) -> [Self; 2] {
         [0, u8::MAX].map(|rest| {
             let mut key = self.0;
@@ -59,8 +62,8 @@ impl Key {
         })
     }
 
-    /// The key of a body that could not be decoded into a notification of a kind. No other is equal to
-    /// it.
+    /// Creates the key of a body that could not be decoded as the given kind. It differs from the key of
+    /// every other body and of every decoded notification.
     #[must_use]
     pub fn of_undecodable(kind: &str, body: &[u8]) -> Self {
         Self::hash([
@@ -69,13 +72,13 @@ impl Key {
         ])
     }
 
-    /// As it was stored.
+    /// Creates a key from the bytes that a store has kept.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// To be stored.
+    /// Returns the bytes for a store to keep.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -1,4 +1,17 @@
-//! In front of the store: bounded, and what waits in it is stored together.
+//! The bounded queue in front of the store. Records that wait in it are stored in one commit.
+//!
+//! # How batching works
+//!
+//! There is no background task that lives as long as the queue. The first record that finds no pump
+//! running spawns one. The pump takes everything that waits as one batch, stores it, answers, and repeats
+//! until nothing waits; then it ends. While it waits for a commit, new records accumulate, and they become
+//! the next batch. So batches grow with the load, without a timer that would delay a lone request.
+//!
+//! A pump is spawned on the runtime of the caller. If that runtime shuts down during a commit, the pump is
+//! dropped with records in hand, while callers on other runtimes may still wait for their answers. Then
+//! `Drop` puts its batch back in front of the queue and wakes everyone who waits; the first of them starts
+//! another pump. Without this, those callers would wait until their timeout, and the queue would never
+//! drain.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
@@ -14,22 +27,22 @@ use crate::error::{InboxError, InboxErrorKind};
 use crate::record::Record;
 use crate::store::{Inserted, KindStats, Stats, Store};
 
-/// How many records one commit covers at most, and about how many bytes of bodies.
+/// The limits of one commit: the number of records, and roughly the total size of their bodies.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 pub(super) struct Queue<S> {
     pub(super) store: Arc<S>,
-    /// Rings after something was stored. A hint: a runner looks from time to time anyway.
+    /// Notified after each commit. Only a hint to the runners, which also poll the store.
     pub(super) stored: Notify,
-    /// A permit for each record from its arrival until it is answered.
+    /// Has one permit for each place. A record holds a permit from its arrival until its answer.
     room: Arc<Semaphore>,
-    /// Rings when permits are back, and when a pump was lost.
+    /// Notified when permits were returned, and when a pump was lost.
     freed: Notify,
-    /// Rings when a pump was lost with its runtime.
+    /// Notified when a pump was lost with its runtime.
     lost: Notify,
     waiting: Mutex<Waiting>,
-    /// The kinds that had something at a look.
+    /// The kinds that any earlier [`Stats`] contained.
     kinds: Mutex<BTreeSet<String>>,
 }
 
@@ -39,7 +52,7 @@ pub(super) type Answer = Result<Inserted, InboxError>;
 struct Waiting {
     places: VecDeque<Place>,
     is_pumped: bool,
-    /// Whether the last batch was of more than one, or left some waiting.
+    /// Whether the last batch had more than one record, or left some waiting.
     is_busy: bool,
 }
 
@@ -66,10 +79,10 @@ impl<S: Store> Queue<S> {
         self.room.available_permits() > 0
     }
 
-    /// Until there is room, of which it takes none.
+    /// Waits until there is room. It does not reserve a place.
     pub(super) async fn room(self: Arc<Self>) {
         loop {
-            // Listens before it looks.
+            // Registered before the check, so that a place freed in between is not missed.
             let freed = self.freed.notified();
             if self.has_room() {
                 return;
@@ -77,14 +90,15 @@ impl<S: Store> Queue<S> {
             self.pump();
             freed.await;
             if !self.has_room() {
-                // A runtime that is ending drops each pump at once: let it drop this too.
+                // A runtime that shuts down drops each new pump at once, and each drop wakes this task.
+                // Without the yield this loop would spin, and the runtime could not drop the task.
                 yield_now().await;
             }
         }
     }
 
-    /// Takes a record, which from now on is stored whether or not anybody waits for the answer; `None`
-    /// if there is no room.
+    /// Enqueues a record. From now on it is stored whether or not anybody waits for the answer. Returns
+    /// `None` if there is no room.
     pub(super) fn push(
         self: &Arc<Self>,
         record: impl FnOnce() -> Record,
@@ -100,8 +114,8 @@ impl<S: Store> Queue<S> {
         Some(answered)
     }
 
-    /// The answer to a record. Who waits for it sees to it that there is a pump, for that of another
-    /// runtime ends with it.
+    /// Waits for the answer to a record. While it waits, it restarts the pump if that is lost with the
+    /// runtime of another caller.
     pub(super) async fn answer(self: Arc<Self>, answered: oneshot::Receiver<Answer>) -> Answer {
         let mut answered = pin!(answered);
         loop {
@@ -114,13 +128,12 @@ impl<S: Store> Queue<S> {
                 }
                 () = lost => {}
             }
-            // As above.
+            // See `room`.
             yield_now().await;
         }
     }
 
-    /// Starts a pump if something waits and there is none. It lives for as long as there is something
-    /// to do, in whichever runtime calls.
+    /// Spawns a pump on the current runtime if records wait and no pump is running.
     fn pump(self: &Arc<Self>) {
         let mut waiting = self.waiting();
         if waiting.is_pumped || waiting.places.is_empty() {
@@ -133,7 +146,7 @@ impl<S: Store> Queue<S> {
 }
 
 impl<S> Queue<S> {
-    /// The kinds that had something at an earlier look, and have nothing now.
+    /// Returns an empty entry for each kind that earlier stats contained and these do not.
     pub(super) fn emptied(&self, stats: &Stats) -> Vec<KindStats> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         kinds.extend(stats.kinds.iter().map(|it| it.kind.clone()));
@@ -159,8 +172,9 @@ struct Pump<S> {
 impl<S: Store> Pump<S> {
     async fn run(mut self) {
         while !self.is_done {
-            // Who was just answered, and who comes with them, are in the same commit. Where nobody else has
-            // come of late there is nobody to wait for.
+            // Under load, the callers that were just answered are about to send their next record. One
+            // yield lets them run, so that their records join this batch instead of waiting for the
+            // next. A lone record skips the yield and is committed at once.
             if self.queue.is_busy() {
                 yield_now().await;
             }
@@ -168,27 +182,29 @@ impl<S: Store> Pump<S> {
                 self.is_done = true;
                 break;
             }
-            // A copy, because it is stored again if this pump is lost. The store then treats it as Inqud's own
-            // repetition: a duplicate, or a payment to review if another came in between.
+            // The batch keeps a copy, because it is stored again if this pump is lost during the commit.
+            // The store then treats each record like a retry by Inqud: a duplicate, or one for review if
+            // another notification was stored in between.
             let records = self.batch.iter().map(|place| place.record.clone()).collect();
             let stored = insert(&*self.queue.store, records).await;
             self.queue.stored.notify_waiters();
-            // Before anybody is answered: this runtime may rest as soon as its own caller is.
+            // Before any answer is sent. The caller may block or leave this runtime as soon as it has its
+            // answer, and then a pump that still counted as running would hold up everyone else.
             self.is_done = self.end_if_nothing_waits();
             for (at, place) in self.batch.drain(..).enumerate() {
-                // A store that gives no answer has not said that it is stored.
+                // If the store returned too few answers, the rest does not count as stored.
                 let missing = || Err(InboxError::new(InboxErrorKind::Store));
                 let one = stored.as_ref().map_err(Clone::clone);
                 let one = one.map_or_else(Err, |all| all.get(at).copied().map_or_else(missing, Ok));
-                // Nobody waits any more, perhaps; it is stored none the less.
+                // The caller may have gone away. The record is stored all the same.
                 let _ = place.answer.send(one);
             }
-            // All, for whoever is told may make no use of it.
+            // Wakes all waiters and not just one, because the one that is woken may not take the place.
             self.queue.freed.notify_waiters();
         }
     }
 
-    /// Then the next to come starts another pump.
+    /// Returns true if this pump can end because nothing waits. The next record then starts another.
     fn end_if_nothing_waits(&self) -> bool {
         let mut waiting = self.queue.waiting();
         waiting.is_pumped = !waiting.places.is_empty();
@@ -196,7 +212,7 @@ impl<S: Store> Pump<S> {
         !waiting.is_pumped
     }
 
-    /// Whether anything waits; if not, the next to come starts another pump.
+    /// Takes the next batch. Returns false if nothing waits; the next record then starts another pump.
     fn take_batch(&mut self) -> bool {
         let mut waiting = self.queue.waiting();
         let mut bytes = 0_usize;
@@ -210,7 +226,7 @@ impl<S: Store> Pump<S> {
     }
 }
 
-/// A store that panics has failed.
+/// Calls the store, and turns a panic into an error.
 async fn insert<S: Store>(store: &S, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
     let failed = || InboxError::caused_by(InboxErrorKind::Store, "the store panicked");
     let inserted =
@@ -223,8 +239,9 @@ async fn insert<S: Store>(store: &S, records: Vec<Record>) -> Result<Vec<Inserte
     .await
 }
 
-/// Its runtime ended amid the work: what it had taken waits again, in its order, and whoever waits for
-/// an answer or for room starts another pump.
+/// The runtime shut down while the pump was working. Its batch goes back to the front of the queue in the
+/// same order. Everyone who waits for an answer or for room is woken, and the first of them starts
+/// another pump.
 impl<S> Drop for Pump<S> {
     fn drop(&mut self) {
         if self.is_done {

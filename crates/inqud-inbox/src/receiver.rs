@@ -20,16 +20,18 @@ use crate::store::Store;
 use crate::telemetry::Receipt;
 use tower_inqud::{Ack, Undecodable, Webhook};
 
-/// Less than the 10 s after which Inqud gives up, so that the answer is still heard.
+/// Less than the 10 s after which Inqud gives up, so that the response still reaches it.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The service behind a [`WebhookLayer<T>`](tower_inqud::WebhookLayer) that stores each notification and
-/// answers then. See [the crate](crate#receiving); made by [`Inbox::receiver`](crate::Inbox::receiver).
+/// A service that stores each notification, then responds with 200.
+///
+/// Put it behind a [`WebhookLayer<T>`](tower_inqud::WebhookLayer). Created by
+/// [`Inbox::receiver`](crate::Inbox::receiver). See [the crate](crate#receiving) for its behaviour.
 pub struct Receiver<S, T> {
     queue: Arc<Queue<S>>,
     timeout: Duration,
     wait: Option<Wait>,
-    /// What the wait for room took of the timeout.
+    /// How much of the timeout was spent waiting for room.
     waited: Duration,
     event: PhantomData<fn() -> T>,
 }
@@ -39,15 +41,18 @@ impl<S: Store, T: Storable> Receiver<S, T> {
         Self { queue, timeout: TIMEOUT, wait: None, waited: Duration::ZERO, event: PhantomData }
     }
 
-    /// How long to wait for room and for the store together; then the answer is 503. 8 s unless set,
-    /// for Inqud [gives up after 10](tower_inqud::contract::RESPONSE_TIMEOUT).
+    /// Sets how long to wait for room in the queue and for the commit, in total. After that, the response
+    /// is 503.
+    ///
+    /// Defaults to 8 s, because Inqud [gives up after 10 s](tower_inqud::contract::RESPONSE_TIMEOUT). Lower
+    /// it if layers in front of the receiver need more than 2 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// `None` if no webhook came with the request.
+    /// Enqueues the webhook. Returns `None` if the request carries none.
     fn push<B>(
         &self,
         request: &Request<B>,
@@ -75,9 +80,12 @@ impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<String>, Infallible>> + Send>>;
 
-    /// Ready while the queue has room, or when the timeout has passed: then the call answers 503. One
-    /// that was left while it waited goes on with that wait if it is asked again before there was room.
-    /// Reserves nothing, for a sender who is not yet known to be Inqud must not take a place.
+    /// Ready while the queue has room, and after the timeout. In the second case the call responds with
+    /// 503.
+    ///
+    /// It does not reserve a place: at this point the request is not authenticated yet, and a sender other
+    /// than Inqud must not be able to fill the queue. If the caller stops polling and polls again later,
+    /// the same wait continues unless there was room in the meantime.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.wait.take_if(|wait| wait.is_given_up());
         self.waited = Duration::ZERO;
@@ -90,7 +98,7 @@ impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Hands the notification over here and now: to drop the future changes nothing of it.
+    /// Enqueues the notification before it returns. Dropping the future does not cancel the commit.
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let remaining = self.timeout.saturating_sub(std::mem::take(&mut self.waited));
         let mut telemetry = Receipt::begin(T::KIND);
@@ -122,8 +130,8 @@ impl<S: Store, T: Storable, B> Service<Request<B>> for Receiver<S, T> {
     }
 }
 
-/// For room, from the first poll that found none until there is some, or until the timeout has passed.
-/// It holds no place.
+/// A wait for room in the queue, from the first poll that found none. It ends when there is room or when
+/// the timeout has passed, and does not hold a place.
 struct Wait {
     began: Instant,
     room: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
@@ -143,7 +151,7 @@ impl Wait {
         Self { began, room: Box::pin(room), wake_timer: Arc::default() }
     }
 
-    /// Gives how long it took.
+    /// Returns how long the wait took.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         *self.wake_timer.inner() = (None, Some(cx.waker().clone()));
         let wake_timer = Waker::from(Arc::clone(&self.wake_timer));
@@ -151,15 +159,18 @@ impl Wait {
         Poll::Ready(self.began.elapsed())
     }
 
-    /// Whether nobody came when it rang: under a layer that sheds load, for example. Who comes now has
-    /// not waited.
+    /// Whether the caller stopped polling: it was woken more than 100 ms ago and did not poll again.
+    ///
+    /// A load-shedding layer polls once and gives up, for example. The next poll then belongs to another
+    /// request. If it continued the old wait, that request would be charged for time it did not wait, and
+    /// could get a 503 immediately.
     fn is_given_up(&self) -> bool {
         const AT_ONCE: Duration = Duration::from_millis(100);
         self.wake_timer.inner().0.is_some_and(|rung| rung.elapsed() > AT_ONCE)
     }
 }
 
-/// Wakes the task, and knows when it did.
+/// A waker that wakes the task and records when it first did.
 #[derive(Default)]
 struct WakeTimer(Mutex<(Option<Instant>, Option<Waker>)>);
 
@@ -179,9 +190,9 @@ impl Wake for WakeTimer {
     }
 }
 
-/// With the error in the extensions, for a layer outside to log.
+/// The 503 response. It carries the error in its extensions, so that an outer layer can log it.
 fn refuse(error: InboxError) -> Response<String> {
-    let mut response = Response::new("not stored: send it again".to_owned());
+    let mut response = Response::new("not stored: retry later".to_owned());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
     response.extensions_mut().insert(error);
@@ -191,14 +202,14 @@ fn refuse(error: InboxError) -> Response<String> {
 fn missing_layer<T>() -> Response<String> {
     let event = type_name::<T>();
     let mut response = Response::new(format!(
-        "no webhook of type `{event}` came with the request. Perhaps you forgot the layer, or it \
-         decodes another type? Add `.layer(WebhookLayer::new(secret))` to this route"
+        "the request carries no webhook of type `{event}`. Perhaps you forgot the layer, or it decodes \
+         another type? Add `.layer(WebhookLayer::new(secret))` to this route"
     ));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
 }
 
-/// Without the wait of the original.
+/// A clone does not share the wait of the original.
 impl<S: Store, T: Storable> Clone for Receiver<S, T> {
     fn clone(&self) -> Self {
         Self { timeout: self.timeout, ..Self::new(Arc::clone(&self.queue)) }

@@ -9,10 +9,9 @@ use tower_inqud::{
     Payment, PaymentRequest, Rejection, Subscription, Undecodable,
 };
 
-/// What an inbox can keep: a notification with a name for its kind, by which a
-/// [`Runner`](crate::Runner) finds the ones that are its own.
+/// A notification type that an inbox can store.
 ///
-/// All of Inqud's kinds are, and so is [`Event`]. For a type of your own:
+/// All types of Inqud implement it, and so does [`Event`]. For a type of your own:
 ///
 /// ```
 /// use serde::Deserialize;
@@ -42,7 +41,11 @@ use tower_inqud::{
 /// }
 /// ```
 pub trait Storable: Notification + DeserializeOwned + Send + Sync + 'static {
-    /// The name, different for each type that shares an inbox. It is stored: once in use, it stays.
+    /// The name of this type in the store. A [`Runner`](crate::Runner) claims the notifications with the name
+    /// of its type.
+    ///
+    /// It must be unique among the types that share an inbox. Do not change it once notifications are
+    /// stored: no runner would find them any more.
     const KIND: &'static str;
 }
 
@@ -65,25 +68,27 @@ storable! {
     Subscription = "subscription",
 }
 
-/// One notification as it is stored.
+/// A notification as it is stored.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Record {
-    /// Different for different notifications. A store gives another one to what says what was said before.
+    /// The key. A store replaces it by [`key_after`](Self::key_after) if the notification repeats an earlier
+    /// one and is not a duplicate.
     pub key: Key,
     /// The name of its type, [`Storable::KIND`].
     pub kind: &'static str,
-    /// The id of the object that it is about. Of those with the same kind and object one is processed
-    /// at a time.
+    /// The id of the object that it is about. Notifications with the same kind and object are processed
+    /// one at a time.
     pub object: String,
-    /// What it is told by from others about its object, and ordered by among them.
+    /// Detects duplicates among the notifications about one object, and orders the others.
     pub order_key: OrderKey,
     /// The body, byte for byte as it was received.
     pub body: Bytes,
-    /// Why it cannot be processed. Such a record is a dead letter from the start, and makes nothing due.
+    /// Why it cannot be processed. If set, the record is stored as a dead letter, and its object does not
+    /// become due.
     pub dead: Option<String>,
 }
 
-/// Without the body, which holds personal data.
+/// Omits the body, because it holds personal data.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
@@ -98,7 +103,7 @@ impl fmt::Debug for Record {
 }
 
 impl Record {
-    /// Of an event and the body that it was read from.
+    /// Creates a record of an event and the body that it was decoded from.
     #[must_use]
     pub fn new<T: Storable>(event: &T, body: Bytes) -> Self {
         let (object, order_key) = (event.id().to_owned(), OrderKey::new(event, &body));
@@ -106,8 +111,8 @@ impl Record {
         Self { key, kind: T::KIND, object, order_key, body, dead: None }
     }
 
-    /// Of an authentic body that could not be decoded. Nothing is known of it, so its key is from its
-    /// bytes, and it is an object of its own.
+    /// Creates a record of an authentic body that could not be decoded. Its key is a hash of its bytes, and
+    /// it is an object of its own.
     #[must_use]
     pub fn undecodable<T: Storable>(undecodable: &Undecodable<T>) -> Self {
         let body = undecodable.raw_body().clone();
@@ -124,16 +129,18 @@ impl Record {
         }
     }
 
-    /// What the key is, if it says what was said before: `last` is that of the last notification of its
-    /// object that was stored.
+    /// Returns the key to store this record under if it repeats an earlier one. `last` is the key of the
+    /// object's notification that was stored last.
     #[must_use]
     pub fn key_after(&self, last: Key) -> Key {
         Key::following(self.kind, &self.object, &self.order_key, Some(last))
     }
 
-    /// What becomes of it, and the key that it is then stored under; `None` if it is a duplicate. `rows` are
-    /// all of its object, in the order of their arrival, and whether each counts: a review that was discarded
-    /// says that nothing has happened between what is around it.
+    /// Decides how to store this record, and under which key. Returns `None` if it is a duplicate.
+    ///
+    /// `rows` are all stored notifications of its object in the order of arrival. The flag of a row says
+    /// whether it counts. A notification that was kept for review and then discarded does not count:
+    /// discarding it means that it was a late duplicate, so nothing happened between its neighbours.
     pub(super) fn dedup(&self, rows: &[(Key, &OrderKey, bool)]) -> Option<(Dedup, Key)> {
         let counted = rows.iter().filter(|(.., counts)| *counts);
         let dedup = self.order_key.dedup(counted.map(|(_, order_key, _)| *order_key));
@@ -143,7 +150,8 @@ impl Record {
         }
         if dedup != Dedup::New {
             key = rows.last().map_or(key, |(last, ..)| self.key_after(*last));
-            // One that was decoded later than it arrived may have it.
+            // The key can be taken by a row that was undecodable at first. Such a row keeps its early
+            // place, but was keyed after the same last row when it was decoded.
             while rows.iter().any(|(its, ..)| *its == key) {
                 key = self.key_after(key);
             }
@@ -151,7 +159,7 @@ impl Record {
         Some((dedup, key))
     }
 
-    /// Whether a notification with this key and object was stored as an undecodable one.
+    /// Whether the notification with this key and object was stored as undecodable.
     pub(super) fn is_undecodable(key: Key, object: &str) -> bool {
         object.starts_with(UNDECODABLE) && object == object_of_undecodable(key)
     }
@@ -159,15 +167,16 @@ impl Record {
 
 const UNDECODABLE: &str = "undecodable:";
 
-/// No event can have this id, for its key, which is a hash of its id, would be in it.
+/// Returns an object id that no decoded event can have: it would have to contain a hash of itself.
 fn object_of_undecodable(key: Key) -> String {
     format!("{UNDECODABLE}{key}")
 }
 
-/// What was wrong, and where. No value of the body: dead letters are listed without their bodies.
+/// Describes what is wrong and where. It contains no value of the body, because dead letters are listed
+/// without their bodies.
 pub(super) fn dead_reason(rejection: &Rejection) -> String {
     match rejection.field_path() {
-        // In a map a field has the name that the sender gave it.
+        // Limited, because the keys of a map come from the sender.
         Some(path) => format!("{rejection}: at {}", path.chars().take(100).collect::<String>()),
         None => rejection.to_string(),
     }

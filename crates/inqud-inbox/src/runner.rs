@@ -24,25 +24,27 @@ use crate::telemetry;
 use tower_inqud::Rejection;
 use tower_inqud::{Verdict, danger};
 
-/// How often to look for what is due, whatever the hints say.
+/// How often to poll the store for due objects, in addition to the notifications of the queue.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long a kind with open notifications may be without a runner before there is a warning, and how often
-/// a runner looks.
+/// How long a kind may have open notifications and no runner before a warning, and how often a runner
+/// checks for such kinds.
 pub(super) const UNCLAIMED: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_secs(60);
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
-/// How many turns of the runtime a handler that has ended waits for others that are about to: so many at
-/// most, and so many after the last that ended.
+/// How long to collect finished handlers before their settlements are committed, in yields to the
+/// runtime: the maximum, and the number of yields in a row without another finished handler.
 const TURNS: u8 = 64;
 const QUIET: u8 = 3;
 
-/// What is kept of an error, in characters.
+/// The maximum length of a stored error, in characters.
 const ERROR_LEN: usize = 1000;
 
-/// Processes what an inbox holds of one type. See [the crate](crate#processing); made by
-/// [`Inbox::process`](crate::Inbox::process).
+/// Processes the stored notifications of one type.
+///
+/// Created by [`Inbox::process`](crate::Inbox::process). See [the crate](crate#processing) for its
+/// behaviour.
 #[must_use = "a runner does nothing until `run_until` is awaited"]
 pub struct Runner<S, T, H> {
     queue: Arc<Queue<S>>,
@@ -78,83 +80,104 @@ where
         }
     }
 
-    /// How many notifications to handle at once, each of another object. 16 unless set, and at least 1.
+    /// Sets how many handlers run concurrently, each for a different object.
+    ///
+    /// Defaults to 16. The minimum is 1. Raise it if handlers wait for other services; lower it if those
+    /// services limit you.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency.max(1);
         self
     }
 
-    /// Maximum attempts before a notification becomes a dead letter. Defaults to 20, about 80 minutes with
-    /// the default backoff. An attempt that ended the process counts too.
+    /// Sets the maximum number of attempts before a notification becomes a dead letter.
+    ///
+    /// Defaults to 20, which takes about 80 minutes with the default backoff. The minimum is 1. Raise it to
+    /// outlast longer outages of what your handler depends on. An attempt during which the process ended
+    /// counts too.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts.max(1);
         self
     }
 
-    /// How long an object waits after the first failure, and at most. 1 s and 10 minutes unless set;
-    /// each wait is twice the one before, less up to a half at random.
+    /// Sets the wait after the first failed attempt, and the longest wait.
+    ///
+    /// Defaults to 1 s and 10 minutes. Each wait is twice the one before, minus a random part of up to a
+    /// half. The object's other notifications wait too, so that they stay in order.
     pub fn backoff(mut self, first: Duration, cap: Duration) -> Self {
         self.backoff = Backoff { first, cap };
         self
     }
 
-    /// How long a handler may take; then it is dropped, and tried again. 60 s unless set. Objects are
-    /// leased for twice as long: so long it takes until another process goes on with what a lost one
-    /// had begun, where several share a store.
+    /// Sets how long a handler may take. After that it is dropped, and the notification is retried.
+    ///
+    /// Defaults to 60 s. Objects are leased for twice this time. If several processes share a store and
+    /// one dies, the others take over its notifications when the leases expire. A shorter timeout makes that
+    /// faster.
     pub fn handler_timeout(mut self, timeout: Duration) -> Self {
         self.handler_timeout = timeout;
         self
     }
 
-    /// Calls the handler also for what is [stale](Verdict::Stale), that is older than what was processed; see
-    /// [`Context::verdict`]. By default it is skipped, and its row kept. What is older is never taken for the
-    /// latest of its object, handled or not.
+    /// Calls the handler for [stale](Verdict::Stale) notifications too.
+    ///
+    /// A stale notification is older than one of its object that was already processed. By default it is
+    /// skipped and its row is kept. Set this if you record every notification, and check
+    /// [`Context::verdict`] in the handler. A stale notification never becomes the latest of its object.
     pub fn handle_stale(mut self) -> Self {
         self.handles_stale = true;
         self
     }
 
-    /// Called with each failure of the store. The runner goes on; what it could not settle it handles
-    /// again when the lease has passed. Nothing unless set; features `tracing` and `metrics`
-    /// [tell more](crate#telemetry).
+    /// Sets a callback for failures of the store.
+    ///
+    /// Defaults to none. The runner continues after a failure. A notification that it could not settle is
+    /// handled again when its lease expires. Features `tracing` and `metrics` [report more](crate#telemetry).
     pub fn on_error(mut self, callback: impl Fn(&InboxError) + Send + Sync + 'static) -> Self {
         self.on_error = Box::new(callback);
         self
     }
 
-    /// Processes until `shutdown` is ready, and then ends when the handlers that run have ended, which
-    /// they do within their [`handler_timeout`](Self::handler_timeout).
+    /// Processes notifications until `shutdown` completes, then shuts down gracefully.
     ///
-    /// Spawn it, beside the server: in a task of its own it settles more handlers in one commit than on
-    /// the thread of `main`.
+    /// During the shutdown no new handler starts. The future completes when the running handlers have
+    /// ended, which takes at most the [`handler_timeout`](Self::handler_timeout).
     ///
-    /// To drop it instead is safe too: what was begun is begun again when its lease has passed.
+    /// Spawn it as a task of its own. There it settles more notifications in one commit than on the main
+    /// thread.
+    ///
+    /// Dropping the future is safe. Notifications in flight are handled again when their leases expire.
     ///
     /// # Errors
     ///
-    /// [`Closed`](InboxErrorKind::Closed) if the inbox is closed meanwhile.
+    /// Returns [`Closed`](InboxErrorKind::Closed) if the inbox is closed while this runs.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), InboxError> {
         let mut shutdown = pin!(shutdown);
         let mut is_ending = false;
         let mut running = Running { tasks: JoinSet::new(), tickets: HashMap::new() };
         let mut settlements = Vec::new();
-        // A clone of the handler that is not ready, and keeps its turn.
+        // A clone of the handler whose `poll_ready` returned `Pending`. It is kept between turns of the
+        // loop, because a tower service such as a concurrency limit queues the clone that was polled. A new
+        // clone on each turn would lose its place each time, and never become ready under contention.
         let mut unready = None;
-        // Not at once: other runners of this program may be about to begin.
+        // The first check is delayed, because other runners of this program may be about to start.
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looks.reset_after(FIRST_LOOK);
+        // Each turn settles what has ended, claims as much as there are free handlers, starts those, and
+        // then sleeps until something happens.
         loop {
             let free = self.concurrency.saturating_sub(running.tasks.len());
             let free = if is_ending { 0 } else { free };
-            // Listens before it looks: what is stored in between is heard.
+            // Registered before the claim below. A notification that is stored after the claim has looked,
+            // but before the `select!`, would otherwise wait for the next poll.
             let mut stored = pin!(self.queue.stored.notified());
             stored.as_mut().enable();
 
-            // Before it claims, for what waits for its handler is no attempt and needs no lease.
+            // Handlers become ready before anything is claimed. If it claimed first and a handler was not
+            // ready, the notification would hold a lease and have an attempt counted while it waits.
             let mut ready = poll_fn(|task| Poll::Ready(self.ready(free, &mut unready, task))).await;
 
-            // Together, so that one commit of the store may cover both.
+            // At the same time, so that the store can cover both with one commit.
             let settle = self.settle(std::mem::take(&mut settlements));
             let (failed, claimed) = tokio::join!(settle, self.claim(ready.len()));
             settlements.extend(failed?);
@@ -163,7 +186,8 @@ where
                 self.begin(claimed, handler, &mut running, &mut settlements);
             }
             if !ready.is_empty() {
-                // Nothing more is due. To hold what others wait for would keep them from it.
+                // Nothing more is due. A ready service may hold a permit of a limit that it shares with
+                // others, so it must not be kept while there is no work for it.
                 ready.clear();
                 unready = None;
             }
@@ -174,7 +198,9 @@ where
                 () = &mut shutdown, if !is_ending => is_ending = true,
                 Some(ended) = running.tasks.join_next_with_id() => {
                     settlements.extend(self.end(ended, &mut running));
-                    // What ends with it is settled in the same commit.
+                    // Many handlers end at about the same time. One commit costs the same for one
+                    // settlement as for many, so this waits a few yields for more to end. It stops
+                    // after three yields in a row without any, so that a lone handler is not delayed.
                     let (mut turns, mut quiet) = (0..TURNS, 0..QUIET);
                     while turns.next().is_some() && quiet.next().is_some() {
                         yield_now().await;
@@ -184,7 +210,8 @@ where
                         }
                     }
                 }
-                // What is settled without a handler must not keep it from the others.
+                // Settlements without a handler (skipped, review, or an effect that failed) start the next
+                // turn at once. Otherwise they would wait for the next event.
                 () = future::ready(()), if !settlements.is_empty() => {}
                 _ = poll_fn(|task| poll_ready(unready.as_mut(), task)) => {}
                 () = stored, if free > 0 => {}
@@ -194,7 +221,7 @@ where
         }
     }
 
-    /// Warns of kinds that nobody processes, in a task of its own: nothing waits for it.
+    /// Warns of kinds that no runner processes. Runs in its own task, so that the loop does not wait.
     fn look(&self) {
         let queue = Arc::clone(&self.queue);
         tokio::spawn(async move {
@@ -204,7 +231,8 @@ where
         });
     }
 
-    /// Clones of the handler that are ready, or failed to be, and the first that is neither.
+    /// Returns up to `count` clones of the handler that are ready or whose `poll_ready` failed. The first
+    /// clone that is still pending goes into `unready`.
     fn ready(
         &self,
         count: usize,
@@ -237,7 +265,7 @@ where
         }
     }
 
-    /// Returns those whose effects failed, to be settled again.
+    /// Settles, and returns those whose effects failed. Their new outcome is a retry or a dead letter.
     async fn settle(
         &self,
         settlements: Vec<Unsettled<S::Effect>>,
@@ -281,7 +309,7 @@ where
         Ok(())
     }
 
-    /// Calls the handler, unless it is clear without it what becomes of the notification.
+    /// Starts the handler, unless the outcome is known without it.
     fn begin(
         &self,
         claimed: Claimed,
@@ -298,7 +326,12 @@ where
         } else if ticket.verdict == Verdict::Review {
             Outcome::Review
         } else if number > self.max_attempts {
-            Outcome::Dead { error: "each attempt ended without a result".to_owned() }
+            // Only the end of the process, or a store that failed to settle, leaves an attempt without
+            // a result.
+            Outcome::Dead {
+                error: "every attempt ended without a result: check whether the handler ends the process"
+                    .to_owned(),
+            }
         } else {
             let is_undecodable = Record::is_undecodable(key, &ticket.object);
             let work = attempt.telemetry.handling(handle(handler, body, cx, is_undecodable));
@@ -361,8 +394,8 @@ type Handled<E> = Result<Ended<E>, BoxError>;
 enum Ended<E> {
     Done(Vec<E>),
     Undecodable(Rejection),
-    /// What could not be decoded when it came is to be stored as what it is, and processed in the order of its
-    /// object and once.
+    /// A body that was undecodable when it arrived can be decoded now. It is stored again under its own
+    /// object, so that it is deduplicated and processed in order.
     Decoded(Record),
 }
 
@@ -374,15 +407,15 @@ impl<E: Send + 'static> Running<E> {
         work: impl Future<Output = Handled<E>> + Send + 'static,
     ) {
         let work = timeout(handler_timeout, work);
-        let task = self.tasks.spawn(async {
-            work.await.unwrap_or_else(|_| Err("the handler took too long".into()))
-        });
+        let task = self
+            .tasks
+            .spawn(async { work.await.unwrap_or_else(|_| Err("the handler timed out".into())) });
         self.tickets.insert(task.id(), ticket);
     }
 }
 
-/// Decodes too, for that is most of the work beside the handler's own, and is done by as many threads as
-/// the runtime has.
+/// Decodes the body and calls the handler. Decoding is most of the work besides the handler's own. Here, in
+/// the handler's task, it runs on all threads of the runtime and not on the one of the loop.
 async fn handle<S, T, H>(
     handler: Result<H, BoxError>,
     body: Bytes,

@@ -1,6 +1,6 @@
-//! The inbox on a disk that is full, locked or not to be written, and whether it waits for the disk.
+//! Tests of the SQLite store on full, locked and read-only disks, and of its syncs.
 //!
-//! A binary of its own: its tests trace the process, and fill the disk.
+//! They are in a binary of their own because they trace the process and fill disks.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -18,7 +18,7 @@ use inqud_inbox::{Inbox, InboxErrorKind};
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
-/// The kind, and the text as it stands in a log.
+/// Returns the kind of the error and its text with all sources.
 fn refused(path: &Path) -> (InboxErrorKind, String) {
     let error = Inbox::sqlite(path).unwrap_err();
     let mut text = error.to_string();
@@ -39,7 +39,7 @@ fn assert_says(path: &Path, kind: InboxErrorKind, what: &str) {
 }
 
 #[test]
-fn what_is_no_database_is_refused_and_left_as_it_is() {
+fn rejects_and_keeps_a_file_that_is_no_database() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("orders.csv");
     let text = "id,status\nCAPD-1,SUCCESS\n".repeat(100);
@@ -53,7 +53,7 @@ fn what_is_no_database_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_folder_that_does_not_exist_is_not_made() {
+fn does_not_create_a_missing_folder() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing");
     assert_says(&missing.join("inbox.db"), InboxErrorKind::Store, "No such file or directory");
@@ -96,15 +96,15 @@ mod linux {
 
     use super::{assert_says, support};
 
-    /// Longer than all that is to end.
+    /// Longer than anything that is expected to end.
     const LONG: Duration = Duration::from_secs(60);
     const FOLDER: &str = "INBOX_DISK_FOLDER";
     const PAGE: usize = 4096;
 
     // ------------------------------------------------------------------- processes
 
-    /// A part of a test as a process of its own. It is ignored, for it does nothing without the test
-    /// that starts it.
+    /// Returns a command that runs a part of a test in its own process. Parts are marked as ignored, because
+    /// they do nothing without the test that starts them.
     fn part(name: &str, folder: &Path, before: &[&str]) -> Command {
         let exe = env::current_exe().unwrap().into_os_string();
         let mut words = before.iter().map(Into::into).chain([exe]);
@@ -119,15 +119,15 @@ mod linux {
         env::var_os(FOLDER).unwrap().into()
     }
 
-    /// Says past the capture of a test's output that it was not run. Where all has to be run, in CI,
-    /// this is a failure.
+    /// Reports that a test was not run, bypassing the capture of its output. In CI, where every test must
+    /// run, it panics.
     fn cannot(what: &str, why: &str) {
         let mut terminal = io::stderr();
         let _ = writeln!(terminal, "\nNOT TESTED: {what}: {why}\n");
         assert!(env::var_os("CI").is_none(), "not tested, in CI: {what}: {why}");
     }
 
-    /// Runs a part of a test where it may mount what nobody else sees.
+    /// Runs a part of a test in a mount namespace of its own.
     fn run_apart(name: &str, size: &str) {
         let folder = tempfile::tempdir().unwrap();
         let mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs"];
@@ -139,7 +139,7 @@ mod linux {
             probe.output().is_ok_and(|output| output.status.success())
         };
         let Some(way) = ways.iter().find(works) else {
-            return cannot(name, "none of `unshare -m`, `unshare -rm` and `sudo` may mount here");
+            return cannot(name, "neither `unshare -m`, `unshare -rm` nor `sudo` can mount here");
         };
         let mut part = part(name, folder.path(), way);
         let output = part.env("INBOX_DISK_SIZE", size).output().unwrap();
@@ -148,7 +148,7 @@ mod linux {
         assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}\n{stderr}");
     }
 
-    /// A disk of the size that the test asked for, in `folder`.
+    /// Mounts a disk of the size that the test asked for on `folder`.
     fn mount_disk(folder: &Path) {
         let size = format!("size={}m", env::var("INBOX_DISK_SIZE").unwrap());
         mount(&["-t", "tmpfs", "-o", &size, "tmpfs", folder.to_str().unwrap()]);
@@ -159,7 +159,7 @@ mod linux {
         assert!(status.success(), "mount {arguments:?}");
     }
 
-    /// Fills a disk until it has no page left.
+    /// Fills a disk completely.
     fn fill(path: &Path) {
         let mut file = File::create(path).unwrap();
         let full = loop {
@@ -172,7 +172,7 @@ mod linux {
 
     // ------------------------------------------------------------------- deliveries
 
-    /// Of one length: no id begins another.
+    /// All ids have the same length, so that none is a prefix of another.
     fn id(number: u32) -> String {
         format!("CAPD-{number:08}")
     }
@@ -192,7 +192,7 @@ mod linux {
 
     const ID: HeaderName = HeaderName::from_static("x-id");
 
-    /// Serves the receiver on loopback. Answers carry the header `x-id` of their request.
+    /// Serves the receiver on loopback. Responses carry the header `x-id` of their request.
     async fn serve(inbox: &Inbox<Sqlite>) -> (SocketAddr, Arc<Mutex<Vec<InboxError>>>) {
         let errors = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&errors);
@@ -221,7 +221,7 @@ mod linux {
         Client::builder(TokioExecutor::new()).build_http()
     }
 
-    /// The status; what is refused has to say when to come again.
+    /// Returns the status. Asserts that a 503 has `Retry-After`.
     async fn deliver(http: &Http, to: SocketAddr, number: u32, padding: usize) -> StatusCode {
         let body = body(number, padding);
         let request = http::Request::post(format!("http://{to}/"))
@@ -237,7 +237,7 @@ mod linux {
         status
     }
 
-    /// Delivers by eight at once, each a new notification, until so many are refused.
+    /// Delivers new notifications, eight at once, until the given number are refused.
     async fn deliver_until_refused(
         to: SocketAddr,
         padding: usize,
@@ -273,7 +273,7 @@ mod linux {
         numbers.iter().map(|number| *key(*number, padding).as_bytes()).collect()
     }
 
-    /// What is in the file, for one who opens it anew.
+    /// Returns the keys in the file, read through a new connection.
     fn stored(file: &Path) -> BTreeSet<[u8; 16]> {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
         let database = rusqlite::Connection::open_with_flags(file, flags).unwrap();
@@ -296,8 +296,8 @@ mod linux {
     // ----------------------------------------------------------------- the full disk
 
     #[test]
-    fn a_full_disk_is_a_503_and_the_inbox_goes_on_when_there_is_room() {
-        // Full while the write-ahead log grows, and after it was written back to the file, in MB.
+    fn full_disk_is_503_until_there_is_room() {
+        // In MB. The first disk is full while the log grows, the second after a checkpoint.
         for size in ["8", "192"] {
             run_apart("full_disk", size);
         }
@@ -309,7 +309,7 @@ mod linux {
         let folder = folder();
         mount_disk(&folder);
         let (file, ballast) = (folder.join("inbox.db"), folder.join("ballast"));
-        // As large as the rest: in the end the log is in the file, too.
+        // Half of the disk, because in the end the log is also copied into the file.
         let half: usize = env::var("INBOX_DISK_SIZE").unwrap().parse::<usize>().unwrap() / 2;
         fs::write(&ballast, vec![7; (half + 1) * 1024 * 1024]).unwrap();
         let inbox = Inbox::sqlite(&file).unwrap();
@@ -322,11 +322,7 @@ mod linux {
         assert_eq!(accepted.len() + refused.len(), answers.len(), "{answers:?}");
         assert!(accepted.len() > 50, "{}", accepted.len());
         assert_all_say(&errors.lock().unwrap(), "database or disk is full");
-        assert_eq!(
-            stored(&file),
-            keys(&accepted, padding),
-            "what is acknowledged, and nothing else"
-        );
+        assert_eq!(stored(&file), keys(&accepted, padding), "exactly what was acknowledged");
         assert_eq!(inbox.stats().await.unwrap().backlog(), accepted.len() as u64);
 
         fs::remove_file(&ballast).unwrap();
@@ -343,7 +339,7 @@ mod linux {
     }
 
     #[test]
-    fn a_disk_that_is_full_when_work_is_settled_neither_loses_nor_doubles_an_effect() {
+    fn full_disk_while_settling_neither_loses_nor_doubles_effects() {
         run_apart("full_disk_while_settling", "8");
     }
 
@@ -373,12 +369,12 @@ mod linux {
             async { Ok::<_, Infallible>(()) }
         };
         let noted = Arc::clone(&errors);
-        // A lease of a second: what could not be settled is begun anew after it.
+        // The lease is one second. What could not be settled is handled again after it.
         let runner =
             inbox.process(handler).concurrency(8).handler_timeout(Duration::from_millis(500));
         let runner = runner.on_error(move |error| noted.lock().unwrap().push(error.clone()));
         let drained = async {
-            // For some rounds nothing can be settled, nor be claimed.
+            // For some rounds nothing can be settled or claimed.
             until(async || errors.lock().unwrap().len() >= 3).await;
             assert_eq!(inbox.stats().await.unwrap().backlog(), u64::from(COUNT));
             fs::remove_file(&ballast).unwrap();
@@ -400,7 +396,7 @@ mod linux {
     async fn until(is_so: impl AsyncFn() -> bool) {
         let began = Instant::now();
         while !is_so().await {
-            assert!(began.elapsed() < LONG, "it never comes");
+            assert!(began.elapsed() < LONG, "it never happens");
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -408,7 +404,7 @@ mod linux {
     // ------------------------------------------------------------ what cannot be opened
 
     #[test]
-    fn a_file_or_a_folder_that_is_read_only_and_a_full_disk_are_said_so_when_it_is_opened() {
+    fn opening_reports_read_only_files_and_full_disks() {
         run_apart("refused_disk", "1");
     }
 
@@ -423,7 +419,7 @@ mod linux {
         assert_says(&file, InboxErrorKind::Store, "full");
         fs::remove_file(&ballast).unwrap();
 
-        // Root may write what the mode forbids, but not this.
+        // A read-only mount, because root ignores the mode of files.
         mount(&["-o", "remount,ro", path]);
         assert_says(&folder.join("new.db"), InboxErrorKind::Store, "Read-only file system");
         mount(&["-o", "remount,rw", path]);
@@ -440,7 +436,7 @@ mod linux {
     // ------------------------------------------------------------ another's write lock
 
     #[tokio::test]
-    async fn a_delivery_outlives_a_process_that_dies_with_the_write_lock() {
+    async fn delivery_survives_death_of_the_lock_holder() {
         let folder = tempfile::tempdir().unwrap();
         let inbox = Inbox::sqlite(folder.path().join("inbox.db")).unwrap();
         let (address, _) = serve(&inbox).await;
@@ -456,7 +452,7 @@ mod linux {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "after five seconds");
         let waiting = deliver(&http, address, 2, 0);
         let killed = async {
-            // By now it waits for the lock; if not yet, it finds it free.
+            // By now the writer waits for the lock. If it does not yet, it will find it free.
             sleep(Duration::from_millis(200)).await;
             holder.kill().await.unwrap();
         };
@@ -477,7 +473,7 @@ mod linux {
     // --------------------------------------------------------------------- the fsync
 
     #[tokio::test]
-    async fn before_each_200_the_disk_was_waited_for() {
+    async fn syncs_the_disk_before_each_200() {
         const ONE_BY_ONE: u32 = 60;
         const AT_ONCE: u32 = 16;
         let folder = tempfile::tempdir().unwrap();
@@ -487,7 +483,7 @@ mod linux {
             ["strace", "-f", "-y", "-s", "5000", "-e", calls, "-o", trace.to_str().unwrap()];
         let probe = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
         if !probe.as_ref().is_ok_and(|output| output.status.success()) {
-            return cannot("before_each_200_the_disk_was_waited_for", &format!("{probe:?}"));
+            return cannot("syncs_the_disk_before_each_200", &format!("{probe:?}"));
         }
         let mut server: tokio::process::Command =
             part("traced_server", folder.path(), &strace).into();
@@ -514,7 +510,7 @@ mod linux {
             });
         }
         senders.join_all().await;
-        // It ends when its input does.
+        // The server ends when its input ends.
         drop(server.stdin.take());
         assert!(timeout(LONG, server.wait()).await.unwrap().unwrap().success());
 
@@ -524,10 +520,10 @@ mod linux {
         let all: Vec<_> = (0..ONE_BY_ONE + AT_ONCE * 5).map(id).collect();
         let missing: Vec<_> = all.iter().filter(|id| !trace.is_synced(id, &wal)).collect();
         assert!(missing.is_empty(), "of {} without: {missing:?}", all.len());
-        // Nor would a log be found whose name is lost.
+        // After a crash the log is found only if its directory entry was synced too.
         assert!(trace.is_name_synced(&wal, &folder, &all[0]));
         let syncs = trace.calls.iter().filter(|it| it.is_sync_of(&wal)).count();
-        assert!(syncs < all.len(), "{syncs}: those at once were not committed together");
+        assert!(syncs < all.len(), "{syncs}: concurrent deliveries were not committed together");
     }
 
     #[tokio::test]
@@ -540,7 +536,7 @@ mod linux {
         while input.next_line().await.unwrap().is_some() {}
     }
 
-    /// A system call: the lines of the trace at which it began and ended.
+    /// A system call, with the lines of the trace at which it began and ended.
     #[derive(Debug)]
     struct Call {
         began: usize,
@@ -549,7 +545,7 @@ mod linux {
     }
 
     impl Call {
-        /// Its name and, as `strace -y` writes it, the file of its first argument.
+        /// Whether it has one of the names, and the file as its first argument, as `strace -y` prints it.
         fn is(&self, names: &[&str], file: &Path) -> bool {
             let Some((name, rest)) = self.text.split_once('(') else { return false };
             let first = rest.split([',', ')']).next().unwrap_or_default();
@@ -596,8 +592,8 @@ mod linux {
             self.calls.iter().find(|call| call.is_answer_to(id)).unwrap()
         }
 
-        /// Whether its row was first written to the log, then the log waited for, and then it answered.
-        /// That a later commit writes the page of the row again does not matter.
+        /// Whether the row was written to the log, then the log synced, and then the response sent. A later
+        /// commit can write the page of the row again; that does not matter.
         fn is_synced(&self, id: &str, wal: &Path) -> bool {
             let row = format!(r#"\"id\":\"{id}\""#);
             let is_row = |call: &&Call| call.is(&["pwrite64"], wal) && call.text.contains(&row);
@@ -606,7 +602,7 @@ mod linux {
             self.is_synced_between(written.ended, answered, wal)
         }
 
-        /// The same of the name of the log in its folder.
+        /// Whether the directory entry of the log was synced before the first response.
         fn is_name_synced(&self, wal: &Path, folder: &Path, first: &str) -> bool {
             let name = format!("\"{}\"", wal.display());
             let is_made = |call: &&Call| {

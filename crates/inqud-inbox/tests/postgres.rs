@@ -1,6 +1,6 @@
-//! The inbox in Postgres: what only a server of its own can show.
+//! Tests of the Postgres store that need a server of their own.
 //!
-//! A binary of its own: its tests count and end the connections of their server.
+//! They are in a binary of their own because they count and end the connections of their server.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -33,7 +33,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const NO_WAIT: Duration = Duration::ZERO;
 const LEASE: Duration = Duration::from_secs(3600);
-/// Longer than all that is to end.
+/// Longer than anything that is expected to end.
 const LONG: Duration = Duration::from_secs(60);
 
 fn body(id: &str, minute: u32) -> String {
@@ -62,7 +62,7 @@ async fn paid(client: &Client) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// An inbox, and a client of the same database, where there is a table `paid`.
+/// Creates an inbox and a client of the same database, with a table `paid`.
 async fn shop(name: &str) -> Option<(Inbox<Postgres>, Client, Config)> {
     let config = postgres::shared()?.database(name).await;
     let client = postgres::connect(&config).await;
@@ -76,7 +76,7 @@ async fn pay(transaction: &PostgresTransaction, id: &str) -> Result<(), BoxError
 }
 
 #[tokio::test]
-async fn a_database_is_migrated_once_however_many_try() {
+async fn concurrent_migrations_run_once() {
     let Some(server) = postgres::shared() else { return };
     let config = server.database("migrated").await;
     let error = Inbox::postgres(config.clone(), NoTls).await.unwrap_err();
@@ -101,7 +101,7 @@ async fn a_database_is_migrated_once_however_many_try() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_migrated_again_keeps_its_rows() {
+async fn migrating_again_keeps_rows() {
     let Some(server) = postgres::shared() else { return };
     let config = server.database("again").await;
     let client = postgres::connect(&config).await;
@@ -114,7 +114,7 @@ async fn a_database_that_is_migrated_again_keeps_its_rows() {
 }
 
 #[tokio::test]
-async fn the_sql_of_the_migrations_is_all_that_is_needed() {
+async fn migrations_can_be_applied_by_hand() {
     let Some(server) = postgres::shared() else { return };
     let config = server.database("by hand").await;
     let client = postgres::connect(&config).await;
@@ -125,7 +125,7 @@ async fn the_sql_of_the_migrations_is_all_that_is_needed() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_wait_for_its_disk_is_refused() {
+async fn rejects_server_with_fsync_off() {
     let Some(server) = postgres::Server::start() else { return };
     let config = server.database("fsync").await;
     inbox(&config).await;
@@ -137,9 +137,9 @@ async fn a_server_that_does_not_wait_for_its_disk_is_refused() {
     assert_eq!(error.kind(), InboxErrorKind::NotDurable);
 }
 
-/// What the server says it has flushed, against where it stands.
+/// Compares the position that the server has flushed with the current one.
 #[tokio::test]
-async fn an_insert_waits_for_the_disk_where_the_role_does_not() {
+async fn insert_syncs_even_if_the_role_does_not() {
     const SET: &str = "
         ALTER SYSTEM SET synchronous_commit = off;
         ALTER SYSTEM SET wal_writer_delay = '10s';
@@ -166,11 +166,11 @@ async fn an_insert_waits_for_the_disk_where_the_role_does_not() {
 
     assert_eq!(inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap(), [Inserted::New]);
     let ahead: i64 = client.query_one(FLUSHED, &[&written]).await.unwrap().get(0);
-    assert!(ahead > 0, "what was put is flushed: {ahead}");
+    assert!(ahead > 0, "the insert is flushed: {ahead}");
 }
 
 #[tokio::test]
-async fn what_a_handler_writes_is_kept_with_done_or_not_at_all() {
+async fn handler_writes_commit_with_done() {
     let Some((inbox, client, _)) = shop("effects").await else { return };
     let ids = ["fails", "forgets", "late", "twice", "writes", "wrong"];
     inbox.store().insert(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
@@ -184,7 +184,7 @@ async fn what_a_handler_writes_is_kept_with_done_or_not_at_all() {
             pay(&transaction, &request.id).await?;
             match &*request.id {
                 "fails" if first => return Err("after it wrote".into()),
-                // An error that is swallowed: Postgres keeps nothing of the transaction.
+                // The handler ignores an error. Postgres rolls the transaction back all the same.
                 "wrong" if first => drop(pay(&transaction, "wrong").await),
                 "twice" => pay(&cx.transaction().await?, "of the same").await?,
                 "late" if first => transaction.batch_execute("ROLLBACK").await?,
@@ -201,7 +201,7 @@ async fn what_a_handler_writes_is_kept_with_done_or_not_at_all() {
         while client.query_one(told, &[]).await.unwrap().get::<_, i64>(0) == 0 {
             sleep(Duration::from_millis(10)).await;
         }
-        // Until then it holds its row, and the second attempt waits for it.
+        // The kept transaction holds a lock on its row, and the second attempt waits for that.
         kept.lock().await.clear();
         drained(inbox.clone()).await;
     };
@@ -212,11 +212,11 @@ async fn what_a_handler_writes_is_kept_with_done_or_not_at_all() {
     let tries = "SELECT object FROM inqud_inbox.notification WHERE attempts = 2 ORDER BY object";
     let tries = client.query(tries, &[]).await.unwrap();
     let tries: Vec<String> = tries.iter().map(|row| row.get(0)).collect();
-    assert_eq!(tries, ["fails", "forgets", "late", "wrong"], "each for a reason of its own");
+    assert_eq!(tries, ["fails", "forgets", "late", "wrong"], "each for its own reason");
 }
 
 #[tokio::test]
-async fn a_handler_whose_lease_passed_commits_nothing() {
+async fn handler_with_expired_lease_commits_nothing() {
     let Some((inbox, client, config)) = shop("lapsed").await else { return };
     inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap();
     let other = Inbox::postgres(config, NoTls).await.unwrap();
@@ -234,7 +234,7 @@ async fn a_handler_whose_lease_passed_commits_nothing() {
     let runner = inbox.process(handler).handler_timeout(Duration::from_secs(30));
     let takes_over = async {
         begun.notified().await;
-        // As if the lease had passed.
+        // Simulates that the lease has expired.
         let due = "UPDATE inqud_inbox.object SET due_at = now() - interval '1 second'";
         client.execute(due, &[]).await.unwrap();
         let claimed = other.store().claim(PaymentRequest::KIND, 1, LEASE).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_handler_whose_lease_passed_commits_nothing() {
     };
     let takes_over = async {
         let claimed = takes_over.await;
-        // Its own end is seen in the database only.
+        // That the handler's transaction has ended can be seen only in the database.
         let open = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
         while client.query_one(open, &[]).await.unwrap().get::<_, i64>(0) > 0 {
@@ -257,9 +257,9 @@ async fn a_handler_whose_lease_passed_commits_nothing() {
     assert!(paid(&client).await.is_empty(), "two have settled it");
 }
 
-/// Of two runners one is lost amid its work, without a word.
+/// One of two runners dies in the middle of its work.
 #[tokio::test]
-async fn what_a_lost_runner_had_begun_is_taken_over_within_the_lease_and_in_order() {
+async fn another_runner_takes_over_in_order() {
     const RUNS: &str = "CREATE TABLE run (
         seq bigserial, object text, minute int, runner int, began timestamptz, ended timestamptz)";
     let Some((inbox, client, config)) = shop("two runners").await else { return };
@@ -305,7 +305,7 @@ async fn what_a_lost_runner_had_begun_is_taken_over_within_the_lease_and_in_orde
     let began = Instant::now();
     let second = runner(&other, 2, false);
     timeout(LONG, second.run_until(drained(other.clone()))).await.unwrap().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(10), "a lease is 4 s, a look 1: {began:?}");
+    assert!(began.elapsed() < Duration::from_secs(10), "the lease is 4 s, the poll 1 s: {began:?}");
 
     assert_eq!(paid(&client).await.len(), 3 * count, "each once: its id is unique");
     let disorder = "SELECT count(*) FROM run AS a JOIN run AS b USING (object)
@@ -316,11 +316,11 @@ async fn what_a_lost_runner_had_begun_is_taken_over_within_the_lease_and_in_orde
     let taken_over = "SELECT count(*) FROM run AS a JOIN run AS b USING (object, minute)
         JOIN lease USING (object) WHERE a.runner = 1 AND b.runner = 2 AND b.began >= ends";
     let taken_over: i64 = client.query_one(taken_over, &[]).await.unwrap().get(0);
-    assert_eq!(taken_over, 4, "not before the lease had passed");
+    assert_eq!(taken_over, 4, "not before the lease expired");
 }
 
 #[tokio::test]
-async fn two_runners_at_once_share_the_work_and_keep_the_order() {
+async fn two_runners_share_work_and_keep_order() {
     let Some((inbox, client, config)) = shop("sharing").await else { return };
     client.batch_execute("CREATE TABLE seen (seq bigserial, id text, minute int)").await.unwrap();
     let of = |minute| (0..60).map(move |id| record(&format!("CAPD-{id}"), minute));
@@ -356,7 +356,7 @@ async fn two_runners_at_once_share_the_work_and_keep_the_order() {
     let failed = "SELECT error FROM inqud_inbox.notification WHERE attempts > 1";
     let failed = client.query(failed, &[]).await.unwrap();
     let failed: Vec<Option<String>> = failed.iter().map(|row| row.get(0)).collect();
-    assert_eq!(failed, [], "none was begun twice");
+    assert_eq!(failed, [], "none was started twice");
     let calls = calls.map(|calls| calls.load(Ordering::SeqCst));
     assert_eq!(calls.iter().sum::<usize>(), 240);
     assert!(calls.iter().all(|calls| *calls > 0), "{calls:?}");
@@ -366,7 +366,7 @@ async fn two_runners_at_once_share_the_work_and_keep_the_order() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_is_a_503_and_is_used_again_when_it_is_back() {
+async fn lost_server_is_503_until_it_is_back() {
     let Some(server) = postgres::Server::start() else { return };
     let config = server.database("gone").await;
     let inbox = inbox(&config).await;
@@ -402,13 +402,13 @@ async fn a_server_that_is_gone_is_a_503_and_is_used_again_when_it_is_back() {
     assert_eq!(all, ["before", "after"]);
     timeout(LONG, drained(inbox.clone())).await.unwrap();
     assert!(!runner.is_finished());
-    assert!(errors.load(Ordering::SeqCst) > 0, "the runner was told");
+    assert!(errors.load(Ordering::SeqCst) > 0, "`on_error` was called");
     runner.abort();
 }
 
-/// Whatever the database's default is, where each transaction sees what there was when it began.
+/// With `serializable` as the default of the database, lock-then-look would read an old snapshot.
 #[tokio::test]
-async fn the_default_isolation_of_a_database_changes_nothing() {
+async fn default_isolation_does_not_matter() {
     let Some(server) = postgres::shared() else { return };
     let config = server.database("isolation").await;
     let set = "ALTER DATABASE isolation SET default_transaction_isolation = 'serializable'";
@@ -443,9 +443,9 @@ async fn the_default_isolation_of_a_database_changes_nothing() {
     timeout(LONG, runner.run_until(is_inserted)).await.unwrap().unwrap();
 }
 
-/// A connection that is left amid a transaction would take what is put next along, and lose it.
+/// A pooled connection with an open transaction would swallow the next put.
 #[test]
-fn a_runtime_that_ends_amid_a_statement_leaves_no_connection_behind() {
+fn runtime_shutdown_leaves_no_open_transaction() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (stays, ends) = (runtime(), runtime());
     let Some((inbox, client, config)) = stays.block_on(shop("runtimes")) else { return };
@@ -470,12 +470,12 @@ fn a_runtime_that_ends_amid_a_statement_leaves_no_connection_behind() {
         assert_eq!(inbox.store().insert(vec![record("paid", 0)]).await.unwrap(), [Inserted::New]);
         let seen = "SELECT count(*) FROM inqud_inbox.notification WHERE object = 'paid'";
         let seen: i64 = client.query_one(seen, &[]).await.unwrap().get(0);
-        assert_eq!(seen, 1, "acknowledged, and nobody else sees it");
+        assert_eq!(seen, 1, "acknowledged but not visible");
     });
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_hold_all_texts_is_refused() {
+async fn rejects_database_that_is_not_utf8() {
     let Some(server) = postgres::shared() else { return };
     let latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
     let config = server.database_with("latin", latin).await;
@@ -486,7 +486,7 @@ async fn a_database_that_cannot_hold_all_texts_is_refused() {
 }
 
 #[tokio::test]
-async fn one_whose_object_is_locked_holds_up_no_neighbour() {
+async fn locked_object_does_not_block_others() {
     let Some((inbox, client, _)) = shop("locked").await else { return };
     let ids: Vec<_> = (0..10).map(|id| format!("CAPD-{id}")).collect();
     inbox.store().insert(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
@@ -509,9 +509,9 @@ async fn one_whose_object_is_locked_holds_up_no_neighbour() {
     assert_eq!(again.iter().filter(|it| **it == Settled::Done).count(), 1);
 }
 
-/// A statement that went on would hold the row against all attempts that come.
+/// A statement that continued on the server would lock the row against all later attempts.
 #[tokio::test]
-async fn what_is_dropped_amid_a_statement_holds_nothing_for_long() {
+async fn dropped_statement_ends_soon() {
     let Some((inbox, client, _)) = shop("amid").await else { return };
     client
         .batch_execute("CREATE TABLE balance (n int); INSERT INTO balance VALUES (0)")
@@ -535,7 +535,7 @@ async fn what_is_dropped_amid_a_statement_holds_nothing_for_long() {
 }
 
 #[tokio::test]
-async fn what_a_handler_set_for_its_session_is_no_others() {
+async fn session_settings_do_not_leak_between_handlers() {
     let Some((inbox, client, _)) = shop("session").await else { return };
     client.batch_execute("CREATE TABLE seen (word text)").await.unwrap();
     for id in ["sets", "reads"] {
@@ -556,9 +556,9 @@ async fn what_a_handler_set_for_its_session_is_no_others() {
     assert_eq!(seen.get::<_, &str>(0), "");
 }
 
-/// As if a sale began after a quiet night: the statistics say that nothing is open.
+/// A sale begins after a quiet night: the statistics still show nothing open.
 #[tokio::test]
-async fn a_backlog_that_the_statistics_do_not_know_of_is_found_by_its_index() {
+async fn stale_statistics_do_not_cause_full_scans() {
     const FILL: &str = "
         ALTER TABLE inqud_inbox.notification SET (autovacuum_enabled = false);
         ALTER TABLE inqud_inbox.object SET (autovacuum_enabled = false);
@@ -595,7 +595,7 @@ async fn a_backlog_that_the_statistics_do_not_know_of_is_found_by_its_index() {
 }
 
 #[tokio::test]
-async fn transactions_of_handlers_leave_room_to_store() {
+async fn handler_transactions_leave_connections_to_store() {
     let Some((inbox, _client, _)) = shop("room").await else { return };
     let count = 64;
     let records = (0..count).map(|id| record(&format!("CAPD-{id}"), 0));
@@ -628,7 +628,7 @@ async fn transactions_of_handlers_leave_room_to_store() {
 }
 
 #[tokio::test]
-async fn ids_that_postgres_cannot_hold_spoil_no_neighbour() {
+async fn stores_ids_that_postgres_cannot_hold() {
     let Some((inbox, client, _)) = shop("ids").await else { return };
     let long = "é".repeat(20_000);
     let ids = ["before", "with \\u0000 in it", &long, &format!("{long}!"), "after"];

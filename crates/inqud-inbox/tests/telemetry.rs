@@ -1,7 +1,7 @@
-//! What an inbox leaves in the log and in the metrics: the documented words, and nothing of a body.
+//! Tests of logs and metrics: they match the documentation, and never contain a body.
 //!
-//! A binary of its own: whether an event is wanted is remembered for a whole process, and another test has no
-//! subscriber.
+//! They are in a binary of their own because tracing caches the interest in an event for the whole process,
+//! and other tests have no subscriber.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ use tokio::time::{sleep, timeout};
 use tower::{Layer, Service};
 use tower_inqud::{Payment, PaymentRequest};
 
-/// A word that is in each body, and nowhere else.
+/// A word that is in each body and nowhere else.
 const HIDDEN: &str = "gherkin";
 
 fn body(id: u32, minute: u32) -> String {
@@ -50,7 +50,7 @@ fn record(id: u32, minute: u32) -> Record {
     Record::new(&request, body.into())
 }
 
-/// The log of the work, and the metrics after it, on this thread alone.
+/// Returns the log and the metrics of the work, which must run on this thread.
 async fn observe<W: Future>(work: impl FnOnce() -> W) -> (String, String) {
     let log = Log::default();
     let recorder = PrometheusBuilder::new().build_recorder();
@@ -89,7 +89,7 @@ async fn drained<S: Store>(inbox: Inbox<S>) {
     }
 }
 
-/// A store in memory that can be made to fail, to hang, and to settle when the lease has passed.
+/// A store in memory that can be made to fail, to hang, and to settle after the lease has expired.
 #[derive(Default)]
 struct Moody {
     memory: Memory,
@@ -165,7 +165,7 @@ impl Store for Moody {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_result_of_a_receiver_is_counted() {
+async fn counts_each_receiver_outcome() {
     let (log, metrics) = observe(async || {
         let inbox = Inbox::new(Moody::default());
         for body in [body(1, 0), body(1, 0), body(1, 1), HIDDEN.to_owned()] {
@@ -205,7 +205,7 @@ async fn each_result_of_a_receiver_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_notification_has_a_span_and_is_counted_by_its_outcome() {
+async fn records_span_and_outcome_of_each_notification() {
     let (log, metrics) = observe(async || {
         let inbox = Inbox::memory();
         inbox.store().insert(vec![record(1, 1), record(2, 0)]).await.unwrap();
@@ -219,7 +219,7 @@ async fn each_notification_has_a_span_and_is_counted_by_its_outcome() {
                 if request.id.ends_with('2') {
                     return Err("the shop is closed");
                 }
-                // Older than this one, which is done when it is claimed.
+                // A stale one, which is claimed after this one is done.
                 late.store().insert(vec![record(1, 0)]).await.unwrap();
                 Ok(())
             }
@@ -233,9 +233,9 @@ async fn each_notification_has_a_span_and_is_counted_by_its_outcome() {
         }
         assert!(line(&log, "inqud_inbox{").contains(part), "no {part} in {log}");
     }
-    let retry = line(&log, "failed; to be retried");
+    let retry = line(&log, "attempt failed; will retry");
     assert!(retry.contains("WARN") && retry.contains("the shop is closed"), "{retry}");
-    let dead = line(&log, "given up: a dead letter");
+    let dead = line(&log, "gave up; the notification is a dead letter");
     assert!(dead.contains("ERROR") && dead.contains("the shop is closed"), "{dead}");
     assert!(dead.contains("attempt=2"), "{dead}");
     let closes = |outcome: &str| {
@@ -255,11 +255,14 @@ async fn each_notification_has_a_span_and_is_counted_by_its_outcome() {
             "inqud_inbox_latency_seconds_count{kind=\"request\"} 1",
         ],
     );
-    assert!(line(&log, "skipped: stale, older than what was processed").contains("INFO"), "{log}");
+    assert!(
+        line(&log, "skipped: stale, a newer notification was processed").contains("INFO"),
+        "{log}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_could_not_be_settled_is_told() {
+async fn records_failed_settlements() {
     let (log, metrics) = observe(async || {
         let inbox = Inbox::new(Moody::default());
         inbox.store().insert(vec![record(1, 0)]).await.unwrap();
@@ -271,7 +274,7 @@ async fn what_could_not_be_settled_is_told() {
         inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
     })
     .await;
-    let told = line(&log, "a runner goes on after a failure");
+    let told = line(&log, "store failed; the runner continues");
     assert!(told.contains("WARN") && told.contains("the disk is full"), "{told}");
     has(
         &metrics,
@@ -281,9 +284,9 @@ async fn what_could_not_be_settled_is_told() {
     );
 }
 
-/// One that is lost with its runner, and one that another has claimed meanwhile.
+/// One claim is dropped with its runner, and one expires and is claimed by another runner.
 #[tokio::test(start_paused = true)]
-async fn the_rarer_outcomes_are_told_too() {
+async fn records_dropped_and_expired_claims() {
     let (log, metrics) = observe(async || {
         let inbox = Inbox::new(Moody::default());
         inbox.store().insert(vec![record(1, 0)]).await.unwrap();
@@ -306,12 +309,12 @@ async fn the_rarer_outcomes_are_told_too() {
             "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 1",
         ],
     );
-    let lapsed = line(&log, "the lease has passed, and another claimed it");
+    let lapsed = line(&log, "lease expired and another runner claimed the notification");
     assert!(lapsed.contains("WARN") && lapsed.contains("attempt=2"), "{lapsed}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_decodes_by_now_is_told() {
+async fn records_requeued_undecodable_bodies() {
     let (log, metrics) = observe(async || {
         let inbox = Inbox::memory();
         let text = body(1, 0);
@@ -326,7 +329,7 @@ async fn what_decodes_by_now_is_told() {
         inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
     })
     .await;
-    assert!(line(&log, "can be decoded by now; stored as what it is").contains("INFO"), "{log}");
+    assert!(line(&log, "undecodable body can be decoded now; requeued").contains("INFO"), "{log}");
     has(
         &metrics,
         &[
@@ -336,9 +339,9 @@ async fn what_decodes_by_now_is_told() {
     );
 }
 
-/// What is told apart, kept for review, or processed although its order is not known.
+/// Duplicates with different bytes, reviews, unordered notifications and unclaimed kinds.
 #[tokio::test(start_paused = true)]
-async fn what_a_person_may_have_to_look_at_is_told() {
+async fn records_what_a_person_must_look_at() {
     let payment = |status: &str, more: &str| {
         format!(r#"{{"id":"PMT-{HIDDEN}","status":"{status}","amount":1{more}}}"#)
     };
@@ -349,7 +352,7 @@ async fn what_a_person_may_have_to_look_at_is_told() {
             support::call(service, support::signed(body)).await;
         };
         receive(payment("SUCCESS", "")).await;
-        // Spelled in another way, and so other bytes.
+        // Spelled differently, so the bytes differ.
         receive(payment("SUCCESS", " ")).await;
         receive(payment("FAILED", "")).await;
         receive(payment("SUCCESS", "")).await;
@@ -361,7 +364,7 @@ async fn what_a_person_may_have_to_look_at_is_told() {
         inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
         inbox.stats().await.unwrap();
 
-        // Of a Request, without a time after one with a time.
+        // A Request without a time, after one with a time.
         let body = format!(r#"{{"id":"CAPD-{HIDDEN}-1","status":"SUCCESS"}}"#);
         let request: PaymentRequest = serde_json::from_str(&body).unwrap();
         let records = [record(1, 1), Record::new(&request, body.into())];
@@ -371,7 +374,7 @@ async fn what_a_person_may_have_to_look_at_is_told() {
             inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
         }
         inbox.stats().await.unwrap();
-        // Nothing is left that has a number.
+        // No gauge keeps a value from before.
         let keys = inbox.list(List::Review, 9).await.unwrap();
         inbox.discard(keys.iter().map(|it| it.key)).await.unwrap();
         inbox.stats().await.unwrap();
@@ -397,15 +400,15 @@ async fn what_a_person_may_have_to_look_at_is_told() {
     assert!(returned.contains("WARN") && returned.contains("kind=\"payment\""), "{returned}");
     let without_time = line(&log, "kept for review: is further along");
     assert!(without_time.contains("WARN") && without_time.contains("verdict=\"review\""), "{log}");
-    let unordered = line(&log, "processed; its order is not known");
+    let unordered = line(&log, "processed; the verdict is amended or unordered");
     assert!(unordered.contains("INFO") && unordered.contains("verdict=\"unordered\""), "{log}");
-    let unclaimed = line(&log, "has open notifications, and no runner processes this kind");
+    let unclaimed = line(&log, "no runner processes this kind, and notifications are waiting");
     assert!(unclaimed.contains("WARN") && unclaimed.contains("kind=\"payment\""), "{unclaimed}");
 }
 
-/// Each way a body can go wrong, at TRACE. `observe` looks for the word that is in each.
+/// Provokes each way that a body can fail, at level TRACE. `observe` checks for the word in the bodies.
 #[tokio::test(start_paused = true)]
-async fn no_trace_of_an_inbox_shows_a_body() {
+async fn trace_log_contains_no_body() {
     let bodies = [
         HIDDEN.to_owned(),
         format!(r#"{{"id":"{HIDDEN}","status":7}}"#),
@@ -430,12 +433,12 @@ async fn no_trace_of_an_inbox_shows_a_body() {
         }
     })
     .await;
-    assert!(log.contains("given up: a dead letter"), "{log}");
+    assert!(log.contains("gave up; the notification is a dead letter"), "{log}");
 }
 
-/// As Prometheus does it, over a connection, from a server that has an inbox.
+/// Scrapes over a connection, like Prometheus, from a server that has an inbox.
 #[tokio::test]
-async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
+async fn prometheus_scrape_matches_documentation() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let _recorder = metrics::set_default_local_recorder(&recorder);
     let handle = recorder.handle();
@@ -475,7 +478,7 @@ async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
     has(
         metrics,
         &[
-            "# HELP inqud_inbox_received_total Calls of a receiver by kind and outcome.",
+            "# HELP inqud_inbox_received_total Receiver calls by kind and outcome.",
             "# TYPE inqud_inbox_received_total counter",
             "inqud_inbox_received_total{kind=\"request\",outcome=\"new\"} 3",
             "inqud_inbox_received_total{kind=\"request\",outcome=\"duplicate\"} 1",
@@ -485,7 +488,7 @@ async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
             "inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 2",
             "inqud_inbox_handler_duration_seconds_count{kind=\"request\"} 2",
             "inqud_inbox_latency_seconds_count{kind=\"request\"} 2",
-            "# HELP inqud_inbox_backlog Notifications to process by kind, at the last look.",
+            "# HELP inqud_inbox_backlog Notifications waiting or in flight by kind, as of the last stats call.",
             "# TYPE inqud_inbox_backlog gauge",
             "inqud_inbox_backlog{kind=\"request\"} 1",
             "inqud_inbox_dead_letters{kind=\"request\"} 1",
@@ -494,7 +497,7 @@ async fn a_real_scrape_has_what_an_inbox_is_documented_to_tell() {
             "# TYPE inqud_inbox_oldest_age_seconds gauge",
         ],
     );
-    // Labels have few values: nothing of a key or an id.
+    // Labels contain no key and no id, so that they have few values.
     for line in metrics.lines().filter(|line| line.starts_with("inqud_inbox_")) {
         let labels = line.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
         for label in labels.split(',').filter(|label| !label.is_empty()) {

@@ -1,4 +1,4 @@
-//! Consumption: how many a runner handles in a second.
+//! The throughput of a runner.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -49,7 +49,8 @@ pub(crate) async fn consume_round<E: Engine>(
     rates
 }
 
-/// Handles `count`, and what was claimed by then; how long it took, and how many it were.
+/// Handles at least `count` notifications. Returns the seconds it took and the number handled, which includes
+/// those that were in flight at the end.
 pub(crate) async fn consume<E: Engine>(place: &E, count: usize, has_effect: bool) -> (f64, usize) {
     let inbox = place.inbox().await;
     let (handled, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
@@ -68,7 +69,7 @@ pub(crate) async fn consume<E: Engine>(place: &E, count: usize, has_effect: bool
     };
     let began = Instant::now();
     let runner = inbox.process(handler).concurrency(CONCURRENCY);
-    // As beside a server.
+    // In a task, as beside a server.
     tokio::spawn(runner.run_until(enough.notified_owned())).await.unwrap().unwrap();
     let seconds = began.elapsed().as_secs_f64();
     E::close(inbox).await;

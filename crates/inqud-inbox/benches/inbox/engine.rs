@@ -1,47 +1,48 @@
-//! A store, and its floor.
+//! A store and its floor.
 
 use inqud_inbox::{Context, Inbox, Inserted, Record, Store};
 use tokio::sync::{mpsc, oneshot};
 
-/// How many a runner handles at once, and the floor claims and settles in one commit.
+/// How many notifications a runner handles at once, and the floor claims and settles in one commit.
 pub(crate) const CONCURRENCY: usize = 64;
-/// How many the floor puts in one commit at most, as the inbox does.
+/// The maximum number of puts in one commit of the floor, as in the inbox.
 pub(crate) const GROUP: usize = 256;
 
-/// A store, and its floor. A value is a place with tables of its own, which inbox and floor use in turn.
+/// A store and its floor. A value is a database, which either the inbox or the floor uses.
 pub(crate) trait Engine: Sized {
     type Store: Store;
     const NAME: &'static str;
 
-    /// Whether it can be had on this machine.
+    /// Whether this machine has it.
     async fn is_there() -> bool;
 
-    /// A place without rows, with the tables of the inbox and a table `effect (object TEXT)`.
+    /// Creates a database without rows, with the tables of the inbox and a table `effect (object TEXT)`.
     async fn new() -> Self;
 
     async fn inbox(&self) -> Inbox<Self::Store>;
 
     async fn close(inbox: Inbox<Self::Store>);
 
-    /// Has a row inserted into `effect`.
+    /// Inserts a row into `effect` as an effect of the handler.
     fn effect(cx: &Context<Self::Store>, object: String) -> impl Future<Output = ()> + Send;
 
-    /// The floor of puts: commits what has come together, and answers then. Ends with its senders.
+    /// Starts the floor of puts. It commits what waits as one group, then answers. It ends when all senders
+    /// are dropped.
     async fn insert_plainly(&self) -> mpsc::Sender<Waiting>;
 
-    /// The floor of consumption: claims and settles so many in each commit until `count` are settled.
+    /// Runs the floor of consumption: claims and settles in groups until `count` are settled.
     async fn consume_plainly(&self, count: usize, has_effect: bool);
 
     async fn rows(&self) -> Rows;
 
-    /// What is open is as if it had been processed.
+    /// Marks all open notifications as processed.
     async fn process_all(&self);
 }
 
-/// A record, and who waits for its commit.
+/// A record and the sender for its answer.
 pub(crate) type Waiting = (Record, oneshot::Sender<Inserted>);
 
-/// What is in a place.
+/// The number of rows in a database.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Rows {
     pub(crate) open: usize,
@@ -49,7 +50,7 @@ pub(crate) struct Rows {
     pub(crate) effects: usize,
 }
 
-/// What an object keeps of the notification that was handled last.
-pub(crate) fn processed(seq: i64, version: &[u8]) -> Vec<u8> {
-    [&seq.to_be_bytes()[..], version].concat()
+/// Returns what an object keeps of the notification that was handled last.
+pub(crate) fn processed(seq: i64, order_key: &[u8]) -> Vec<u8> {
+    [&seq.to_be_bytes()[..], order_key].concat()
 }

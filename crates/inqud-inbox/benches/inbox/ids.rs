@@ -1,4 +1,4 @@
-//! Notifications that nobody has seen before.
+//! New notifications.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -14,7 +14,7 @@ use tower_inqud::{PaymentRequest, Secret, Webhook, WebhookBody, WebhookLayer, co
 const SECRET: &str = "whsec-kiln-and-clay";
 const REQUEST: &str = include_str!("../../../../tests/fixtures/request-waiting_payment.json");
 
-/// Ids that are new, and in no order, as those of Inqud are.
+/// Generates new ids in random order, like those of Inqud.
 pub(crate) struct Ids(pub(crate) u64);
 
 impl Ids {

@@ -1,12 +1,12 @@
-//! What the inbox costs beside its floor: what a plain program does, the statements on the same tables,
-//! committed in groups by a plain thread with nothing around it.
+//! Compares the inbox with its floor: a plain thread or task that runs the same statements on the same
+//! tables, with group commit and nothing else.
 //!
-//! `cargo bench -p inqud-inbox --bench inbox --all-features`, with `-- report` to write `INBOX.md`, or with
-//! `-- --smoke` for a run that only checks that all is stored and processed.
+//! Run `cargo bench -p inqud-inbox --bench inbox --all-features`. With `-- report` it writes `INBOX.md`. With
+//! `-- --smoke` it only checks that everything is stored and processed.
 //!
-//! *Puts* are calls of the receiver, in process, with webhooks that were verified before. *Consumption*
-//! is a runner with a concurrency of 64 whose handler does nothing, or has one effect. Inbox and floor
-//! take turns, and each pair of turns gives one ratio; the medians count.
+//! *Puts* are in-process calls of the receiver with webhooks that were verified before. *Consumption* is a
+//! runner with a concurrency of 64 whose handler does nothing or has one effect. Inbox and floor alternate.
+//! Each pair of rounds gives one ratio, and the report shows the medians.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -44,11 +44,11 @@ use self::sides::{Before, Sides};
 
 #[derive(Clone, Copy)]
 struct Size {
-    /// Even, so that neither side is first more often.
+    /// An even number, so that both sides are first equally often.
     rounds: usize,
-    /// How many are processed or open before.
+    /// The number of rows, processed or open, in the tables before a round.
     rows: usize,
-    /// How many puts a round has, for so many clients.
+    /// Pairs of the number of clients and the number of puts in a round.
     puts: [(usize, usize); 3],
     consumed: usize,
 }
@@ -56,7 +56,7 @@ struct Size {
 const FULL: Size = Size {
     rounds: 6,
     rows: 500_000,
-    // The last are enough for SQLite to write its log into the file twice at least.
+    // With the last, SQLite copies its log into the file at least twice.
     puts: [(1, 1_500), (32, 10_000), (128, 60_000)],
     consumed: 10_000,
 };
@@ -83,25 +83,27 @@ fn say(report: &mut String, line: &str) {
 
 fn head(size: Size) -> String {
     let mut report = String::new();
-    let text = "# The inbox beside its floor\n\n\
-        Written by `cargo bench -p inqud-inbox --bench inbox --all-features -- report`. The floor is \
-        what a plain\nprogram does: the statements on the same tables in a plain thread or task, with nothing \
-        around them. In SQLite it\nwrites the entry of each new id into the index at once; the inbox has the \
-        latest 16,384 in memory first, so with\nnothing before it writes none for as many. What a round has \
-        put stays where there was something before: 500,000\nrows are 930,000 in the end. Postgres has \
-        `shared_buffers` of 1 GB and `max_wal_size` of 4 GB.";
+    let text = "# The inbox and its floor\n\n\
+        Written by `cargo bench -p inqud-inbox --bench inbox --all-features -- report`. The floor is a plain \
+        thread or\ntask that runs the same statements on the same tables, and nothing else. In SQLite the \
+        floor writes each new id into\nthe index at once. The inbox keeps the latest 16,384 in memory first, \
+        so with empty tables it writes none of the\nfirst 16,384. If there were rows before, those of each \
+        round are kept: 500,000 rows become 930,000 by the end.\nPostgres has `shared_buffers` of 1 GB and \
+        `max_wal_size` of 4 GB.\n\nColumn *before* says what was in the tables before a round. The ratios are inbox to \
+        floor, then inbox and floor each\ncompared with themselves on empty tables, then with themselves on \
+        processed rows.\n";
     say(&mut report, text);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let (rounds, syncs) = (size.rounds, syncs(if size.rounds > 2 { 300 } else { 10 }));
     let line = format!(
-        "Medians of {rounds} rounds of each, in turn. {cores} shared cores; a lone write of 4 KiB and its \
-         fdatasync: {syncs:.0}/s."
+        "Medians of {rounds} alternating rounds of each, on {cores} cores. The disk does {syncs:.0} writes of \
+         4 KiB with fdatasync a second."
     );
     say(&mut report, &line);
     report
 }
 
-/// How many writes of a page the disk takes in a second when each is waited for.
+/// Measures how many synced writes of a page the disk does in a second.
 fn syncs(count: usize) -> f64 {
     let mut file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let write = |file: &mut File| {
@@ -125,7 +127,7 @@ async fn compare<E: Engine>(size: Size, report: &mut String) {
     for rows in [Before::Nothing, Before::Processed(size.rows), Before::Open(size.rows)] {
         all.push(Sides::<E>::new(rows, &mut ids).await);
     }
-    let columns = "inbox/floor | inbox to nothing | floor | inbox to processed | floor |";
+    let columns = "inbox/floor | inbox/empty | floor/empty | inbox/processed | floor/processed |";
 
     say(report, &format!("\n## Durable puts, {}\n", E::NAME));
     say(
@@ -156,7 +158,7 @@ async fn compare<E: Engine>(size: Size, report: &mut String) {
     }
 
     say(report, &format!("\n## Consumption, {}\n", E::NAME));
-    say(report, &format!("| the handler does | before | inbox/s | floor/s | {columns}"));
+    say(report, &format!("| handler | before | inbox/s | floor/s | {columns}"));
     say(report, &format!("| --- | --- |{}", " ---: |".repeat(7)));
     for (what, has_effect) in [("nothing", false), ("one effect", true)] {
         let mut rounds = Vec::new();
@@ -176,7 +178,7 @@ async fn compare<E: Engine>(size: Size, report: &mut String) {
     }
 }
 
-/// Of the inbox to the floor, and of both to what they were before with less in their tables.
+/// Formats the ratio of inbox to floor, and of each to itself with fewer rows in its tables.
 fn ratios<T>(rounds: &[Vec<T>], at: usize, rates: impl Fn(&T) -> [f64; 2]) -> String {
     let ratio = |one: &dyn Fn(&Vec<T>) -> f64, other: &dyn Fn(&Vec<T>) -> f64| {
         format!(" {:.2} |", middle(rounds, |round| one(round) / other(round)))
@@ -198,7 +200,7 @@ fn ratios<T>(rounds: &[Vec<T>], at: usize, rates: impl Fn(&T) -> [f64; 2]) -> St
     line
 }
 
-/// The median.
+/// Returns the median.
 fn middle<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> f64 {
     let mut all: Vec<_> = rounds.iter().map(figure).collect();
     all.sort_by(f64::total_cmp);

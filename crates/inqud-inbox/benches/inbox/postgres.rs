@@ -26,7 +26,7 @@ impl Engine for Postgres {
     type Store = inqud_inbox::Postgres;
     const NAME: &'static str = "Postgres";
 
-    /// With the two settings that nobody leaves as they come, on a machine of its own.
+    /// Starts a server with the two settings that everyone changes on a dedicated machine.
     async fn is_there() -> bool {
         let Some(server) = shared() else { return false };
         let client = connect(&server.config("postgres")).await;
@@ -91,7 +91,7 @@ impl Engine for Postgres {
         while settled < count {
             settled += claimed.len();
             if has_effect {
-                // A transaction each, as handlers have.
+                // One transaction for each, like handlers.
                 let mut running = JoinSet::new();
                 for (one, handler) in claimed.drain(..).zip(&handlers) {
                     let handler = Arc::clone(handler);
@@ -161,7 +161,7 @@ struct Claimed {
     order_key: Vec<u8>,
 }
 
-/// Those of the inbox, and no more than them.
+/// The statements of the inbox and nothing else.
 struct Statements {
     client: Client,
     lease: Statement,
@@ -191,7 +191,7 @@ impl Statements {
         let claims: std::collections::HashMap<&str, i64> =
             leased.iter().map(|row| (row.get(0), row.get(1))).collect();
         let claimed = rows.iter().map(|row| {
-            // As much as a handler needs.
+            // Decodes as much as a handler needs.
             let body: Vec<u8> = row.get(4);
             let key = Key::from_bytes(row.get::<_, &[u8]>(2).try_into().unwrap());
             std::hint::black_box((body, key, row.get::<_, bool>(7)));
@@ -218,7 +218,7 @@ impl Statements {
 
     async fn settle_with_effect(&self, one: Claimed) {
         self.client.batch_execute("BEGIN").await.unwrap();
-        // Prepared anew each time, as the handler of the other side has it.
+        // Prepared each time, as in the handler of the inbox.
         self.client.execute(EFFECT, &[&one.object]).await.unwrap();
         self.settle(&[one]).await;
         self.client.batch_execute("COMMIT").await.unwrap();
@@ -226,7 +226,7 @@ impl Statements {
 }
 
 impl Drop for Postgres {
-    /// So that what no round needs any more takes no room; the server does it when it can.
+    /// Drops the database, so that it takes no disk space that later rounds need.
     fn drop(&mut self) {
         let (config, name) = (shared().unwrap().config("postgres"), self.name.clone());
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Durable puts: how many a second, and how long each takes.
+//! The throughput and latency of durable puts.
 
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ impl Client<Record> for mpsc::Sender<Waiting> {
     }
 }
 
-/// Each client puts one after the other.
+/// Each client puts one notification after the other.
 pub(crate) async fn clients_insert<T: Send + 'static>(
     clients: usize,
     all: Vec<T>,
@@ -80,7 +80,7 @@ pub(crate) async fn clients_insert<T: Send + 'static>(
     for (at, one) in all.into_iter().enumerate() {
         shares[at % clients].push(one);
     }
-    // Not timed: a connection is made, and statements are prepared.
+    // Warm up untimed: connections are opened, and statements are prepared.
     for share in &mut shares {
         if let Some(first) = share.pop() {
             client.clone().insert(first).await;

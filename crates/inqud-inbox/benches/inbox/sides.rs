@@ -1,4 +1,4 @@
-//! The places of the inbox and of the floor, and what is in them before a round.
+//! The databases of the inbox and of the floor, and their contents before a round.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use inqud_inbox::{Inserted, Store};
 use crate::engine::{Engine, Rows};
 use crate::ids::Ids;
 
-/// What is in the tables before a round.
+/// The contents of the tables before a round.
 #[derive(Clone, Copy)]
 pub(crate) enum Before {
     Nothing,
@@ -18,14 +18,14 @@ pub(crate) enum Before {
 impl fmt::Display for Before {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => f.write_str("nothing"),
+            Self::Nothing => f.write_str("empty"),
             Self::Processed(count) => write!(f, "{count} processed"),
             Self::Open(count) => write!(f, "{count} open"),
         }
     }
 }
 
-/// Where the inbox works, and where the floor does.
+/// The databases of the inbox and of the floor.
 pub(crate) struct Sides<E> {
     pub(crate) before: Before,
     pub(crate) places: [E; 2],
@@ -42,7 +42,7 @@ impl<E: Engine> Sides<E> {
         Self { before, places }
     }
 
-    /// What a round before left is gone, or processed, or stays open with the rest.
+    /// Prepares the next round. Rows of the previous round are deleted, processed or left open.
     pub(crate) async fn next(&mut self) -> [(&E, Rows); 2] {
         match self.before {
             Before::Nothing => self.places = [E::new().await, E::new().await],
@@ -58,7 +58,7 @@ impl<E: Engine> Sides<E> {
     }
 }
 
-/// By big transactions.
+/// Stores `count` new notifications in large transactions.
 pub(crate) async fn fill<E: Engine>(place: &E, count: usize, ids: &mut Ids) {
     let before = place.rows().await.open;
     let inbox = place.inbox().await;
@@ -73,7 +73,7 @@ pub(crate) async fn fill<E: Engine>(place: &E, count: usize, ids: &mut Ids) {
     assert_eq!(place.rows().await.open, before + count);
 }
 
-/// One of the two is first in every other round.
+/// Runs both. The inbox is first in even rounds, the floor in odd ones.
 pub(crate) async fn in_turn<R>(
     round: usize,
     inbox: impl Future<Output = R>,

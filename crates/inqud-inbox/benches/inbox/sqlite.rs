@@ -26,7 +26,7 @@ impl Engine for Sqlite {
     }
 
     async fn new() -> Self {
-        // On the disk that things are built on: a temporary folder may be in memory.
+        // On the disk of the build, because the default temporary folder can be in memory.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let place = Self { folder };
         let inbox = place.inbox().await;
@@ -122,8 +122,8 @@ impl Sqlite {
     }
 }
 
-/// Those of the inbox (`src/inbox/sqlite/tables.rs`), and no more than them, but that the index gets each
-/// object at once.
+/// The statements of the inbox (`src/sqlite/tables.rs`) and nothing else, except that each object is added to
+/// the index at once.
 struct Statements<'c> {
     connection: &'c Connection,
     clock: i64,
@@ -221,7 +221,7 @@ impl<'c> Statements<'c> {
     fn insert(&mut self, record: &Record) -> Result<Inserted> {
         let Record { key, kind, object, order_key, body, dead } = record;
         let now = self.now();
-        // As good a hash as that of the inbox, and no dearer. Each is of a new object here.
+        // As good a hash as that of the inbox, and as cheap. Every object is new here.
         let hash = i32::from_be_bytes(key.as_bytes()[..4].try_into().unwrap());
         std::hint::black_box(self.find.exists([hash])?);
         let number = self.meet.insert(params![hash, object, kind, now])?;
@@ -246,7 +246,7 @@ impl<'c> Statements<'c> {
         for (number, object, _, claim) in due {
             let oldest = |row: &inqud_inbox::rusqlite::Row<'_>| {
                 let (seq, key): (i64, [u8; 16]) = (row.get(0)?, row.get(1)?);
-                // As much as a handler needs.
+                // Decodes as much as a handler needs.
                 let (body, attempts): (Vec<u8>, i64) = (row.get(3)?, row.get(4)?);
                 std::hint::black_box((body, key, attempts, row.get::<_, bool>(6)?));
                 Ok((seq, row.get(2)?))
@@ -266,7 +266,7 @@ impl<'c> Statements<'c> {
         let (number, _): (i64, [u8; 16]) = claimed?;
         let now = self.now();
         if has_effect {
-            // Prepared anew each time, as the handler of the other side has it.
+            // Prepared each time, as in the handler of the inbox.
             self.connection.execute(EFFECT, [object])?;
         }
         self.process.execute(params![number, processed(*seq, order_key)])?;

@@ -1,22 +1,22 @@
--- A role that may not create schemas needs one that was made for it.
+-- A role that may not create schemas can use one that exists.
 DO $$ BEGIN
     IF to_regnamespace('inqud_inbox') IS NULL THEN
         CREATE SCHEMA inqud_inbox;
     END IF;
 END $$;
 
--- Which of these files were applied.
+-- The migrations that were applied.
 CREATE TABLE inqud_inbox.version (
     version integer PRIMARY KEY
 );
 
--- Each notification, once. Rows stay, for they are what a duplicate is known by; bodies may go.
+-- Notifications. Rows are kept, because duplicates are detected by them. Bodies can be deleted.
 CREATE TABLE inqud_inbox.notification (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     key bytea NOT NULL CHECK (octet_length(key) = 16),
     kind text COLLATE "C" NOT NULL,
     object text COLLATE "C" NOT NULL,
-    position bigint NOT NULL, -- what open ones are sorted by, before their number
+    position bigint NOT NULL, -- the processing order within an object, before seq
     order_key bytea NOT NULL,
     body bytea,
     received_at timestamptz NOT NULL,
@@ -26,12 +26,12 @@ CREATE TABLE inqud_inbox.notification (
     attempts integer NOT NULL DEFAULT 0,
     settled_at timestamptz,
     error text,
-    -- Also finds all of an object, and among them those that say the same: see `Key`.
+    -- Also finds all notifications of an object, and those with the same content, whose keys are adjacent.
     UNIQUE (kind, object, key)
 ) WITH (autovacuum_analyze_scale_factor = 0.01);
 
--- No index but this one may offer itself where the state is 0: statistics that say that there is nothing
--- open, from a quiet hour, make any other look as good.
+-- The only index that may match a query for state = 0. When statistics from a quiet hour show nothing open, the
+-- planner considers any matching index equally cheap, and could choose one that reads all open notifications.
 CREATE INDEX notification_open
     ON inqud_inbox.notification (kind, object, position, seq, received_at) WHERE state = 0;
 CREATE INDEX notification_redrivable ON inqud_inbox.notification (key) WHERE state > 2;
@@ -41,25 +41,25 @@ CREATE INDEX notification_flagged ON inqud_inbox.notification (verdict, seq)
 CREATE INDEX notification_prunable
     ON inqud_inbox.notification (settled_at) WHERE state IN (1, 2) AND body IS NOT NULL;
 
--- Each object: the unit that is leased, and waits, so that one notification of it runs at a time.
+-- Objects. Leases and retries are per object, so that its notifications are handled one at a time.
 CREATE TABLE inqud_inbox.object (
     kind text COLLATE "C" NOT NULL,
     object text COLLATE "C" NOT NULL,
-    processed bytea, -- the order key of the notification that was handled last, and its number
-    due_at timestamptz, -- null without open notifications; the end of the lease while it is leased
-    claim bigint NOT NULL DEFAULT 0, -- how often it was claimed: an earlier claim is void
+    processed bytea, -- the order key and the seq of the notification that was handled last
+    due_at timestamptz, -- null if no notification is open; the end of the lease while leased
+    claim bigint NOT NULL DEFAULT 0, -- the number of claims; settling with an earlier number is refused
     PRIMARY KEY (kind, object)
-) WITH (autovacuum_vacuum_scale_factor = 0.01); -- three new versions of a row for each notification
+) WITH (autovacuum_vacuum_scale_factor = 0.01); -- each notification leaves three dead versions of a row
 
 CREATE INDEX object_due ON inqud_inbox.object (kind, due_at) WHERE due_at IS NOT NULL;
 
--- What was done once, by the merchant's own idempotency key, and the notification that it was done for. Never deleted.
+-- The idempotency keys of `Context::once`, and the notification that each was first used for. Never deleted.
 CREATE TABLE inqud_inbox.once (
     idempotency_key text PRIMARY KEY,
-    notification bytea NOT NULL -- its key
+    notification bytea NOT NULL -- the notification's key
 );
 
--- When a runner last asked for a kind.
+-- When a runner last claimed a kind, to within a minute.
 CREATE TABLE inqud_inbox.runner (
     kind text PRIMARY KEY,
     claimed_at timestamptz NOT NULL

@@ -6,16 +6,18 @@ use tokio_postgres::Error;
 
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 
-/// How long to wait for a connection, and then for the database. Less than the patience of a
-/// [`Receiver`](super::Receiver) for the first, so that it can tell the reason.
+/// How long to wait for a connection. Less than the timeout of a [`Receiver`](crate::Receiver), so that the
+/// 503 is logged with this reason and not as a timeout.
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long to wait for an answer of the database.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 pub(super) async fn within<R>(
-    patience: Duration,
+    limit: Duration,
     work: impl Future<Output = Result<R, InboxError>>,
 ) -> Result<R, InboxError> {
-    timeout(patience, work).await.unwrap_or_else(|elapsed| Err(failed(elapsed)))
+    timeout(limit, work).await.unwrap_or_else(|elapsed| Err(failed(elapsed)))
 }
 
 pub(super) async fn connection(pool: &Pool) -> Result<Object, InboxError> {

@@ -1,5 +1,5 @@
 WITH known AS MATERIALIZED (
-    -- Those with the first half of the key say the same, at the same time or at another.
+    -- Finds an earlier notification with the same content: its key has the same first half.
     SELECT nth, kind, object, is_plain AND same.key = it.key AS is_duplicate,
         same.body IS NOT NULL AND same.body <> ($6::bytea[])[nth] AS differs
     FROM unnest($1::bytea[], $2::text[], $3::text[], $8::boolean[])
@@ -20,7 +20,8 @@ WITH known AS MATERIALIZED (
     FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[],
             $7::text[], $9::bigint[])
         WITH ORDINALITY AS it (key, kind, object, position, order_key, body, dead, later, nth)
-    -- What comes after one that has to be looked into waits for it, so that the order of arrival stays.
+    -- A record that needs a decision is left out, and so are all later ones of its object, so that the order of
+    -- arrival is kept.
     WHERE NOT EXISTS (
         SELECT FROM known WHERE known.kind = it.kind AND known.object = it.object
             AND (known.nth = it.nth OR known.nth < it.nth AND NOT known.is_duplicate)
@@ -33,14 +34,15 @@ WITH known AS MATERIALIZED (
     WHERE mine.kind = known.kind AND mine.object = known.object
         AND NOT EXISTS (SELECT FROM stored
             WHERE stored.kind = known.kind AND stored.object = known.object)
-        -- As a look-up for each: statistics that say that there is nothing open would have all of it read.
+        -- A subquery for each row, not a join: with stale statistics that show nothing open, the planner would
+        -- join by reading all open notifications.
         AND (SELECT open.seq FROM inqud_inbox.notification AS open
             WHERE open.kind = known.kind AND open.object = known.object AND open.state = 0
             ORDER BY open.position, open.seq LIMIT 1) IS NULL
 )
 SELECT transaction_timestamp(), key, NULL::bigint AS nth, NULL::boolean AS is_duplicate,
     NULL::boolean AS differs,
-    -- Of all who commit at once each waits for the disk, also where the role or the database does not.
+    -- Makes this commit wait for the disk even if the role or the database has synchronous_commit off.
     CASE current_setting('synchronous_commit')
         WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END
 FROM stored

@@ -1,4 +1,4 @@
-//! The inbox in a Postgres database (feature `postgres`).
+//! The store in a Postgres database (feature `postgres`).
 
 mod context;
 mod effect;

@@ -1,20 +1,21 @@
-//! The tables, and how a database of an earlier version gets them.
+//! The tables and their migrations.
 
 use tokio_postgres::{Client, IsolationLevel};
 
 use super::error::engine;
 use crate::error::{InboxError, InboxErrorKind};
 
-/// One a version, in order, each with the row that says it was applied; what was released is never
-/// changed.
+/// The migrations, one for each version, in order. Each inserts the row that records it. A released migration
+/// is never changed.
 pub(super) const MIGRATIONS: &[&str] = &[include_str!("1.sql")];
 
-/// The number is arbitrary: the lock that whoever migrates holds.
+/// Takes the lock that serializes migrations. The number is arbitrary.
 const LOCK: &str = "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(5432704301)";
 
-/// Brings the tables to the version of `steps`, in one transaction, and one process at a time.
+/// Migrates the tables to the version of `steps`, in one transaction. Concurrent calls wait for each other.
 pub(super) async fn migrate(client: &mut Client, steps: &[&str]) -> Result<(), InboxError> {
-    // So that what it sees after it waited for the lock is what the one before has left.
+    // With a stricter isolation level the snapshot would be from before the wait for the lock, and would miss
+    // what another process has migrated in the meantime.
     let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
     let transaction = transaction.read_only(false).start().await.map_err(engine)?;
     transaction.batch_execute(LOCK).await.map_err(engine)?;
@@ -25,12 +26,12 @@ pub(super) async fn migrate(client: &mut Client, steps: &[&str]) -> Result<(), I
     transaction.commit().await.map_err(engine)
 }
 
-/// What a database of `version` has not seen yet.
+/// Returns the migrations that a database of the given version lacks.
 fn missing<'a>(steps: &'a [&'a str], version: usize) -> Result<&'a [&'a str], InboxError> {
     steps.get(version..).ok_or_else(schema_too_new)
 }
 
-/// Whether the tables are those of this version.
+/// Checks that the tables are those of this version.
 pub(super) async fn check(client: &Client) -> Result<(), InboxError> {
     match version(client).await? {
         found if found < MIGRATIONS.len() => Err(InboxError::new(InboxErrorKind::NotMigrated)),
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_of_an_earlier_version_gets_what_it_lacks() {
+    fn returns_missing_migrations() {
         let steps = ["1", "2", "3"];
         assert_eq!(missing(&steps, 0).unwrap(), ["1", "2", "3"]);
         assert_eq!(missing(&steps, 1).unwrap(), ["2", "3"]);

@@ -4,7 +4,7 @@ WITH closed AS (
         settled_at = CASE WHEN it.state > 0 THEN statement_timestamp() END
     FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::text[], $5::smallint[], $6::bytea[])
         AS it (seq, state, wait, error, verdict, processed)
-    WHERE mine.seq = it.seq AND mine.state < 1 -- not = 0: by seq, and by no index of what is open
+    WHERE mine.seq = it.seq AND mine.state < 1 -- not = 0, so that the planner uses seq and not the index of open ones
     RETURNING mine.seq, mine.kind, mine.object, it.state, it.wait, it.processed
 )
 UPDATE inqud_inbox.object AS mine SET

@@ -1,6 +1,31 @@
-//! The statements. In each transaction objects are locked before their notifications are looked at, and
-//! by a statement of its own: the next one then sees all that was committed until the lock was had.
-//! Everyone locks in the same order, so that nobody waits in a circle.
+//! The statements, and the transactions that they run in.
+//!
+//! # Lock, then look
+//!
+//! Every decision depends on all notifications of an object: whether a new one is a duplicate, which is next,
+//! whether the object is still due. So each transaction first locks the rows of its objects, and only then
+//! reads their notifications.
+//!
+//! The lock and the read must be two statements. In `READ COMMITTED` each statement sees what was committed
+//! when it began. If one statement both waited for the lock and read the notifications, it would read them
+//! as of before the wait. It would miss a notification that the previous holder of the lock has just
+//! committed. Then it could take a repeat for a duplicate or the other way round, or leave an object with
+//! open notifications not due, so that no runner would ever claim it. A second statement begins after the
+//! lock was acquired, so it sees everything that earlier holders have committed. In `REPEATABLE READ` this
+//! would not help, because the snapshot is that of the first statement; so each transaction sets its
+//! isolation level itself.
+//!
+//! # Lock order
+//!
+//! All transactions of the inbox lock objects in the order of kind and id, before any notification. Two
+//! that need the same objects therefore wait for each other in one direction only, and cannot deadlock. The
+//! columns have the collation `"C"`, so that the order does not depend on the database's locale.
+//!
+//! # Pipelining
+//!
+//! `tokio::join!` sends the statements of a transaction without waiting for the answers in between, which
+//! saves a round trip for each. After a failed statement the server refuses the others, and `COMMIT` rolls
+//! back.
 
 use std::collections::hash_map::Entry as Place;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -20,19 +45,21 @@ use crate::store;
 use crate::store::{Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Ticket};
 use tower_inqud::{Dedup, OrderKey, Processed, Verdict};
 
-/// Read committed is what the order of lock and look relies on, whatever the database's default is.
+/// Sets the isolation level that lock-then-look relies on, whatever the default of the database is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
-/// Longer ids are cut: an index takes no more than 2,700 bytes a row.
+/// Longer ids are shortened, because an index row can have at most 2,700 bytes.
 const OBJECT_LEN: usize = 1000;
 
-/// Gives the database's name for the transaction. A statement that goes on when the handler was dropped
-/// would hold its locks against the next attempt: it ends by itself, unless the role has a limit anyway.
+/// Returns the id of the transaction, and limits its statements in time, unless the role has a limit already.
+///
+/// When a handler times out it is dropped, but a statement that it sent continues on the server. It would
+/// hold its locks, and block the next attempt.
 const ENTER_TRANSACTION: &str = "
 SELECT txid_current(), CASE current_setting('statement_timeout')
     WHEN '0' THEN set_config('statement_timeout', $1, true) END";
 
-/// For a handler that has so long.
+/// Begins the transaction of a handler.
 pub(super) async fn begin(client: &Client, handler_timeout: Duration) -> Result<i64, Error> {
     let enter = client.prepare_cached(ENTER_TRANSACTION).await?;
     // In milliseconds; 0 would be no limit, and more than 31 bits is an error.
@@ -44,7 +71,7 @@ pub(super) async fn begin(client: &Client, handler_timeout: Duration) -> Result<
     entered?.try_get(0)
 }
 
-/// One statement in a transaction, sent together.
+/// Runs one statement in a transaction.
 async fn transact(
     client: &Client,
     statement: &str,
@@ -56,21 +83,28 @@ async fn transact(
         client.query(&statement, parameters),
         client.batch_execute("COMMIT"),
     );
-    // After a statement that failed, `COMMIT` is no error: it rolls back.
+    // After a failed statement `COMMIT` reports no error; it rolls back. So all results are checked.
     begun?;
     let rows = rows?;
     committed?;
     Ok(rows)
 }
 
-/// Locks the objects of what is put, and makes those that are new.
+/// Locks the objects of a batch, and creates those that are new.
 const INSERT_OBJECT: &str = include_str!("insert_object.sql");
 
-/// Stores what nothing is known of that says the same. The others are to be looked into.
+/// Stores the records that repeat nothing, and reports the others.
 const INSERT: &str = include_str!("insert.sql");
 
+/// Stores a batch in up to two transactions.
+///
+/// Most notifications repeat nothing, or are plain duplicates. The first transaction decides those in SQL,
+/// for the whole batch at once. What remains needs [`OrderKey::dedup`] over all notifications of the
+/// object: a repeat that could be a duplicate or a return to an earlier status. The second transaction
+/// reads those rows and decides them one by one.
 pub(super) async fn insert(client: &Client, records: &[Record]) -> Result<Vec<Inserted>, Error> {
-    // Of those that say the same the first is put now, and the others after it.
+    // If several records of the batch repeat each other, only the first goes into the first transaction.
+    // All that follow it for the same object wait too, so that the order of arrival is kept.
     let mut said = HashSet::new();
     let (mut now, mut later) = (Vec::new(), BTreeSet::new());
     let mut waiting = HashSet::new();
@@ -103,16 +137,18 @@ pub(super) async fn insert(client: &Client, records: &[Record]) -> Result<Vec<In
     Ok(all)
 }
 
-/// By how many microseconds one is later than the last of its batch, so that no two are received at once.
+/// Returns an offset in microseconds (0 for the last record of a batch, negative for the others), so that no
+/// two records of a batch have the same time.
 fn later_by(at: usize, count: usize) -> i64 {
     let rest = count.saturating_sub(at).saturating_sub(1);
     i64::try_from(rest).unwrap_or(i64::MAX).saturating_neg()
 }
 
-/// A record, and [how much later](later_by) it is than the last of its batch.
+/// A record and its [offset](later_by) in the batch.
 type Nth<'r> = (&'r Record, i64);
 
-/// `None` for those that have to be looked into. Gives also when the transaction began.
+/// Runs the first transaction of [`insert`]. Returns `None` for the records that the second has to decide,
+/// and the time when the transaction began.
 async fn insert_new(
     client: &Client,
     batch: &[Nth<'_>],
@@ -137,7 +173,7 @@ async fn insert_new(
         client.query(&insert, &columns),
         client.batch_execute("COMMIT"),
     );
-    // After a statement that failed, `COMMIT` is no error: it rolls back.
+    // After a failed statement `COMMIT` reports no error; it rolls back. So all results are checked.
     begun?;
     met?;
     let rows = rows?;
@@ -164,14 +200,15 @@ async fn insert_new(
     Ok((all, began))
 }
 
-/// Whether an equal key is a duplicate, whatever came in between. An undecodable body says nothing else.
+/// Whether a record with an equal key is a duplicate, no matter what was stored in between. For an
+/// undecodable body it always is.
 fn repeat_is_duplicate(record: &Record) -> bool {
     record.dead.is_some() || record.order_key.repeat_is_duplicate()
 }
 
 const INSERT_ONE: &str = include_str!("insert_one.sql");
 
-/// All that is stored of some objects, in the order of its arrival.
+/// Reads all notifications of some objects in the order of arrival.
 const STORED: &str = "
 SELECT mine.kind, mine.object, mine.key, mine.order_key, NOT (mine.state = 2 AND mine.verdict = 4)
 FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[])) AS it (kind, object)
@@ -181,7 +218,8 @@ const SAME_BODY: &str = "
 SELECT bool_or(coalesce(body = $4, true)) FROM inqud_inbox.notification
 WHERE kind = $1 AND object = $2 AND key = ANY ($3::bytea[])";
 
-/// One after the other, with their objects locked, for a batch that began then.
+/// Runs the second transaction of [`insert`], which decides one record after the other. `began` is when the
+/// first transaction began.
 async fn insert_known(
     client: &Client,
     batch: &[Nth<'_>],
@@ -234,17 +272,18 @@ async fn insert_known(
     Ok(all)
 }
 
-/// Those of which nothing is open are not due.
+/// Makes objects without open notifications not due.
 const IDLE: &str = "
 UPDATE inqud_inbox.object AS mine SET due_at = NULL
 FROM unnest($1::text[], $2::text[]) AS it (kind, object)
 WHERE mine.kind = it.kind AND mine.object = it.object
-    -- As a look-up for each: statistics that say that there is nothing open would have all of it read.
+    -- A subquery for each row, not a join: with stale statistics that show nothing open, the planner would
+    -- join by reading all open notifications.
     AND (SELECT open.seq FROM inqud_inbox.notification AS open
         WHERE open.kind = mine.kind AND open.object = mine.object AND open.state = 0
         ORDER BY open.position, open.seq LIMIT 1) IS NULL";
 
-/// Locks the objects, and reads what is stored of them.
+/// Locks the objects, then reads their notifications.
 async fn lock_objects(
     client: &Client,
     kinds: &[&str],
@@ -266,10 +305,11 @@ async fn lock_objects(
     Ok(stored)
 }
 
-/// What is stored of some objects, by kind and id, and whether each row counts.
+/// The notifications of some objects, by kind and id.
 #[derive(Default)]
 struct StoredRows(HashMap<(String, String), Vec<StoredRow>>);
 
+/// A key, its order key, and whether the row counts: see [`Record::dedup`].
 type StoredRow = (Key, OrderKey, bool);
 
 impl StoredRows {
@@ -277,7 +317,7 @@ impl StoredRows {
         self.0.entry((kind.to_owned(), object.to_owned())).or_default().push(row);
     }
 
-    /// What becomes of a record, and its key; or those that it is a duplicate of.
+    /// Decides how to store a record, and under which key. The error has the keys that it is a duplicate of.
     fn dedup(&self, object: &str, record: &Record) -> Result<(Dedup, Key), Vec<Key>> {
         let rows = self.0.get(&(record.kind.to_owned(), object.to_owned()));
         let rows =
@@ -290,7 +330,7 @@ impl StoredRows {
     }
 }
 
-/// What to answer, and how and why to store it.
+/// Returns what to report for a new row, its state, and the reason for that state.
 fn stored_as(dedup: Dedup, dead: Option<&str>) -> (Inserted, i16, Option<&str>) {
     match (dedup, dead) {
         (Dedup::Review, _) => (Inserted::Review, REVIEW, Some(store::REVIEW_REPEATED)),
@@ -305,7 +345,7 @@ const SKIPPED: i16 = 2;
 const DEAD: i16 = 3;
 const REVIEW: i16 = 4;
 
-/// Says that a runner asks for a kind.
+/// Records that a runner claims a kind.
 pub(super) async fn record_runner(client: &Client, kind: &'static str) -> Result<(), Error> {
     let ask = "
         INSERT INTO inqud_inbox.runner VALUES ($1, statement_timestamp())
@@ -317,7 +357,7 @@ const LEASE: &str = include_str!("lease.sql");
 
 const ATTEMPT: &str = include_str!("attempt.sql");
 
-/// Those that had nothing open: nobody should have made them due.
+/// Makes leased objects without open notifications not due. Normally there are none.
 const CLEAR_DUE: &str = "
 UPDATE inqud_inbox.object SET due_at = NULL WHERE kind = $1 AND object = ANY ($2::text[])";
 
@@ -385,25 +425,27 @@ fn claimed_of(kind: &'static str, leased: &Row, attempted: &Row) -> Result<Claim
     })
 }
 
-/// Which of the claims stand, with a lock on their objects.
+/// Locks the objects of some claims, and returns the claims that are still valid.
 const LOCK: &str = include_str!("lock.sql");
 const LOCK_FREE: &str = concat!(include_str!("lock.sql"), "SKIP LOCKED");
 
-/// Which of them stand, whoever has a lock.
+/// Returns the claims that are still valid, without a lock.
 const STANDING: &str = "
 SELECT it.nth FROM unnest($1::text[], $2::text[], $3::bigint[])
     WITH ORDINALITY AS it (kind, object, claim, nth)
 JOIN inqud_inbox.object AS mine USING (kind, object)
 WHERE mine.claim = it.claim";
 
-/// For how long a lock is waited for.
+/// Limits the wait for a lock.
 const WAIT: &str = "SET LOCAL lock_timeout = '1s'";
 
-/// Of one that is settled, its object waits for what it was told to wait, or goes on with the next.
+/// Settles notifications, and makes each object due for its retry or for its next notification.
 const SETTLE: &str = include_str!("settle.sql");
 
-/// Without effects, all in one transaction. `None` for those whose object somebody else has locked:
-/// they are to be settled one by one, so that nobody waits for them.
+/// Settles notifications without effects, all in one transaction.
+///
+/// Returns `None` for those whose object another transaction has locked. The caller settles them one by one,
+/// so that one lock does not hold up the batch.
 pub(super) async fn settle(
     client: &Client,
     settlements: &[Settlement<PostgresEffect>],
@@ -428,7 +470,7 @@ pub(super) async fn settle(
     Ok((0..settlements.len()).map(settled).collect())
 }
 
-/// One whose object was locked. Waits for it, but not for long.
+/// Settles one notification whose object was locked. Waits for the lock for up to a second.
 pub(super) async fn settle_one(
     client: &Client,
     settlement: &Settlement<PostgresEffect>,
@@ -448,15 +490,15 @@ pub(super) async fn settle_one(
     Ok(if done.is_empty() { Settled::LeaseExpired } else { Settled::Done })
 }
 
-/// Settles those at the places, whose objects are locked, and commits. Gives the places of those that
-/// were open until now.
+/// Settles the notifications at the given places, whose objects are locked, and commits. Returns the places
+/// of those that were still open.
 async fn close(
     client: &Client,
     settlements: &[Settlement<PostgresEffect>],
     places: &BTreeSet<usize>,
 ) -> Result<HashSet<usize>, Error> {
     let statement = client.prepare_cached(SETTLE).await?;
-    // Of equal ones the first counts.
+    // If a notification is settled twice in one batch, the first settlement counts.
     let mut firsts = HashMap::new();
     let mut columns = Columns::default();
     for at in places {
@@ -478,7 +520,7 @@ async fn close(
     Ok(done)
 }
 
-/// Counted from 1 in the database.
+/// Converts ordinals, which Postgres counts from 1, to places.
 fn places(rows: &[Row]) -> Result<BTreeSet<usize>, Error> {
     let place = |row: &Row| {
         let nth: i64 = row.try_get(0)?;
@@ -523,7 +565,7 @@ impl Columns {
         let (state, wait, error) = match outcome {
             Outcome::Done(_) => (DONE, None, None),
             Outcome::Skipped => (SKIPPED, None, None),
-            // One that is no duplicate is settled by a function of its own.
+            // Only a duplicate comes here. `replace_decoded` settles the others.
             Outcome::Decoded(_) => (SKIPPED, None, Some(store::SKIPPED_DUPLICATE)),
             Outcome::Review => (REVIEW, None, Some(store::REVIEW_WITHOUT_TIME)),
             Outcome::Dead { error } => (DEAD, None, Some(&**error)),
@@ -555,8 +597,8 @@ fn code(verdict: Verdict) -> i16 {
 
 const REPLACE_DECODED: &str = include_str!("replace_decoded.sql");
 
-/// The row of an undecodable body becomes that of what it is. Its number, and so its place among what
-/// arrived, stays.
+/// Turns the row of an undecodable body into a row of the record that it was decoded to. Its `seq` stays, and
+/// so its place in the order of arrival.
 pub(super) async fn replace_decoded(
     client: &Client,
     ticket: &Ticket,
@@ -566,7 +608,7 @@ pub(super) async fn replace_decoded(
         tokio::try_join!(client.prepare_cached(REPLACE_DECODED), client.prepare_cached(LOCK))?;
     let ids = [object(&record.object), ticket.object.to_string()];
     let kinds = [record.kind, ticket.kind];
-    // Nothing is due that is not there yet.
+    // Locks both objects as if for dead letters, so that neither becomes due yet.
     let dead = [None, None].map(|_: Option<String>| Some(String::new()));
     client.batch_execute(BEGIN).await?;
     let stored = lock_objects(client, &kinds, &ids, &dead).await?;
@@ -600,8 +642,12 @@ pub(super) async fn replace_decoded(
     Ok(Settled::Done)
 }
 
-/// As done, in the transaction of a handler, which is known by `id`: after a `COMMIT` or `ROLLBACK` of
-/// the handler's own it would be another. It is committed if the answer is [`Settled::Done`].
+/// Settles a notification as done in the transaction of its handler, and commits if the result is
+/// [`Settled::Done`].
+///
+/// `id` is the transaction that was begun for the handler. If the current one has another id, the handler
+/// has sent `COMMIT` or `ROLLBACK` itself. Then settling here would not be atomic with the handler's
+/// writes, so it fails.
 pub(super) async fn settle_in(client: &Client, ticket: &Ticket, id: i64) -> Result<Settled, Error> {
     let (lock, current) = tokio::try_join!(
         client.prepare_cached(LOCK),
@@ -617,7 +663,9 @@ pub(super) async fn settle_in(client: &Client, ticket: &Ticket, id: i64) -> Resu
     );
     waits?;
     if current?.try_get::<_, Option<i64>>(0)? != Some(id) {
-        return Ok(Settled::EffectFailed("the handler ended the transaction itself".to_owned()));
+        return Ok(Settled::EffectFailed(
+            "the handler ended the transaction: do not send `COMMIT` or `ROLLBACK`".to_owned(),
+        ));
     }
     if locked?.is_empty() {
         return Ok(Settled::LeaseExpired);
@@ -632,7 +680,7 @@ pub(super) async fn settle_in(client: &Client, ticket: &Ticket, id: i64) -> Resu
     Ok(Settled::Done)
 }
 
-/// Whether the server asks the disk to keep what it writes, and the encoding of the database.
+/// Returns whether `fsync` is on, and the encoding of the database.
 pub(super) async fn settings(client: &Client) -> Result<(bool, String), Error> {
     let settings = "SELECT current_setting('fsync') = 'on', current_setting('server_encoding')";
     let row = client.query_one(settings, &[]).await?;
@@ -702,8 +750,9 @@ pub(super) async fn list(client: &Client, list: List, count: usize) -> Result<Ve
     rows.iter().map(entry).collect()
 }
 
-/// Keeps an idempotency key for a notification. If it was kept before, the key of the notification that it was kept for.
-/// Waits for whoever keeps it in a transaction that is not committed yet.
+/// Stores an idempotency key. If it is stored already, returns the notification that first used it.
+///
+/// If another transaction has stored it and is not committed yet, Postgres waits for that transaction.
 pub(super) async fn insert_once(
     client: &Client,
     idempotency_key: &str,
@@ -722,7 +771,8 @@ pub(super) async fn insert_once(
     Ok(Some(key(client.query_one(&first, &[&idempotency_key]).await?.try_get(0)?)))
 }
 
-/// In the order of their keys, so that of two neither waits for the other.
+/// Reopens dead letters and reviews. Locks them in the order of their keys, so that two calls cannot
+/// deadlock.
 const REDRIVE: &str = "
 WITH opened AS (
     UPDATE inqud_inbox.notification
@@ -757,7 +807,7 @@ pub(super) async fn discard(client: &Client, keys: &[Key]) -> Result<usize, Erro
     Ok(change_kept(client, discard, keys).await?.len())
 }
 
-/// Locks the objects of what is kept, before the notifications, as everybody does.
+/// Locks the objects of dead letters and reviews, before their notifications. See the module's lock order.
 const LOCK_KEPT: &str = "
 SELECT FROM inqud_inbox.object AS mine
 WHERE (kind, object) IN (
@@ -795,7 +845,7 @@ pub(super) async fn prune(client: &Client, age: Duration, count: usize) -> Resul
     Ok(transact(client, prune, &[&micros(age), &count]).await?.len())
 }
 
-/// Postgres holds no NUL in a text.
+/// Replaces NUL, which Postgres cannot store in a text.
 fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
@@ -805,13 +855,13 @@ fn object(id: &str) -> String {
     if id.len() <= OBJECT_LEN {
         return id;
     }
-    // No two are mixed up: the hash is of all of it.
+    // Two long ids stay different, because the hash is of the whole id.
     let hash = Key::hash([id.as_bytes()]);
     let start: String = id.chars().take(OBJECT_LEN / 4).collect();
     format!("{start}...{hash}")
 }
 
-/// What this crate has not written says nothing.
+/// Decodes a stored order key. Bytes that this crate did not write become an order key that matches nothing.
 fn order_key(bytes: &[u8]) -> OrderKey {
     OrderKey::from_bytes(bytes).unwrap_or_else(|| OrderKey::of_undecodable(bytes))
 }
@@ -824,7 +874,7 @@ fn bytes(keys: &[Key]) -> Vec<&[u8]> {
     keys.iter().map(|key| &key.as_bytes()[..]).collect()
 }
 
-/// The table holds no other length.
+/// Decodes a stored key. The table checks its length.
 fn key(bytes: &[u8]) -> Key {
     Key::from_bytes(bytes.try_into().unwrap_or_default())
 }
@@ -837,7 +887,7 @@ fn time(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or_default()
 }
 
-/// A hundred years at most: the database's times end somewhere.
+/// Converts a duration to microseconds, at most 100 years, because the times of Postgres have a maximum.
 fn micros(duration: Duration) -> i64 {
     const MOST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
     i64::try_from(duration.min(MOST).as_micros()).unwrap_or(i64::MAX)

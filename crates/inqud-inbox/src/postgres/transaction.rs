@@ -13,18 +13,20 @@ use crate::error::error_chain;
 use crate::key::Key;
 use crate::store::{Settled, Ticket};
 
-/// The answer of [`Context::once`](crate::Context::once).
+/// The result of [`Context::once`](crate::Context::once).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[must_use = "the effect belongs to the first only"]
+#[must_use = "only the first notification may have the effect"]
 pub enum Once {
-    /// It is the first: do it.
+    /// This notification is the first to use the idempotency key.
     First,
-    /// The notification with this key was the first.
+    /// The idempotency key was first used by the notification with this key.
     After(Key),
 }
 
-/// A connection amid the transaction of a handler; see [`Context::transaction`](crate::Context::transaction). It dereferences to
-/// [`tokio_postgres::Client`]. Do not send it `COMMIT` or `ROLLBACK`; savepoints are fine.
+/// The transaction of a handler.
+///
+/// Returned by [`Context::transaction`](crate::Context::transaction). It dereferences to
+/// [`tokio_postgres::Client`]. You may use savepoints, but do not send `COMMIT` or `ROLLBACK`.
 pub struct PostgresTransaction(pub(super) Arc<Open>);
 
 impl Deref for PostgresTransaction {
@@ -41,10 +43,12 @@ impl fmt::Debug for PostgresTransaction {
     }
 }
 
-/// Settles as done, in the transaction itself, and commits it. There is never a second one.
+/// Settles a notification as done in the transaction of its handler, and commits it. A handler has at most
+/// one transaction, so `effects` has at most one element.
 pub(super) async fn commit(effects: Vec<PostgresEffect>, ticket: &Ticket) -> Settled {
+    // If a task that the handler spawned still holds the transaction, it could write after the commit.
     let Some(mut open) = effects.into_iter().next().and_then(|it| Arc::into_inner(it.0)) else {
-        let error = "the transaction is still in use: let go of it before the handler returns";
+        let error = "the transaction is still in use: drop it before the handler returns";
         return Settled::EffectFailed(error.to_owned());
     };
     let settled = within(ANSWER, async {

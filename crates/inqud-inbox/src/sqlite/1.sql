@@ -1,27 +1,28 @@
--- The latest time of a commit, in microseconds since 1970, as all times here. No other is later but those
--- that something waits for.
+-- The time of the latest commit. All times are in microseconds since 1970. No other time in this file is
+-- later, except a `due_at` in the future.
 CREATE TABLE inqud_inbox_clock (at INTEGER NOT NULL) STRICT;
 INSERT INTO inqud_inbox_clock VALUES (0);
 
--- Each object: the unit that is leased, and waits, so that one notification of it runs at a time. Its
--- notifications are found by its number, for ids come in no order: an index by them is written all over,
--- and one by numbers at its end, where what is new is. No two have the same kind and id: the writer sees to
--- it, and no index does.
+-- Objects. Leases and retries are per object, so that its notifications are handled one at a time.
+-- Notifications refer to their object by number, because ids arrive in random order: in an index by id, each
+-- insert would dirty another page, while an index by number grows at its end. The writer, and no index,
+-- ensures that no two objects have the same kind and id.
 CREATE TABLE inqud_inbox_object (
     number INTEGER PRIMARY KEY,
-    hash INTEGER NOT NULL, -- of the kind and the id
+    hash INTEGER NOT NULL, -- of kind and id
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
-    processed BLOB, -- the order key of the notification that was handled last, and its number
-    due_at INTEGER, -- null without open notifications; the end of the lease while it is leased
+    processed BLOB, -- the order key and the seq of the notification that was handled last
+    due_at INTEGER, -- null if no notification is open; the end of the lease while leased
     leased INTEGER NOT NULL DEFAULT 0,
-    claim INTEGER NOT NULL DEFAULT 0 -- how often it was claimed: an earlier claim is void
+    claim INTEGER NOT NULL DEFAULT 0 -- the number of claims; settling with an earlier number is refused
 ) STRICT;
 
 CREATE INDEX inqud_inbox_due ON inqud_inbox_object (kind, due_at) WHERE due_at IS NOT NULL;
 
--- By what an object is found: all up to the number `indexed`, and some of the later ones. The hashes are
--- swept again and again: this sweep has come to `hash`, and began when `begun` was the last number.
+-- The index that finds an object by its hash. It has all objects up to the number `indexed`, and some later
+-- ones. Objects are added in sweeps over the hashes. The current sweep has reached `hash`; `begun` was the
+-- last number when it started. See index.rs.
 CREATE TABLE inqud_inbox_index (
     hash INTEGER NOT NULL,
     number INTEGER NOT NULL,
@@ -34,12 +35,12 @@ CREATE TABLE inqud_inbox_sweep (
 ) STRICT;
 INSERT INTO inqud_inbox_sweep VALUES (0, 0, -2147483648);
 
--- Each notification, once. Rows stay, for they are what a duplicate is known by; bodies may go.
+-- Notifications. Rows are kept, because duplicates are detected by them. Bodies can be deleted.
 CREATE TABLE inqud_inbox_notification (
     seq INTEGER PRIMARY KEY,
-    object INTEGER NOT NULL, -- its number
+    object INTEGER NOT NULL, -- the object's number
     key BLOB NOT NULL,
-    position INTEGER NOT NULL, -- what open ones are sorted by, before their number
+    position INTEGER NOT NULL, -- the processing order within an object, before seq
     order_key BLOB NOT NULL,
     body BLOB,
     received_at INTEGER NOT NULL,
@@ -61,13 +62,13 @@ CREATE INDEX inqud_inbox_flagged
 CREATE INDEX inqud_inbox_prunable
     ON inqud_inbox_notification (settled_at) WHERE state IN (1, 2) AND body IS NOT NULL;
 
--- What was done once, by the merchant's own idempotency key, and the notification that it was done for. Never deleted.
+-- The idempotency keys of `Context::once`, and the notification that each was first used for. Never deleted.
 CREATE TABLE inqud_inbox_once (
     idempotency_key TEXT PRIMARY KEY,
-    notification BLOB NOT NULL -- its key
+    notification BLOB NOT NULL -- the notification's key
 ) STRICT, WITHOUT ROWID;
 
--- When a runner last asked for a kind.
+-- When a runner last claimed a kind, to within a minute.
 CREATE TABLE inqud_inbox_runner (
     kind TEXT PRIMARY KEY,
     claimed_at INTEGER NOT NULL

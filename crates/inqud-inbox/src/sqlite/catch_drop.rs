@@ -1,9 +1,12 @@
-//! What is the merchant's: it may panic, also where it is only shown or dropped.
+//! Guards against panics in merchant code.
+//!
+//! Effects, their captures and their errors are merchant code. They can panic when they are called, but
+//! also when they are dropped or formatted. On the writer thread such a panic would stop the inbox.
 
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Does no harm where it is dropped.
+/// A value whose panic on drop is contained.
 pub(super) struct CatchDrop<T>(Option<T>);
 
 impl<T> CatchDrop<T> {
@@ -11,7 +14,7 @@ impl<T> CatchDrop<T> {
         Self(Some(it))
     }
 
-    /// `None` after [`take`](Self::take).
+    /// Returns `None` after [`take`](Self::take).
     pub(super) fn as_ref(&self) -> Option<&T> {
         self.0.as_ref()
     }
@@ -27,11 +30,12 @@ impl<T> Drop for CatchDrop<T> {
     }
 }
 
-/// `None` if it panicked.
+/// Calls `work`, and returns `None` if it panicked.
 pub(super) fn contain<R>(work: impl FnOnce() -> R) -> Option<R> {
     let done = catch_unwind(AssertUnwindSafe(work));
     done.map_err(|payload| {
-        // So may what it panicked with.
+        // The payload of a panic can panic on drop too, and so can the payload of that panic. The last one
+        // is leaked.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(forget);
     })
     .ok()

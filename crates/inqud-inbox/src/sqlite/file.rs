@@ -1,4 +1,4 @@
-//! The file, its lock, and connections to it.
+//! The file, its lock, and the connections to it.
 
 use std::fs;
 use std::io;
@@ -10,15 +10,17 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::error::{engine, failed};
 use crate::error::{InboxError, InboxErrorKind};
 
-/// How long a connection waits for another that holds the database, such as one of the merchant's.
+/// How long a connection waits for a lock that another one holds, such as one of the merchant's.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// How many pages of 4 KiB the log has before they are written into the file: the more commits between,
-/// the fewer pages.
+/// How many pages of 4 KiB the log holds before a checkpoint. Between two checkpoints, a page that many
+/// commits change is written into the file only once, so fewer checkpoints mean fewer writes.
 const LOG_PAGES: i64 = 16_000;
 
-/// Makes the file, for its owner only. Does not so much as open one that exists: closing it again
-/// would free the locks that SQLite holds on it in this process.
+/// Creates the file with mode 0600 if it does not exist.
+///
+/// It never opens a file that exists. POSIX locks belong to the process: closing any descriptor of the file
+/// would release the locks that SQLite holds on it through another connection of this process.
 pub(super) fn create(path: &Path) -> Result<(), InboxError> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -30,19 +32,25 @@ pub(super) fn create(path: &Path) -> Result<(), InboxError> {
     }
 }
 
-/// Before, a checkpoint could reset the log amid a write of another connection. This crate's bounds ask
-/// for one that bundles a later, but the environment of a build may put the system's in its place.
+/// Refuses an SQLite before 3.51.3, in which a checkpoint could reset the log while another connection
+/// writes to it.
+///
+/// The version of rusqlite that this crate requires bundles a later one, but the build environment can
+/// link the system's instead.
 pub(super) fn check_version(number: i32) -> Result<(), InboxError> {
     const FIRST: i32 = 3_051_003;
     if number >= FIRST {
         return Ok(());
     }
-    let found = format!("the order_key number of SQLite is {number}, not {FIRST} or later");
+    let found = format!("the version number of SQLite is {number}, not {FIRST} or later");
     Err(InboxError::caused_by(InboxErrorKind::UnsupportedSqlite, found))
 }
 
-/// A database with nothing in it, held in a transaction that never ends: SQLite locks the same way on
-/// every system, against this process too.
+/// Locks the inbox against other inboxes, in this process and in others.
+///
+/// The lock is an exclusive transaction on an empty database beside the file. It lasts until the connection
+/// is dropped or the process ends. Going through SQLite gives the same behaviour on every system, and
+/// excludes other connections of this process, which a plain POSIX lock would not.
 pub(super) fn lock(path: &Path) -> Result<Connection, InboxError> {
     let mut name = path.as_os_str().to_owned();
     name.push("-inqud-lock");
@@ -60,6 +68,7 @@ pub(super) fn lock(path: &Path) -> Result<Connection, InboxError> {
     }
 }
 
+/// Opens a connection with the settings that every connection to the file needs.
 pub(super) fn connect(path: &Path, how: OpenFlags) -> Result<Connection, InboxError> {
     let flags = how | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(engine)?;
@@ -69,7 +78,8 @@ pub(super) fn connect(path: &Path, how: OpenFlags) -> Result<Connection, InboxEr
     Ok(connection)
 }
 
-/// Sets what a 200 depends on, and reads it back: SQLite ignores a setting that it cannot follow.
+/// Makes commits durable, and checks the settings by reading them back, because SQLite silently ignores a
+/// setting that it cannot apply.
 fn make_durable(connection: &Connection) -> Result<(), InboxError> {
     const FULL: i64 = 2;
     let set = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON";
@@ -85,7 +95,7 @@ fn make_durable(connection: &Connection) -> Result<(), InboxError> {
     Err(InboxError::caused_by(InboxErrorKind::NotDurable, found))
 }
 
-/// Whether the system says so: by the mount that the path is on, and only on Linux.
+/// Whether the path is on a network filesystem, by the type of its mount. Only known on Linux.
 pub(super) fn is_on_network(path: &Path) -> bool {
     let Ok(mounts) = fs::read_to_string("/proc/self/mounts") else { return false };
     type_of_mount(&mounts, path).is_some_and(|kind| {
@@ -100,7 +110,7 @@ fn type_of_mount<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
         Some((words.next()?.replace("\\040", " "), words.next()?))
     });
     let around = mounts.filter(|(folder, _)| path.starts_with(folder));
-    // Of two on one folder the later hides the earlier.
+    // If two are mounted on one folder, the later hides the earlier; `max_by_key` returns the last maximum.
     around.max_by_key(|(folder, _)| folder.len()).map(|(_, kind)| kind)
 }
 
@@ -109,25 +119,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_would_not_wait_for_the_disk_is_refused() {
+    fn rejects_connection_that_is_not_durable() {
         let connection = Connection::open_in_memory().unwrap();
-        // No file, so no write-ahead log.
+        // A database in memory has no write-ahead log.
         let error = make_durable(&connection).unwrap_err();
         assert_eq!(error.kind(), InboxErrorKind::NotDurable);
 
         let folder = tempfile::tempdir().unwrap();
         let connection = Connection::open(folder.path().join("inbox.db")).unwrap();
-        let amid = "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; BEGIN; CREATE TABLE t (c)";
-        connection.execute_batch(amid).unwrap();
+        let begin =
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; BEGIN; CREATE TABLE t (c)";
+        connection.execute_batch(begin).unwrap();
         let error = make_durable(&connection).unwrap_err();
-        assert_eq!(error.kind(), InboxErrorKind::NotDurable, "it cannot be set amid a transaction");
+        assert_eq!(error.kind(), InboxErrorKind::NotDurable, "it cannot be set in a transaction");
 
         connection.execute_batch("COMMIT").unwrap();
         make_durable(&connection).unwrap();
     }
 
     #[test]
-    fn an_sqlite_that_can_corrupt_its_log_is_refused() {
+    fn rejects_sqlite_before_3_51_3() {
         let error = check_version(3_051_002).unwrap_err();
         assert_eq!(error.kind(), InboxErrorKind::UnsupportedSqlite);
         assert!(error.to_string().contains("update rusqlite to 0.39"), "{error}");
@@ -136,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_type_of_the_innermost_mount_counts() {
+    fn uses_the_innermost_mount() {
         let mounts = "/dev/vda / ext4 rw 0 0\nserver:/a /srv/my\\040shop nfs4 rw 0 0\n";
         let of = |path| type_of_mount(mounts, Path::new(path));
         assert_eq!(of("/srv/my shop/inbox.db"), Some("nfs4"));

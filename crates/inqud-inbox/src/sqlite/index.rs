@@ -1,16 +1,25 @@
-//! By what an object is found: a hash of its kind and id.
+//! The index that finds objects by a hash of their kind and id.
 //!
-//! Ids come in no order, so an index that gets each at once is written all over: with many rows a page a
-//! notification, into the log and then into the file. So the latest objects are kept in memory, in the order
-//! of their hashes, and commits move about as many into the index of the file as they have met: those
-//! from where the commit before has ended, which have their places on a few pages.
+//! # Why not an index of SQLite alone
 //!
-//! When such a sweep has come to the end of the hashes, all objects that were there at its beginning are in
-//! the file's index. What came later is read from the objects themselves, when the file is opened and
-//! after a transaction that failed. Some of it is in the index already, which does no harm.
+//! Ids arrive in random order, so an index that gets each id at once is written all over. Once it has many
+//! rows, each new id dirties another page, which is written to the log and later to the file. Instead, the
+//! newest objects are kept in memory, sorted by hash. Each commit moves about as many of them into the index
+//! of the file as it has added: the next ones in hash order, which are on a few adjacent pages.
 //!
-//! The price: no index of the engine refuses a second object of the same id. That there is none is for this
-//! code to see to, and for its tests, and the crash test, to show.
+//! # Sweeps
+//!
+//! One pass over all hashes is a sweep. When it reaches the last hash, every object that existed when it
+//! began is in the file's index, so `indexed` can move up to that object's number. Objects with a higher
+//! number may or may not be in the index. They are read from the table of objects when the file is opened,
+//! and after a failed transaction. Reading one that is in the index already does no harm.
+//!
+//! So an object is always found: up to `indexed` it is in the file's index, and beyond that in memory.
+//!
+//! # The price
+//!
+//! No unique index of the engine refuses a second object with the same id. Only this code prevents it, and
+//! its tests and the crash test show that it does.
 
 use std::collections::BTreeSet;
 
@@ -18,10 +27,12 @@ use rusqlite::{Connection, Result, Statement, params};
 
 use crate::key::Key;
 
-/// How many objects are kept in memory; up to about four times as many after they were read from the file.
+/// How many objects are kept in memory. After they were read from the file, it can be about four times as
+/// many.
 const KEPT: usize = 16_384;
 
-/// How many are moved into the index at least, if any are: one alone would be as many pages.
+/// The minimum number of objects that a commit moves into the index, if any. Moving a single one would dirty
+/// about as many pages.
 const FEW: usize = 64;
 
 pub(super) struct Index<'c> {
@@ -30,11 +41,11 @@ pub(super) struct Index<'c> {
     recent: BTreeSet<(i32, i64)>,
     sweep: Sweep,
     saved: Sweep,
-    /// How many objects this transaction has met.
+    /// How many objects this transaction has added.
     met: usize,
-    /// Whether this transaction has read or changed `recent` and `sweep`.
+    /// Whether this transaction has loaded or changed `recent` and `sweep`.
     is_touched: bool,
-    /// Whether those have to be read from the file.
+    /// Whether `recent` and `sweep` have to be loaded from the file.
     is_lost: bool,
     load: Statement<'c>,
     load_sweep: Statement<'c>,
@@ -49,9 +60,9 @@ pub(super) struct Index<'c> {
 struct Sweep {
     /// All objects up to this number are in the index of the file.
     indexed: i64,
-    /// The last number when it began, which is `indexed` when it ends.
+    /// The highest number when this sweep began. It becomes `indexed` when the sweep ends.
     begun: i64,
-    /// The hash that it has come to.
+    /// The hash that this sweep has reached.
     hash: i32,
 }
 
@@ -89,7 +100,7 @@ impl<'c> Index<'c> {
         Ok(index)
     }
 
-    /// At the end of a transaction. What was learnt in one that failed is forgotten, and read again.
+    /// Called at the end of a transaction. After a failed one, the next use loads everything from the file.
     pub(super) fn end(&mut self, is_committed: bool) {
         if std::mem::take(&mut self.is_touched) && !is_committed {
             self.recent.clear();
@@ -98,7 +109,7 @@ impl<'c> Index<'c> {
         }
     }
 
-    /// The number of an object that was met before.
+    /// Returns the number of an object, if it exists.
     pub(super) fn find(&mut self, kind: &str, id: &str) -> Result<Option<i64>> {
         self.load()?;
         let hash = hash(kind, id);
@@ -117,14 +128,15 @@ impl<'c> Index<'c> {
         Ok(None)
     }
 
-    /// A new object, and its number.
+    /// Adds an object, and returns its number.
     pub(super) fn insert_object(&mut self, kind: &str, id: &str, due: Option<i64>) -> Result<i64> {
         self.load()?;
         self.is_touched = true;
         let hash = hash(kind, id);
         let number = self.meet.insert(params![hash, id, kind, due])?;
-        // Where somebody deleted rows, numbers are given again. Not left to the end of the transaction,
-        // which an effect can commit.
+        // If rows were deleted by hand, SQLite can reuse their numbers. Then this object has a number up to
+        // `indexed` and is not in the index, so `indexed` moves back. It is saved at once and not at the
+        // end of the transaction, because an effect can commit that early.
         let before = number.saturating_sub(1);
         self.sweep.indexed = self.sweep.indexed.min(before);
         self.sweep.begun = self.sweep.begun.min(before);
@@ -134,8 +146,8 @@ impl<'c> Index<'c> {
         Ok(number)
     }
 
-    /// Before the end of each transaction: if too many objects are in memory, goes on with the sweep by as
-    /// many as were met, or up to twice as many.
+    /// Continues the sweep if too many objects are in memory, by up to twice as many as this transaction has
+    /// added. Called before the end of each transaction.
     pub(super) fn sweep(&mut self) -> Result<()> {
         let met = std::mem::take(&mut self.met);
         let most = met.max(self.few).saturating_mul(2);
@@ -149,7 +161,7 @@ impl<'c> Index<'c> {
             }
             self.sweep.hash = match next.last() {
                 Some((hash, _)) if next.len() == count => *hash,
-                _ => self.begin_anew(),
+                _ => self.begin_sweep(),
             };
             self.save()?;
         }
@@ -165,8 +177,9 @@ impl<'c> Index<'c> {
         Ok(())
     }
 
-    /// All that is in memory now is before the end of the next sweep. Gives the hash to begin with.
-    fn begin_anew(&mut self) -> i32 {
+    /// Ends this sweep and begins the next, which will reach all objects that are in memory now. Returns the
+    /// hash to begin with.
+    fn begin_sweep(&mut self) -> i32 {
         self.sweep.indexed = self.sweep.begun;
         let last = self.recent.iter().map(|(_, number)| *number).max();
         self.sweep.begun = self.sweep.begun.max(last.unwrap_or(0));
@@ -190,8 +203,8 @@ impl<'c> Index<'c> {
     }
 }
 
-/// No more than 32 bits, for the fewer pages: those few that have the same are told apart by their ids. It is
-/// stored, so it stays what it is.
+/// Hashes a kind and an id to 32 bits. More bits would take more pages. The few objects that have the same
+/// hash are told apart by their ids. The hash is stored, so it must never change.
 fn hash(kind: &str, id: &str) -> i32 {
     let key = Key::hash([kind.as_bytes(), b"/", id.as_bytes()]);
     key.as_bytes().first_chunk().map_or(0, |start| i32::from_be_bytes(*start))
@@ -219,7 +232,7 @@ mod tests {
         connection.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// A database in which the sweep fails to be saved while `spoil` is on.
+    /// A database in which saving the sweep fails while `spoil` is on.
     fn spoilable() -> Connection {
         let connection = database();
         let spoil = "CREATE TABLE spoil (is_on); INSERT INTO spoil VALUES (FALSE);
@@ -229,7 +242,7 @@ mod tests {
         connection
     }
 
-    /// Those that only memory knows.
+    /// Counts the objects that are only in memory.
     const NOT_INDEXED: &str = "SELECT count(*) FROM inqud_inbox_object AS it
         WHERE NOT EXISTS (SELECT 1 FROM inqud_inbox_index AS its
             WHERE its.hash = it.hash AND its.number = it.number)";
@@ -248,7 +261,7 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        /// So many new ones and some that were met before, in one transaction.
+        /// One transaction with new objects and some that exist already.
         Meet {
             new: u32,
             again: u32,
@@ -260,7 +273,7 @@ mod tests {
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     enum At {
         Never,
-        /// If it has anything to write.
+        /// Only if the sweep has anything to write.
         Sweep,
         Commit,
     }
@@ -280,7 +293,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn an_object_is_met_once_whatever_fails_and_whenever_it_is_reopened(
+        fn finds_every_object_after_failures_and_reopening(
             few in 1..5_usize,
             steps in prop::collection::vec(step(), 1..120),
         ) {
@@ -326,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_that_could_not_be_saved_is_not_saved_later() {
+    fn does_not_save_a_failed_sweep_later() {
         let connection = spoilable();
         let mut index = Index::keeping(8, 1, &connection).unwrap();
         insert_object(&connection, &mut index, 0..100);
@@ -339,7 +352,7 @@ mod tests {
         connection.execute_batch("ROLLBACK; UPDATE spoil SET is_on = FALSE").unwrap();
         index.end(false);
 
-        // A transaction that meets nobody.
+        // A transaction that adds no object.
         index.sweep().unwrap();
         index.end(true);
         let after = connection.query_row("SELECT indexed, hash FROM inqud_inbox_sweep", [], both);
@@ -354,13 +367,13 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_the_same_in_each_version_and_on_each_machine() {
+    fn hash_never_changes() {
         assert_eq!(hash("request", "CAPD-1"), -1_945_610_238);
         assert_eq!(hash("payment", "CAPD-1"), -1_798_625_509);
     }
 
     #[test]
-    fn a_transaction_that_failed_without_new_objects_costs_no_second_reading() {
+    fn keeps_memory_after_a_failed_transaction_without_new_objects() {
         let connection = database();
         let mut index = Index::keeping(8, 1, &connection).unwrap();
         insert_object(&connection, &mut index, 0..5);
@@ -373,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_in_memory_is_bounded_also_where_each_run_is_short() {
+    fn memory_is_bounded_across_short_runs() {
         let connection = database();
         for run in 0..400 {
             let mut index = Index::keeping(50, 1, &connection).unwrap();
@@ -384,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn two_with_the_same_hash_are_told_apart() {
+    fn tells_objects_with_equal_hashes_apart() {
         let mut seen = HashMap::new();
         let twins = (0_u32..).find_map(|id| {
             let id = id.to_string();
@@ -409,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_given_again_are_found_too() {
+    fn finds_objects_with_reused_numbers() {
         let connection = database();
         let mut index = Index::keeping(4, 1, &connection).unwrap();
         insert_object(&connection, &mut index, 0..100);
@@ -417,7 +430,7 @@ mod tests {
         connection.execute_batch("DELETE FROM inqud_inbox_object WHERE number > 30").unwrap();
         drop(index);
 
-        // Also where an effect commits before its transaction fails.
+        // Also if an effect commits before its transaction fails.
         let mut index = Index::keeping(4, 1, &connection).unwrap();
         index.insert_object(KIND, "199", None).unwrap();
         index.end(false);

@@ -1,4 +1,4 @@
-//! The inbox in a SQLite file (feature `sqlite`).
+//! The store in a SQLite file (feature `sqlite`).
 
 mod attached;
 mod catch_drop;

@@ -1,4 +1,4 @@
-//! The tables, and how a file of an earlier version gets them.
+//! The tables and their migrations.
 
 use std::cmp::Ordering;
 
@@ -7,10 +7,10 @@ use rusqlite::Connection;
 use super::error::engine;
 use crate::error::{InboxError, InboxErrorKind};
 
-/// One a version, in order; what was released is never changed.
+/// The migrations, one for each version, in order. A released migration is never changed.
 pub(super) const MIGRATIONS: &[&str] = &[include_str!("1.sql")];
 
-/// Refuses what is not an inbox of this version.
+/// Checks that the file is an inbox with the tables of this version.
 pub(super) fn check(connection: &Connection) -> Result<(), InboxError> {
     let exists = connection.table_exists(None, "inqud_inbox_version").map_err(engine)?;
     if !exists {
@@ -28,11 +28,11 @@ pub(super) fn check(connection: &Connection) -> Result<(), InboxError> {
     }
 }
 
-/// Brings the tables to this version. A file that a later one made is refused: it may keep what this
-/// one would not respect.
+/// Migrates the tables to the version of `steps`. Refuses tables of a later version, because they may need
+/// something that this version does not know of.
 ///
-/// The version has a table of its own. SQLite's `user_version` belongs to the merchant, whose tables
-/// are in the same file so that effects can reach them.
+/// The version has a table of its own. SQLite's `user_version` is left to the merchant, whose tables are in
+/// the same file.
 pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), InboxError> {
     let transaction = connection
         .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_an_earlier_version_gets_what_it_lacks_and_keeps_its_rows() {
+    fn migrates_earlier_version_and_keeps_rows() {
         const NEXT: &str = "ALTER TABLE inqud_inbox_object ADD COLUMN remark TEXT";
         const ROW: &str =
             "INSERT INTO inqud_inbox_object (hash, kind, id) VALUES (7, 'request', 'CAPD-1')";

@@ -1,4 +1,4 @@
-//! What the writer does to the tables, amid a transaction.
+//! The statements that the writer runs inside its transactions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
     pub(super) clock: Clock,
     index: Index<'c>,
-    /// When it was written last that a runner asks for a kind.
+    /// When each kind's row in `inqud_inbox_runner` was last written.
     asked: HashMap<&'static str, i64>,
     same: Statement<'c>,
     all: Statement<'c>,
@@ -49,7 +49,8 @@ const ARRIVE: &str =
     "UPDATE inqud_inbox_object SET due_at = ?2 WHERE number = ?1 AND due_at IS NULL";
 
 impl<'c> Tables<'c> {
-    /// With the clock of the connection before, if there was one: what is leased stays so.
+    /// Prepares the statements. Takes over the clock of the previous connection, if there was one, so that
+    /// leases do not expire early.
     pub(super) fn new(connection: &'c Connection, clock: Option<Clock>) -> Result<Self> {
         let last = last(connection)?;
         Ok(Self {
@@ -130,7 +131,7 @@ impl<'c> Tables<'c> {
         self.clock.now()
     }
 
-    /// Before the commit of each transaction that has changed anything.
+    /// Called before the commit of each transaction that changed anything.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.index.sweep()?;
         self.stamp()
@@ -140,17 +141,17 @@ impl<'c> Tables<'c> {
         self.stamp.execute([self.clock.last]).map(drop)
     }
 
-    /// After each transaction.
+    /// Called after each transaction.
     pub(super) fn end(&mut self, is_committed: bool) {
         self.index.end(is_committed);
     }
 
-    /// Whether a transaction is open that could not be rolled back.
+    /// Whether a transaction is still open after it was committed or rolled back.
     pub(super) fn is_broken(&self) -> bool {
         !self.connection.is_autocommit()
     }
 
-    /// Ends the leases of the process before: it is gone, for it held the lock of the file.
+    /// Ends all leases. Their holder is gone, because it held the lock that this process holds now.
     pub(super) fn recover(&mut self) -> Result<()> {
         let now = self.now();
         self.stamp()?;
@@ -192,7 +193,12 @@ impl<'c> Tables<'c> {
         Ok(inserted)
     }
 
-    /// What becomes of a record of an object that is known, and its key; or that it is a duplicate.
+    /// Decides how to store a record of a known object, and under which key. The inner `Err` says that it
+    /// is a duplicate.
+    ///
+    /// It first looks only at rows with the same content, which are few and adjacent in the index: see
+    /// `Key::range`. Only if one of them repeats this record, and a repeat can mean something else than a
+    /// duplicate, it reads all rows of the object.
     fn dedup(
         &mut self,
         number: i64,
@@ -223,8 +229,8 @@ impl<'c> Tables<'c> {
         Ok(record.dedup(&rows.collect::<Vec<_>>()).ok_or(duplicate))
     }
 
-    /// The row of an undecodable body becomes that of what it is. Its number, and so its place among what
-    /// arrived, stays.
+    /// Turns the row of an undecodable body into a row of the record that it was decoded to. Its `seq` stays,
+    /// and so its place in the order of arrival.
     fn replace_decoded(&mut self, seq: i64, record: &Record, now: i64) -> Result<()> {
         let number = match self.index.find(record.kind, &record.object)? {
             Some(number) => number,
@@ -312,7 +318,7 @@ impl<'c> Tables<'c> {
                     let mut effects = effects.iter();
                     effects.try_for_each(|effect| effect.run(connection, key)).map_err(plain)
                 };
-                // A savepoint for nothing would be two statements for nothing.
+                // Without effects, the two statements of a savepoint are saved.
                 let done = if effects.is_empty() { Ok(()) } else { self.in_savepoint(all)? };
                 if let Err(error) = done {
                     return Ok(Settled::EffectFailed(error.to_string()));
@@ -342,8 +348,10 @@ impl<'c> Tables<'c> {
         Ok(Settled::Done)
     }
 
-    /// Does foreign work in a savepoint of its own, and takes it back if it fails or panics. The outer
-    /// error is that of the transaction, which then is lost.
+    /// Runs merchant code in a savepoint, and rolls that back if the code fails or panics.
+    ///
+    /// The inner error is that of the merchant code. The outer error means that the whole transaction is
+    /// lost.
     pub(super) fn in_savepoint<R>(
         &mut self,
         work: impl FnOnce(&Connection) -> std::result::Result<R, BoxError>,
@@ -351,14 +359,16 @@ impl<'c> Tables<'c> {
         self.open.execute([])?;
         let done = contain(|| work(self.connection));
         let done = done.unwrap_or_else(|| Err("the effect panicked".into()));
-        // It may have ended the transaction, or SQLite has. Then this fails, and all of it with it.
+        // The merchant code may have ended the transaction, or SQLite has, for example because the disk is
+        // full. Then there is no savepoint any more, the statement below fails, and the group fails with it.
         if let Err(error) = done {
             return match self
                 .connection
                 .execute_batch("ROLLBACK TO inqud_inbox_effect; RELEASE inqud_inbox_effect")
             {
                 Ok(()) => Ok(Err(error)),
-                // What SQLite ended the transaction for says more.
+                // "no such savepoint" would hide the cause, so the error of the effect is returned if it
+                // is one of SQLite.
                 Err(lost) => Err(error.downcast::<rusqlite::Error>().map_or(lost, |it| *it)),
             };
         }
@@ -367,7 +377,7 @@ impl<'c> Tables<'c> {
     }
 }
 
-/// How often it is written that a runner asks for a kind.
+/// How often to write that a runner claims a kind.
 const RECORD_RUNNER: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -379,7 +389,7 @@ enum State {
     Review = 4,
 }
 
-/// What to answer, and how and why to store it.
+/// Returns what to report for a new row, its state, and the reason for that state.
 fn stored_as(dedup: Dedup, dead: Option<&str>) -> (Inserted, State, Option<&str>) {
     match (dedup, dead) {
         (Dedup::Review, _) => (Inserted::Review, State::Review, Some(store::REVIEW_REPEATED)),
@@ -398,15 +408,19 @@ fn code(verdict: Verdict) -> i64 {
     }
 }
 
-/// What this crate has not written says nothing.
+/// Decodes a stored order key. Bytes that this crate did not write become an order key that matches nothing.
 fn order_key(bytes: &[u8]) -> OrderKey {
     OrderKey::from_bytes(bytes).unwrap_or_else(|| OrderKey::of_undecodable(bytes))
 }
 
-/// Microseconds since 1970: by the wall when the file is opened, and from then on by how long that was
-/// ago, so that nobody sets it back. No two are equal, and none is earlier than the last of the file:
-/// so whatever waits waits no longer than it was asked to, whichever way the wall's clock was wrong, now
-/// or in a run before. A file that was used in a wrong future stays ahead; only what it shows is wrong.
+/// A monotonic clock, in microseconds since 1970.
+///
+/// It starts at the system time when the file is opened, or at the latest time in the file if that is later.
+/// From then on it follows a monotonic timer. No two readings are equal.
+///
+/// With the plain system time, a clock that is set back would extend every lease and every backoff by the
+/// difference, possibly by years. With this clock nothing waits longer than it was told to. The price: a file
+/// that was once used while the system time was in the future stays ahead, and shows wrong times.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
     base: i64,
@@ -426,12 +440,12 @@ impl Clock {
     }
 }
 
-/// The last time of the file.
+/// Returns the latest time in the file.
 pub(super) fn last(connection: &Connection) -> Result<i64> {
     connection.query_row("SELECT at FROM inqud_inbox_clock", [], |row| row.get(0))
 }
 
-/// Keeps an idempotency key for a notification. If it was kept before, the key of the notification that it was kept for.
+/// Stores an idempotency key. If it is stored already, returns the notification that first used it.
 pub(super) fn insert_once(
     connection: &Connection,
     idempotency_key: &str,
@@ -447,7 +461,7 @@ pub(super) fn insert_once(
     first.query_row([idempotency_key], |row| Ok(Some(Key::from_bytes(row.get(0)?))))
 }
 
-/// Due from `now` on, which is not to be later than the writer's.
+/// Reopens dead letters and reviews. `now` must not be later than the writer's clock.
 pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
     let mut open = connection.prepare(
         "UPDATE inqud_inbox_notification
@@ -457,7 +471,7 @@ pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result
     let mut arrive = connection.prepare(ARRIVE)?;
     keys.iter().try_fold(0_usize, |count, key| {
         let opened = open.query_map([key.as_bytes()], |row| row.get::<_, i64>(0))?;
-        // All of it before anything else is written.
+        // Collected first, because the statement must be finished before the next one writes.
         let numbers = opened.collect::<Result<Vec<_>>>()?;
         for number in &numbers {
             arrive.execute([*number, now])?;
@@ -492,10 +506,11 @@ pub(super) fn prune(
     )
 }
 
-/// For a connection of its own: a long look must not hold the writer up.
+/// Counts by kind and state. Run it on a separate connection, because it can take long.
 pub(super) fn stats(connection: &Connection) -> Result<Stats> {
     let mut stats = Stats::default();
-    // `CROSS`, for what is open and set aside is to be found by its own index.
+    // `CROSS JOIN` fixes the order of the join: notifications first, by the partial index of their state.
+    // Otherwise SQLite may scan all objects.
     let mut count = connection.prepare(
         "SELECT kind, 0, count(*), min(received_at)
          FROM inqud_inbox_notification CROSS JOIN inqud_inbox_object ON number = object
@@ -527,7 +542,7 @@ pub(super) fn unclaimed(connection: &Connection, since: Duration) -> Result<Vec<
         "SELECT DISTINCT kind FROM inqud_inbox_object WHERE due_at IS NOT NULL AND kind NOT IN
              (SELECT kind FROM inqud_inbox_runner WHERE claimed_at > ?1)",
     )?;
-    // The file's clock stands still while nothing is committed.
+    // The file's clock stops while nothing is committed, so the system time counts if it is later.
     let now = last(connection)?.max(Timestamp::now().as_microsecond());
     let before = now.saturating_sub(micros(since));
     kinds.query_map([before], |row| row.get(0))?.collect()
@@ -561,8 +576,9 @@ pub(super) fn list(connection: &Connection, list: List, count: usize) -> Result<
     entries.collect()
 }
 
-/// Its text, so that nothing of the merchant's is shown or dropped later. SQLite's own stays what it is,
-/// for it tells who is at fault.
+/// Replaces a merchant's error by its text, so that no merchant code runs when the error is later formatted
+/// or dropped. An error of SQLite stays as it is, because [`is_of_work`](super::writer::is_of_work) looks
+/// at it.
 fn plain(error: BoxError) -> BoxError {
     match error.downcast::<rusqlite::Error>() {
         Ok(error) if matches!(*error, rusqlite::Error::SqliteFailure(..)) => error,
@@ -588,7 +604,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_is_never_behind_the_file_and_never_stands_still() {
+    fn clock_is_ahead_of_the_file_and_increases() {
         let wall = Timestamp::from_microsecond(1_000).unwrap();
         for (last, least) in
             [(0, 1_000), (999, 1_000), (5_000_000, 5_000_001), (i64::MAX - 3, i64::MAX - 2)]

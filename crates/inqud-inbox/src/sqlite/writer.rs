@@ -1,4 +1,28 @@
-//! The one thread that writes.
+//! The writer thread, the only one that writes to the file.
+//!
+//! # Group commit
+//!
+//! Work arrives over a channel. The writer takes everything that waits as one group, runs it in one
+//! transaction, commits, and answers. While it waits for the disk, new work accumulates for the next group.
+//! So the cost of one `fsync` is shared by all that arrived during the one before.
+//!
+//! A group is all or nothing in SQLite, but its members are unrelated, so one that fails must not fail the
+//! others. Two mechanisms see to that:
+//!
+//! - An effect runs in a savepoint. If it fails, only the savepoint is rolled back.
+//! - If the transaction itself fails because of some member (a deferred constraint that is checked at the
+//!   commit, for example), each member is run again in a transaction of its own. So work can run more than
+//!   once, and must not keep anything outside of the database. Work that cannot run twice says
+//!   [`is_alone`](Work::is_alone), and never shares a transaction.
+//!
+//! If the transaction fails because of the disk, the memory or another connection, all members get that
+//! error. Running them one by one would only wait for the same failure as many times.
+//!
+//! # What must not stop the writer
+//!
+//! A panic in merchant code is contained. A connection whose transaction can neither be committed nor rolled
+//! back is dropped and replaced by a new one; SQLite then discards what was not committed. The clock is taken
+//! over, so that a lease of the old connection does not appear to expire early.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
@@ -11,25 +35,25 @@ use super::error::engine;
 use super::tables::Tables;
 use crate::error::{InboxError, InboxErrorKind};
 
-/// How many pieces of work one commit covers at most.
+/// The number of works after which a group takes no further message.
 const GROUP: usize = 256;
 
-/// What waits in front of the writer; senders wait for a place.
+/// The number of messages that wait for the writer. Further senders wait for a place.
 const PLACES: usize = 256;
 
 /// A part of a transaction.
 trait Work: Send {
-    /// Done again if the transaction failed.
+    /// Does the work. Called again if the transaction failed.
     fn run(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()>;
 
-    /// Whether it has a transaction for itself, and so is done once.
+    /// Whether it needs a transaction of its own. It is then run only once.
     fn is_alone(&self) -> bool;
 
-    /// Told after the commit, and how it went.
+    /// Delivers the result. Called after the commit or its failure.
     fn answer(self: Box<Self>, committed: Result<(), InboxError>);
 }
 
-/// What the writer is told.
+/// A message to the writer.
 enum Message {
     Work(Vec<Box<dyn Work>>),
     Close,
@@ -67,7 +91,7 @@ where
 
     fn answer(self: Box<Self>, committed: Result<(), InboxError>) {
         let Self { result, answer, .. } = *self;
-        // Nobody waits any more, perhaps; it is done none the less.
+        // The caller may have gone away. The work is done all the same.
         let _ = answer.send(committed.and_then(|()| result.ok_or_else(closed)));
     }
 }
@@ -82,8 +106,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which ends when the last sender is gone. It takes `lock` along. When this
-    /// returns, what a process before had begun is due again.
+    /// Starts the thread. It ends when the last sender is dropped, and holds `lock` until then. When this
+    /// returns, the notifications that an earlier process had in flight are due again.
     pub(super) fn start(
         connection: Connection,
         reopen: impl Fn() -> Result<Connection, InboxError> + Send + 'static,
@@ -97,7 +121,8 @@ impl Writer {
             .spawn(move || {
                 let messages = Messages { receiver, is_closed: false };
                 let begun = write(connection, reopen, messages, &tell);
-                // The file before its lock: the next inbox finds it closed.
+                // `write` has closed the file. The lock is released only now, so that the next inbox does
+                // not open the file while this one still has it open.
                 drop(lock);
                 drop(running);
                 if let Err(error) = begun {
@@ -109,8 +134,8 @@ impl Writer {
         Ok(Self { messages: sender, ended })
     }
 
-    /// Has `work` done by the writer, and waits until it is committed. Once the work is handed over it
-    /// is done whether or not anybody waits.
+    /// Runs `work` on the writer, and waits for the commit. Once it is handed over, it runs whether or not
+    /// anybody waits.
     pub(super) async fn commit<R: Send + 'static>(
         &self,
         work: impl FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
@@ -120,7 +145,7 @@ impl Writer {
         answered.await.map_err(|_| closed())?
     }
 
-    /// The same in a transaction of its own, for what can be done only once.
+    /// Like [`commit`](Self::commit), in a transaction of its own, for work that can run only once.
     pub(super) async fn commit_alone<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
@@ -132,7 +157,8 @@ impl Writer {
         answered.await.map_err(|_| closed())??.ok_or_else(closed)
     }
 
-    /// The same for many, together if that succeeds, and else each on its own.
+    /// Like [`commit`](Self::commit) for many works: together if that succeeds, and otherwise each in a
+    /// transaction of its own.
     pub(super) async fn commit_each<R: Send + 'static>(
         &self,
         works: impl IntoIterator<
@@ -158,9 +184,9 @@ impl Writer {
         self.messages.send(Message::Work(works)).await.map_err(|_| closed())
     }
 
-    /// Ends the thread after what was handed over before, and waits for it.
+    /// Ends the thread after everything that was handed over before, and waits for it.
     pub(super) async fn close(&self) {
-        // No work, for that may fail. It finds nobody where it was closed before.
+        // Sending fails if the writer has ended already.
         let _ = self.messages.send(Message::Close).await;
         let _ = self.ended.clone().changed().await;
     }
@@ -172,7 +198,7 @@ struct Messages {
 }
 
 impl Messages {
-    /// Waits, and takes what is there; `None` if there will be no more.
+    /// Waits for work, and takes all that is there. Returns `None` if there will be no more.
     fn next_group(&mut self) -> Option<Vec<Box<dyn Work>>> {
         if self.is_closed {
             return None;
@@ -197,8 +223,8 @@ impl Messages {
     }
 }
 
-/// Until there is no more to do, on one connection after the other: one that cannot be rolled back is
-/// given up, and with it what was not committed. An error is of the beginning.
+/// Commits until there is no more work. Replaces the connection whenever its transaction cannot be rolled
+/// back. Returns an error only if it could not start.
 fn write(
     first: Connection,
     reopen: impl Fn() -> Result<Connection, InboxError>,
@@ -208,7 +234,7 @@ fn write(
     let mut clock = {
         let mut tables = Tables::new(&first, None).map_err(engine)?;
         tables.recover().map_err(engine)?;
-        // Who opens waits for it.
+        // `Writer::start` waits for this.
         let _ = opened.send(Ok(()));
         commit_all(&mut tables, Vec::new(), &mut messages);
         tables.clock
@@ -229,7 +255,7 @@ fn write(
     Ok(())
 }
 
-/// Until there is no more to do, or the connection is broken.
+/// Commits until there is no more work, or the connection is broken.
 fn commit_all(tables: &mut Tables<'_>, mut group: Vec<Box<dyn Work>>, messages: &mut Messages) {
     loop {
         let (alone, together): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| it.is_alone());
@@ -252,11 +278,12 @@ fn refuse(group: Vec<Box<dyn Work>>, error: &InboxError) {
 }
 
 fn answer(work: Box<dyn Work>, committed: Result<(), InboxError>) {
-    // What nobody waits for any more is dropped there.
+    // If the caller has gone away, the result is dropped in `answer`. It can be of a merchant's type, whose
+    // drop can panic.
     contain(|| work.answer(committed));
 }
 
-/// Together, and if that fails one at a time: a work that lets no transaction succeed is to fail alone.
+/// Commits a group together. If that fails because of one of them, commits each on its own.
 fn commit_group(tables: &mut Tables<'_>, mut group: Vec<Box<dyn Work>>) {
     if group.is_empty() {
         return;
@@ -274,7 +301,7 @@ fn commit_group(tables: &mut Tables<'_>, mut group: Vec<Box<dyn Work>>) {
     }
 }
 
-/// Whether it is the fault of what was done, and not of the disk, the memory or another connection.
+/// Whether the work itself caused the error, and not the disk, the memory or another connection.
 pub(super) fn is_of_work(error: &rusqlite::Error) -> bool {
     !matches!(
         error.sqlite_error_code(),
@@ -294,7 +321,7 @@ pub(super) fn is_of_work(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// All of the group, or nothing of it.
+/// Runs the group in one transaction.
 fn commit(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> rusqlite::Result<()> {
     let lost = || failure(ErrorCode::SystemIoFailure, "a transaction could not be rolled back");
     if tables.is_broken() {
@@ -304,14 +331,17 @@ fn commit(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> rusqlite::Res
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let before = connection.total_changes();
     let done = group.iter_mut().try_for_each(|work| {
-        let panicked = || Err(failure(ErrorCode::InternalMalfunction, "it panicked"));
+        let panicked = || Err(failure(ErrorCode::InternalMalfunction, "the work panicked"));
         contain(|| work.run(tables)).unwrap_or_else(panicked)
     });
+    // A group that only looked and found nothing, such as a claim while idle, needs no new timestamp. With
+    // one, every poll would write to the disk.
     let is_changed = connection.total_changes() != before;
     let done = done.and_then(|()| if is_changed { tables.finish() } else { Ok(()) });
     let done = done.and_then(|()| connection.execute_batch("COMMIT"));
     tables.end(done.is_ok());
-    // SQLite may have rolled back itself, when the disk is full for example.
+    // SQLite rolls some failed transactions back by itself, for example when the disk is full. Then there is
+    // nothing left to roll back, and `ROLLBACK` would be an error.
     if done.is_err() && tables.is_broken() && connection.execute_batch("ROLLBACK").is_err() {
         return Err(lost());
     }
@@ -339,7 +369,7 @@ mod tests {
     use crate::store::{Inserted, Store};
     use tower_inqud::PaymentRequest;
 
-    /// Panics where nothing contains it.
+    /// Panics in a place where nothing contains it.
     struct Fatal;
 
     impl Work for Fatal {
@@ -355,7 +385,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn if_the_writer_dies_all_the_same_everybody_is_told_and_the_file_is_free() {
+    async fn reports_closed_and_frees_the_file_if_the_writer_dies() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("inbox.db");
         let inbox = Inbox::new(Sqlite::open(&path).unwrap());
@@ -363,17 +393,17 @@ mod tests {
         let runner = tokio::spawn(inbox.process(handler).run_until(pending()));
         let writer = &inbox.store().writer;
 
-        let (task, amid) = Task::new(|_: &mut Tables<'_>| Ok(()), false);
+        let (task, in_flight) = Task::new(|_: &mut Tables<'_>| Ok(()), false);
         writer.hand_over(vec![Box::new(task), Box::new(Fatal)]).await.unwrap();
         let all = async {
-            assert!(amid.await.is_err(), "what was there gets no answer but a drop");
+            assert!(in_flight.await.is_err(), "work in flight has its sender dropped");
             let later = writer.commit(|_| Ok(())).await.unwrap_err();
             assert_eq!(later.kind(), InboxErrorKind::Closed);
             let runner = runner.await.unwrap().unwrap_err();
             assert_eq!(runner.kind(), InboxErrorKind::Closed);
             inbox.close().await;
         };
-        timeout(Duration::from_secs(30), all).await.expect("nobody waits for ever");
+        timeout(Duration::from_secs(30), all).await.expect("nobody waits forever");
         Sqlite::open(&path).unwrap();
     }
 
@@ -384,14 +414,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn objects_are_known_also_after_a_commit_that_failed() {
+    async fn finds_objects_after_a_failed_commit() {
         let folder = tempfile::tempdir().unwrap();
         let store = Sqlite::open(&folder.path().join("inbox.db")).unwrap();
         let tables = "CREATE TABLE paid (id INTEGER PRIMARY KEY);
             CREATE TABLE sent (id INTEGER REFERENCES paid DEFERRABLE INITIALLY DEFERRED)";
         let make = |it: &mut Tables<'_>| it.connection.execute_batch(tables);
         store.writer.commit(make).await.unwrap();
-        // More than are kept in memory, so that each commit moves some of them.
+        // More than the index keeps in memory, so that each commit moves some of them into the file.
         let all: Vec<_> = (0..30_000).map(record).collect();
         let (before, after) = all.split_at(25_000);
         assert!(store.insert(before.to_vec()).await.unwrap().iter().all(|it| *it == Inserted::New));

@@ -1,4 +1,4 @@
-//! One notification: from a receiver's call to the commit, and from a claim to what became of it.
+//! The telemetry of one notification: from a receiver's call to the commit, and from a claim to its outcome.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(crate) fn describe() {
     meter::describe();
 }
 
-/// A call of a receiver that has begun. Says so if it is dropped before it ended.
+/// A call of a receiver in progress. Records `disconnected` if it is dropped before it ends.
 pub(crate) struct Receipt {
     kind: &'static str,
     began: Instant,
@@ -50,7 +50,7 @@ impl Receipt {
         self.end(error.kind().as_str());
     }
 
-    /// No notification came with it: a mistake of the program.
+    /// The request carried no notification, because a layer is missing. Records nothing.
     pub(crate) fn without_notification(mut self) {
         self.has_ended = true;
     }
@@ -69,7 +69,7 @@ impl Drop for Receipt {
     }
 }
 
-/// A notification that was claimed. Says so if it is dropped before it ended.
+/// A claimed notification. Records `dropped` if it is dropped before it is settled.
 pub(crate) struct Attempt {
     kind: &'static str,
     received_at: Timestamp,
@@ -94,7 +94,7 @@ impl Attempt {
         }
     }
 
-    /// The work of a handler, in the span.
+    /// Wraps the future of a handler in the span.
     pub(crate) fn handling<F: Future>(
         &mut self,
         work: F,
@@ -122,7 +122,7 @@ impl Attempt {
         };
     }
 
-    /// What was decided is committed.
+    /// Records that the store has committed what was decided.
     pub(crate) fn settled(mut self) {
         self.span.settled(&self.decided, self.verdict);
         let outcome = match self.decided {
@@ -141,13 +141,13 @@ impl Attempt {
         self.end(outcome);
     }
 
-    /// Another has claimed it meanwhile.
+    /// Records that another runner has claimed the notification in the meantime.
     pub(crate) fn lease_expired(mut self) {
         self.span.lease_expired();
         self.end("lease_expired");
     }
 
-    /// The store failed to settle it.
+    /// Records that the store failed to settle the notification.
     pub(crate) fn unsettled(mut self) {
         self.end("unsettled");
     }

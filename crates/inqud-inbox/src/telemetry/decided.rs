@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// What is to become of it, if the store agrees.
+/// The outcome that was decided for a claim, before the store has committed it.
 #[derive(Default)]
 pub(crate) enum Decided {
     #[default]

@@ -1,4 +1,4 @@
-//! The span of a notification, and the events of an inbox (feature `tracing`).
+//! The span of a claimed notification and the events of an inbox (feature `tracing`).
 
 use std::error::Error;
 use std::time::Duration;
@@ -40,30 +40,31 @@ impl Span {
     pub(super) fn settled(&self, decided: &Decided, verdict: &str) {
         self.0.in_scope(|| match decided {
             Decided::Done if verdict == "amended" || verdict == "unordered" => {
-                tracing::info!(target: TARGET, "processed; its order is not known or its content differs");
+                tracing::info!(target: TARGET, "processed; the verdict is amended or unordered");
             }
             Decided::Nothing | Decided::Done => {}
             Decided::Skipped => {
-                tracing::info!(target: TARGET, "skipped: stale, older than what was processed");
+                tracing::info!(target: TARGET, "skipped: stale, a newer notification was processed");
             }
             Decided::Review => {
                 tracing::warn!(target: TARGET, "kept for review: {}", crate::store::REVIEW_WITHOUT_TIME);
             }
             Decided::Decoded => {
-                tracing::info!(target: TARGET, "can be decoded by now; stored as what it is");
+                tracing::info!(target: TARGET, "undecodable body can be decoded now; requeued");
             }
             Decided::Retry(error, after) => {
                 let retry_in = debug(after);
-                tracing::warn!(target: TARGET, error, retry_in, "failed; to be retried");
+                tracing::warn!(target: TARGET, error, retry_in, "attempt failed; will retry");
             }
             Decided::Dead(error) => {
-                tracing::error!(target: TARGET, error, "given up: a dead letter");
+                tracing::error!(target: TARGET, error, "gave up; the notification is a dead letter");
             }
         });
     }
 
     pub(super) fn lease_expired(&self) {
-        let message = "the lease has passed, and another claimed it; nothing of it was kept";
+        let message =
+            "lease expired and another runner claimed the notification; nothing was committed";
         self.0.in_scope(|| tracing::warn!(target: TARGET, "{message}"));
     }
 
@@ -77,7 +78,7 @@ pub(super) fn review_on_receipt(kind: &'static str) {
 }
 
 pub(super) fn unclaimed(kind: &str) {
-    tracing::warn!(target: TARGET, kind, "has open notifications, and no runner processes this kind");
+    tracing::warn!(target: TARGET, kind, "no runner processes this kind, and notifications are waiting");
 }
 
 pub(super) fn refused(kind: &'static str, error: &InboxError) {
@@ -90,5 +91,5 @@ pub(super) fn refused(kind: &'static str, error: &InboxError) {
 pub(super) fn failed(error: &InboxError) {
     let reason = error.kind().as_str();
     let source = error.source().map(display);
-    tracing::warn!(target: TARGET, reason, source, "a runner goes on after a failure: {error}");
+    tracing::warn!(target: TARGET, reason, source, "store failed; the runner continues: {error}");
 }

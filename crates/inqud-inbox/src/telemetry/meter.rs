@@ -18,26 +18,34 @@ const DEAD: &str = "inqud_inbox_dead_letters";
 const REVIEW: &str = "inqud_inbox_review";
 const SKIPPED: &str = "inqud_inbox_skipped";
 
-/// Tells the recorder, if there is one by now, what each metric is.
+/// Describes each metric to the recorder that is installed at this time, if any.
 pub(crate) fn describe() {
-    metrics::describe_counter!(RECEIVED, Unit::Count, "Calls of a receiver by kind and outcome.");
-    metrics::describe_histogram!(
-        COMMIT,
-        Unit::Seconds,
-        "From the call of a receiver to its commit."
-    );
+    metrics::describe_counter!(RECEIVED, Unit::Count, "Receiver calls by kind and outcome.");
+    metrics::describe_histogram!(COMMIT, Unit::Seconds, "Time from a receiver call to its commit.");
     metrics::describe_counter!(PROCESSED, Unit::Count, "Claims by kind, outcome and verdict.");
-    metrics::describe_histogram!(HANDLER, Unit::Seconds, "How long a handler took.");
-    metrics::describe_histogram!(AGE, Unit::Seconds, "From being stored to being done.");
+    metrics::describe_histogram!(HANDLER, Unit::Seconds, "Duration of a handler call.");
+    metrics::describe_histogram!(AGE, Unit::Seconds, "Time from stored to done.");
     metrics::describe_gauge!(
         OPEN,
         Unit::Count,
-        "Notifications to process by kind, at the last look."
+        "Notifications waiting or in flight by kind, as of the last stats call."
     );
-    metrics::describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest of them, at the last look.");
-    metrics::describe_gauge!(DEAD, Unit::Count, "Dead letters by kind, at the last look.");
-    metrics::describe_gauge!(REVIEW, Unit::Count, "Kept for review by kind, at the last look.");
-    metrics::describe_gauge!(SKIPPED, Unit::Count, "Skipped by kind, at the last look.");
+    metrics::describe_gauge!(
+        OLDEST,
+        Unit::Seconds,
+        "Age of the oldest notification in the backlog by kind, as of the last stats call."
+    );
+    metrics::describe_gauge!(DEAD, Unit::Count, "Dead letters by kind, as of the last stats call.");
+    metrics::describe_gauge!(
+        REVIEW,
+        Unit::Count,
+        "Notifications kept for review by kind, as of the last stats call."
+    );
+    metrics::describe_gauge!(
+        SKIPPED,
+        Unit::Count,
+        "Skipped notifications by kind, as of the last stats call."
+    );
 }
 
 pub(super) fn received(kind: &'static str, outcome: &'static str) {
@@ -61,10 +69,11 @@ pub(super) fn done(kind: &'static str, age: Duration) {
     metrics::histogram!(AGE, "kind" => kind).record(age);
 }
 
-/// With those of `empty`, which had something at an earlier look: their gauges would stay as they were.
+/// Sets the gauges. `empty` has the kinds that earlier stats contained and these do not; without it their
+/// gauges would keep their last values.
 pub(super) fn record_stats(stats: &Stats, empty: Vec<KindStats>) {
     for stats in stats.kinds.iter().chain(&empty) {
-        // Far fewer than what an `f64` counts exactly.
+        // Via `u32`, because an `f64` cannot represent every `u64`.
         let count = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         let age = stats.oldest.map(|oldest| Timestamp::now().duration_since(oldest).as_secs_f64());
         let gauge = |name: &'static str| metrics::gauge!(name, "kind" => stats.kind.clone());

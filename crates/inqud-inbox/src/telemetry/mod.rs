@@ -1,5 +1,5 @@
-//! What a notification leaves for whoever runs the server: a span and events (feature `tracing`), counters,
-//! histograms and gauges (feature `metrics`). Without both features it leaves nothing.
+//! Telemetry: a span and events (feature `tracing`), and counters, histograms and gauges (feature
+//! `metrics`). Without both features nothing is recorded.
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod call;

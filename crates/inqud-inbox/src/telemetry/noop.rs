@@ -1,4 +1,4 @@
-//! What stands in for a feature that is off: the same names, and no work.
+//! Stand-ins for the features that are off: the same names, which do nothing.
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 pub(crate) use self::neither::{Attempt, Receipt, describe, failed, record_stats, unclaimed};
@@ -7,7 +7,7 @@ pub(super) use self::no_metrics::{
     committed, describe, done, handled, processed, received, record_stats,
 };
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
-pub(super) use self::no_tracing::{Span, failed, refused, returned, unclaimed};
+pub(super) use self::no_tracing::{Span, failed, refused, review_on_receipt, unclaimed};
 
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 mod no_metrics {
@@ -54,7 +54,7 @@ mod no_tracing {
 
         pub(crate) fn handled(&self, _: Duration) {}
 
-        /// Reads what only the log tells, so that it is not unused.
+        /// Reads the fields that only the log uses, so that they are not unused.
         pub(crate) fn settled(&self, decided: &Decided, _: &str) {
             match decided {
                 Decided::Retry(error, after) => _ = (error, after),

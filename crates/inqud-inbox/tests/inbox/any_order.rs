@@ -1,5 +1,5 @@
-//! Whatever the order, an inbox ends as a handler with a [`History`] does: processed as it comes or from a
-//! backlog, on each store.
+//! Tests that an inbox reaches the same state as a handler with a [`History`], in any order of deliveries,
+//! processed as they arrive or from a backlog, with each store.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -25,7 +25,7 @@ use tower_inqud::{Ack, Event, History, Notification, Webhook};
 
 const PATH: &str = "/webhooks/inqud";
 
-/// The body that counts, for each object.
+/// The latest body of each object.
 type Rows = BTreeMap<String, Bytes>;
 
 /// One object for each scenario.
@@ -35,7 +35,7 @@ fn lifecycles() -> Vec<Message> {
     Scenario::ALL.iter().flat_map(lifecycle).collect()
 }
 
-/// What it has to be: the last of each lifecycle.
+/// The expected state: the last body of each lifecycle.
 fn ends() -> Rows {
     let rows = Scenario::ALL.iter().map(|scenario| {
         let last = Lifecycle::new(*scenario)
@@ -75,7 +75,7 @@ enum Processed {
     FromABacklog,
 }
 
-/// A new inbox in which nothing has arrived yet.
+/// Delivers a round to a new inbox.
 async fn with_an_inbox<S: Store>(inbox: Inbox<S>, processed: Processed, round: Round) -> Rows {
     let receiver = inbox.receiver::<Event>();
     let app = Router::new().route(PATH, post_service(receiver).layer(layer::<Event>()));
@@ -114,7 +114,7 @@ async fn with_an_inbox<S: Store>(inbox: Inbox<S>, processed: Processed, round: R
     end.send(()).unwrap();
     run.await.unwrap().unwrap();
 
-    // Nothing is lost, and nothing asks for a person.
+    // Nothing is lost, and nothing needs a person.
     let stats = inbox.stats().await.unwrap();
     assert_eq!((stats.dead(), stats.review()), (0, 0));
     let different = u64::try_from(lifecycles().len()).unwrap();
@@ -136,12 +136,12 @@ async fn ends_as_a_history<S: Store>(rounds: u32, inbox: impl AsyncFn() -> Inbox
 }
 
 #[tokio::test]
-async fn in_memory_any_order_ends_as_with_a_history() {
+async fn any_order_matches_history_in_memory() {
     ends_as_a_history(20, async || Inbox::memory()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_sqlite_any_order_ends_as_with_a_history() {
+async fn any_order_matches_history_in_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let number = Mutex::new(0);
     ends_as_a_history(3, async || {
@@ -153,7 +153,7 @@ async fn in_sqlite_any_order_ends_as_with_a_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_postgres_any_order_ends_as_with_a_history() {
+async fn any_order_matches_history_in_postgres() {
     let Some(server) = postgres::shared() else { return };
     let number = Mutex::new(0);
     ends_as_a_history(3, async || {

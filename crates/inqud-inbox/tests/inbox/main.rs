@@ -1,4 +1,4 @@
-//! What an inbox promises, over each store alike.
+//! Tests of what an inbox guarantees, with each store.
 
 #[path = "../support/crash.rs"]
 mod crash;

@@ -1,7 +1,7 @@
-//! Identity and order: no payment is regressed, dropped or taken for another, on each store, processed one
-//! by one or from a backlog.
+//! Tests of duplicates and order: no payment regresses, is dropped or is taken for another, with each store,
+//! processed one by one or from a backlog.
 //!
-//! `ORDER_CASES` is how many random lives are played, 10,000 by default; `ORDER_SEED` is where they begin.
+//! `ORDER_CASES` sets the number of random lifecycles, 10,000 by default. `ORDER_SEED` sets the seed.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -29,7 +29,7 @@ use tower_inqud::{Checkout, Event, History, Notification, OrderKey, Verdict};
 
 // ------------------------------------------------------------------------ what is sent
 
-/// Bodies of one object, whose id has `#` in the place of its number.
+/// Bodies about one object. The id has `#` in place of the object's number.
 type Letters = &'static [&'static str];
 
 const REQUEST: Letters = &[
@@ -88,7 +88,7 @@ const OTHER: Letters = &[
     r##"{"id":"NEW-#","status":"ENDED","lastUpdatedAt":"2026-11-22T10:01:00Z"}"##,
     r##"{"id":"NEW-#","amount":1}"##,
 ];
-/// What Inqud should not send: a later state without a time.
+/// Bodies that Inqud should not send: a later state without a time.
 const REQUEST_WITHOUT_TIMES: Letters = &[
     r##"{"id":"CAPD-#","status":"WAITING_PAYMENT"}"##,
     r##"{"id":"CAPD-#","status":"PENDING_PAYMENT"}"##,
@@ -110,7 +110,7 @@ const KINDS: &[(&str, Letters)] = &[
     ("request without times", REQUEST_WITHOUT_TIMES),
 ];
 
-/// Of an object with this number.
+/// Returns the body for the object with this number.
 fn body(letter: &str, number: usize) -> String {
     letter.replace('#', &number.to_string())
 }
@@ -129,8 +129,8 @@ fn order_key(body: &str) -> OrderKey {
 
 // ---------------------------------------------------------------------------- to play it
 
-/// Deliveries about one object of its own, and after which of them everything open is processed. After
-/// the last it always is.
+/// Deliveries about one object, and after which of them everything open is processed. It always is after the
+/// last.
 #[derive(Clone, Debug)]
 struct Case {
     letters: Vec<String>,
@@ -146,13 +146,13 @@ struct Played {
 }
 
 impl Played {
-    /// What a merchant ends with who writes down what was handled.
+    /// The last body that was handled, which is the state that a merchant ends with.
     fn end(&self) -> Option<&str> {
         self.handled.last().map(|(body, _)| &**body)
     }
 }
 
-/// All cases side by side. A claim can be lost, as in a crash, and be claimed again.
+/// Plays all cases concurrently. A claim can be lost, as in a crash, and claimed again.
 async fn play<S: Store>(
     store: &S,
     cases: &[Case],
@@ -218,7 +218,7 @@ async fn play<S: Store>(
     played
 }
 
-/// Splitmix64.
+/// The generator splitmix64.
 #[derive(Clone)]
 struct Random(u64);
 
@@ -234,8 +234,8 @@ impl Random {
 
 // ------------------------------------------------------------------------- exhaustively
 
-/// All sequences of letters up to a length, each with every way to cut it into backlogs; those of the same
-/// sequence one after another.
+/// Returns all sequences of letters up to a length, each with every way to cut it into backlogs. Cases of the
+/// same sequence are adjacent.
 fn all_cases(letters: Letters, longest: usize) -> Vec<Vec<Case>> {
     let mut sequences: Vec<Vec<String>> = vec![Vec::new()];
     let mut all = Vec::new();
@@ -256,7 +256,8 @@ fn all_cases(letters: Letters, longest: usize) -> Vec<Vec<Case>> {
     all
 }
 
-/// Whatever the backlog, one end; what is processed one by one is what a [`History`] says.
+/// Asserts that each sequence ends the same from every backlog, and that processing one by one matches a
+/// [`History`].
 async fn one_end_whatever_the_backlog(
     store: &impl Store,
     longest: usize,
@@ -292,7 +293,7 @@ async fn one_end_whatever_the_backlog(
     count
 }
 
-/// Of each that was handled, in order.
+/// Returns each handled body with its verdict, in order.
 fn verdicts(played: &Played) -> Vec<(String, Verdict)> {
     played.handled.clone()
 }
@@ -302,7 +303,7 @@ fn history(letters: &[String], number: usize) -> Vec<(String, Verdict)> {
     let bodies = letters.iter().map(|letter| body(letter, number));
     let judged = bodies.map(|body| {
         let verdict = history.receive_order_key(order_key(&body));
-        // It is kept by a merchant in between.
+        // A merchant stores the history between two deliveries.
         let json = serde_json::to_string(&history).unwrap();
         history = serde_json::from_str(&json).unwrap();
         (body, verdict)
@@ -312,28 +313,27 @@ fn history(letters: &[String], number: usize) -> Vec<(String, Verdict)> {
 }
 
 #[tokio::test]
-async fn every_short_sequence_ends_the_same_from_every_backlog() {
+async fn short_sequences_end_alike_in_memory() {
     let count = one_end_whatever_the_backlog(Inbox::memory().store(), 4, 0).await;
     println!("{count} cases in memory");
 }
 
 #[tokio::test]
-async fn every_short_sequence_ends_the_same_from_every_backlog_in_sqlite() {
+async fn short_sequences_end_alike_in_sqlite() {
     let (inbox, _folder) = file();
     one_end_whatever_the_backlog(inbox.store(), 3, 0).await;
 }
 
 #[tokio::test]
-async fn every_short_sequence_ends_the_same_from_every_backlog_in_postgres() {
+async fn short_sequences_end_alike_in_postgres() {
     let Some(server) = postgres::shared() else { return };
     let inbox = server.inbox("exhaustive").await;
     one_end_whatever_the_backlog(inbox.store(), 3, 0).await;
 }
 
-/// What Inqud sends where nobody undoes anything: each status once in its life, delivered in any order and
-/// again.
+/// Ordinary deliveries: each status occurs once in a lifecycle, delivered in any order and repeatedly.
 #[tokio::test]
-async fn ordinary_deliveries_leave_nothing_for_review() {
+async fn ordinary_deliveries_need_no_review() {
     let request = [0, 1, 3, 6].map(|at| REQUEST[at]);
     let checkout = [0, 1, 2, 4].map(|at| CHECKOUT[at]);
     let payments = [[0, 1, 2, 4], [0, 1, 2, 5]].map(|it| it.map(|at| PAYMENT[at]));
@@ -347,7 +347,7 @@ async fn ordinary_deliveries_leave_nothing_for_review() {
             assert!(played.iter().all(|it| it.review == 0), "{:#?}", sequence[0].letters);
         }
     }
-    // A payment that failed after a part of it had come: the part is not told again after the failure.
+    // A payment that failed after a partial payment: the partial status is not repeated after the failure.
     let mut sequences = all_cases(payments[1].to_vec().leak(), 4);
     sequences.retain(|it| {
         let part = it[0].letters.iter().rposition(|letter| letter.contains("PARTIAL"));
@@ -362,7 +362,7 @@ async fn ordinary_deliveries_leave_nothing_for_review() {
 
 // ------------------------------------------------------------------------------ at random
 
-/// A life of a kind, delivered in any order, with repeats, processed whenever.
+/// Returns a random lifecycle, delivered in any order, with repeats, and processed at random times.
 fn random_case(random: &mut Random) -> (usize, Case) {
     let kind = random.below(KINDS.len());
     let letters = KINDS[kind].1;
@@ -370,7 +370,7 @@ fn random_case(random: &mut Random) -> (usize, Case) {
     let mut life: Vec<String> = Vec::new();
     for _ in 0..length {
         let letter = match random.below(4) {
-            // Again, or rendered otherwise.
+            // Repeated, or rendered differently.
             0 if !life.is_empty() => respelled(&life[random.below(life.len())], random),
             _ => letters[random.below(letters.len())].to_owned(),
         };
@@ -380,19 +380,19 @@ fn random_case(random: &mut Random) -> (usize, Case) {
     (kind, Case { letters: life, processes })
 }
 
-/// The same notification, in other bytes.
+/// Returns the same notification in other bytes.
 fn respelled(letter: &str, random: &mut Random) -> String {
     match random.below(5) {
         0 => letter.replace(":00Z", ":00.000Z"),
         1 => letter.replace(":00Z", ":00.000999Z"),
-        // Rounded, where the other was floored.
+        // Rounded instead of floored.
         2 => letter.replace(":00Z", ":00.001Z"),
         3 => letter.replace(",\"", " , \"").replace(":50}", ":50.00}"),
         _ => letter.to_owned(),
     }
 }
 
-/// The latest of a life whose kind has times: by its time and its rank, then by its arrival.
+/// Returns the latest of a lifecycle whose kind has times: by time and rank, then by arrival.
 fn latest(letters: &[String], number: usize) -> Option<String> {
     let mut stored: Vec<(String, OrderKey)> = Vec::new();
     for letter in letters {
@@ -410,9 +410,9 @@ fn setting(name: &str, default: usize) -> usize {
 }
 
 #[tokio::test]
-async fn random_lives_end_with_the_latest_and_the_same_on_each_store() {
+async fn random_lifecycles_end_with_the_latest() {
     const GROUP: usize = 2_000;
-    // It takes ten times as long as the others.
+    // Postgres takes ten times as long as the others.
     const IN_POSTGRES: usize = 50_000;
     let total = setting("ORDER_CASES", 10_000);
     let seed = setting("ORDER_SEED", 20_261_127);
@@ -453,7 +453,7 @@ async fn random_lives_end_with_the_latest_and_the_same_on_each_store() {
             }
         }
     }
-    println!("{total} lives, {handled} notifications handled");
+    println!("{total} lifecycles, {handled} notifications handled");
 }
 
 fn file() -> (Inbox<Sqlite>, TempDir) {
@@ -463,8 +463,8 @@ fn file() -> (Inbox<Sqlite>, TempDir) {
 
 // ---------------------------------------------------------------------------- row by row
 
-/// What was wrong once, or is easily wrong: a sequence, and which of it is handled, and how, if each is
-/// processed as it comes, and if all are open when the runner starts.
+/// A case that was wrong once or is easy to get wrong: a sequence, and which of it are handled with which
+/// verdict, if each is processed as it arrives, and if all are open when the runner starts.
 struct Row {
     what: &'static str,
     bodies: &'static [&'static str],
@@ -561,7 +561,7 @@ const ROWS: &[Row] = &[
         skipped: 0,
     },
     Row {
-        what: "words that nobody knows come after a success",
+        what: "unknown statuses come after a success",
         bodies: &[
             r#"{"id":"PMT-1","status":"SUCCESS"}"#,
             r#"{"id":"PMT-1","status":"REFUNDED"}"#,
@@ -697,7 +697,7 @@ const ROWS: &[Row] = &[
 
 type Log = Arc<Mutex<Vec<(String, Verdict)>>>;
 
-/// Until nothing is open. Bodies with this in them fail.
+/// Runs until nothing is open. Bodies that contain `failing` fail.
 async fn process<S: Store>(inbox: &Inbox<S>, log: &Log, failing: Option<&'static str>) {
     let log = Arc::clone(log);
     let handler = move |event: Stored<Event>, cx: Context<S>| {
@@ -761,7 +761,7 @@ async fn emptied(server: &postgres::Server, name: &str) -> Inbox<Postgres> {
 }
 
 #[tokio::test]
-async fn each_row_is_handled_as_it_should_be_in_memory() {
+async fn handles_each_case_in_memory() {
     for it in ROWS {
         for is_live in [true, false] {
             row(&Inbox::memory(), it, is_live).await;
@@ -770,7 +770,7 @@ async fn each_row_is_handled_as_it_should_be_in_memory() {
 }
 
 #[tokio::test]
-async fn each_row_is_handled_as_it_should_be_in_sqlite() {
+async fn handles_each_case_in_sqlite() {
     for it in ROWS {
         for is_live in [true, false] {
             let (inbox, _folder) = file();
@@ -780,7 +780,7 @@ async fn each_row_is_handled_as_it_should_be_in_sqlite() {
 }
 
 #[tokio::test]
-async fn each_row_is_handled_as_it_should_be_in_postgres() {
+async fn handles_each_case_in_postgres() {
     let Some(server) = postgres::shared() else { return };
     drop(server.inbox("rows").await);
     for it in ROWS {
@@ -790,9 +790,9 @@ async fn each_row_is_handled_as_it_should_be_in_postgres() {
     }
 }
 
-/// A merchant without an inbox keeps a history in the row of the object.
+/// A merchant without an inbox stores a history in the row of the object.
 #[test]
-fn each_row_is_judged_as_it_should_be_by_a_history() {
+fn history_judges_each_case() {
     for row in ROWS {
         let mut history = History::default();
         let judged: Vec<_> = row
@@ -842,19 +842,19 @@ macro_rules! of_each_store {
 }
 
 of_each_store! {
-    an_early_dead_letter_does_not_regress_what_came_after_it
-    a_dead_letter_keeps_its_place_among_what_arrived
-    a_review_is_over_when_it_is_redriven
-    a_review_that_is_discarded_hides_no_later_one
-    what_was_decoded_late_takes_no_key_of_another
-    a_kind_is_unclaimed_also_while_nothing_is_committed
-    a_review_is_older_than_what_was_settled_after_it
-    a_review_for_want_of_a_time_keeps_the_time_of_what_was_processed
-    what_is_discarded_is_skipped
-    a_duplicate_that_differs_in_bytes_is_told_apart
-    kinds_that_nobody_claims_are_named
-    an_order_that_is_told_by_many_objects_is_shipped_once
-    a_mark_is_kept_with_its_effect_only
+    redriven_dead_letter_does_not_regress
+    dead_letter_keeps_arrival_order
+    redriven_review_is_handled
+    discarded_review_hides_no_later_one
+    late_decoding_takes_no_other_key
+    finds_unclaimed_kinds_while_idle
+    redriven_review_is_stale_after_a_settled_one
+    review_without_time_keeps_the_processed_time
+    discard_marks_as_skipped
+    reports_duplicates_with_different_bytes
+    reports_unclaimed_kinds
+    ships_an_order_of_many_objects_once
+    once_key_commits_only_with_its_effect
 }
 
 async fn redrive_all<S: Store>(inbox: &Inbox<S>) {
@@ -869,7 +869,7 @@ const PENDING: &str = r#"{"id":"PMT-1","status":"PENDING"}"#;
 const SUCCESS: &str = r#"{"id":"PMT-1","status":"SUCCESS"}"#;
 const FAILED: &str = r#"{"id":"PMT-1","status":"FAILED"}"#;
 
-async fn an_early_dead_letter_does_not_regress_what_came_after_it<S: Store>(inbox: &Inbox<S>) {
+async fn redriven_dead_letter_does_not_regress<S: Store>(inbox: &Inbox<S>) {
     let log = Log::default();
     insert(inbox, &[PENDING]).await;
     process(inbox, &log, Some("PENDING")).await;
@@ -882,7 +882,7 @@ async fn an_early_dead_letter_does_not_regress_what_came_after_it<S: Store>(inbo
     assert_eq!(inbox.list(List::Skipped, 9).await.unwrap()[0].body, PENDING);
 }
 
-async fn a_dead_letter_keeps_its_place_among_what_arrived<S: Store>(inbox: &Inbox<S>) {
+async fn dead_letter_keeps_arrival_order<S: Store>(inbox: &Inbox<S>) {
     let log = Log::default();
     insert(inbox, &[SUCCESS]).await;
     process(inbox, &log, Some("SUCCESS")).await;
@@ -894,7 +894,7 @@ async fn a_dead_letter_keeps_its_place_among_what_arrived<S: Store>(inbox: &Inbo
     assert_eq!(inbox.stats().await.unwrap().skipped(), 1);
 }
 
-async fn a_review_is_over_when_it_is_redriven<S: Store>(inbox: &Inbox<S>) {
+async fn redriven_review_is_handled<S: Store>(inbox: &Inbox<S>) {
     let log = Log::default();
     insert(inbox, &[SUCCESS, FAILED, SUCCESS]).await;
     process(inbox, &log, None).await;
@@ -913,8 +913,8 @@ async fn a_review_is_over_when_it_is_redriven<S: Store>(inbox: &Inbox<S>) {
     );
 }
 
-/// It was a late duplicate, says Inqud's API; and then the payment is set right after all.
-async fn a_review_that_is_discarded_hides_no_later_one<S: Store>(inbox: &Inbox<S>) {
+/// Inqud's API says that it was a late duplicate. Later the payment is corrected after all.
+async fn discarded_review_hides_no_later_one<S: Store>(inbox: &Inbox<S>) {
     for body in [SUCCESS, FAILED, SUCCESS] {
         insert(inbox, &[body]).await;
         process(inbox, &Log::default(), None).await;
@@ -929,7 +929,7 @@ async fn a_review_that_is_discarded_hides_no_later_one<S: Store>(inbox: &Inbox<S
     assert_eq!(*log.lock().unwrap(), [(SUCCESS.to_owned(), Unordered)]);
 }
 
-async fn what_was_decoded_late_takes_no_key_of_another<S: Store>(inbox: &Inbox<S>) {
+async fn late_decoding_takes_no_other_key<S: Store>(inbox: &Inbox<S>) {
     let key = Key::of_undecodable(Event::KIND, SUCCESS.as_bytes());
     let undecodable = Record {
         key,
@@ -942,7 +942,7 @@ async fn what_was_decoded_late_takes_no_key_of_another<S: Store>(inbox: &Inbox<S
     insert(inbox, &[SUCCESS, FAILED]).await;
     let log = Log::default();
     process(inbox, &log, None).await;
-    // The first of all becomes a review of what it says.
+    // The first body is decoded last, and becomes a review.
     redrive_all(inbox).await;
     process(inbox, &log, None).await;
     assert_eq!(inbox.stats().await.unwrap().review(), 1);
@@ -952,7 +952,7 @@ async fn what_was_decoded_late_takes_no_key_of_another<S: Store>(inbox: &Inbox<S
     assert_eq!(log.lock().unwrap().last(), Some(&(SUCCESS.to_owned(), Unordered)));
 }
 
-async fn a_kind_is_unclaimed_also_while_nothing_is_committed<S: Store>(inbox: &Inbox<S>) {
+async fn finds_unclaimed_kinds_while_idle<S: Store>(inbox: &Inbox<S>) {
     inbox.store().claim("event", 9, Duration::ZERO).await.unwrap();
     insert(inbox, &[SUCCESS]).await;
     assert!(inbox.unclaimed(Duration::from_secs(60)).await.unwrap().is_empty());
@@ -960,7 +960,7 @@ async fn a_kind_is_unclaimed_also_while_nothing_is_committed<S: Store>(inbox: &I
     assert_eq!(inbox.unclaimed(Duration::from_secs(1)).await.unwrap(), ["event"]);
 }
 
-async fn a_review_is_older_than_what_was_settled_after_it<S: Store>(inbox: &Inbox<S>) {
+async fn redriven_review_is_stale_after_a_settled_one<S: Store>(inbox: &Inbox<S>) {
     let log = Log::default();
     insert(inbox, &[SUCCESS, FAILED, SUCCESS, r#"{"id":"PMT-1","status":"EXPIRED"}"#]).await;
     process(inbox, &log, None).await;
@@ -970,9 +970,7 @@ async fn a_review_is_older_than_what_was_settled_after_it<S: Store>(inbox: &Inbo
     assert_eq!(inbox.stats().await.unwrap().skipped(), 1);
 }
 
-async fn a_review_for_want_of_a_time_keeps_the_time_of_what_was_processed<S: Store>(
-    inbox: &Inbox<S>,
-) {
+async fn review_without_time_keeps_the_processed_time<S: Store>(inbox: &Inbox<S>) {
     let at = |status: &str, minute: u32| {
         format!(
             r#"{{"id":"CAPD-1","status":"{status}","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z"}}"#
@@ -992,13 +990,13 @@ async fn a_review_for_want_of_a_time_keeps_the_time_of_what_was_processed<S: Sto
 
     insert(inbox, &[&at("PENDING_PAYMENT", 1)]).await;
     process(inbox, &log, None).await;
-    assert_eq!(log.lock().unwrap().len(), 2, "a straggler does not regress it");
+    assert_eq!(log.lock().unwrap().len(), 2, "a stale notification does not regress it");
     insert(inbox, &[&at("CONFLICT", 3)]).await;
     process(inbox, &log, None).await;
     assert_eq!(log.lock().unwrap()[2], (at("CONFLICT", 3), Newer));
 }
 
-async fn what_is_discarded_is_skipped<S: Store>(inbox: &Inbox<S>) {
+async fn discard_marks_as_skipped<S: Store>(inbox: &Inbox<S>) {
     insert(inbox, &[SUCCESS, FAILED, SUCCESS]).await;
     process(inbox, &Log::default(), None).await;
     let keys = inbox.list(List::Review, 9).await.unwrap().into_iter().map(|it| it.key);
@@ -1007,7 +1005,7 @@ async fn what_is_discarded_is_skipped<S: Store>(inbox: &Inbox<S>) {
     assert_eq!((stats.review(), stats.skipped()), (0, 1));
 }
 
-async fn a_duplicate_that_differs_in_bytes_is_told_apart<S: Store>(inbox: &Inbox<S>) {
+async fn reports_duplicates_with_different_bytes<S: Store>(inbox: &Inbox<S>) {
     let rate = |rate: u32| {
         format!(
             r#"{{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:00:00Z","convertRate":{rate}}}"#
@@ -1019,10 +1017,14 @@ async fn a_duplicate_that_differs_in_bytes_is_told_apart<S: Store>(inbox: &Inbox
     assert_eq!(insert(inbox, &[&rate(1)]).await, [Inserted::Duplicate]);
     process(inbox, &Log::default(), None).await;
     while inbox.prune(Duration::ZERO, 9).await.unwrap() > 0 {}
-    assert_eq!(insert(inbox, &[&rate(4)]).await, [Inserted::Duplicate], "nobody knows any more");
+    assert_eq!(
+        insert(inbox, &[&rate(4)]).await,
+        [Inserted::Duplicate],
+        "a deleted body cannot be compared"
+    );
 }
 
-async fn kinds_that_nobody_claims_are_named<S: Store>(inbox: &Inbox<S>) {
+async fn reports_unclaimed_kinds<S: Store>(inbox: &Inbox<S>) {
     insert(inbox, &[SUCCESS]).await;
     let checkout = r#"{"id":"CCO-1","status":"NEW"}"#;
     let of_checkout =
@@ -1040,7 +1042,7 @@ async fn kinds_that_nobody_claims_are_named<S: Store>(inbox: &Inbox<S>) {
 
 // ------------------------------------------------------------ an order is more than an object
 
-/// What a merchant writes, in tables beside the inbox's: how often each order was shipped, and how often it
+/// What a merchant writes into tables beside the inbox: how often each order was shipped, and how often it
 /// was paid again.
 trait Shop: Store + Sized {
     fn prepare(inbox: &Inbox<Self>, name: &'static str) -> impl Future<Output = ()>;
@@ -1056,7 +1058,7 @@ type Shipped = BTreeMap<String, Counts>;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// By the name of the test and the order.
+/// Counts by the name of the test and the order.
 static IN_MEMORY: Mutex<BTreeMap<(&str, String), Counts>> = Mutex::new(BTreeMap::new());
 
 type Counts = (i64, i64);
@@ -1135,7 +1137,7 @@ impl Shop for Postgres {
     }
 }
 
-/// A handler whose first attempt fails after it asked for its effect, if it is told to.
+/// Runs a handler. If `fails`, its first attempt fails after it has asked for its effect.
 async fn ship_all<S: Shop>(inbox: &Inbox<S>, name: &'static str, fails: bool) {
     let fails = Arc::new(AtomicBool::new(fails));
     let handler = move |event: Stored<Event>, cx: Context<S>| {
@@ -1161,24 +1163,24 @@ async fn ship_all<S: Shop>(inbox: &Inbox<S>, name: &'static str, fails: bool) {
     timeout(Duration::from_secs(60), runner.run_until(nothing_open(inbox))).await.unwrap().unwrap();
 }
 
-async fn an_order_that_is_told_by_many_objects_is_shipped_once<S: Shop>(inbox: &Inbox<S>) {
+async fn ships_an_order_of_many_objects_once<S: Shop>(inbox: &Inbox<S>) {
     let request = |id: u32, order: &str, status: &str, minute: u32, paid: u32| {
         format!(
             r#"{{"id":"CAPD-{id}","clientOrderId":"{order}","status":"{status}","paidAmount":{paid},"lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z"}}"#
         )
     };
     let bodies = [
-        // Paid, and then more.
+        // Paid, and then more was paid.
         request(1, "more", "SUCCESS", 1, 50),
         request(1, "more", "SUCCESS", 1, 99),
-        // Paid, disputed, and paid.
+        // Paid, disputed, and paid again.
         request(2, "back", "SUCCESS", 1, 50),
         request(2, "back", "CONFLICT", 2, 50),
         request(2, "back", "SUCCESS", 3, 50),
         // Two Requests for one order, both paid.
         request(3, "twice", "SUCCESS", 1, 50),
         request(4, "twice", "SUCCESS", 1, 50),
-        // One payment, told by three webhooks.
+        // One payment, reported by three webhooks.
         r#"{"id":"CCO-1","clientOrderId":"thrice","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:01:00Z"}"#.to_owned(),
         request(5, "thrice", "SUCCESS", 1, 50),
         r#"{"id":"PMT-1","clientOrderId":"thrice","status":"SUCCESS","orderType":"PAYIN"}"#.to_owned(),
@@ -1186,7 +1188,7 @@ async fn an_order_that_is_told_by_many_objects_is_shipped_once<S: Shop>(inbox: &
         request(7, "second", "SUCCESS", 1, 50),
         request(6, "second", "EXPIRED", 9, 0),
     ];
-    let name = "an_order_that_is_told_by_many_objects_is_shipped_once";
+    let name = "ships_an_order_of_many_objects_once";
     S::prepare(inbox, name).await;
     for body in &bodies {
         insert(inbox, &[body, body]).await;
@@ -1199,19 +1201,19 @@ async fn an_order_that_is_told_by_many_objects_is_shipped_once<S: Shop>(inbox: &
     assert_eq!((stats.backlog(), stats.dead(), stats.review()), (0, 0, 0));
 }
 
-async fn a_mark_is_kept_with_its_effect_only<S: Shop>(inbox: &Inbox<S>) {
+async fn once_key_commits_only_with_its_effect<S: Shop>(inbox: &Inbox<S>) {
     let paid = |id: u32| {
         format!(
             r#"{{"id":"CAPD-{id}","clientOrderId":"o","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:00:00Z"}}"#
         )
     };
-    let name = "a_mark_is_kept_with_its_effect_only";
+    let name = "once_key_commits_only_with_its_effect";
     S::prepare(inbox, name).await;
-    // Its first attempt fails, and has kept no mark.
+    // Its first attempt fails, and keeps no idempotency key.
     insert(inbox, &[&paid(1)]).await;
     ship_all(inbox, name, true).await;
     assert_eq!(S::shipped(inbox, name).await["o"], (1, 0));
-    // All others come after it, also where they come at once.
+    // All others come after it, even if they arrive together.
     let others: Vec<_> = (2..40).map(paid).collect();
     insert(inbox, &others.iter().map(|it| &**it).collect::<Vec<_>>()).await;
     ship_all(inbox, name, true).await;

@@ -1,4 +1,5 @@
-//! The inbox: what is acknowledged is stored, and its effects are done once and in order.
+//! Tests of the guarantees of the inbox: what is acknowledged is stored, and effects happen once and in
+//! order.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -39,7 +40,7 @@ use tower_inqud::{
 
 const LEASE: Duration = Duration::from_secs(3600);
 const NO_WAIT: Duration = Duration::ZERO;
-/// Longer than all that is to end.
+/// Longer than anything that is expected to end.
 const LONG: Duration = Duration::from_secs(30);
 
 fn body(id: u32, minute: u32) -> String {
@@ -53,7 +54,7 @@ fn body(id: u32, minute: u32) -> String {
     )
 }
 
-/// What is known of Request `id` at `minute`.
+/// The notification about Request `id` at `minute`.
 fn record(id: u32, minute: u32) -> Record {
     let body = body(id, minute);
     let request: PaymentRequest = serde_json::from_str(&body).unwrap();
@@ -100,7 +101,7 @@ fn file() -> (Inbox<Sqlite>, TempDir) {
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
 }
 
-/// One for all cases, for to make a database takes its time.
+/// Returns one database for all cases, emptied, because creating a database is slow.
 async fn database_emptied(server: &postgres::Server) -> Inbox<Postgres> {
     static IS_MADE: AtomicBool = AtomicBool::new(false);
     if !IS_MADE.swap(true, Ordering::SeqCst) {
@@ -122,7 +123,7 @@ macro_rules! of_each_store {
                 super::$name(&super::Inbox::memory()).await;
             })*
         }
-                mod in_postgres {
+        mod in_postgres {
             $(#[tokio::test]
             async fn $name() {
                 if let Some(server) = super::postgres::shared() {
@@ -141,18 +142,18 @@ macro_rules! of_each_store {
 }
 
 of_each_store! {
-    a_duplicate_is_known_also_within_a_batch
-    of_an_object_one_is_claimed_at_a_time_and_the_oldest_first
-    a_straggler_is_told_and_kinds_are_apart
-    a_retry_holds_its_object_and_no_other
-    after_a_dead_letter_its_object_goes_on_until_it_is_redriven
-    a_discarded_dead_letter_is_never_processed_and_stays_known
-    a_claim_that_lapsed_settles_nothing
-    pruning_takes_bodies_and_leaves_keys
-    the_longest_due_are_claimed_first
+    detects_duplicates_within_a_batch
+    claims_one_per_object_oldest_first
+    claim_reports_stale_and_separates_kinds
+    retry_delays_only_its_object
+    object_continues_after_a_dead_letter
+    discarded_dead_letter_is_still_a_duplicate
+    expired_claim_settles_nothing
+    prune_deletes_bodies_and_keeps_keys
+    claims_longest_due_first
 }
 
-async fn a_duplicate_is_known_also_within_a_batch(inbox: &Inbox<impl Store>) {
+async fn detects_duplicates_within_a_batch(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     let batch = vec![record(1, 0), record(2, 0), record(1, 0), record(1, 1)];
     assert_eq!(
@@ -169,7 +170,7 @@ async fn a_duplicate_is_known_also_within_a_batch(inbox: &Inbox<impl Store>) {
         rendered_anew("{", "{ "),
         record(3, 0),
         rendered_anew(":00Z", ":00.000999Z"),
-        // As if the first was floored, and this one rounded.
+        // One millisecond apart: the first was floored, and this one rounded.
         rendered_anew(":00Z", ":00.001Z"),
         rendered_anew(":00Z", ":00.002Z"),
         rendered_anew("{", r#"{"payAmount":7,"#),
@@ -179,7 +180,7 @@ async fn a_duplicate_is_known_also_within_a_batch(inbox: &Inbox<impl Store>) {
     assert_eq!(store.stats().await.unwrap().backlog(), 6);
 }
 
-async fn of_an_object_one_is_claimed_at_a_time_and_the_oldest_first(inbox: &Inbox<impl Store>) {
+async fn claims_one_per_object_oldest_first(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     store.insert(vec![record(1, 2), record(1, 0), record(2, 5), record(1, 1)]).await.unwrap();
     let first = claim(store).await;
@@ -194,14 +195,14 @@ async fn of_an_object_one_is_claimed_at_a_time_and_the_oldest_first(inbox: &Inbo
     assert_eq!(shown(&claim(store).await), [("CAPD-1", 2, newer, 1)]);
 }
 
-async fn a_straggler_is_told_and_kinds_are_apart(inbox: &Inbox<impl Store>) {
+async fn claim_reports_stale_and_separates_kinds(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     let json = br#"{"id":"CCO-1","status":"NEW","lastUpdatedAt":"2026-11-22T09:00:00Z"}"#;
     let mut checkout: Checkout = serde_json::from_slice(json).unwrap();
-    checkout.id = "CAPD-1".to_owned(); // no two kinds share an id, but the store need not know
+    checkout.id = "CAPD-1".to_owned(); // Inqud's kinds share no ids, but a store must not rely on that
     store.insert(vec![record(1, 2)]).await.unwrap();
     let newest = claim(store).await;
-    // The same in all that tells which is later.
+    // Equal in everything that orders them.
     let amended = body(1, 2).replace('{', r#"{"paidAmount":99.46291,"#);
     let amended =
         Record::new(&serde_json::from_str::<PaymentRequest>(&amended).unwrap(), amended.into());
@@ -227,7 +228,7 @@ async fn a_straggler_is_told_and_kinds_are_apart(inbox: &Inbox<impl Store>) {
     assert_eq!(checkouts[0].ticket.verdict, Verdict::Newer);
 }
 
-async fn a_retry_holds_its_object_and_no_other(inbox: &Inbox<impl Store>) {
+async fn retry_delays_only_its_object(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     store.insert(vec![record(1, 0), record(1, 1), record(2, 0)]).await.unwrap();
     let claimed = claim(store).await;
@@ -238,7 +239,7 @@ async fn a_retry_holds_its_object_and_no_other(inbox: &Inbox<impl Store>) {
     assert_eq!(store.stats().await.unwrap().backlog(), 3);
 }
 
-async fn after_a_dead_letter_its_object_goes_on_until_it_is_redriven(inbox: &Inbox<impl Store>) {
+async fn object_continues_after_a_dead_letter(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     store.insert(vec![record(1, 0), record(1, 1)]).await.unwrap();
     let claimed = claim(store).await;
@@ -255,7 +256,7 @@ async fn after_a_dead_letter_its_object_goes_on_until_it_is_redriven(inbox: &Inb
     assert_eq!((stats.backlog(), stats.dead(), stats.oldest().is_some()), (2, 0, true));
 }
 
-async fn a_discarded_dead_letter_is_never_processed_and_stays_known(inbox: &Inbox<impl Store>) {
+async fn discarded_dead_letter_is_still_a_duplicate(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     store.insert(vec![record(1, 0), record(1, 1), record(2, 0)]).await.unwrap();
     let claimed = claim(store).await;
@@ -274,7 +275,7 @@ async fn a_discarded_dead_letter_is_never_processed_and_stays_known(inbox: &Inbo
     assert_eq!(inbox.prune(NO_WAIT, 9).await.unwrap(), 1);
 }
 
-async fn a_claim_that_lapsed_settles_nothing(inbox: &Inbox<impl Store>) {
+async fn expired_claim_settles_nothing(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     store.insert(vec![record(1, 0), record(2, 0)]).await.unwrap();
     let lapsed = store.claim(PaymentRequest::KIND, 9, NO_WAIT).await.unwrap();
@@ -291,7 +292,7 @@ async fn a_claim_that_lapsed_settles_nothing(inbox: &Inbox<impl Store>) {
     assert_eq!(settle(store, &taken_over[0], Outcome::Done(vec![])).await, Settled::Done);
 }
 
-async fn pruning_takes_bodies_and_leaves_keys(inbox: &Inbox<impl Store>) {
+async fn prune_deletes_bodies_and_keeps_keys(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     store.insert(vec![record(1, 0), record(2, 0), record(3, 0), record(4, 0)]).await.unwrap();
     let claimed = claim(store).await;
@@ -308,7 +309,7 @@ async fn pruning_takes_bodies_and_leaves_keys(inbox: &Inbox<impl Store>) {
     assert!(!inbox.dead(9).await.unwrap()[0].body.is_empty());
 }
 
-async fn the_longest_due_are_claimed_first(inbox: &Inbox<impl Store>) {
+async fn claims_longest_due_first(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     store.insert((1..=5).map(|id| record(id, 0)).collect()).await.unwrap();
     let mut ids = Vec::new();
@@ -323,18 +324,18 @@ async fn the_longest_due_are_claimed_first(inbox: &Inbox<impl Store>) {
 enum Step {
     Insert(Vec<What>),
     Claim(&'static str, usize),
-    /// Which of those that are claimed, and how.
+    /// Settles one of the claims: which, and with which outcome.
     Settle(usize, u8),
     Redrive(List),
     Discard(List),
 }
 
-/// What is told of an object, with an amount.
+/// A notification about an object, with an amount.
 #[derive(Clone, Copy, Debug)]
 enum What {
     Request(u32, u32, u8),
     Payment(u32, &'static str, u8),
-    /// The same, as a release that could not decode it has stored it.
+    /// The same, stored by a release that cannot decode it.
     Undecodable(u32, &'static str, u8),
 }
 
@@ -388,7 +389,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What becomes of it in the end, as a runner would have it, or otherwise.
+/// Returns an outcome: that of a runner, or another.
 fn outcome<E>(claimed: &Claimed, how: u8) -> Outcome<E> {
     match (how, claimed.ticket.verdict) {
         (3, _) => retry(NO_WAIT),
@@ -404,7 +405,7 @@ fn outcome<E>(claimed: &Claimed, how: u8) -> Outcome<E> {
     }
 }
 
-/// Does the steps, and gives all that the store said. After each it waits for `tick`.
+/// Does the steps, and returns everything that the store answered. Awaits `tick` after each.
 async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<String> {
     let mut claimed = Vec::new();
     let mut said = Vec::new();
@@ -417,7 +418,7 @@ async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<
             Step::Claim(kind, count) => {
                 let new = store.claim(kind, *count, LEASE).await.unwrap();
                 for Claimed { ticket, key, body, attempt, .. } in &new {
-                    // Not its number, which each store counts in its own way.
+                    // Without the `seq`, which each store numbers in its own way.
                     let Ticket { kind, object, claim, verdict, .. } = ticket;
                     said.push(format!(
                         "{kind} {object} {claim} {key} {verdict} {body:?} {attempt}"
@@ -432,7 +433,7 @@ async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<
             }
             Step::Settle(..) => {}
             Step::Redrive(list) => {
-                // One after the other, because those that become due together come in any order.
+                // One after the other, because objects that become due together have no fixed order.
                 for entry in listed(store, *list).await {
                     said.push(format!("{}", store.redrive(vec![entry.key]).await.unwrap()));
                     tick().await;
@@ -449,14 +450,14 @@ async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<
     said
 }
 
-/// By key: of what is about different objects and came together, a store lists either first.
+/// Lists, sorted by key, because notifications that arrived together have no fixed order.
 async fn listed(store: &impl Store, list: List) -> Vec<Entry> {
     let mut entries = store.list(list, 999).await.unwrap();
     entries.sort_by_key(|it| it.key);
     entries
 }
 
-/// All that the store says of itself, but for the times.
+/// Returns everything that the store lists and counts, except the times.
 async fn summary(store: &impl Store) -> String {
     let mut said = String::new();
     for kind in store.stats().await.unwrap().kinds {
@@ -476,7 +477,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn each_store_says_the_same(steps in prop::collection::vec(step(), 1..40)) {
+    fn all_stores_behave_alike(steps in prop::collection::vec(step(), 1..40)) {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build().unwrap();
         let said = runtime.block_on(async {
@@ -490,7 +491,7 @@ proptest! {
         #[cfg(not(feature = "postgres"))]
         let _ = said;
                 if let Some(server) = postgres::shared() {
-            // Its clock is not paused.
+            // The clock of Postgres is not paused.
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let of_postgres = runtime.block_on(async {
                 let inbox = database_emptied(server).await;
@@ -501,24 +502,24 @@ proptest! {
     }
 }
 
-/// So that Tokio's paused clock tells two steps apart.
+/// Advances Tokio's paused clock, so that no two steps have the same time.
 async fn tick() {
     tokio::time::advance(Duration::from_millis(1)).await;
 }
 
 // ------------------------------------------------------------------- the receiver
 
-/// A store in memory that can be held up, and made to fail.
+/// A store in memory that can be delayed and made to fail.
 #[derive(Debug)]
 struct Moody {
     memory: Memory,
     gate: Semaphore,
-    /// A permit for each put that was begun.
+    /// Gets a permit for each insert that begins.
     begun: Semaphore,
     fails: AtomicBool,
-    /// How many bytes of bodies each commit covers.
+    /// The number of bytes of bodies in each commit.
     commits: Mutex<Vec<usize>>,
-    /// How many claims each call settles.
+    /// The number of claims that each call settles.
     settled: Mutex<Vec<usize>>,
     panics: AtomicBool,
 }
@@ -611,7 +612,7 @@ fn why<B>(response: &http::Response<B>) -> Option<InboxErrorKind> {
 }
 
 #[tokio::test]
-async fn what_is_answered_200_is_stored_and_a_duplicate_is_answered_200() {
+async fn stores_before_200_and_accepts_duplicates() {
     let (inbox, _folder) = file();
     for _ in 0..3 {
         let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
@@ -625,14 +626,14 @@ async fn what_is_answered_200_is_stored_and_a_duplicate_is_answered_200() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_a_503_and_is_used_again_when_it_works() {
+async fn failing_store_is_503_until_it_works() {
     let inbox = Moody::inbox(100);
     inbox.store().fails.store(true, Ordering::SeqCst);
     let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()[http::header::RETRY_AFTER], "60");
     assert_eq!(why(&response), Some(InboxErrorKind::Store));
-    assert!(!support::text(response).await.contains("disk"), "the sender is not told");
+    assert!(!support::text(response).await.contains("disk"), "the sender does not see the cause");
 
     inbox.store().fails.store(false, Ordering::SeqCst);
     let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
@@ -640,7 +641,7 @@ async fn a_store_that_fails_is_a_503_and_is_used_again_when_it_works() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_is_not_ready_and_after_8_seconds_a_503() {
+async fn full_queue_is_503_after_8_seconds() {
     let inbox = Moody::inbox(0).capacity(1);
     let began = Instant::now();
     let first = tokio::spawn(support::call(received(&inbox), support::signed(body(1, 0))));
@@ -658,7 +659,7 @@ async fn a_full_queue_is_not_ready_and_after_8_seconds_a_503() {
     assert_eq!(why(&first), Some(InboxErrorKind::Timeout));
     assert_eq!(began.elapsed().as_secs(), 8, "both together");
 
-    // There is room again when the store is done with the first, which it was handed.
+    // There is room again when the store is done with the first.
     inbox.store().gate.add_permits(2);
     let third = support::call(received(&inbox), support::signed(body(3, 0))).await;
     assert_eq!(third.status(), StatusCode::OK);
@@ -666,7 +667,7 @@ async fn a_full_queue_is_not_ready_and_after_8_seconds_a_503() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_for_room_and_for_the_store_is_8_seconds_together() {
+async fn timeout_covers_room_and_commit() {
     let inbox = Moody::inbox(0).capacity(1);
     let first = tokio::spawn(support::call(received(&inbox), support::signed(body(1, 0))));
     tokio::task::yield_now().await;
@@ -680,7 +681,7 @@ async fn waiting_for_room_and_for_the_store_is_8_seconds_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_became_ready_too_late_is_refused_at_once() {
+async fn late_readiness_is_refused_at_once() {
     let inbox = Moody::inbox(0).capacity(1);
     let (mut first, mut second) = (received(&inbox), received(&inbox));
     for service in [&mut first, &mut second] {
@@ -694,13 +695,13 @@ async fn who_became_ready_too_late_is_refused_at_once() {
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
-/// Whether it is ready at a single look.
+/// Whether it is ready on a single poll.
 async fn is_ready<S: Service<Request<Full<Bytes>>>>(service: &mut S) -> bool {
     poll_fn(|cx| Poll::Ready(service.poll_ready(cx).is_ready())).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_shed_load_holds_no_place_and_keeps_its_patience() {
+async fn load_shedding_holds_no_place_and_no_timeout() {
     let inbox = Moody::inbox(0).capacity(1);
     let mut shedding = ServiceBuilder::new().load_shed().service(received(&inbox));
     for id in [10, 20] {
@@ -728,7 +729,7 @@ async fn a_receiver_that_shed_load_holds_no_place_and_keeps_its_patience() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_was_given_up_in_a_buffer_is_not_that_of_the_next() {
+async fn abandoned_wait_is_not_continued() {
     let inbox = Moody::inbox(0).capacity(1);
     let first = tokio::spawn(support::call(received(&inbox), support::signed(body(1, 0))));
     tokio::task::yield_now().await;
@@ -746,7 +747,7 @@ async fn a_wait_that_was_given_up_in_a_buffer_is_not_that_of_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn behind_a_buffer_and_a_limit_nobody_is_refused_for_want_of_room() {
+async fn buffer_and_limit_cause_no_503() {
     let inbox = Moody::inbox(0).capacity(4);
     let service = ServiceBuilder::new().buffer(64).concurrency_limit(4).service(received(&inbox));
     let calls: Vec<_> = (0..32)
@@ -767,11 +768,11 @@ async fn behind_a_buffer_and_a_limit_nobody_is_refused_for_want_of_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_many_that_wait_all_hear_of_room_for_one() {
+async fn freed_place_wakes_all_waiters() {
     let inbox = Moody::inbox(0).capacity(1);
     let first = tokio::spawn(support::call(received(&inbox), support::signed(body(1, 0))));
     tokio::task::yield_now().await;
-    // Those that are left in between hold nobody up.
+    // Waiters that are dropped do not hold up others.
     let mut left: Vec<_> = (0..50).map(|_| received(&inbox)).collect();
     for service in &mut left {
         assert!(!is_ready(service).await);
@@ -798,7 +799,7 @@ async fn of_many_that_wait_all_hear_of_room_for_one() {
 }
 
 #[test]
-fn what_a_runtime_leaves_behind_is_stored_by_another() {
+fn another_runtime_stores_what_one_left() {
     for (capacity, distinct) in [(8, 3), (2, 3), (1, 2)] {
         let first = tokio::runtime::Runtime::new().unwrap();
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -808,7 +809,7 @@ fn what_a_runtime_leaves_behind_is_stored_by_another() {
         let slow = first.spawn(call(1));
         second.block_on(inbox.store().begun.acquire()).unwrap().forget();
         let waiting: Vec<_> = (2..=distinct).map(|id| second.spawn(call(id))).collect();
-        // They wait behind the put, or for room.
+        // They wait behind the insert, or for room.
         second.block_on(tokio::task::yield_now());
         drop(first);
         assert!(second.block_on(slow).unwrap_err().is_cancelled());
@@ -818,12 +819,16 @@ fn what_a_runtime_leaves_behind_is_stored_by_another() {
             assert_eq!(response.status(), StatusCode::OK, "a queue for {capacity}");
         }
         let open = second.block_on(inbox.stats()).unwrap().backlog();
-        assert_eq!(open, u64::from(distinct), "also what nobody waits for: a queue for {capacity}");
+        assert_eq!(
+            open,
+            u64::from(distinct),
+            "stored without a waiting caller too: capacity {capacity}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_store_that_panics_is_a_503_and_is_used_again() {
+async fn panicking_store_is_503_until_it_works() {
     let inbox = Moody::inbox(100);
     inbox.store().panics.store(true, Ordering::SeqCst);
     let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
@@ -834,12 +839,12 @@ async fn a_store_that_panics_is_a_503_and_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_sender_that_leaves_does_not_unwrite_what_was_taken() {
+async fn stores_after_the_sender_disconnects() {
     let inbox = Moody::inbox(0);
     for id in 1..=3 {
         let mut service = received(&inbox);
         let call = service.call(support::signed(body(id, 0)));
-        // Far enough to have handed it over, and then no more.
+        // Polled once, which enqueues the notification, and then dropped.
         let mut call = Box::pin(call);
         assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await);
         drop(call);
@@ -851,9 +856,9 @@ async fn a_sender_that_leaves_does_not_unwrite_what_was_taken() {
     assert!(inbox.store().gate.available_permits() >= 98, "what waited was stored together");
 }
 
-/// `block_on` returns with the answer: what is left in that runtime then goes on no more.
+/// `block_on` returns with the answer. Tasks that are left in that runtime do not continue.
 #[test]
-fn a_runtime_that_rests_after_its_answer_keeps_nobody_waiting() {
+fn idle_runtime_does_not_block_the_queue() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (first, second) = (runtime(), runtime());
     let (inbox, _folder) = file();
@@ -865,7 +870,7 @@ fn a_runtime_that_rests_after_its_answer_keeps_nobody_waiting() {
 }
 
 #[tokio::test]
-async fn a_commit_covers_many_but_not_without_end() {
+async fn commits_are_batched_within_limits() {
     const MOST: usize = 8 * 1024 * 1024 + 256 * 1024;
     let inbox = Moody::inbox(0);
     let mut calls = JoinSet::new();
@@ -874,7 +879,7 @@ async fn a_commit_covers_many_but_not_without_end() {
         let body = format!(r#"{{"id":"CAPD-{id}","status":"SUCCESS","more":"{more}"}}"#);
         calls.spawn(support::call(received(&inbox), support::signed(body)));
     }
-    // All but the first wait together.
+    // All but the first wait and share a commit.
     tokio::task::yield_now().await;
     inbox.store().gate.add_permits(1000);
     while let Some(response) = calls.join_next().await {
@@ -886,7 +891,7 @@ async fn a_commit_covers_many_but_not_without_end() {
 }
 
 #[tokio::test]
-async fn two_that_came_in_turns_share_their_commits_from_then_on() {
+async fn alternating_clients_share_commits() {
     let inbox = Moody::inbox(0);
     let mut clients = JoinSet::new();
     for client in 0..2 {
@@ -899,7 +904,7 @@ async fn two_that_came_in_turns_share_their_commits_from_then_on() {
             }
         });
         if client == 0 {
-            // The second comes amid the commit of the first.
+            // The second arrives during the commit of the first.
             inbox.store().begun.acquire().await.unwrap().forget();
         }
     }
@@ -920,7 +925,7 @@ async fn two_that_came_in_turns_share_their_commits_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_store_that_says_too_little_acknowledges_nothing() {
+async fn missing_answers_of_a_store_are_503() {
     #[derive(Debug)]
     struct Terse;
 
@@ -965,14 +970,14 @@ async fn a_store_that_says_too_little_acknowledges_nothing() {
 }
 
 #[tokio::test]
-async fn a_receiver_without_its_layer_says_what_to_add() {
+async fn receiver_without_layer_says_what_to_add() {
     let inbox = Inbox::memory();
     let receiver = inbox.receiver::<Checkout>();
     let response = support::call(receiver, Request::new(())).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(response.body().contains("Checkout"), "{}", response.body());
 
-    // Behind a layer that decodes another type, too.
+    // The same behind a layer that decodes another type.
     let service = support::layer::<PaymentRequest>().layer(inbox.receiver::<Checkout>());
     let response = support::call(service, support::signed(body(1, 0))).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
@@ -985,7 +990,7 @@ async fn insert<S: Store>(inbox: &Inbox<S>, records: &[(u32, u32)]) {
     inbox.store().insert(records).await.unwrap();
 }
 
-/// Until nothing is open.
+/// Waits until nothing is open.
 async fn drained<S: Store>(inbox: Inbox<S>) {
     while inbox.stats().await.unwrap().backlog() > 0 {
         sleep(Duration::from_millis(10)).await;
@@ -1005,7 +1010,7 @@ fn noted(log: &Log, id: u32) -> Vec<u32> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ids_are_handled_at_once_and_each_id_in_order() {
+async fn handles_objects_concurrently_and_each_in_order() {
     let inbox = Inbox::memory();
     insert(&inbox, &[(1, 2), (2, 0), (1, 0), (3, 0), (1, 1), (2, 1), (3, 1)]).await;
     let (log, together) = (Log::default(), Arc::new(Barrier::new(3)));
@@ -1016,7 +1021,7 @@ async fn ids_are_handled_at_once_and_each_id_in_order() {
         async move {
             assert!(inside.lock().unwrap().insert(request.id.clone()), "one at a time");
             if minute(request.raw_body()) == 0 {
-                // Passed only when all three are here.
+                // Passed only once all three are running.
                 together.wait().await;
             }
             note(&log, &request, &cx);
@@ -1031,7 +1036,7 @@ async fn ids_are_handled_at_once_and_each_id_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_asked_for_are_handled_at_once() {
+async fn concurrency_is_limited() {
     let inbox = Inbox::memory();
     insert(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]).await;
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -1050,7 +1055,7 @@ async fn no_more_than_asked_for_are_handled_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_panics_and_slowness_are_tried_again_and_then_given_up() {
+async fn retries_failures_then_dead_letters() {
     let inbox = Inbox::memory();
     insert(&inbox, &[(1, 0), (2, 0), (3, 0), (1, 1), (2, 1), (3, 1), (4, 0)]).await;
     let log = Log::default();
@@ -1076,17 +1081,17 @@ async fn errors_panics_and_slowness_are_tried_again_and_then_given_up() {
     assert_eq!(noted(&log, 2), [0, 0, 0, 1]);
     assert_eq!(noted(&log, 3), [0, 0, 0, 1]);
     assert_eq!(noted(&log, 4), [0, 0, 0]);
-    assert!(began.elapsed() >= Duration::from_secs(15 + 1), "three deadlines, two waits");
+    assert!(began.elapsed() >= Duration::from_secs(15 + 1), "three timeouts, two waits");
     let errors: BTreeSet<_> =
         inbox.dead(9).await.unwrap().into_iter().map(|it| (it.object, it.error)).collect();
     let expected = [
         ("CAPD-1", "the shop is closed"),
         ("CAPD-2", "the handler panicked"),
-        ("CAPD-3", "the handler took too long"),
+        ("CAPD-3", "the handler timed out"),
     ];
     assert_eq!(errors, expected.map(|(id, error)| (id.to_owned(), error.to_owned())).into());
 
-    // The others of CAPD-1 were processed meanwhile, so that it is a straggler by now.
+    // The others of CAPD-1 were processed in the meantime, so it is stale now.
     let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|letter| letter.key).collect();
     assert_eq!(inbox.redrive(keys).await.unwrap(), 3);
     let handler = async |_: Stored<PaymentRequest>, _| Err::<(), _>("it is called");
@@ -1095,7 +1100,7 @@ async fn errors_panics_and_slowness_are_tried_again_and_then_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stragglers_are_skipped_unless_asked_for() {
+async fn skips_stale_by_default() {
     for (asked_for, expected) in [(false, vec![2]), (true, vec![2, 1])] {
         let inbox = Inbox::memory();
         insert(&inbox, &[(1, 2)]).await;
@@ -1105,7 +1110,7 @@ async fn stragglers_are_skipped_unless_asked_for() {
         let handler = move |request: Stored<PaymentRequest>, cx: Context<Memory>| {
             let (log, late) = (log_of.clone(), late.clone());
             async move {
-                // The older one comes while the newer is handled.
+                // The older one arrives while the newer is handled.
                 insert(&late, &[(1, 1)]).await;
                 note(&log, &request, &cx);
                 Ok::<_, Infallible>(())
@@ -1120,7 +1125,7 @@ async fn stragglers_are_skipped_unless_asked_for() {
     }
 }
 
-/// A kind of the merchant's, without a last update.
+/// A merchant's type without a last update.
 #[derive(serde::Deserialize)]
 struct Undated {
     id: String,
@@ -1143,7 +1148,7 @@ impl Storable for Undated {
     const KIND: &'static str = "undated";
 }
 
-/// Which are handled, of what comes one after the other is settled.
+/// Returns which are handled, if each arrives after the one before was settled.
 async fn handled_in_turn<T: Storable>(bodies: &[&'static str]) -> Vec<String> {
     let inbox = Inbox::memory();
     let log = Arc::new(Mutex::new(Vec::new()));
@@ -1162,12 +1167,12 @@ async fn handled_in_turn<T: Storable>(bodies: &[&'static str]) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_proved_to_be_older_is_handled_without_a_last_update() {
+async fn handles_unordered_without_last_update() {
     let bodies = [r#"{"id":"1","status":"WAITING"}"#, r#"{"id":"1","status":"PAID"}"#];
     assert_eq!(handled_in_turn::<Undated>(&bodies).await, ["WAITING", "PAID"]);
 }
 
-/// A kind of the merchant's that has a bug.
+/// A merchant's type with a bug.
 struct Fragile(Undated);
 
 impl<'de> serde::Deserialize<'de> for Fragile {
@@ -1195,7 +1200,7 @@ impl Storable for Fragile {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_type_that_panics_when_it_is_read_stops_nothing_else() {
+async fn panicking_deserializer_stops_nothing_else() {
     let inbox = Inbox::memory();
     let records = [("1", "BUG"), ("2", "PAID")].map(|(id, status)| {
         let body = format!(r#"{{"id":"{id}","status":"{status}"}}"#);
@@ -1217,14 +1222,14 @@ async fn a_type_that_panics_when_it_is_read_stops_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_proved_to_be_older_is_handled_of_a_subscription() {
+async fn handles_unordered_of_a_subscription() {
     let bodies = [r#"{"id":"S-1","status":"SUSPENDED"}"#, r#"{"id":"S-1","status":"ACTIVE"}"#];
     let handled = handled_in_turn::<Subscription>(&bodies).await;
     assert_eq!(handled, ["SUSPENDED", "ACTIVE"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_lost_runner_had_begun_is_taken_over_when_its_lease_has_passed() {
+async fn takes_over_after_the_lease_expires() {
     let inbox = Inbox::memory();
     insert(&inbox, &[(1, 0)]).await;
     let begun = Arc::new(Notify::new());
@@ -1251,11 +1256,11 @@ async fn what_a_lost_runner_had_begun_is_taken_over_when_its_lease_has_passed() 
     let attempts = attempts.lock().unwrap();
     assert_eq!(attempts.len(), 1);
     assert_eq!(attempts[0].0, 2);
-    assert!((60..=61).contains(&attempts[0].1), "twice the deadline, and a look: {attempts:?}");
+    assert!((60..=61).contains(&attempts[0].1), "twice the timeout, plus a poll: {attempts:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_ends_the_process_each_time_is_given_up_without_a_call() {
+async fn dead_letters_crashing_notification_without_a_call() {
     let inbox = Inbox::memory();
     insert(&inbox, &[(1, 0)]).await;
     for _ in 0..3 {
@@ -1271,7 +1276,7 @@ async fn what_ends_the_process_each_time_is_given_up_without_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_waits_for_what_runs_and_begins_nothing() {
+async fn shutdown_waits_for_handlers_and_starts_none() {
     let inbox = Inbox::memory();
     insert(&inbox, &[(1, 0), (1, 1), (2, 0)]).await;
     let (shut_down, shutdown) = oneshot::channel::<()>();
@@ -1289,9 +1294,9 @@ async fn a_shutdown_waits_for_what_runs_and_begins_nothing() {
     assert_eq!(shown(&claim(inbox.store()).await).len(), 2, "and no lease is left");
 }
 
-/// There is no end of what is settled without its handler: letters that still cannot be decoded.
+/// There is always more to settle without a handler: dead letters that still cannot be decoded.
 #[tokio::test]
-async fn what_needs_no_handler_keeps_a_runner_from_nothing_else() {
+async fn settling_without_handlers_does_not_starve_others() {
     let (inbox, _folder) = file();
     let count = 4000;
     insert(&inbox, &[(1, 0)]).await;
@@ -1307,18 +1312,18 @@ async fn what_needs_no_handler_keeps_a_runner_from_nothing_else() {
     };
     inbox.process(handler).run_until(handled.notified()).await.unwrap();
     let open = inbox.stats().await.unwrap().backlog();
-    assert!(open > u64::from(count) / 2, "it ends when it is told to, and not after all: {open}");
+    assert!(open > u64::from(count) / 2, "it stops at shutdown with work left: {open}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_runner_outlives_a_store_that_fails() {
+async fn runner_survives_a_failing_store() {
     let inbox = Moody::inbox(100);
     insert(&inbox, &[(1, 0)]).await;
     let errors = Arc::new(AtomicUsize::new(0));
     let errors_of = Arc::clone(&errors);
     let store = inbox.clone();
     let handler = move |_: Stored<PaymentRequest>, cx: Context<Moody>| {
-        // It fails when the first attempt is to be settled.
+        // The store fails to settle the first attempt.
         store.store().fails.store(cx.attempt() == 1, Ordering::SeqCst);
         ready(Ok::<_, Infallible>(()))
     };
@@ -1328,7 +1333,7 @@ async fn a_runner_outlives_a_store_that_fails() {
     });
     let repaired = async {
         sleep(Duration::from_secs(10)).await;
-        assert!(errors.load(Ordering::SeqCst) > 5, "it looks again and again");
+        assert!(errors.load(Ordering::SeqCst) > 5, "it polls repeatedly");
         inbox.store().fails.store(false, Ordering::SeqCst);
         drained(inbox.clone()).await;
     };
@@ -1336,7 +1341,7 @@ async fn a_runner_outlives_a_store_that_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_any_more_is_a_dead_letter() {
+async fn body_that_no_longer_decodes_is_a_dead_letter() {
     let inbox = Inbox::memory();
     let unreadable = Record { body: r#"{"id":17}"#.into(), ..record(1, 0) };
     inbox.store().insert(vec![unreadable]).await.unwrap();
@@ -1348,7 +1353,7 @@ async fn what_cannot_be_read_any_more_is_a_dead_letter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_may_be_any_service_with_layers_around_it() {
+async fn handler_can_be_a_service_with_layers() {
     let inbox = Inbox::memory();
     insert(&inbox, &[(1, 0), (2, 0)]).await;
     let (sender, mut calls) = mpsc::unbounded_channel();
@@ -1375,7 +1380,7 @@ async fn a_handler_may_be_any_service_with_layers_around_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn to_wait_for_the_handler_is_no_attempt_and_not_within_its_deadline() {
+async fn waiting_for_readiness_is_no_attempt() {
     let inbox = Inbox::memory();
     insert(&inbox, &[(1, 0), (2, 0), (3, 0)]).await;
     let service = service_fn(async |_: (Stored<PaymentRequest>, Context<Memory>)| {
@@ -1392,7 +1397,7 @@ async fn to_wait_for_the_handler_is_no_attempt_and_not_within_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_effect_in_memory_that_fails_is_tried_again() {
+async fn retries_failed_effect_in_memory() {
     let inbox = Inbox::memory();
     insert(&inbox, &[(1, 0)]).await;
     let handler = async |_: Stored<PaymentRequest>, cx: Context<Memory>| {
@@ -1405,7 +1410,7 @@ async fn an_effect_in_memory_that_fails_is_tried_again() {
 }
 
 #[tokio::test]
-async fn handlers_that_end_one_right_after_the_other_are_settled_in_one_commit() {
+async fn handlers_ending_together_settle_in_one_commit() {
     let inbox = Moody::inbox(9);
     insert(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
     let together = Arc::new(Barrier::new(4));
@@ -1427,14 +1432,14 @@ async fn handlers_that_end_one_right_after_the_other_are_settled_in_one_commit()
 // --------------------------------------------------------------------- SQLite alone
 
 #[tokio::test]
-async fn effects_are_kept_with_done_and_a_failing_one_spoils_no_neighbour() {
+async fn effects_commit_with_done_and_fail_alone() {
     let (inbox, _folder) = file();
     inbox.write(|db| db.execute_batch("CREATE TABLE paid (id TEXT)")).await.unwrap();
     insert(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
     let insert = |id: String| {
         move |db: &rusqlite::Connection| db.execute("INSERT INTO paid VALUES (?1)", [&id])
     };
-    // All four are settled by few commits, for they end together.
+    // All four end together, and so are settled in few commits.
     let together = Arc::new(Barrier::new(4));
     let handler = move |request: Stored<PaymentRequest>, cx: Context<Sqlite>| {
         let together = together.clone();
@@ -1469,7 +1474,7 @@ async fn effects_are_kept_with_done_and_a_failing_one_spoils_no_neighbour() {
 }
 
 #[tokio::test]
-async fn an_effect_that_ends_the_transaction_is_given_up_and_the_inbox_goes_on() {
+async fn inbox_survives_an_effect_that_ends_the_transaction() {
     let (inbox, _folder) = file();
     for (id, sql) in [(1, "COMMIT"), (2, "ROLLBACK"), (3, "COMMIT; BEGIN")] {
         insert(&inbox, &[(id, 0)]).await;
@@ -1486,7 +1491,7 @@ async fn an_effect_that_ends_the_transaction_is_given_up_and_the_inbox_goes_on()
 }
 
 #[tokio::test]
-async fn a_second_inbox_on_a_file_is_refused_and_what_was_begun_is_due_when_it_is_opened_again() {
+async fn rejects_second_inbox_and_requeues_on_reopen() {
     let (inbox, folder) = file();
     let path = folder.path().join("inbox.db");
     insert(&inbox, &[(1, 0), (2, 0)]).await;
@@ -1516,8 +1521,8 @@ async fn claim_error(inbox: &Inbox<Sqlite>) -> InboxErrorKind {
 
 const FILE: &str = "INBOX_TEST_FILE";
 
-/// One of the tests below that do nothing alone, as a process of its own. They are ignored, and
-/// run by the test that starts them.
+/// Returns a command that runs one of the parts below in its own process. They are marked as ignored, because
+/// they do nothing without the test that starts them.
 fn this_test(name: &str, path: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     let (_, module) = module_path!().split_once("::").unwrap();
@@ -1533,7 +1538,7 @@ fn second_process() {
     println!("opened: {:?}", opened.err().map(|error| error.kind()));
 }
 
-/// What a command line beside the server does.
+/// Does what the command line does beside the server.
 #[tokio::test]
 #[ignore = "a part of another test"]
 async fn attached_process() {
@@ -1556,14 +1561,14 @@ async fn crash_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_doubled_or_out_of_order_when_the_process_is_killed() {
+async fn survives_kills_of_the_process() {
     let folder = tempfile::tempdir().unwrap();
     let report = crash(&crash::Place::Folder(folder.path().to_owned())).await;
     assert_eq!(report.server_kills, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_doubled_or_out_of_order_when_postgres_is_killed_too() {
+async fn survives_kills_of_postgres() {
     if let Some(server) = postgres::Server::start() {
         let report = crash(&crash::Place::Server(server)).await;
         assert_eq!(report.server_kills, 2);
@@ -1581,12 +1586,12 @@ async fn crash(place: &crash::Place) -> crash::Report {
 }
 
 #[tokio::test]
-async fn the_writer_waits_for_the_disk_and_the_file_is_its_owners() {
+async fn writer_syncs_and_file_is_private() {
     let (inbox, folder) = file();
     let pragmas = |db: &rusqlite::Connection| {
         let synchronous: i64 = db.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
         let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-        // Not ours: the merchant's tables may be in the same file.
+        // Not set by the inbox, because it belongs to the merchant.
         let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         Ok::<_, rusqlite::Error>((synchronous, mode, version))
     };
@@ -1601,7 +1606,7 @@ async fn the_writer_waits_for_the_disk_and_the_file_is_its_owners() {
 }
 
 #[tokio::test]
-async fn tables_of_a_later_version_are_refused() {
+async fn rejects_tables_of_a_later_version() {
     let (inbox, folder) = file();
     let later =
         |db: &rusqlite::Connection| db.execute("INSERT INTO inqud_inbox_version VALUES (99)", []);
@@ -1612,7 +1617,7 @@ async fn tables_of_a_later_version_are_refused() {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_leaves_nothing_and_says_why() {
+async fn failed_write_is_rolled_back() {
     let (inbox, _folder) = file();
     let half = |db: &rusqlite::Connection| db.execute_batch("CREATE TABLE half (c); CREATE TABEL");
     let error = inbox.write(half).await.unwrap_err();
@@ -1622,7 +1627,7 @@ async fn a_write_that_fails_leaves_nothing_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_database_that_another_holds_is_a_503_and_is_used_again_when_it_is_free() {
+async fn locked_database_is_503_until_it_is_free() {
     let (inbox, folder) = file();
     let other = rusqlite::Connection::open(folder.path().join("inbox.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -1636,21 +1641,21 @@ async fn a_database_that_another_holds_is_a_503_and_is_used_again_when_it_is_fre
 }
 
 #[tokio::test]
-async fn closing_does_not_wait_for_who_holds_the_database() {
+async fn close_does_not_wait_for_a_lock() {
     let (inbox, folder) = file();
     let other = rusqlite::Connection::open(folder.path().join("inbox.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let work = async { inbox.store().insert(vec![record(1, 0)]).await };
     let (stored, closed) = tokio::join!(work, timeout(LONG, inbox.close()));
-    assert_eq!(stored.unwrap_err().kind(), InboxErrorKind::Store, "it was handed over before");
-    assert!(closed.is_ok(), "it waits for ever");
+    assert_eq!(stored.unwrap_err().kind(), InboxErrorKind::Store, "it was enqueued before");
+    assert!(closed.is_ok(), "close waits forever");
     assert_eq!(claim_error(&inbox).await, InboxErrorKind::Closed);
     other.execute_batch("COMMIT").unwrap();
     Inbox::sqlite(folder.path().join("inbox.db")).unwrap();
 }
 
 #[tokio::test]
-async fn an_effect_that_lets_no_commit_succeed_fails_alone() {
+async fn effect_that_breaks_the_commit_fails_alone() {
     const TABLES: &str = "CREATE TABLE shop (id TEXT PRIMARY KEY);
         CREATE TABLE paid (id TEXT UNIQUE, shop TEXT REFERENCES shop DEFERRABLE INITIALLY DEFERRED);
         INSERT INTO paid VALUES ('taken', NULL)";
@@ -1664,7 +1669,7 @@ async fn an_effect_that_lets_no_commit_succeed_fails_alone() {
         "INSERT OR ROLLBACK INTO paid VALUES ('taken', NULL)",
         "INSERT INTO paid VALUES ('5', NULL)",
     ];
-    // Settled together: the handlers wait for one another.
+    // The handlers wait for each other, so that they are settled together.
     let together = Arc::new(Barrier::new(5));
     let handler = move |request: Stored<PaymentRequest>, cx: Context<Sqlite>| {
         let together = together.clone();
@@ -1691,7 +1696,7 @@ async fn an_effect_that_lets_no_commit_succeed_fails_alone() {
     assert_eq!(inbox.write(all).await.unwrap(), ["1", "3", "5", "taken"]);
 }
 
-/// Panics when it is shown, as an error, or dropped, as anything else.
+/// Panics when it is formatted as an error, and when it is dropped as anything else.
 #[derive(Debug)]
 struct Nasty;
 
@@ -1713,7 +1718,7 @@ impl Drop for Mine {
 }
 
 #[tokio::test]
-async fn nothing_of_the_merchants_ends_the_writer() {
+async fn merchant_panics_do_not_stop_the_writer() {
     let (inbox, _folder) = file();
     insert(&inbox, &[(1, 0), (2, 0), (3, 0), (4, 0)]).await;
     let handler = async |request: Stored<PaymentRequest>, cx: Context<Sqlite>| {
@@ -1741,7 +1746,7 @@ async fn nothing_of_the_merchants_ends_the_writer() {
     timeout(LONG, runner.run_until(drained(inbox.clone()))).await.unwrap().unwrap();
     assert_eq!(inbox.stats().await.unwrap().dead(), 3);
 
-    // Nor what nobody waits for any more, behind a work that takes its time.
+    // A result that nobody waits for any more, behind slow work.
     let (begun, begin) = std::sync::mpsc::channel::<()>();
     let mut slow = Box::pin(inbox.write(move |_| begin.recv().map_err(|_| "left")));
     assert!(poll_fn(|cx| Poll::Ready(slow.as_mut().poll(cx).is_pending())).await);
@@ -1761,10 +1766,10 @@ async fn nothing_of_the_merchants_ends_the_writer() {
 }
 
 #[tokio::test]
-async fn a_connection_that_cannot_be_rolled_back_is_replaced() {
+async fn replaces_connection_that_cannot_roll_back() {
     let (inbox, _folder) = file();
     let breaks = |db: &rusqlite::Connection| {
-        // Too short for a ROLLBACK.
+        // A limit on the length of SQL that even a ROLLBACK exceeds.
         db.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_SQL_LENGTH, 5).map(drop)
     };
     for id in 1..=2 {
@@ -1785,18 +1790,18 @@ async fn a_connection_that_cannot_be_rolled_back_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_batch_of_none_ends_nothing() {
+async fn empty_batches_are_harmless() {
     let (inbox, _folder) = file();
     for id in 0..9 {
         assert_eq!(inbox.store().settle(Vec::new()).await.unwrap(), []);
-        // It does not wait for the writer, so look elsewhere meanwhile.
+        // An empty batch does not wait for the writer. `stats` gives a writer that wrongly ends time to end.
         inbox.stats().await.unwrap();
         insert(&inbox, &[(id, 0)]).await;
     }
 }
 
 #[tokio::test]
-async fn tables_that_are_not_what_they_were_are_an_error_of_opening() {
+async fn opening_reports_changed_tables() {
     let (inbox, folder) = file();
     inbox.write(|db| db.execute_batch("DROP TABLE inqud_inbox_object")).await.unwrap();
     inbox.close().await;
@@ -1806,7 +1811,7 @@ async fn tables_that_are_not_what_they_were_are_an_error_of_opening() {
     }
 }
 
-/// The latest time of a file.
+/// Returns the latest time of the file.
 async fn clock(inbox: &Inbox<Sqlite>) -> i64 {
     let at = |db: &rusqlite::Connection| {
         db.query_row("SELECT at FROM inqud_inbox_clock", [], |row| row.get(0))
@@ -1815,7 +1820,7 @@ async fn clock(inbox: &Inbox<Sqlite>) -> i64 {
 }
 
 #[tokio::test]
-async fn a_clock_that_was_wrong_in_a_run_before_holds_nothing_up() {
+async fn earlier_wrong_clock_delays_nothing() {
     const MINUTE: i64 = 60_000_000;
     for ahead in [30 * MINUTE, 10 * 366 * 24 * 60 * MINUTE] {
         let (inbox, folder) = file();
@@ -1853,7 +1858,7 @@ async fn a_clock_that_was_wrong_in_a_run_before_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_commit_that_keeps_a_time_keeps_the_latest() {
+async fn each_commit_stores_the_latest_time() {
     let (inbox, _folder) = file();
     let mut times = vec![clock(&inbox).await];
     insert(&inbox, &[(1, 0)]).await;
@@ -1867,11 +1872,11 @@ async fn a_commit_that_keeps_a_time_keeps_the_latest() {
     assert_eq!(claimed.len(), 1);
     let latest = clock(&inbox).await;
     assert!(claim(inbox.store()).await.is_empty());
-    assert_eq!(clock(&inbox).await, latest, "a look writes nothing");
+    assert_eq!(clock(&inbox).await, latest, "reading writes nothing");
 }
 
 #[tokio::test]
-async fn the_body_of_a_discarded_one_is_as_old_as_its_discarding() {
+async fn discarding_starts_the_age_of_the_body() {
     let (inbox, _folder) = file();
     insert(&inbox, &[(1, 0)]).await;
     let claimed = claim(inbox.store()).await;
@@ -1884,9 +1889,9 @@ async fn the_body_of_a_discarded_one_is_as_old_as_its_discarding() {
     assert_eq!(inbox.prune(NO_WAIT, 9).await.unwrap(), 1);
 }
 
-/// The wall's clock was set forwards since the holder opened the file.
+/// The system clock was set forward after the owning process opened the file.
 #[tokio::test]
-async fn what_is_fresh_by_the_clock_of_the_holder_is_not_pruned_by_the_walls() {
+async fn prune_uses_the_clock_of_the_file() {
     const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
     let (inbox, folder) = file();
     insert(&inbox, &[(1, 0)]).await;
@@ -1906,14 +1911,14 @@ async fn what_is_fresh_by_the_clock_of_the_holder_is_not_pruned_by_the_walls() {
 }
 
 #[tokio::test]
-async fn beside_the_process_that_holds_it_a_file_can_be_looked_into_and_tended() {
+async fn attaches_beside_the_owning_process() {
     let (inbox, folder) = file();
     let path = folder.path().join("inbox.db");
     insert(&inbox, &(0..700).map(|id| (id, 0)).collect::<Vec<_>>()).await;
     let claimed = inbox.store().claim(PaymentRequest::KIND, 699, LEASE).await.unwrap();
     let outcomes = claimed.iter().enumerate().map(|(at, it)| match at {
         0..=1 => settlement(it, dead()),
-        // One stays leased.
+        // One is still leased.
         2 => settlement(it, retry(LEASE)),
         3.. => settlement(it, Outcome::Done(vec![])),
     });
@@ -1922,7 +1927,7 @@ async fn beside_the_process_that_holds_it_a_file_can_be_looked_into_and_tended()
 
     let mut attached = this_test("attached_process", &path);
     let attached = tokio::spawn(async move { attached.output().await.unwrap() });
-    // Meanwhile the holder goes on.
+    // The owning process continues in the meantime.
     let mut slowest = Duration::ZERO;
     let mut id = 1000_u32;
     while !attached.is_finished() {
@@ -1951,7 +1956,7 @@ async fn beside_the_process_that_holds_it_a_file_can_be_looked_into_and_tended()
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_inbox_is_not_attached_and_not_changed() {
+async fn attach_rejects_other_files_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.db");
     let kind = || Inbox::attach(&path).unwrap_err().kind();

@@ -1,4 +1,5 @@
-//! What is authentic and cannot be decoded: refused unless asked for, and then kept until it can be.
+//! Tests of authentic bodies that cannot be decoded: rejected by default, or stored until they can be
+//! decoded.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -26,7 +27,7 @@ use tempfile::TempDir;
 use tower::Layer;
 use tower_inqud::{Ack, Checkout, Notification, PaymentRequest, Webhook, WebhookLayer, danger};
 
-/// What a release of the shop expects; the next one knows that an amount may be a text.
+/// The type of one release of the shop. The next release knows that an amount can be a string.
 #[derive(Debug, Deserialize)]
 struct First {
     id: String,
@@ -64,7 +65,7 @@ macro_rules! notification {
 notification!(First, |_| None);
 notification!(Next, |it: &Self| Some(it.at));
 
-/// Of no use to [`First`].
+/// Returns a body that [`First`] cannot decode.
 fn body(id: u32, minute: u32) -> String {
     format!(
         r#"{{"id":"S-{id}","status":"M{minute}","amount":"7","at":"2026-11-22T10:{minute:02}:00Z"}}"#
@@ -78,7 +79,7 @@ const WHAT_IS_NO_FIRST: [(&[u8], StatusCode); 4] = [
     (br#"{"id":"S-1","status":"PAID","amount":"seven"}"#, StatusCode::UNPROCESSABLE_ENTITY),
 ];
 
-fn handing_on() -> WebhookLayer<First> {
+fn forwarding_layer() -> WebhookLayer<First> {
     support::layer().forward_undecodable()
 }
 
@@ -87,9 +88,9 @@ fn file() -> (Inbox<Sqlite>, TempDir) {
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
 }
 
-/// A Request's inbox, behind a URL that was pasted into the row of payments too.
+/// The URL for Requests was also configured for payments.
 #[tokio::test]
-async fn what_is_of_another_kind_is_kept_as_a_dead_letter() {
+async fn another_kind_becomes_a_dead_letter() {
     let inbox = Inbox::memory();
     let layer = || support::layer::<PaymentRequest>();
     let payment = r#"{"id":"PMT-1","status":"SUCCESS","orderType":"PAYOUT"}"#;
@@ -103,14 +104,14 @@ async fn what_is_of_another_kind_is_kept_as_a_dead_letter() {
     let why = "expected a `request`, found a `payment`";
     assert!(letters[0].error.contains(why), "{}", letters[0].error);
 
-    // Nor is it handled as a Request later.
+    // It is not handled as a Request later either.
     redrive_all(&inbox).await;
     assert!(processed::<PaymentRequest, _>(&inbox).await.is_empty());
     assert_eq!(inbox.stats().await.unwrap().dead(), 1);
 }
 
 async fn receive<S: Store>(inbox: &Inbox<S>, request: Request<Full<Bytes>>) -> StatusCode {
-    support::call(handing_on().layer(inbox.receiver::<First>()), request).await.status()
+    support::call(forwarding_layer().layer(inbox.receiver::<First>()), request).await.status()
 }
 
 async fn redrive_all<S: Store>(inbox: &Inbox<S>) -> usize {
@@ -120,7 +121,7 @@ async fn redrive_all<S: Store>(inbox: &Inbox<S>) -> usize {
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Until nothing is open. Gives what was handled, in order.
+/// Runs until nothing is open. Returns what was handled, in order.
 async fn processed<T: Storable, S: Store>(inbox: &Inbox<S>) -> Vec<String> {
     let log = Log::default();
     let log_of = Arc::clone(&log);
@@ -145,7 +146,7 @@ macro_rules! of_each_store {
                 super::$name(&super::Inbox::memory()).await;
             })*
         }
-                mod in_postgres {
+        mod in_postgres {
             $(#[tokio::test]
             async fn $name() {
                 if let Some(server) = super::postgres::shared() {
@@ -164,14 +165,14 @@ macro_rules! of_each_store {
 }
 
 of_each_store! {
-    what_cannot_be_decoded_is_kept_as_a_dead_letter_once
-    what_is_of_unknown_origin_is_never_kept
-    a_redriven_one_that_decodes_by_now_is_processed_in_its_order_and_once
-    a_redriven_one_that_still_does_not_decode_is_dead_again
-    a_dead_record_makes_nothing_due
+    undecodable_body_becomes_one_dead_letter
+    unauthenticated_body_is_never_stored
+    redriven_undecodable_is_processed_once_in_order
+    redriven_undecodable_can_die_again
+    dead_record_makes_nothing_due
 }
 
-async fn what_cannot_be_decoded_is_kept_as_a_dead_letter_once(inbox: &Inbox<impl Store>) {
+async fn undecodable_body_becomes_one_dead_letter(inbox: &Inbox<impl Store>) {
     for _ in 0..2 {
         for (body, _) in WHAT_IS_NO_FIRST {
             assert_eq!(receive(inbox, support::signed(body)).await, StatusCode::OK);
@@ -194,13 +195,13 @@ async fn what_cannot_be_decoded_is_kept_as_a_dead_letter_once(inbox: &Inbox<impl
     assert_eq!(inbox.prune(Duration::ZERO, 9).await.unwrap(), 0, "not before it was processed");
 }
 
-async fn what_is_of_unknown_origin_is_never_kept(inbox: &Inbox<impl Store>) {
+async fn unauthenticated_body_is_never_stored(inbox: &Inbox<impl Store>) {
     for (body, status) in WHAT_IS_NO_FIRST {
         let mut forged = support::signed("another");
         *forged.body_mut() = Full::from(body);
         assert_eq!(receive(inbox, forged).await, StatusCode::UNAUTHORIZED);
 
-        // Without a digest nothing is known of who sent it, whatever the setting.
+        // Without a digest the sender is unknown, so it is rejected with either setting.
         let unsigned = danger::unsigned::<First>().forward_undecodable();
         let request = Request::post("/").body(Full::<Bytes>::from(body)).unwrap();
         let response = support::call(unsigned.layer(inbox.receiver::<First>()), request).await;
@@ -209,14 +210,12 @@ async fn what_is_of_unknown_origin_is_never_kept(inbox: &Inbox<impl Store>) {
     assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 }
 
-async fn a_redriven_one_that_decodes_by_now_is_processed_in_its_order_and_once(
-    inbox: &Inbox<impl Store>,
-) {
+async fn redriven_undecodable_is_processed_once_in_order(inbox: &Inbox<impl Store>) {
     let bodies = [body(1, 2), body(1, 0), body(1, 1), body(2, 0), body(3, 0)];
     for body in &bodies {
         assert_eq!(receive(inbox, support::signed(body.clone())).await, StatusCode::OK);
     }
-    // The next release gets two of them itself: a newer of S-2, and that of S-3 once more.
+    // The next release receives two itself: a newer one of S-2, and that of S-3 again.
     for body in [body(2, 1), body(3, 0)] {
         let service = support::layer::<Next>().layer(inbox.receiver::<Next>());
         let status = support::call(service, support::signed(body)).await.status();
@@ -224,7 +223,7 @@ async fn a_redriven_one_that_decodes_by_now_is_processed_in_its_order_and_once(
     }
     assert_eq!(processed::<Next, _>(inbox).await, ["S-2 M1", "S-3 M0"]);
 
-    // Those of S-1 in this order, for at once would be another test.
+    // Those of S-1 in this order. Another test redrives them together.
     for (body, status) in [(&bodies[1], "M0"), (&bodies[2], "M1"), (&bodies[0], "M2")] {
         let key = Key::of_undecodable("shop", body.as_bytes());
         assert_eq!(inbox.redrive([key]).await.unwrap(), 1);
@@ -235,7 +234,7 @@ async fn a_redriven_one_that_decodes_by_now_is_processed_in_its_order_and_once(
     assert!(late.is_empty(), "the one is older than what was processed, the other was: {late:?}");
     assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 
-    // Each row has become that of its notification; that of S-3 could not, because there was one.
+    // Each row is now that of its notification, except that of S-3, which is a duplicate.
     let records = bodies.iter().map(|body| {
         let event: Next = serde_json::from_str(body).unwrap();
         Record::new(&event, Bytes::from(body.clone()))
@@ -245,7 +244,7 @@ async fn a_redriven_one_that_decodes_by_now_is_processed_in_its_order_and_once(
     assert_eq!(inbox.prune(Duration::ZERO, 99).await.unwrap(), 7, "a row for each delivery");
 }
 
-async fn a_redriven_one_that_still_does_not_decode_is_dead_again(inbox: &Inbox<impl Store>) {
+async fn redriven_undecodable_can_die_again(inbox: &Inbox<impl Store>) {
     receive(inbox, support::signed(body(1, 0))).await;
     let before = inbox.dead(9).await.unwrap().remove(0);
     assert_eq!(redrive_all(inbox).await, 1);
@@ -255,7 +254,7 @@ async fn a_redriven_one_that_still_does_not_decode_is_dead_again(inbox: &Inbox<i
     assert_eq!((&after[0].error, &after[0].body), (&before.error, &before.body));
 }
 
-async fn a_dead_record_makes_nothing_due(inbox: &Inbox<impl Store>) {
+async fn dead_record_makes_nothing_due(inbox: &Inbox<impl Store>) {
     let event: Next = serde_json::from_str(&body(1, 0)).unwrap();
     let dead = Some("never".to_owned());
     let record = Record { dead, ..Record::new(&event, Bytes::from(body(1, 0))) };
@@ -267,9 +266,9 @@ async fn a_dead_record_makes_nothing_due(inbox: &Inbox<impl Store>) {
     assert_eq!(claim().await.len(), 1);
 }
 
-/// Of what the notifications of one object were at once.
+/// All notifications of one object are redriven together.
 #[tokio::test(start_paused = true)]
-async fn redriven_at_once_the_oldest_is_processed_first() {
+async fn redriven_together_oldest_is_first() {
     let inbox = Inbox::memory();
     for body in [body(1, 2), body(1, 0), body(1, 1)] {
         receive(&inbox, support::signed(body)).await;
@@ -279,7 +278,7 @@ async fn redriven_at_once_the_oldest_is_processed_first() {
 }
 
 #[tokio::test]
-async fn unless_asked_for_it_is_refused() {
+async fn undecodable_body_is_rejected_by_default() {
     let inbox = Inbox::memory();
     for (body, status) in WHAT_IS_NO_FIRST {
         let service = support::layer::<First>().layer(inbox.receiver::<First>());
@@ -289,26 +288,26 @@ async fn unless_asked_for_it_is_refused() {
 }
 
 #[tokio::test]
-async fn a_receiver_of_another_type_does_not_take_it() {
+async fn receiver_of_another_type_rejects_it() {
     let inbox = Inbox::memory();
-    let service = handing_on().layer(inbox.receiver::<Checkout>());
+    let service = forwarding_layer().layer(inbox.receiver::<Checkout>());
     let response = support::call(service, support::signed("hello")).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(inbox.stats().await.unwrap().dead(), 0);
 }
 
-/// With a layer that hands it on, and one that does not: the answers to a handler are the same.
+/// With `forward_undecodable` and without it, a plain handler gives the same response.
 #[tokio::test]
-async fn over_a_real_server_a_receiver_keeps_it_and_a_handler_refuses_it_as_ever() {
+async fn receiver_stores_undecodable_and_handler_rejects_it() {
     let (inbox, _folder) = file();
     let refusing = support::layer::<First>;
     let receiver = || inbox.receiver::<First>();
     let handler = || post(async |_: Webhook<First>| Ack::Done);
     let optional = || post(async |_: Option<Webhook<First>>| Ack::Done);
     let app = Router::new()
-        .route("/inbox", post_service(receiver()).layer(handing_on()))
-        .route("/handler", handler().layer(handing_on()))
-        .route("/optional", optional().layer(handing_on()))
+        .route("/inbox", post_service(receiver()).layer(forwarding_layer()))
+        .route("/handler", handler().layer(forwarding_layer()))
+        .route("/optional", optional().layer(forwarding_layer()))
         .route("/refusing", handler().layer(refusing()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

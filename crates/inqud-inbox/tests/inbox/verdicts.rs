@@ -1,5 +1,4 @@
-//! Identity and order: which deliveries are the same, which are late, and what becomes of the others, in each
-//! store alike.
+//! Tests of duplicates and order: the rules themselves, and what each store does with them.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::unwrap_used,
@@ -36,7 +35,7 @@ macro_rules! of_each_store {
                 super::$name(&super::Inbox::memory()).await;
             })*
         }
-                mod in_postgres {
+        mod in_postgres {
             $(#[tokio::test]
             async fn $name() {
                 if let Some(server) = super::postgres::shared() {
@@ -56,7 +55,7 @@ macro_rules! of_each_store {
 
 // ---------------------------------------------------------------------- the rules
 
-/// A notification that says what its fields say.
+/// A notification whose fields are given directly.
 #[derive(Debug)]
 struct Told {
     status: &'static str,
@@ -91,7 +90,7 @@ impl Notification for Told {
     }
 }
 
-/// Such as `SUCCESS 7 a`: a status, the second of the last update or `-`, and a content.
+/// Parses a text such as `SUCCESS 7 a`: a status, the second of the last update or `-`, and a content.
 fn told(text: &'static str) -> OrderKey {
     let [status, second, content] = text.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let rank = ["NEW", "PENDING", "PARTIAL", "FAILED", "SUCCESS"];
@@ -103,12 +102,13 @@ fn told(text: &'static str) -> OrderKey {
     )
 }
 
-/// How the second stands to the first if it arrived after that, and if it arrived before.
+/// Each row has two notifications and the verdicts on the second: if it arrived after the first, and if it
+/// arrived before.
 #[test]
-fn the_verdict_is_by_time_then_by_rank_and_then_by_arrival() {
+fn verdict_is_by_time_then_rank_then_arrival() {
     use Verdict::{Amended, Newer, Review, Stale, Unordered};
     for (processed, next, after, before) in [
-        // Both have times.
+        // Both have a time.
         ("PENDING 1 a", "SUCCESS 2 a", Newer, Newer),
         ("SUCCESS 2 a", "PENDING 1 a", Stale, Stale),
         ("SUCCESS 2 a", "SUCCESS 1 a", Stale, Stale),
@@ -118,13 +118,13 @@ fn the_verdict_is_by_time_then_by_rank_and_then_by_arrival() {
         ("SUCCESS 1 a", "PENDING 1 a", Stale, Stale),
         ("SUCCESS 1 a", "SUCCESS 1 b", Amended, Stale),
         ("FROZEN 1 a", "PARTIAL 1 a", Unordered, Stale),
-        // One has.
+        // One has a time.
         ("SUCCESS - a", "PENDING 1 a", Newer, Newer),
         ("PENDING 1 a", "NEW - a", Stale, Stale),
         ("PENDING 1 a", "PENDING - b", Stale, Stale),
         ("SUCCESS 1 a", "SUCCESS - b", Stale, Stale),
         ("PENDING 1 a", "SUCCESS - a", Review, Review),
-        // None has.
+        // Neither has a time.
         ("NEW - a", "PENDING - a", Newer, Newer),
         ("PENDING - a", "NEW - a", Stale, Stale),
         ("PENDING - a", "PENDING - b", Amended, Stale),
@@ -148,25 +148,25 @@ fn the_verdict_is_by_time_then_by_rank_and_then_by_arrival() {
         assert_eq!(next.verdict(4, false, Some(&last)), before, "{next:?} before {processed}");
         assert_eq!(next.supersedes(&told(processed)), after.should_handle());
         assert_eq!(next.verdict(6, false, None), Newer, "the first of its object");
-        // A review is asked for once, and what was reviewed is handled.
+        // What was reviewed once is handled.
         let reviewed = next.verdict(6, true, Some(&last));
         let lacks_time = next.last_update().is_none() && told(processed).last_update().is_some();
         assert_eq!(reviewed, if lacks_time { Unordered } else { after }, "{next:?}");
     }
-    // Unless something that was settled arrived since.
+    // Unless a settled notification has arrived since.
     let last = Processed::after(None, &told("FAILED 1 a"), 5);
     assert_eq!(told("SUCCESS - a").verdict(4, true, Some(&last)), Stale);
     assert_eq!(told("SUCCESS - a").verdict(6, true, Some(&last)), Unordered);
     let last = Processed::after(None, &told("PENDING 1 a"), 5);
     assert_eq!(told("SUCCESS - a").verdict(4, true, Some(&last)), Unordered);
-    // What has no time leaves the time as it was.
+    // A notification without a time does not change the time of the object.
     let last = Processed::after(Some(&last), &told("SUCCESS - a"), 6);
     assert_eq!(told("PENDING 0 a").verdict(7, false, Some(&last)), Stale);
 }
 
-/// Of deliveries, with times in nanoseconds, which of the later ones is a duplicate.
+/// Each row has two times in nanoseconds, and whether the second delivery is a duplicate of the first.
 #[test]
-fn a_duplicate_says_the_same_at_the_same_millisecond_or_the_next() {
+fn duplicates_can_differ_by_a_millisecond() {
     let request = |fraction: &str, more: &str| {
         let json = format!(
             r#"{{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:05:00.{fraction}Z"{more}}}"#
@@ -194,7 +194,7 @@ fn a_duplicate_says_the_same_at_the_same_millisecond_or_the_next() {
 }
 
 #[test]
-fn a_status_however_long_is_kept_and_told_apart() {
+fn keeps_long_statuses_apart() {
     let of = |end: &str| {
         let json = format!(r#"{{"id":"PMT-1","status":"{}{end}"}}"#, "é".repeat(5000));
         OrderKey::new(&serde_json::from_str::<Payment>(&json).unwrap(), json.as_bytes())
@@ -209,7 +209,7 @@ fn a_status_however_long_is_kept_and_told_apart() {
 
 // ---------------------------------------------------------------- through a runner
 
-/// Until nothing is open. Gives the bodies that were handled, and their verdicts.
+/// Runs until nothing is open. Returns the bodies that were handled, and their verdicts.
 async fn processed<T: Storable, S: Store>(inbox: &Inbox<S>) -> Vec<(Bytes, Verdict)> {
     let log = Arc::new(Mutex::new(Vec::new()));
     let log_of = Arc::clone(&log);
@@ -232,15 +232,15 @@ fn of<T: Storable>(body: &str) -> Record {
 }
 
 of_each_store! {
-    what_decodes_later_keeps_its_place_among_what_arrived
-    two_that_decode_to_the_same_are_told_apart_or_skipped
+    late_decoding_keeps_arrival_order
+    late_decoding_detects_duplicates
 }
 
 fn payment(status: &str, amount: u32) -> String {
     format!(r#"{{"id":"PMT-1","status":"{status}","amount":{amount}}}"#)
 }
 
-/// As a release has stored it that could not decode it.
+/// Returns the record that a release stores which cannot decode the body.
 fn undecodable(body: &str) -> Record {
     let body = Bytes::from(body.to_owned());
     let key = Key::of_undecodable(Payment::KIND, &body);
@@ -253,7 +253,7 @@ async fn redrive_the_dead(inbox: &Inbox<impl Store>) {
     assert_eq!(inbox.redrive(keys.clone()).await.unwrap(), keys.len());
 }
 
-async fn what_decodes_later_keeps_its_place_among_what_arrived(inbox: &Inbox<impl Store>) {
+async fn late_decoding_keeps_arrival_order(inbox: &Inbox<impl Store>) {
     let (success, failed) = (payment("SUCCESS", 1), payment("FAILED", 1));
     inbox.store().insert(vec![undecodable(&success)]).await.unwrap();
     inbox.store().insert(vec![of::<Payment>(&failed)]).await.unwrap();
@@ -262,10 +262,10 @@ async fn what_decodes_later_keeps_its_place_among_what_arrived(inbox: &Inbox<imp
     assert!(processed::<Payment, _>(inbox).await.is_empty(), "it came before what was processed");
     let skipped = inbox.list(List::Skipped, 9).await.unwrap();
     assert_eq!(skipped.iter().map(|it| &*it.body).collect::<Vec<_>>(), [success.as_bytes()]);
-    assert_eq!(skipped[0].object, "PMT-1", "its row has become that of what it is");
+    assert_eq!(skipped[0].object, "PMT-1", "its row is that of the decoded notification");
     assert_eq!(skipped[0].key, of::<Payment>(&success).key);
 
-    // And one that comes after it is handled.
+    // A later one is handled after it.
     let refunded = payment("REFUNDED", 1);
     inbox.store().insert(vec![undecodable(&refunded)]).await.unwrap();
     redrive_the_dead(inbox).await;
@@ -275,11 +275,11 @@ async fn what_decodes_later_keeps_its_place_among_what_arrived(inbox: &Inbox<imp
     assert_eq!(inserted, [Inserted::Duplicate]);
 }
 
-/// A row that becomes another never takes the key of a third.
-async fn two_that_decode_to_the_same_are_told_apart_or_skipped(inbox: &Inbox<impl Store>) {
+/// A row that is decoded late never takes the key of another row.
+async fn late_decoding_detects_duplicates(inbox: &Inbox<impl Store>) {
     let (success, failed) = (payment("SUCCESS", 1), payment("FAILED", 1));
     inbox.store().insert(vec![of::<Payment>(&success)]).await.unwrap();
-    // In another spelling, so that it is known by its content only.
+    // Spelled differently, so that only the content is equal.
     let spelled = failed.replace(":1}", ":1.0}");
     inbox.store().insert(vec![undecodable(&spelled)]).await.unwrap();
     inbox.store().insert(vec![of::<Payment>(&failed)]).await.unwrap();
@@ -292,15 +292,15 @@ async fn two_that_decode_to_the_same_are_told_apart_or_skipped(inbox: &Inbox<imp
         inbox.list(List::Review, 9).await.unwrap().into_iter().map(|it| it.body).collect();
     assert_eq!(kept, [spelled, success.clone()], "in the order of arrival");
 
-    // One that comes back after that is kept too: the one that was decoded late takes nothing from it.
+    // A status that comes back after that is kept too.
     let inserted = inbox.store().insert(vec![of::<Payment>(&failed)]).await.unwrap();
     assert_eq!(inserted, [Inserted::Review]);
     let neighbour = payment("NEW", 1).replace("PMT-1", "PMT-2");
     let inserted =
         inbox.store().insert(vec![of::<Payment>(&failed), of::<Payment>(&neighbour)]).await;
-    assert_eq!(inserted.unwrap()[1], Inserted::New, "and spoils no neighbour");
+    assert_eq!(inserted.unwrap()[1], Inserted::New, "and does not affect others");
 
-    // What was stored as what it is meanwhile is skipped.
+    // An undecodable body is skipped if its notification was stored in the meantime.
     inbox.store().insert(vec![undecodable(&success.replace(":1}", ":1.00}"))]).await.unwrap();
     let inserted =
         inbox.store().insert(vec![of::<Payment>(&payment("REFUNDED", 1))]).await.unwrap();

@@ -1,5 +1,5 @@
-//! Deliveries to a server that is killed again and again, and what it has stored afterwards. Shared by
-//! tests, which are small, and an example, which is as large as you like.
+//! The crash test: delivers to a server that is killed repeatedly, then checks what it has stored. Used by
+//! small tests and by an example that can be large.
 #![allow(dead_code, unreachable_pub, reason = "shared, and some of it only printed")]
 #![allow(
     clippy::arithmetic_side_effects,
@@ -37,25 +37,25 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 const SECRET: &str = "whsec-kiln-and-clay";
 const STATES: u64 = 4;
-/// So long without progress is not slow any more.
+/// The time without progress after which a run fails.
 const STUCK: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// How many Requests; each has four notifications, and one of them comes twice.
+    /// The number of Requests. Each has four notifications, one of which is delivered twice.
     pub requests: u64,
     pub kills: usize,
     pub connections: usize,
 }
 
-/// Where the inbox is.
+/// The location of the inbox.
 pub enum Place {
     Folder(PathBuf),
     Server(super::postgres::Server),
 }
 
 impl Place {
-    /// For the process that [`serve`]s it.
+    /// The argument for the process that [`serve`]s it.
     pub fn argument(&self) -> OsString {
         match self {
             Self::Folder(folder) => folder.into(),
@@ -63,7 +63,7 @@ impl Place {
         }
     }
 
-    /// How often the database itself is killed.
+    /// The number of times that the database server is killed.
     fn server_kills(&self) -> usize {
         match self {
             Self::Folder(_) => 0,
@@ -109,7 +109,7 @@ impl Report {
     }
 }
 
-/// The process that is killed: a server and a runner on what [`Place::argument`] says.
+/// Runs the process that is killed: a server and a runner on the given [`Place::argument`].
 pub async fn serve(place: &OsStr) -> Result<(), BoxError> {
     if let Some(url) = place.to_str().filter(|place| place.starts_with("postgres:")) {
         return in_postgres::serve(url).await;
@@ -149,13 +149,13 @@ async fn receive<S: Store>(inbox: &Inbox<S>) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The object and the version of the row that it leaves.
+/// Returns the object and the version for the row that the effect writes.
 fn effect(request: &PaymentRequest) -> (String, String) {
     let version = request.last_update().map(|time| time.to_string()).unwrap_or_default();
     (request.id.clone(), version)
 }
 
-/// One in five attempts fails, after it has asked for its effect.
+/// Fails one in five attempts. Called after the handler has asked for its effect.
 fn fail_now_and_then<S: Store>(cx: &Context<S>) -> Result<(), BoxError> {
     let attempt = u8::try_from(cx.attempt() % 251)?;
     if cx.key().as_bytes()[0].wrapping_add(attempt.wrapping_mul(83)) % 5 == 0 {
@@ -164,8 +164,8 @@ fn fail_now_and_then<S: Store>(cx: &Context<S>) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Delivers to the process that `command` starts, which has to [`serve`] the same place, and looks
-/// there in the end.
+/// Delivers to the process that `command` starts, which must [`serve`] the same place, and checks the place
+/// at the end.
 pub async fn run(
     size: Size,
     place: &Place,
@@ -188,7 +188,7 @@ pub async fn run(
         senders.spawn(async move {
             let client = Client::builder(TokioExecutor::new()).build_http();
             while let Some(body) = deliveries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                // Until it is acknowledged, as Inqud does, only sooner.
+                // Retries until it is acknowledged, like Inqud, but sooner.
                 loop {
                     let address = *address.borrow();
                     if deliver(&client, address, body).await {
@@ -201,7 +201,7 @@ pub async fn run(
         });
     }
 
-    // Kills of the process, and between them of the database.
+    // Kills the process, and the database server in between.
     let part = |nth: usize, of: usize| count.saturating_mul(nth) / of.saturating_add(1);
     let kills = (1..=size.kills).map(|kill| (part(kill, size.kills), false));
     let server_kills = place.server_kills();
@@ -214,7 +214,7 @@ pub async fn run(
             sleep(Duration::from_millis(1)).await;
         }
         if is_server {
-            // Its client is on other threads.
+            // Blocks only this task; those of the client continue on other threads.
             tokio::task::block_in_place(|| place.kill_server());
             server_kills += 1;
             continue;
@@ -258,7 +258,7 @@ pub async fn run(
     judge(found, &deliveries, (kills, server_kills))
 }
 
-/// How many are not yet settled.
+/// Returns the number of notifications that are not yet settled.
 async fn open(place: &Place) -> Result<i64, BoxError> {
     match place {
         Place::Folder(folder) => Ok(in_sqlite::open(folder)?),
@@ -294,11 +294,11 @@ async fn deliver(
         let status = response.status();
         response.into_body().collect().await.is_ok() && status == StatusCode::OK
     };
-    // As long as Inqud waits, and then again.
+    // The timeout of Inqud.
     timeout(contract::RESPONSE_TIMEOUT, answered).await.unwrap_or(false)
 }
 
-/// Each state of each Request, one of four twice, in an order as from a bag.
+/// Returns each state of each Request, one in four twice, in random order.
 fn deliveries(requests: u64) -> Vec<String> {
     let mut bodies = Vec::new();
     for request in 0..requests {
@@ -329,11 +329,11 @@ fn body(request: u64, minute: u64) -> String {
     )
 }
 
-/// What is stored in the end.
+/// What is stored at the end.
 struct Found {
-    /// 1 done, 2 skipped, 3 dead, 4 kept for review.
+    /// By state: 1 done, 2 skipped, 3 dead, 4 kept for review.
     states: HashMap<[u8; 16], i64>,
-    /// Key, object and version, in the order in which they were done.
+    /// Key, object and version in the order of the effects.
     effects: Vec<([u8; 16], String, String)>,
     integrity: String,
 }
@@ -394,7 +394,7 @@ mod in_sqlite {
                 WHERE its.hash = it.hash AND its.number = it.number)";
     const NO_SWEEP: &str = "SELECT count(*) FROM inqud_inbox_sweep WHERE indexed = 0";
 
-    /// So many objects that most are in the index and not in memory, and that commits move some into it.
+    /// Enough objects that most are in the index and not in memory, and that commits move some into it.
     const FILLED: u32 = 100_000;
 
     pub(super) async fn fill(folder: &Path) -> Result<(), BoxError> {
@@ -407,7 +407,7 @@ mod in_sqlite {
         Ok(())
     }
 
-    /// How many of those are not known any more.
+    /// Returns the number of filler objects that are not found any more.
     pub(super) async fn forgotten(folder: &Path) -> Result<usize, BoxError> {
         let inbox = Inbox::sqlite(folder.join("inbox.db"))?;
         let again = inbox.store().insert((0..FILLED).step_by(50).map(filler).collect()).await?;
@@ -452,7 +452,7 @@ mod in_sqlite {
         })
     }
 
-    /// For writing too: a log that a killed process left is read into the file.
+    /// Opens the file for writing too, because the log of a killed process has to be recovered.
     fn database(folder: &Path) -> rusqlite::Result<rusqlite::Connection> {
         let database = rusqlite::Connection::open(folder.join("inbox.db"))?;
         database.busy_timeout(Duration::from_secs(5))?;
@@ -484,7 +484,7 @@ mod in_postgres {
             super::fail_now_and_then(&cx)
         };
         let runner = inbox.process(handler).max_attempts(10_000).concurrency(32);
-        // So that what was begun is taken over soon.
+        // A short lease, so that interrupted notifications are taken over soon.
         let runner = runner.handler_timeout(Duration::from_secs(1));
         let runner = runner.backoff(Duration::from_millis(1), Duration::from_millis(50));
         runner.run_until(std::future::pending()).await?;
@@ -497,7 +497,7 @@ mod in_postgres {
     }
 
     pub(super) async fn found(config: &Config) -> Result<Found, BoxError> {
-        // Of each index of the inbox: that it holds what its table holds.
+        // Checks that each index of the inbox agrees with its table.
         const CHECK: &str = "SELECT bt_index_check(indexrelid, true) FROM pg_index
             JOIN pg_class ON pg_class.oid = indrelid
             WHERE relnamespace = 'inqud_inbox'::regnamespace";

@@ -1,5 +1,5 @@
-//! A Postgres server of the tests' own, on loopback, with its data in a temporary folder. It ends with
-//! the process that started it, however that ends.
+//! A Postgres server for tests, on loopback, with its data in a temporary folder. It ends with the process
+//! that started it, however that ends.
 #![allow(dead_code, unreachable_pub, reason = "shared, and no test uses all of it")]
 #![allow(
     clippy::unwrap_used,
@@ -23,8 +23,8 @@ use tempfile::TempDir;
 
 const PASSWORD: &str = "loopback-only";
 
-/// Ends the server when its standard input ends, which it does with whoever started it; and removes the
-/// folder, unless it is told that somebody else will.
+/// A shell script that ends the server when its standard input closes, which happens when the parent process
+/// ends. It then removes the folder, unless it was told that someone else will.
 const WATCH: &str = r#""$@" & server=$!
 read -r keep
 kill -INT "$server" 2>/dev/null
@@ -38,14 +38,15 @@ pub struct Server {
     watch: Mutex<Option<Child>>,
 }
 
-/// One for all tests of a program; `None`, and a word about it, on a machine without Postgres.
+/// Returns the server that all tests of a program share. Returns `None`, and prints why, if Postgres is not
+/// installed.
 pub fn shared() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     SERVER.get_or_init(Server::start).as_ref()
 }
 
 impl Server {
-    /// `None`, and a word about it, on a machine without Postgres.
+    /// Starts a server. Returns `None`, and prints why, if Postgres is not installed.
     pub fn start() -> Option<Self> {
         let Some(bin) = bin() else {
             let missing = "no Postgres server is installed (Debian's package is `postgresql`)";
@@ -55,7 +56,7 @@ impl Server {
         };
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("password"), PASSWORD).unwrap();
-        // It refuses to run as root.
+        // Postgres refuses to run as root.
         if is_root() {
             let mut command = Command::new("chown");
             ran(command.args(["-R", "postgres"]).arg(folder.path()));
@@ -74,7 +75,7 @@ impl Server {
         Some(server)
     }
 
-    /// Starts it, again.
+    /// Starts the server, again if it was killed.
     pub fn run(&self) {
         let mut command = Command::new("sh");
         command.args(["-c", WATCH]).arg(self.folder.path());
@@ -87,7 +88,7 @@ impl Server {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         *self.watch() = Some(command.spawn().unwrap());
         let began = Instant::now();
-        // Its last line is its state.
+        // The last line of the file is the state of the server.
         while !self.pid_file().is_some_and(|lines| lines.trim_end().ends_with("ready")) {
             let log = || fs::read_to_string(self.log()).unwrap_or_default();
             assert!(began.elapsed() < Duration::from_secs(60), "it does not start: {}", log());
@@ -95,7 +96,7 @@ impl Server {
         }
     }
 
-    /// Ends it as a loss of power would, but for what the system holds of its files.
+    /// Kills the server. Unlike a power loss, this keeps what the operating system has cached.
     pub fn kill(&self) {
         let pid = self.pid_file().and_then(|lines| Some(lines.lines().next()?.to_owned())).unwrap();
         ran(Command::new("kill").args(["-QUIT", &pid]));
@@ -109,7 +110,7 @@ impl Server {
         }
     }
 
-    /// To connect to a database of this name.
+    /// Returns the configuration to connect to a database.
     pub fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
         config.host("127.0.0.1").port(self.port).user("inqud").password(PASSWORD).dbname(database);
@@ -121,7 +122,7 @@ impl Server {
         format!("postgres://inqud:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// A new and empty database.
+    /// Creates an empty database.
     pub async fn database(&self, name: &str) -> Config {
         self.database_with(name, "").await
     }
@@ -132,7 +133,7 @@ impl Server {
         self.config(name)
     }
 
-    /// An inbox in a new database. A name of more than 63 bytes Postgres would cut.
+    /// Creates an inbox in a new database. Postgres truncates names to 63 bytes.
     pub async fn inbox(&self, name: &str) -> Inbox<Postgres> {
         let config = self.database(&name.chars().take(60).collect::<String>()).await;
         Inbox::migrate(&config, NoTls).await.unwrap();
@@ -148,7 +149,7 @@ impl Server {
         if !is_root() {
             return Command::new(program);
         }
-        // Becomes the program, and so has its number.
+        // `setpriv` replaces itself by the program, so the child's process id stays that of the program.
         let mut command = Command::new("setpriv");
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
         command.current_dir(self.folder.path());
@@ -180,7 +181,7 @@ pub async fn connect(config: &Config) -> Client {
     client
 }
 
-/// Of the latest version that is installed.
+/// Returns the folder of the programs of the latest version that is installed.
 fn bin() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let in_path = std::env::split_paths(&path).find(|folder| folder.join("initdb").is_file());
