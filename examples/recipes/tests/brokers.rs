@@ -54,21 +54,21 @@ async fn nobody() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn without_nats_it_is_a_503() {
+async fn unreachable_nats_is_a_503() {
     let jetstream = nats::connect(&nobody().await.to_string()).await.unwrap();
     let began = Instant::now();
     assert_refused(&deliver(nats::publisher(jetstream)).await, began);
 }
 
 #[tokio::test]
-async fn without_kafka_it_is_a_503() {
+async fn unreachable_kafka_is_a_503() {
     let producer = kafka::connect(&nobody().await.to_string()).unwrap();
     let began = Instant::now();
     assert_refused(&deliver(kafka::publisher(producer)).await, began);
 }
 
 #[tokio::test]
-async fn without_the_layer_it_is_a_500_that_says_what_to_add() {
+async fn a_missing_layer_is_a_500_that_says_what_to_add() {
     let request = || Request::post("/").body(Full::new(BODY.as_bytes())).unwrap();
     let jetstream = nats::connect(&nobody().await.to_string()).await.unwrap();
     let producer = kafka::connect(&nobody().await.to_string()).unwrap();
@@ -95,7 +95,7 @@ async fn silent_nats(mut stream: TcpStream) {
 }
 
 #[tokio::test]
-async fn a_nats_that_acknowledges_nothing_is_a_503_within_8_seconds() {
+async fn nats_without_acknowledgement_is_a_503_within_8_seconds() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -127,7 +127,7 @@ fn nats_server(address: SocketAddr, folder: &Path) -> Option<Child> {
 }
 
 #[tokio::test]
-async fn jetstream_stores_a_notification_once_and_byte_for_byte() {
+async fn jetstream_stores_a_notification_once_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let address = nobody().await;
     let Some(mut server) = nats_server(address, folder.path()) else {

@@ -101,7 +101,7 @@ fn json(message: &Message) -> serde_json::Value {
 // Lifecycles
 
 #[test]
-fn in_the_life_of_a_request_each_status_supersedes_the_one_before() {
+fn each_status_of_a_request_supersedes_the_previous() {
     let scenarios = [
         (Scenario::Success, "WAITING_PAYMENT PENDING_PAYMENT SUCCESS"),
         (Scenario::Overpaid, "WAITING_PAYMENT PENDING_PAYMENT SUCCESS"),
@@ -124,7 +124,7 @@ fn in_the_life_of_a_request_each_status_supersedes_the_one_before() {
 }
 
 #[test]
-fn what_is_paid_fits_the_story_to_the_last_digit() {
+fn paid_amounts_are_exact() {
     let last = |scenario| {
         let lifecycle = Lifecycle::new(scenario).amount("99.4629100000000001".parse().unwrap());
         requests(lifecycle).pop().unwrap()
@@ -157,7 +157,7 @@ fn what_is_paid_fits_the_story_to_the_last_digit() {
 
 /// Inqud's support settles a conflict: SUCCESS, and 50 of 100 paid.
 #[test]
-fn a_settled_request_is_a_success_and_not_paid() {
+fn a_resolved_conflict_is_a_success_but_not_paid() {
     let last = |scenario| requests(Lifecycle::new(scenario)).pop().unwrap();
     let hundred: Amount = "100".parse().unwrap();
     let settled = last(Scenario::ResolvedConflict);
@@ -176,7 +176,7 @@ fn a_settled_request_is_a_success_and_not_paid() {
 }
 
 #[test]
-fn an_order_is_the_same_object_each_time_and_another_order_another() {
+fn ids_are_derived_from_the_order() {
     let ids = |order: &str| {
         let lifecycle = requests(Lifecycle::new(Scenario::ResolvedConflict).client_order_id(order));
         lifecycle.into_iter().map(|request| request.id).collect::<HashSet<_>>()
@@ -192,7 +192,7 @@ fn an_order_is_the_same_object_each_time_and_another_order_another() {
 }
 
 #[test]
-fn a_life_can_go_through_any_words() {
+fn a_lifecycle_accepts_any_status() {
     let lifecycle = Lifecycle::new(Scenario::Success).statuses(["CONFLICT", "A_WORD_OF_TOMORROW"]);
     let lifecycle = requests(lifecycle);
     assert_eq!(lifecycle[0].status, RequestStatus::Conflict);
@@ -205,7 +205,7 @@ fn a_life_can_go_through_any_words() {
 }
 
 #[test]
-fn times_move_on_at_any_pace_and_end_at_the_last_one() {
+fn timestamps_follow_the_pace() {
     let begins = "2026-11-22T10:00:00Z".parse().unwrap();
     let lifecycle =
         Lifecycle::new(Scenario::ResolvedConflict).starts_at(begins).pace(Duration::from_secs(1));
@@ -219,7 +219,7 @@ fn times_move_on_at_any_pace_and_end_at_the_last_one() {
 }
 
 #[test]
-fn a_life_can_end_at_a_time_whatever_it_goes_through() {
+fn a_lifecycle_ends_at_the_given_time() {
     let ends = "2026-11-22T10:00:00Z".parse().unwrap();
     let of = |statuses: &[&str]| {
         let lifecycle =
@@ -238,7 +238,7 @@ fn a_life_can_end_at_a_time_whatever_it_goes_through() {
 }
 
 #[test]
-fn the_other_kinds_have_their_ids_and_statuses() {
+fn every_other_kind_has_its_ids_and_statuses() {
     let kinds = [
         (Scenario::Checkout, "CCO-", "NEW REQUEST_CREATED PAYMENT_DETECTED SUCCESS"),
         (Scenario::Payment, "PMT-", "NEW PENDING SUCCESS"),
@@ -301,7 +301,7 @@ where
 }
 
 #[test]
-fn each_body_of_each_story_is_of_its_kind_and_supersedes_the_one_before() {
+fn every_body_decodes_as_its_kind_and_supersedes_the_previous() {
     for scenario in Scenario::ALL.iter().copied() {
         match scenario {
             Scenario::Checkout => tells_of::<Checkout>(scenario, EventKind::Checkout),
@@ -322,7 +322,7 @@ fn each_body_of_each_story_is_of_its_kind_and_supersedes_the_one_before() {
 }
 
 #[test]
-fn a_sub_status_is_one_that_is_known_or_none() {
+fn sub_statuses_are_known_or_absent() {
     let lifecycle = |statuses: &[&str]| {
         let lifecycle = Lifecycle::new(Scenario::Subscription).statuses(statuses.iter().copied());
         lifecycle
@@ -342,7 +342,7 @@ fn a_sub_status_is_one_that_is_known_or_none() {
 }
 
 #[test]
-fn every_story_has_a_name_of_its_own_and_a_beginning() {
+fn every_scenario_has_a_unique_name_and_a_status() {
     let names = Scenario::ALL.iter().map(|scenario| scenario.as_str()).collect::<HashSet<_>>();
     assert_eq!(names.len(), Scenario::ALL.len());
     assert!(Scenario::ALL.iter().all(|scenario| !scenario.statuses().is_empty()));
@@ -351,7 +351,7 @@ fn every_story_has_a_name_of_its_own_and_a_beginning() {
 // Deliveries
 
 #[tokio::test]
-async fn a_life_is_delivered_in_process_in_order() {
+async fn delivers_in_process_in_order() {
     let log = Log::default();
     let report = inqud().deliver(Lifecycle::new(Scenario::Success), log.app()).await;
     assert!(report.all_acknowledged(), "{report}");
@@ -362,7 +362,7 @@ async fn a_life_is_delivered_in_process_in_order() {
 }
 
 #[tokio::test]
-async fn over_a_socket_each_comes_as_often_as_asked_for() {
+async fn delivers_over_a_socket_with_repeats() {
     let log = Log::default();
     let inqud = MockInqud::new(secret(), serve(log.app()).await).times(3).shuffled();
     let report = inqud.deliver(Lifecycle::new(Scenario::Conflict), client()).await;
@@ -378,7 +378,7 @@ async fn over_a_socket_each_comes_as_often_as_asked_for() {
 }
 
 #[tokio::test]
-async fn a_seed_makes_the_same_order_again() {
+async fn a_seed_repeats_the_order() {
     let order = async |seed| {
         let log = Log::default();
         let report = inqud().times(4).shuffled().seed(seed);
@@ -408,7 +408,7 @@ async fn a_seed_makes_the_same_order_again() {
 }
 
 #[tokio::test]
-async fn what_is_broken_is_refused_and_reaches_no_handler() {
+async fn faulty_requests_are_rejected_before_the_handler() {
     let table = [
         (Fault::Forged, RejectionKind::DigestMismatch),
         (Fault::Unsigned, RejectionKind::DigestMissing),
@@ -458,7 +458,7 @@ async fn what_is_broken_is_refused_and_reaches_no_handler() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_who_refuses_has_refused() {
+async fn only_rejections_count_as_rejected() {
     let refused = async |inqud: &MockInqud, app: Router| {
         inqud.deliver(Lifecycle::new(Scenario::Expired), app).await.all_rejected()
     };
@@ -478,7 +478,7 @@ async fn only_who_refuses_has_refused() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_arrives_whole_and_without_a_length() {
+async fn a_chunked_body_has_no_length() {
     for size in [0, 1, 7, 100_000] {
         let log = Log::default();
         let inqud = MockInqud::new(secret(), serve(log.app()).await).chunked(size);
@@ -495,7 +495,7 @@ async fn a_chunked_body_arrives_whole_and_without_a_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_body_takes_its_time_and_too_slow_a_one_is_refused() {
+async fn a_body_slower_than_the_timeout_is_rejected() {
     let last = || Lifecycle::new(Scenario::Success).into_iter().take(1);
     let size = last().next().unwrap().body().len();
 
@@ -512,7 +512,7 @@ async fn a_slow_body_takes_its_time_and_too_slow_a_one_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_that_a_slow_body_takes_is_not_taken_from_the_handlers() {
+async fn a_slow_body_extends_the_response_timeout() {
     let webhooks = layer::<PaymentRequest>().body_timeout(Duration::from_secs(60));
     let handler = async |_: Webhook<PaymentRequest>| {
         tokio::time::sleep(Duration::from_secs(9)).await;
@@ -527,7 +527,7 @@ async fn the_time_that_a_slow_body_takes_is_not_taken_from_the_handlers() {
 }
 
 #[tokio::test]
-async fn what_is_truncated_ends_in_the_middle_however_it_is_cut() {
+async fn a_truncated_body_ends_in_the_middle() {
     let message = Message::new("digits", "0123456789");
     for size in [1, 3, 5, 10, 100] {
         let inqud = inqud().fault(Fault::Truncated);
@@ -547,7 +547,7 @@ async fn what_is_truncated_ends_in_the_middle_however_it_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_follow_inquds_schedule_and_then_it_is_lost() {
+async fn retries_follow_the_schedule_of_inqud() {
     let last = || Lifecycle::new(Scenario::Success).into_iter().skip(2);
     for refused in [201, 202, 204, 301, 404, 410, 500, 503] {
         let inqud = inqud().retries(contract::RETRY_SCHEDULE);
@@ -568,14 +568,14 @@ async fn retries_follow_inquds_schedule_and_then_it_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_retries_there_is_one_try() {
+async fn does_not_retry_by_default() {
     let report = inqud().deliver(Lifecycle::new(Scenario::Expired), answering(&[503])).await;
     assert_eq!(report.deliveries().len(), 2);
     assert_eq!(report.lost().count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_of_ten_seconds_is_given_up_and_tried_again() {
+async fn retries_a_handler_that_exceeds_the_timeout() {
     let dropped = Arc::new(Mutex::new(0));
     let slow = {
         let dropped = Arc::clone(&dropped);
@@ -601,7 +601,7 @@ async fn a_handler_of_ten_seconds_is_given_up_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_due_goes_on_while_a_retry_waits() {
+async fn other_deliveries_continue_while_a_retry_waits() {
     // The first is refused once, and comes again after its minute, when it is not too soon.
     let inqud = inqud().retries(contract::RETRY_SCHEDULE).interval(Duration::from_secs(25));
     let report =
@@ -618,7 +618,7 @@ async fn what_is_due_goes_on_while_a_retry_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_interval_is_kept_even_by_what_is_late() {
+async fn late_deliveries_keep_the_interval() {
     // The first takes 11 s, and the others do not make up for it.
     let calls = Arc::new(Mutex::new(0));
     let handler = async move || {
@@ -636,7 +636,7 @@ async fn the_interval_is_kept_even_by_what_is_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_wait_is_no_shorter_than_any() {
+async fn the_longest_duration_does_not_overflow() {
     let hour = Duration::from_secs(60 * 60);
     let slow = Router::new().route(PATH, post(async move || tokio::time::sleep(hour).await));
     let last = Lifecycle::new(Scenario::Success).into_iter().skip(2);
@@ -653,7 +653,7 @@ async fn the_longest_wait_is_no_shorter_than_any() {
 }
 
 #[tokio::test]
-async fn a_service_that_cannot_be_reached_is_reported() {
+async fn reports_an_unreachable_service() {
     let uri = Uri::from_static("http://127.0.0.1:1/"); // nobody listens there
     let report =
         MockInqud::new(secret(), uri).deliver(Lifecycle::new(Scenario::Expired), client()).await;
@@ -664,7 +664,7 @@ async fn a_service_that_cannot_be_reached_is_reported() {
 }
 
 #[tokio::test]
-async fn each_delivery_can_be_watched() {
+async fn calls_back_after_each_delivery() {
     let watched = Arc::new(Mutex::new(Vec::new()));
     let app = {
         let watched = Arc::clone(&watched);
@@ -676,13 +676,13 @@ async fn each_delivery_can_be_watched() {
 }
 
 #[tokio::test]
-async fn nothing_delivered_is_neither_success_nor_refusal() {
+async fn an_empty_report_is_neither_acknowledged_nor_rejected() {
     let report = inqud().deliver([], Log::default().app()).await;
     assert!(!report.all_acknowledged() && !report.all_rejected());
 }
 
 #[tokio::test]
-async fn nothing_prints_the_secret_or_a_digest() {
+async fn no_output_shows_the_secret_or_a_digest() {
     let message = Lifecycle::new(Scenario::Success).into_iter().next().unwrap();
     let request = inqud().request(&message);
     let report = inqud().deliver(Lifecycle::new(Scenario::Success), Log::default().app()).await;
@@ -758,7 +758,7 @@ async fn try_any_order(
 }
 
 #[tokio::test]
-async fn any_order_agrees_with_a_handler_that_does_it_right() {
+async fn any_order_accepts_a_correct_handler() {
     // Of what is settled, only half is paid.
     let three = Lifecycle::new(Scenario::ResolvedConflict)
         .into_iter()
@@ -769,7 +769,7 @@ async fn any_order_agrees_with_a_handler_that_does_it_right() {
 }
 
 #[tokio::test]
-async fn any_order_finds_who_lets_the_last_comer_count() {
+async fn any_order_detects_last_write_wins() {
     let wrong = try_any_order(inqud(), Lifecycle::new(Scenario::Success), last_comer_counts).await;
     let wrong = wrong.unwrap_err();
     let text = format!("{wrong:?}");
@@ -800,13 +800,13 @@ async fn any_order_tries_at_least_one_other_order() {
 }
 
 #[tokio::test]
-async fn any_order_finds_who_ships_twice() {
+async fn any_order_detects_double_shipping() {
     let wrong = try_any_order(inqud(), Lifecycle::new(Scenario::Success), ships_for_each).await;
     assert!(wrong.unwrap_err().to_string().contains("shipped: 2"));
 }
 
 #[tokio::test]
-async fn states_that_agree_because_nothing_was_accepted_do_not_count() {
+async fn any_order_fails_if_nothing_was_accepted() {
     let stranger = MockInqud::new(Secret::new("another").unwrap(), Uri::from_static(PATH));
     let wrong = try_any_order(stranger, Lifecycle::new(Scenario::Success), newest_counts).await;
     let wrong = wrong.unwrap_err();
@@ -829,7 +829,7 @@ fn wants_the_first_first(state: &mut State, new: PaymentRequest) -> Ack {
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_order_goes_on_to_the_last_retry() {
+async fn any_order_follows_retries() {
     let lifecycle = || Lifecycle::new(Scenario::Success);
     let lost = try_any_order(inqud(), lifecycle(), wants_the_first_first).await.unwrap_err();
     assert!(lost.to_string().starts_with("not everything was acknowledged"), "{lost}");

@@ -40,7 +40,7 @@ fn digest(sender: &MockInqud, message: &Message) -> String {
 // Forged calls
 
 #[test]
-fn a_forged_digest_is_worth_nothing_under_the_secret() {
+fn a_forged_digest_matches_no_body_under_the_secret() {
     let message = Lifecycle::new(Scenario::Success).into_iter().last().unwrap();
     let body = message.body();
     let text = std::str::from_utf8(body).unwrap();
@@ -82,7 +82,7 @@ fn a_forged_digest_is_worth_nothing_under_the_secret() {
 }
 
 #[test]
-fn a_sender_forges_with_a_key_of_its_own() {
+fn each_mock_forges_with_its_own_key() {
     let message = Lifecycle::new(Scenario::Success).into_iter().next().unwrap();
     let forger = inqud().fault(Fault::Forged);
     assert_eq!(digest(&forger, &message), digest(&forger.clone(), &message));
@@ -107,7 +107,7 @@ fn paid(lifecycle: Lifecycle) -> Vec<String> {
 }
 
 #[test]
-fn requests_and_checkouts_begin_without_a_last_update_like_inquds_sample() {
+fn requests_and_checkouts_start_without_a_last_update() {
     let sample: Value = serde_json::from_str(support::REQUEST).unwrap();
     assert!(sample["lastUpdatedAt"].is_null());
     for scenario in Scenario::ALL.iter().copied() {
@@ -131,7 +131,7 @@ fn requests_and_checkouts_begin_without_a_last_update_like_inquds_sample() {
 }
 
 #[test]
-fn support_reverses_a_request_that_is_paid_in_full() {
+fn a_reversed_request_is_paid_in_full() {
     let lifecycle: Vec<PaymentRequest> = of(Lifecycle::new(Scenario::Reversed));
     let [.., paid, reversed] = &lifecycle[..] else { panic!("{lifecycle:#?}") };
     assert!(paid.is_paid() && !reversed.is_paid());
@@ -143,7 +143,7 @@ fn support_reverses_a_request_that_is_paid_in_full() {
 }
 
 #[test]
-fn an_amended_request_differs_in_what_is_paid_and_in_nothing_else() {
+fn an_amendment_changes_only_the_paid_amount() {
     let [.., before, after] = &of::<Value>(Lifecycle::new(Scenario::Amended))[..] else { panic!() };
     let differing = before.as_object().unwrap().keys().filter(|key| before[*key] != after[*key]);
     assert_eq!(differing.collect::<Vec<_>>(), ["overpaid", "paidAmount"]);
@@ -171,7 +171,7 @@ fn an_amended_request_differs_in_what_is_paid_and_in_nothing_else() {
 }
 
 #[test]
-fn what_support_settles_is_a_success_with_half_of_it_paid() {
+fn a_resolved_conflict_is_half_paid() {
     assert_eq!(paid(Lifecycle::new(Scenario::ResolvedConflict)), ["-", "50", "50", "50"]);
     let settled: PaymentRequest = of(Lifecycle::new(Scenario::ResolvedConflict)).pop().unwrap();
     assert_eq!(settled.status, RequestStatus::Success);
@@ -182,7 +182,7 @@ fn what_support_settles_is_a_success_with_half_of_it_paid() {
 }
 
 #[test]
-fn a_payment_can_be_reversed_or_come_in_parts() {
+fn payments_can_be_reversed_or_partial() {
     let amounts = |lifecycle: Lifecycle| {
         let amount = |it: Payment| it.amount.unwrap().to_string();
         of(lifecycle).into_iter().map(amount).collect::<Vec<_>>()
@@ -215,7 +215,7 @@ fn verdicts(lifecycle: Lifecycle) -> String {
 }
 
 #[test]
-fn no_two_messages_of_a_life_are_duplicates_and_each_applies() {
+fn no_message_of_a_lifecycle_is_a_duplicate_or_stale() {
     for scenario in Scenario::ALL.iter().copied() {
         let verdicts = verdicts(Lifecycle::new(scenario));
         assert_eq!(verdicts.split(' ').count(), scenario.statuses().len());
@@ -262,7 +262,7 @@ where
 }
 
 #[tokio::test]
-async fn a_life_of_one_kind_is_refused_at_the_url_of_another() {
+async fn a_layer_rejects_lifecycles_of_another_kind() {
     only_of_its_kind::<PaymentRequest>(EventKind::Request).await;
     only_of_its_kind::<Checkout>(EventKind::Checkout).await;
     only_of_its_kind::<Payment>(EventKind::Payment).await;
@@ -329,7 +329,7 @@ async fn any_order(messages: impl IntoIterator<Item = Message>) -> (Vec<Bytes>, 
 }
 
 #[tokio::test]
-async fn a_history_ends_every_story_the_same_in_every_round() {
+async fn a_history_ends_every_scenario_in_the_same_state() {
     for scenario in Scenario::ALL.iter().copied() {
         let last = Lifecycle::new(scenario).into_iter().last().unwrap();
         let (state, _) = any_order(Lifecycle::new(scenario)).await;
@@ -344,7 +344,7 @@ async fn a_history_ends_every_story_the_same_in_every_round() {
 }
 
 #[tokio::test]
-async fn only_what_nothing_orders_keeps_its_order() {
+async fn only_notifications_without_an_order_keep_theirs() {
     /// In each pair, the first never comes behind the second.
     const KEPT: &[(Scenario, &[(usize, usize)])] = &[
         (Scenario::Amended, &[(2, 3)]),
@@ -382,7 +382,7 @@ async fn only_what_nothing_orders_keeps_its_order() {
 
 /// Any words of any kind, also many that Inqud never says in this order.
 #[tokio::test]
-async fn a_history_agrees_about_any_statuses() {
+async fn a_history_agrees_on_any_statuses() {
     let words = [
         "WAITING_PAYMENT PENDING_PAYMENT SUCCESS CONFLICT EXPIRED A_NEW_WORD",
         "NEW PENDING PARTIAL_SUCCESS SUCCESS FAILED FROZEN REFUNDED EXPIRED",
