@@ -1,4 +1,4 @@
-//! The sender plays Inqud: lifecycles, signatures, orders, repeats, retries and everything that is broken.
+//! Tests of lifecycles, signatures, orders, repeats, retries and faults.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -42,7 +42,7 @@ fn inqud() -> MockInqud {
     MockInqud::new(secret(), Uri::from_static(PATH))
 }
 
-/// A merchant that keeps what it is told in the order in which it is told, and the heads.
+/// A merchant that records every notification and its headers, in order of arrival.
 #[derive(Clone, Default)]
 struct Log {
     seen: Arc<Mutex<Vec<Webhook<PaymentRequest>>>>,
@@ -65,7 +65,7 @@ impl Log {
     }
 }
 
-/// Serves on a port of its own and gives the link of the webhook.
+/// Serves on a free port and returns the webhook's URL.
 async fn serve(app: Router) -> Uri {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -77,7 +77,7 @@ fn client() -> Client<hyper_util::client::legacy::connect::HttpConnector, SentBo
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-/// Answers these statuses one after another, the last for ever, without any layer.
+/// Responds with these statuses one after another and repeats the last one. Has no layer.
 fn answering(statuses: &[u16]) -> Router {
     let mut left = statuses.to_vec();
     left.reverse();
@@ -113,7 +113,7 @@ fn each_status_of_a_request_supersedes_the_previous() {
         let lifecycle = requests(Lifecycle::new(scenario));
         let words = lifecycle.iter().map(|request| request.status.as_str()).collect::<Vec<_>>();
         assert_eq!(words.join(" "), statuses);
-        assert!(lifecycle[0].last_updated_at.is_none(), "{scenario}: none in its first state");
+        assert!(lifecycle[0].last_updated_at.is_none(), "{scenario}: no update in the first status");
         assert!(lifecycle.iter().all(|request| request.created_at == lifecycle[0].created_at));
         for pair in lifecycle.windows(2) {
             assert!(order_key(&pair[1]).supersedes(&order_key(&pair[0])), "{scenario}: {pair:#?}");
@@ -139,7 +139,7 @@ fn paid_amounts_are_exact() {
     assert_eq!(last(Scenario::Conflict).reason.unwrap().as_str(), "UNDERPAID");
     assert!(last(Scenario::Success).tx_hash.is_some());
 
-    // Also if it is more than can be calculated with.
+    // Also amounts that a `Decimal` cannot hold.
     for odd in ["1e400", "0.5e-400", &"9".repeat(60)] {
         let amount: Amount = odd.parse().unwrap();
         let paid = |scenario| {
@@ -155,7 +155,7 @@ fn paid_amounts_are_exact() {
     }
 }
 
-/// Inqud's support settles a conflict: SUCCESS, and 50 of 100 paid.
+/// Inqud's support resolves a conflict: SUCCESS with 50 of 100 paid.
 #[test]
 fn a_resolved_conflict_is_a_success_but_not_paid() {
     let last = |scenario| requests(Lifecycle::new(scenario)).pop().unwrap();
@@ -184,7 +184,7 @@ fn ids_are_derived_from_the_order() {
     assert_eq!(ids("shop-1").len(), 1);
     assert_eq!(ids("shop-1"), ids("shop-1"));
     assert_ne!(ids("shop-1"), ids("shop-2"));
-    // Neither JSON nor the template can be broken out of.
+    // The order id cannot inject JSON or template names.
     let odd = r#"@status","status":"SUCCESS "#;
     let lifecycle = requests(Lifecycle::new(Scenario::Expired).client_order_id(odd));
     assert_eq!(lifecycle[1].client_order_id.as_deref(), Some(odd));
@@ -198,7 +198,7 @@ fn a_lifecycle_accepts_any_status() {
     assert_eq!(lifecycle[0].status, RequestStatus::Conflict);
     assert!(
         lifecycle[0].last_updated_at > lifecycle[0].created_at,
-        "it is not the first state of a Request"
+        "CONFLICT is not the first status of a Request"
     );
     assert_eq!(lifecycle[1].status.as_str(), "A_WORD_OF_TOMORROW");
     assert!(requests(Lifecycle::new(Scenario::Success).statuses([""; 0])).is_empty());
@@ -268,7 +268,7 @@ fn every_other_kind_has_its_ids_and_statuses() {
     assert!(serde_json::from_str::<PaymentRequest>(&request.to_string()).is_ok());
 }
 
-/// That a scenario tells of this kind, whether the kind is known beforehand or not.
+/// Asserts that the bodies of a scenario decode as `T` and as an `Event` of this kind.
 fn tells_of<T>(scenario: Scenario, kind: EventKind)
 where
     T: DeserializeOwned + Notification + Serialize,
@@ -280,7 +280,7 @@ where
         lifecycle.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
     for ((message, known), event) in lifecycle.iter().zip(&known).zip(&events) {
         assert_eq!(event.kind(), kind, "{scenario}");
-        // No field is lost, and none that the kind has is missing.
+        // Serializing gives the same JSON: no field is lost or missing.
         assert_eq!(serde_json::to_value(event).unwrap(), json(message), "{scenario}");
         assert_eq!(serde_json::to_value(known).unwrap(), json(message), "{scenario}");
     }
@@ -288,7 +288,7 @@ where
         known.iter().zip(&lifecycle).map(|(it, sent)| OrderKey::new(it, sent.body())).collect(),
         events.iter().zip(&lifecycle).map(|(it, sent)| OrderKey::new(it, sent.body())).collect(),
     ];
-    assert_eq!(order_keys[0], order_keys[1], "{scenario}: whether the kind is known or not");
+    assert_eq!(order_keys[0], order_keys[1], "{scenario}: the key is the same for `T` and `Event`");
     for (pair, status) in order_keys[0].windows(2).zip(&lifecycle[1..]) {
         assert!(pair[1].supersedes(&pair[0]), "{scenario}: {}", status.label());
     }
@@ -296,7 +296,7 @@ where
     assert_eq!(
         distinct.len(),
         scenario.statuses().len(),
-        "{scenario}: no two are the same notification"
+        "{scenario}: every notification has its own key"
     );
 }
 
@@ -374,7 +374,7 @@ async fn delivers_over_a_socket_with_repeats() {
     let thrice = ["CONFLICT", "PENDING_PAYMENT", "WAITING_PAYMENT"].map(|it| (it.to_owned(), 3));
     assert_eq!(counts, BTreeMap::from(thrice));
     let delivered = report.deliveries().iter().map(|it| it.message().label());
-    assert_eq!(delivered.collect::<Vec<_>>(), log.statuses(), "reported in the order of arrival");
+    assert_eq!(delivered.collect::<Vec<_>>(), log.statuses(), "the report is in order of arrival");
 }
 
 #[tokio::test]
@@ -426,7 +426,7 @@ async fn faulty_requests_are_rejected_before_the_handler() {
             assert_eq!(delivery.response_text(), delivery.rejection().unwrap().to_string());
         }
 
-        // Over a socket it is refused as well, with a `Content-Length` or chunked.
+        // The same over a socket, with a `Content-Length` or chunked.
         for size in [None, Some(100)] {
             let (tell, mut told) = mpsc::unbounded_channel();
             let watch = map_response(move |response: Response| {
@@ -438,14 +438,14 @@ async fn faulty_requests_are_rejected_before_the_handler() {
             let inqud = MockInqud::new(secret(), uri).fault(fault);
             let inqud = if let Some(size) = size { inqud.chunked(size) } else { inqud };
             let report = inqud.deliver(Lifecycle::new(Scenario::Success), client()).await;
-            // Who cuts the connection gets no answer; the server refused it all the same.
+            // A client that breaks the connection gets no response, although the server rejected the request.
             let is_answered = fault != Fault::Truncated;
             assert_eq!(report.all_rejected(), is_answered, "{fault:?}: {report}");
             for delivery in report.deliveries() {
                 match delivery.answer() {
                     Answer::Status(status) => assert!(is_answered && *status == kind.status()),
                     Answer::Failed(why) => {
-                        assert!(!is_answered && why.contains("cut short"), "{why}")
+                        assert!(!is_answered && why.contains("truncated on purpose"), "{why}")
                     }
                     other => panic!("{fault:?}: {other}"),
                 }
@@ -465,7 +465,7 @@ async fn only_rejections_count_as_rejected() {
     for fault in [Fault::Forged, Fault::Unsigned] {
         let inqud = inqud().fault(fault);
         assert!(refused(&inqud, answering(&[401])).await);
-        // Such as what answers for a server behind it, or one with a wrong path.
+        // For example from a proxy, or for a wrong path.
         for status in [200, 202, 302, 400, 403, 404, 500, 503] {
             assert!(!refused(&inqud, answering(&[status])).await, "{status}");
             assert!(!refused(&inqud, answering(&[401, status])).await, "{status} after 401");
@@ -499,7 +499,7 @@ async fn a_body_slower_than_the_timeout_is_rejected() {
     let last = || Lifecycle::new(Scenario::Success).into_iter().take(1);
     let size = last().next().unwrap().body().len();
 
-    // Four frames, and with pauses of 2 s, 8 s.
+    // Four frames, each delayed by 2 s: 8 s in total.
     let inqud = inqud().chunked(size.div_ceil(4));
     let log = Log::default();
     let report = inqud.clone().frame_delay(Duration::from_secs(2)).deliver(last(), log.app()).await;
@@ -560,7 +560,7 @@ async fn retries_follow_the_schedule_of_inqud() {
         assert_eq!(report.lost().count(), 1);
         assert!(report.lost().all(|lost| lost.retry() == contract::MAX_RETRIES));
     }
-    // An acknowledgement ends them.
+    // An acknowledgement ends the retries.
     let inqud = inqud().retries(contract::RETRY_SCHEDULE);
     let report = inqud.deliver(last(), answering(&[503, 404, 200])).await;
     assert_eq!(report.deliveries().len(), 3);
@@ -602,7 +602,7 @@ async fn retries_a_handler_that_exceeds_the_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn other_deliveries_continue_while_a_retry_waits() {
-    // The first is refused once, and comes again after its minute, when it is not too soon.
+    // The first message fails once. Its retry is due after a minute and then keeps the interval.
     let inqud = inqud().retries(contract::RETRY_SCHEDULE).interval(Duration::from_secs(25));
     let report =
         inqud.deliver(Lifecycle::new(Scenario::ResolvedConflict), answering(&[503, 200])).await;
@@ -619,7 +619,7 @@ async fn other_deliveries_continue_while_a_retry_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn late_deliveries_keep_the_interval() {
-    // The first takes 11 s, and the others do not make up for it.
+    // The first delivery takes 11 s. The later ones do not catch up.
     let calls = Arc::new(Mutex::new(0));
     let handler = async move || {
         *calls.lock().unwrap() += 1;
@@ -654,7 +654,7 @@ async fn the_longest_duration_does_not_overflow() {
 
 #[tokio::test]
 async fn reports_an_unreachable_service() {
-    let uri = Uri::from_static("http://127.0.0.1:1/"); // nobody listens there
+    let uri = Uri::from_static("http://127.0.0.1:1/"); // nothing listens there
     let report =
         MockInqud::new(secret(), uri).deliver(Lifecycle::new(Scenario::Expired), client()).await;
     assert!(!report.all_rejected() && !report.all_acknowledged(), "{report}");
@@ -693,7 +693,7 @@ async fn no_output_shows_the_secret_or_a_digest() {
 
 // Any order
 
-/// What a shop keeps: the last of each Request, and how often it shipped.
+/// A shop that keeps the latest state of each Request and counts shipments.
 #[derive(Clone, Default)]
 struct Shop(Arc<Mutex<State>>);
 
@@ -759,7 +759,7 @@ async fn try_any_order(
 
 #[tokio::test]
 async fn any_order_accepts_a_correct_handler() {
-    // Of what is settled, only half is paid.
+    // A resolved conflict is only half paid.
     let three = Lifecycle::new(Scenario::ResolvedConflict)
         .into_iter()
         .chain(Lifecycle::new(Scenario::Expired).client_order_id("order-2"))
@@ -773,13 +773,13 @@ async fn any_order_detects_last_write_wins() {
     let wrong = try_any_order(inqud(), Lifecycle::new(Scenario::Success), last_comer_counts).await;
     let wrong = wrong.unwrap_err();
     let text = format!("{wrong:?}");
-    assert!(text.starts_with("this order ends in another state"), "{text}");
+    assert!(text.starts_with("this order ends in a different state"), "{text}");
     let found = text.split("in this order:").nth(1).unwrap();
     let unpaid = ["status: WaitingPayment", "status: PendingPayment"];
     assert!(unpaid.iter().any(|status| found.contains(status)), "{text}");
     assert!(text.contains(&format!(".seed({}).rounds(1)", wrong.seed())), "{text}");
 
-    // And that order alone shows it again.
+    // The seed reproduces the failure.
     let inqud = inqud().seed(wrong.seed()).rounds(1);
     let again = try_any_order(inqud, Lifecycle::new(Scenario::Success), last_comer_counts).await;
     assert_eq!(again.unwrap_err().to_string(), wrong.to_string());
@@ -810,7 +810,7 @@ async fn any_order_fails_if_nothing_was_accepted() {
     let stranger = MockInqud::new(Secret::new("another").unwrap(), Uri::from_static(PATH));
     let wrong = try_any_order(stranger, Lifecycle::new(Scenario::Success), newest_counts).await;
     let wrong = wrong.unwrap_err();
-    assert!(wrong.to_string().starts_with("not everything was acknowledged"), "{wrong}");
+    assert!(wrong.to_string().starts_with("not every message was acknowledged"), "{wrong}");
     assert!(wrong.to_string().contains("the digest does not match the body"), "{wrong}");
     assert_eq!(wrong.report().lost().count(), 3);
 
@@ -820,7 +820,7 @@ async fn any_order_fails_if_nothing_was_accepted() {
     assert!(try_any_order(inqud(), [], newest_counts).await.is_err());
 }
 
-/// Wants the first status first, and asks for the others again until it has it.
+/// Answers `Retry` until the first status has arrived.
 fn wants_the_first_first(state: &mut State, new: PaymentRequest) -> Ack {
     if state.requests.is_empty() && new.status != RequestStatus::WaitingPayment {
         return Ack::Retry;
@@ -832,7 +832,7 @@ fn wants_the_first_first(state: &mut State, new: PaymentRequest) -> Ack {
 async fn any_order_follows_retries() {
     let lifecycle = || Lifecycle::new(Scenario::Success);
     let lost = try_any_order(inqud(), lifecycle(), wants_the_first_first).await.unwrap_err();
-    assert!(lost.to_string().starts_with("not everything was acknowledged"), "{lost}");
+    assert!(lost.to_string().starts_with("not every message was acknowledged"), "{lost}");
     let inqud = inqud().retries(contract::RETRY_SCHEDULE);
     let state = try_any_order(inqud, lifecycle(), wants_the_first_first).await.unwrap();
     assert_eq!(state.shipped, 1);

@@ -1,4 +1,4 @@
-//! What the sender sends besides the usual: forged digests, reversals, parts, amendments, other kinds.
+//! Tests of forged digests, reversals, partial payments, amendments and other kinds.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -62,7 +62,7 @@ fn a_forged_digest_matches_no_body_under_the_secret() {
         [SECRET.as_bytes(), body].concat(),
         [body, SECRET.as_bytes()].concat(),
     ];
-    // A byte of any value at either end, and line ends.
+    // One extra byte of each value at either end, and line ends.
     texts.extend((0..=u8::MAX).map(|byte| [&body[..], &[byte]].concat()));
     texts.extend((0..=u8::MAX).map(|byte| [&[byte], &body[..]].concat()));
     texts.extend(["\r\n", "\n\n", "  "].map(|end| [&body[..], end.as_bytes()].concat()));
@@ -70,7 +70,7 @@ fn a_forged_digest_matches_no_body_under_the_secret() {
     let verifier = Verifier::new(secret());
     for forger in (0..20).map(|_| inqud().fault(Fault::Forged)) {
         let digest = digest(&forger, &message);
-        // It looks like one of Inqud's, so that what refuses it has looked at the body.
+        // The digest is well-formed, so the rejection proves that the body was checked.
         let rejection = Verifier::new(secret()).verify(&digest, body.clone()).unwrap_err();
         assert_eq!(rejection.kind(), RejectionKind::DigestMismatch);
         assert_eq!(rejection.diagnosis(), Some(Diagnosis::Unexplained));
@@ -100,7 +100,7 @@ fn amount(text: &str) -> Option<Amount> {
     Some(text.parse().unwrap())
 }
 
-/// Of each message, with `-` for an amount that is not there.
+/// The paid amount of each message, or `-` if it has none.
 fn paid(lifecycle: Lifecycle) -> Vec<String> {
     let text = |it: PaymentRequest| it.paid_amount.map_or("-".to_owned(), |it| it.to_string());
     of(lifecycle).into_iter().map(text).collect()
@@ -116,11 +116,11 @@ fn requests_and_checkouts_start_without_a_last_update() {
         if id.starts_with("CAPD-") || id.starts_with("CCO-") {
             assert_eq!(first["lastUpdatedAt"], Value::Null, "{scenario}");
         } else if id.starts_with("ORCO-") {
-            // So does the sample of an on-ramp checkout.
+            // As in the sample of an on-ramp checkout.
             assert_eq!(first["modifiedAt"], first["createdAt"], "{scenario}");
         }
         if id.starts_with("CAPD-") {
-            // With the sample's keys, and its nulls.
+            // Has the keys and the nulls of the sample.
             let keys = |it: &Value| it.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
             assert_eq!(keys(&first), keys(&sample), "{scenario}");
             for (key, value) in sample.as_object().unwrap() {
@@ -137,7 +137,7 @@ fn a_reversed_request_is_paid_in_full() {
     assert!(paid.is_paid() && !reversed.is_paid());
     assert_eq!(reversed.status, RequestStatus::Conflict);
     assert!(reversed.last_updated_at > paid.last_updated_at);
-    // Why is not public, and nothing is missing.
+    // The reason is not public, and the full amount stays paid.
     assert_eq!(reversed.reason, None);
     assert_eq!(reversed.paid_amount, amount("100"));
 }
@@ -158,12 +158,12 @@ fn an_amendment_changes_only_the_paid_amount() {
     assert_eq!(times(&lifecycle), [true, true, false]);
     assert_eq!(verdicts(Lifecycle::new(Scenario::Amended)), "newer newer newer amended");
 
-    // More than once, and with another change behind it.
+    // Several amendments, followed by another change.
     let words = ["CONFLICT", "CONFLICT", "CONFLICT", "SUCCESS", "SUCCESS"];
     let lifecycle = || Lifecycle::new(Scenario::Amended).statuses(words);
     assert_eq!(paid(lifecycle()), ["100", "101", "102", "100", "101"]);
     assert_eq!(times(&of(lifecycle())), [false, false, true, false]);
-    // In other scenarios the same status again is a change.
+    // In other scenarios, a repeated status is a change of its own.
     assert_eq!(times(&of(Lifecycle::new(Scenario::Conflict).statuses(words))), [true; 4]);
     let ends = "2026-11-22T10:00:00Z".parse().unwrap();
     let last: PaymentRequest = of(lifecycle().ends_at(ends)).pop().unwrap();
@@ -199,12 +199,12 @@ fn payments_can_be_reversed_or_partial() {
     );
     let odd = Lifecycle::new(Scenario::PartialPayment).amount("99.46291".parse().unwrap());
     assert_eq!(amounts(odd)[2..], ["39.785164", "89.516619", "99.46291"]);
-    // Whichever scenario it is a part of.
+    // In any scenario.
     let part = Lifecycle::new(Scenario::Payment).statuses(["PARTIAL_SUCCESS"]);
     assert_eq!(amounts(part), ["40"]);
 }
 
-/// Of all of a lifecycle, in its order.
+/// The verdicts of a history on a lifecycle, in order.
 fn verdicts(lifecycle: Lifecycle) -> String {
     let mut history = History::default();
     let verdict = |message: Message| {
@@ -227,7 +227,7 @@ fn no_message_of_a_lifecycle_is_a_duplicate_or_stale() {
 
 // Another kind's URL
 
-/// Plays each scenario against a handler for one kind.
+/// Delivers each scenario to a handler for one kind.
 async fn only_of_its_kind<T>(own: EventKind)
 where
     T: DeserializeOwned + Send + Sync + 'static,
@@ -248,7 +248,7 @@ where
             assert!(report.all_acknowledged(), "{scenario}: {report}");
             assert_eq!(*calls.lock().unwrap(), scenario.statuses().len());
         } else if found != EventKind::Invoice {
-            // Which prefix an invoice has is not public, so nothing tells it from another object.
+            // Invoices are left out: their id prefix is not public, so nothing identifies them.
             assert!(report.all_rejected(), "{scenario} sent to {own}: {report}");
             assert_eq!(*calls.lock().unwrap(), 0);
             for delivery in report.deliveries() {
@@ -293,7 +293,7 @@ impl Shop {
         Router::new().route(PATH, post(handler).layer(layer::<Event>()))
     }
 
-    /// The body of each object that counts.
+    /// The latest body of each object.
     fn state(&self) -> Vec<Bytes> {
         let objects = self.0.lock().unwrap();
         objects.values().map(|(_, body)| body.clone().unwrap()).collect()
@@ -303,7 +303,7 @@ impl Shop {
 async fn any_order(messages: impl IntoIterator<Item = Message>) -> (Vec<Bytes>, Vec<Vec<Bytes>>) {
     let came = Mutex::new(Vec::new());
     let log = |request: &Request<SentBody>| {
-        // Found again by its digest.
+        // The digest identifies the message.
         request.headers()[contract::DIGEST_HEADER].to_str().unwrap().to_owned()
     };
     let messages: Vec<_> = messages.into_iter().collect();
@@ -335,7 +335,7 @@ async fn a_history_ends_every_scenario_in_the_same_state() {
         let (state, _) = any_order(Lifecycle::new(scenario)).await;
         assert_eq!(state, [last.body().clone()], "{scenario}");
     }
-    // All at once too.
+    // All scenarios together.
     let all = Scenario::ALL
         .iter()
         .flat_map(|scenario| Lifecycle::new(*scenario).client_order_id(scenario.as_str()));
@@ -345,7 +345,7 @@ async fn a_history_ends_every_scenario_in_the_same_state() {
 
 #[tokio::test]
 async fn only_notifications_without_an_order_keep_theirs() {
-    /// In each pair, the first never comes behind the second.
+    /// Pairs of messages whose order is kept.
     const KEPT: &[(Scenario, &[(usize, usize)])] = &[
         (Scenario::Amended, &[(2, 3)]),
         (Scenario::ReversedPayment, &[(2, 3)]),
@@ -356,7 +356,7 @@ async fn only_notifications_without_an_order_keep_theirs() {
     ];
     for scenario in Scenario::ALL.iter().copied() {
         let kept = KEPT.iter().find(|it| it.0 == scenario).map_or(&[][..], |it| it.1);
-        // Among those of another object.
+        // Mixed with the messages of another object.
         let lifecycle: Vec<_> =
             Lifecycle::new(scenario).into_iter().map(|it| it.body().clone()).collect();
         let other = Lifecycle::new(Scenario::Success).client_order_id("order-2");
@@ -380,7 +380,7 @@ async fn only_notifications_without_an_order_keep_theirs() {
     }
 }
 
-/// Any words of any kind, also many that Inqud never says in this order.
+/// Random statuses of every kind, including orders that Inqud never sends.
 #[tokio::test]
 async fn a_history_agrees_on_any_statuses() {
     let words = [
