@@ -449,8 +449,8 @@ async fn faulty_requests_are_rejected_before_the_handler() {
                     }
                     other => panic!("{fault:?}: {other}"),
                 }
-                let refused = timeout(Duration::from_secs(10), told.recv()).await.unwrap();
-                assert_eq!(refused, Some((kind.status(), Some(kind))), "{fault:?}, {size:?}");
+                let rejected = timeout(Duration::from_secs(10), told.recv()).await.unwrap();
+                assert_eq!(rejected, Some((kind.status(), Some(kind))), "{fault:?}, {size:?}");
             }
         }
         assert_eq!(log.statuses(), [""; 0], "{fault:?}");
@@ -459,22 +459,22 @@ async fn faulty_requests_are_rejected_before_the_handler() {
 
 #[tokio::test(start_paused = true)]
 async fn only_rejections_count_as_rejected() {
-    let refused = async |inqud: &MockInqud, app: Router| {
+    let is_rejected = async |inqud: &MockInqud, app: Router| {
         inqud.deliver(Lifecycle::new(Scenario::Expired), app).await.all_rejected()
     };
     for fault in [Fault::Forged, Fault::Unsigned] {
         let inqud = inqud().fault(fault);
-        assert!(refused(&inqud, answering(&[401])).await);
+        assert!(is_rejected(&inqud, answering(&[401])).await);
         // For example from a proxy, or for a wrong path.
         for status in [200, 202, 302, 400, 403, 404, 500, 503] {
-            assert!(!refused(&inqud, answering(&[status])).await, "{status}");
-            assert!(!refused(&inqud, answering(&[401, status])).await, "{status} after 401");
+            assert!(!is_rejected(&inqud, answering(&[status])).await, "{status}");
+            assert!(!is_rejected(&inqud, answering(&[401, status])).await, "{status} after 401");
         }
         let endless = Router::new().route(PATH, post(std::future::pending::<()>));
-        assert!(!refused(&inqud, endless).await);
+        assert!(!is_rejected(&inqud, endless).await);
     }
     let inqud = inqud().fault(Fault::Truncated);
-    assert!(refused(&inqud, answering(&[400])).await && !refused(&inqud, answering(&[500])).await);
+    assert!(is_rejected(&inqud, answering(&[400])).await && !is_rejected(&inqud, answering(&[500])).await);
 }
 
 #[tokio::test]
@@ -549,12 +549,12 @@ async fn a_truncated_body_ends_in_the_middle() {
 #[tokio::test(start_paused = true)]
 async fn retries_follow_the_schedule_of_inqud() {
     let last = || Lifecycle::new(Scenario::Success).into_iter().skip(2);
-    for refused in [201, 202, 204, 301, 404, 410, 500, 503] {
+    for status in [201, 202, 204, 301, 404, 410, 500, 503] {
         let inqud = inqud().retries(contract::RETRY_SCHEDULE);
-        let report = inqud.deliver(last(), answering(&[refused])).await;
+        let report = inqud.deliver(last(), answering(&[status])).await;
         let minutes = report.deliveries().iter().map(|it| it.at().as_secs() / 60);
         let expected = [0, 1, 3, 8, 23, 53, 113, 233, 593, 1313, 2753];
-        assert_eq!(minutes.collect::<Vec<_>>(), expected, "{refused}");
+        assert_eq!(minutes.collect::<Vec<_>>(), expected, "{status}");
         let retries = report.deliveries().iter().map(|it| it.retry());
         assert!(retries.eq(0..=contract::MAX_RETRIES));
         assert_eq!(report.lost().count(), 1);

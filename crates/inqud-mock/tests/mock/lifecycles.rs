@@ -32,8 +32,8 @@ fn inqud() -> MockInqud {
     MockInqud::new(secret(), Uri::from_static(PATH))
 }
 
-fn digest(sender: &MockInqud, message: &Message) -> String {
-    let request = sender.request(message);
+fn digest(inqud: &MockInqud, message: &Message) -> String {
+    let request = inqud.request(message);
     request.headers()[contract::DIGEST_HEADER].to_str().unwrap().to_owned()
 }
 

@@ -292,9 +292,9 @@ fn rejected_forgeries_are_a_success_of_send() {
 
 #[test]
 fn lost_forgeries_are_a_failure_of_send() {
-    let nobody = run(&["send", "http://127.0.0.1:1/", "--forge"]);
-    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
-    let shown = stdout(&nobody);
+    let unreachable = run(&["send", "http://127.0.0.1:1/", "--forge"]);
+    assert_eq!(unreachable.status.code(), Some(1), "{unreachable:?}");
+    let shown = stdout(&unreachable);
     assert_eq!(
         shown.lines().filter(|line| line.starts_with("not rejected ")).count(),
         3,
@@ -539,14 +539,14 @@ fn verify_accepts_what_sign_signs() {
     ];
     for (digest, body, kind, diagnosis) in table {
         let verify = with_inquds_secret(&["verify", "--digest", &digest]);
-        let refused = run_with(verify, body.as_bytes());
-        assert_eq!(refused.status.code(), Some(1));
-        assert!(stdout(&refused).starts_with("rejected: "), "{refused:?}");
-        assert!(stdout(&refused).contains(&diagnosis.to_string()), "{refused:?}");
+        let rejected = run_with(verify, body.as_bytes());
+        assert_eq!(rejected.status.code(), Some(1));
+        assert!(stdout(&rejected).starts_with("rejected: "), "{rejected:?}");
+        assert!(stdout(&rejected).contains(&diagnosis.to_string()), "{rejected:?}");
         let verify = with_inquds_secret(&["verify", "--digest", &digest, "--json"]);
-        let refused = json(&run_with(verify, body.as_bytes()));
+        let rejected = json(&run_with(verify, body.as_bytes()));
         assert_eq!(
-            (&refused["verified"], &refused["rejected"]["kind"]),
+            (&rejected["verified"], &rejected["rejected"]["kind"]),
             (&false.into(), &kind.into())
         );
     }
