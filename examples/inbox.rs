@@ -384,14 +384,16 @@ async fn inbox(State(merchant): State<Merchant>) -> Result<Json<Value>, StatusCo
 }
 
 pub(crate) async fn serve() -> Result<(), BoxError> {
-    let secret = env::var("INQUD_WEBHOOK_SECRET").map_err(|_| "no secret: set INQUD_WEBHOOK_SECRET")?;
+    let secret =
+        env::var("INQUD_WEBHOOK_SECRET").map_err(|_| "no secret: set INQUD_WEBHOOK_SECRET")?;
     let secret = Secret::new(secret)?;
     let folder = tempfile::tempdir()?;
     let file = env::var_os("INBOX_FILE").map_or(folder.path().join("inbox.db"), PathBuf::from);
     let merchant = Merchant::open(&file).await?;
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
-    let listener =
-        TcpListener::bind(&listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let listener = TcpListener::bind(&listen)
+        .await
+        .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
 
     let (end, ended) = watch::channel(false);

@@ -63,6 +63,9 @@ async fn crash_in(place: &Place, size: Size) -> Result<bool, BoxError> {
     .await?;
     let is_right = report.is_right();
     println!("{report:#?}\n{:.1?}", began.elapsed());
-    println!("{}\n", if is_right { "everything as expected" } else { "NOT as expected, see above" });
+    println!(
+        "{}\n",
+        if is_right { "everything as expected" } else { "NOT as expected, see above" }
+    );
     Ok(is_right)
 }

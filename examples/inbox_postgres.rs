@@ -133,8 +133,7 @@ async fn on_request(
     let transaction = cx.transaction().await?;
     transaction.execute(UPDATE, &[&request.id, &order, &status]).await?;
     if request.status.is_successful() {
-        let price =
-            transaction.query_opt(PRICE, &[&order]).await?.ok_or("unknown order")?;
+        let price = transaction.query_opt(PRICE, &[&order]).await?.ok_or("unknown order")?;
         let (amount, currency) = (price.get::<_, String>(0).parse()?, price.get::<_, String>(1));
         if !request.is_paid_for(&amount, &currency) {
             return Err("paid another amount than the order costs".into());

@@ -79,7 +79,9 @@ async fn main() -> Result<(), Failure> {
     let is_play = env::args().nth(1).as_deref() == Some("--once");
     let text = match env::var("INQUD_WEBHOOK_SECRET") {
         Err(_) if is_play => "secret_value".to_owned(),
-        text => text.map_err(|error| format!("INQUD_WEBHOOK_SECRET: {error}: set it to your webhook secret"))?,
+        text => text.map_err(|error| {
+            format!("INQUD_WEBHOOK_SECRET: {error}: set it to your webhook secret")
+        })?,
     };
     let secret = Secret::new(text)?.label("2026-11");
     let listener =

@@ -81,7 +81,11 @@ fuzz_target!(|input: &[u8]| {
                 _ = tokio::join!(send, reader.read_to_end(&mut answer));
             };
             let all = async { tokio::join!(connection, play) };
-            tokio::time::timeout(Duration::from_secs(5), all).await.expect("the connection does not end").0.ok();
+            tokio::time::timeout(Duration::from_secs(5), all)
+                .await
+                .expect("the connection does not end")
+                .0
+                .ok();
         });
     });
 });

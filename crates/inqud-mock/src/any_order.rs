@@ -259,8 +259,13 @@ impl fmt::Display for Disagreement {
                 f,
                 "this order ends in a different state\nin order: {expected}\nin this order: {found}"
             )?,
-            Why::NotAcknowledged => writeln!(f, "not every message was acknowledged: see the responses below")?,
-            Why::NothingDelivered => writeln!(f, "nothing was delivered: call `Round::deliver`, with at least one message")?,
+            Why::NotAcknowledged => {
+                writeln!(f, "not every message was acknowledged: see the responses below")?
+            }
+            Why::NothingDelivered => writeln!(
+                f,
+                "nothing was delivered: call `Round::deliver`, with at least one message"
+            )?,
         }
         writeln!(f, "{}", self.report)?;
         write!(f, "to repeat only this order: .seed({}).rounds(1)", self.report.seed)

@@ -162,5 +162,9 @@ async fn jetstream_stores_a_notification_once_and_unchanged() {
         }
     };
     timeout(LONG, again).await.unwrap();
-    assert_eq!(stream.get_info().await.unwrap().state.messages, 1, "still detected as a duplicate after a restart");
+    assert_eq!(
+        stream.get_info().await.unwrap().state.messages,
+        1,
+        "still detected as a duplicate after a restart"
+    );
 }

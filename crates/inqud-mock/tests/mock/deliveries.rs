@@ -113,7 +113,10 @@ fn each_status_of_a_request_supersedes_the_previous() {
         let lifecycle = requests(Lifecycle::new(scenario));
         let words = lifecycle.iter().map(|request| request.status.as_str()).collect::<Vec<_>>();
         assert_eq!(words.join(" "), statuses);
-        assert!(lifecycle[0].last_updated_at.is_none(), "{scenario}: no update in the first status");
+        assert!(
+            lifecycle[0].last_updated_at.is_none(),
+            "{scenario}: no update in the first status"
+        );
         assert!(lifecycle.iter().all(|request| request.created_at == lifecycle[0].created_at));
         for pair in lifecycle.windows(2) {
             assert!(order_key(&pair[1]).supersedes(&order_key(&pair[0])), "{scenario}: {pair:#?}");
@@ -474,7 +477,10 @@ async fn only_rejections_count_as_rejected() {
         assert!(!is_rejected(&inqud, endless).await);
     }
     let inqud = inqud().fault(Fault::Truncated);
-    assert!(is_rejected(&inqud, answering(&[400])).await && !is_rejected(&inqud, answering(&[500])).await);
+    assert!(
+        is_rejected(&inqud, answering(&[400])).await
+            && !is_rejected(&inqud, answering(&[500])).await
+    );
 }
 
 #[tokio::test]
