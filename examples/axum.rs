@@ -1,13 +1,13 @@
-//! A merchant's server, and Inqud's part played against it.
+//! A merchant's server with axum, and a client that plays Inqud against it.
 //!
 //! ```text
-//! cargo run --all-features --example axum             # play, then go on serving
-//! cargo run --all-features --example axum -- --once   # play; exit code 0 if all went as it should
-//! cargo run --all-features --example axum -- --serve  # only serve
+//! cargo run --all-features --example axum             # plays Inqud, then keeps serving
+//! cargo run --all-features --example axum -- --once   # plays Inqud; exits with 0 if every response is right
+//! cargo run --all-features --example axum -- --serve  # only serves
 //! ```
 //!
-//! The secret is taken from `INQUD_WEBHOOK_SECRET`, the address from `LISTEN`.
-#![allow(clippy::print_stdout, reason = "it shows what it does")]
+//! `INQUD_WEBHOOK_SECRET` sets the secret, and `LISTEN` the address.
+#![allow(clippy::print_stdout, reason = "examples print what they do")]
 
 use std::collections::HashMap;
 use std::env;
@@ -31,13 +31,13 @@ const DEMONSTRATION_SECRET: &str = "secret_value";
 
 // ---------------------------------------------------------------- the merchant
 
-/// What an order costs, if there is one of this id.
+/// Looks up the price of an order. In production, a database query.
 fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
     let price = "100".parse().ok()?;
     (order_id == "order-17").then_some((price, "USD"))
 }
 
-/// What the merchant knows of each Request. A database, in real life.
+/// The merchant's state of each Request. In production, a database.
 #[derive(Clone, Default)]
 struct Shop {
     requests: Arc<Mutex<HashMap<String, Known>>>,
@@ -45,17 +45,17 @@ struct Shop {
 
 #[derive(Default)]
 struct Known {
-    /// What has arrived of it, to tell duplicates and what is late.
+    /// Detects duplicates and late notifications.
     history: History,
     latest: Option<Webhook<PaymentRequest>>,
-    /// How many notifications changed it.
+    /// How many notifications changed the state.
     updates: u32,
-    /// Whether it pays for the order, with its amount in its currency. `SUCCESS` alone does not say so.
+    /// Whether it pays the price of the order, in its currency. `SUCCESS` alone does not mean that.
     pays: bool,
 }
 
 impl Shop {
-    /// Duplicates and late deliveries change nothing.
+    /// Applies a notification. Duplicates and late notifications change nothing.
     fn apply(&self, request: Webhook<PaymentRequest>) -> Ack {
         let Some((price, currency)) = request.client_order_id.as_deref().and_then(price_of) else {
             return Ack::Discard("unknown order".into());
@@ -69,7 +69,7 @@ impl Shop {
             known.pays = pays;
             known.latest = Some(request);
         } else if verdict == Verdict::Review {
-            println!("  {} has to be looked at: {:?}", request.id, request.status);
+            println!("  {} needs a review: {}", request.id, request.status);
         }
         Ack::Done
     }
@@ -106,8 +106,8 @@ fn app(secret: Secret, shop: Shop) -> Router {
         WebhookLayer::<PaymentRequest>::new(secret).on_rejection(|rejection, request| {
             let path = request.uri.path();
             match rejection.diagnosis() {
-                Some(diagnosis) => println!("  refused {path}: {rejection}; {diagnosis}"),
-                None => println!("  refused {path}: {rejection}"),
+                Some(diagnosis) => println!("  rejected {path}: {rejection}; {diagnosis}"),
+                None => println!("  rejected {path}: {rejection}"),
             }
         });
     Router::new()
@@ -134,9 +134,9 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let server = tokio::spawn(server.into_future());
 
     if mode.as_deref() != Some("--serve") {
-        let all_went_well = inqud::play(address, &secret, &shop).await?;
+        let is_as_expected = inqud::play(address, &secret, &shop).await?;
         if mode.as_deref() == Some("--once") {
-            return Ok(if all_went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(if is_as_expected { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
     server.await??;
@@ -148,8 +148,8 @@ fn secret() -> Result<Secret, ConfigError> {
         Ok(secret) => Secret::new(secret),
         Err(_) => {
             println!(
-                "INQUD_WEBHOOK_SECRET is not set: using the demonstration secret \
-                 {DEMONSTRATION_SECRET:?}, which everybody knows"
+                "INQUD_WEBHOOK_SECRET is not set: using {DEMONSTRATION_SECRET:?}, which is public. \
+                 Set it for anything but a demonstration"
             );
             Secret::new(DEMONSTRATION_SECRET)
         }
@@ -158,7 +158,7 @@ fn secret() -> Result<Secret, ConfigError> {
 
 // -------------------------------------------------------------------- Inqud
 
-/// Inqud's part, over real HTTP.
+/// Plays Inqud over real HTTP.
 mod inqud {
     use super::{Error, Secret, Shop, SocketAddr, Value, WEBHOOK, json};
 
@@ -171,7 +171,7 @@ mod inqud {
     use tower_inqud::{contract, sign};
 
     const ID: &str = "CAPD-3f0c2f5e-52c1-4a39-9d0e-6c3b7b1a9e42";
-    /// Another, of which less was paid than was to be.
+    /// Another Request, with less paid than requested.
     const SETTLED: &str = "CAPD-0b7ad1c4-9f35-4e58-8a61-d2c3e4f5a6b7";
 
     struct Delivery {
@@ -179,7 +179,7 @@ mod inqud {
         body: Bytes,
         digest: Option<String>,
         status: StatusCode,
-        /// The status and the count of updates that the merchant then has.
+        /// The status and the number of updates that the merchant should have afterwards.
         then: Option<(&'static str, u32)>,
     }
 
@@ -189,7 +189,7 @@ mod inqud {
         shop: &Shop,
     ) -> Result<bool, Box<dyn Error>> {
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
-        println!("\nInqud's part, played against http://{address}{WEBHOOK}:\n");
+        println!("\nSending webhooks to http://{address}{WEBHOOK}:\n");
         let mut table = Vec::new();
         for delivery in script(secret) {
             let (status, text) = deliver(&client, address, &delivery).await?;
@@ -200,9 +200,9 @@ mod inqud {
                 && seen == expected.as_ref().map(|(status, updates)| (*status, updates));
             table.push((delivery.what, status, text, describe(state.as_ref()), as_expected));
         }
-        println!("\n{:<36} {:<6} {:<40} the merchant then has", "sent", "status", "answer");
+        println!("\n{:<36} {:<6} {:<40} state at the merchant", "sent", "status", "response");
         for (what, status, text, state, as_expected) in &table {
-            let verdict = if *as_expected { "" } else { "  <-- WRONG" };
+            let verdict = if *as_expected { "" } else { "  <-- UNEXPECTED" };
             println!("{what:<36} {:<6} {text:<40} {state}{verdict}", status.as_u16());
         }
 
@@ -213,14 +213,14 @@ mod inqud {
         let settled = shop.state(SETTLED);
         let paid = shown.get("paysForOrder") == Some(&json!(true))
             && settled.is_some_and(|it| it.get("paysForOrder") == Some(&json!(false)));
-        println!("\nTo send one yourself:\n\n{}\n", curl(address, secret));
+        println!("\nSend one yourself:\n\n{}\n", curl(address, secret));
 
         let well = exact && paid && table.iter().all(|(.., as_expected)| *as_expected);
-        println!("{}", if well { "all as it should be" } else { "NOT all as it should be" });
+        println!("{}", if well { "everything as expected" } else { "NOT as expected, see above" });
         Ok(well)
     }
 
-    /// The life of one Request, and what the network and the wicked make of it.
+    /// The lifecycle of one Request, with duplicates, late deliveries and attacks.
     fn script(secret: &Secret) -> Vec<Delivery> {
         let signed = |what, body: String, status, then| {
             let digest = Some(sign(secret, body.as_bytes()).to_string());
@@ -254,7 +254,7 @@ mod inqud {
                 ..signed("no digest", request("CONFLICT", 9), unauthorized, success)
             },
             signed(
-                "SUCCESS of a settled conflict",
+                "SUCCESS of a resolved conflict",
                 request("SUCCESS", 9)
                     .replace(ID, SETTLED)
                     .replace(r#""paidAmount":99"#, r#""paidAmount":9"#),
@@ -282,7 +282,7 @@ mod inqud {
         ]
     }
 
-    /// What is of another kind, and looks much like a Request.
+    /// An object of another kind, with the fields of a Request.
     fn other(id: &str) -> String {
         request("SUCCESS", 9).replace(ID, id)
     }

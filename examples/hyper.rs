@@ -1,12 +1,12 @@
-//! hyper alone: HTTP/1.1 and HTTP/2 on one port, a limit for slow heads, and a graceful shutdown.
+//! A server with hyper: HTTP/1.1 and HTTP/2 on one port, a timeout for request heads, and a graceful shutdown.
 //!
 //! ```text
 //! cargo run --example hyper            # serves until Ctrl-C
-//! cargo run --example hyper -- once    # sends itself a webhook, shuts down and ends
+//! cargo run --example hyper -- once    # sends itself a webhook and shuts down
 //! ```
 //!
-//! The secret is taken from `INQUD_WEBHOOK_SECRET`, the address from `LISTEN`.
-#![allow(clippy::print_stdout, reason = "it shows what it does")]
+//! `INQUD_WEBHOOK_SECRET` sets the secret, and `LISTEN` the address.
+#![allow(clippy::print_stdout, reason = "examples print what they do")]
 
 use std::convert::Infallible;
 use std::env;
@@ -34,13 +34,13 @@ const WEBHOOK: &str = "/webhooks/inqud/request";
 async fn on_request(
     request: Request<WebhookBody<Incoming>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    // Requests to other paths come here too, as they were sent.
+    // Requests to other paths arrive here too, unchanged.
     let Some(webhook) = request.extensions().get::<Webhook<PaymentRequest>>() else {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::NOT_FOUND;
         return Ok(response);
     };
-    println!("  a webhook: {} is {}", webhook.id, webhook.status);
+    println!("  received {}: {}", webhook.id, webhook.status);
     let Some((price, currency)) = webhook.client_order_id.as_deref().and_then(price_of) else {
         return Ok(Ack::Discard("unknown order".into()).into());
     };
@@ -50,7 +50,7 @@ async fn on_request(
     Ok(Ack::Done.into())
 }
 
-/// What an order costs, if there is one of this id. A database, in real life.
+/// Looks up the price of an order. In production, a database query.
 fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
     let price = "100".parse().ok()?;
     (order_id == "order-17").then_some((price, "USD"))
@@ -67,7 +67,7 @@ async fn serve(
     let service = TowerToHyperService::new(service);
 
     let mut server = auto::Builder::new(TokioExecutor::new());
-    // The layer limits the time of a body. The time of a head is for the server to limit.
+    // The layer has a timeout for the body. The server needs one for the head.
     server.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5));
     server.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
 
@@ -81,11 +81,11 @@ async fn serve(
         let connection = server.serve_connection(TokioIo::new(stream), service.clone());
         tokio::spawn(graceful.watch(connection.into_owned()));
     }
-    // What has begun is answered; a client that keeps its connection open has a second left.
+    // Requests in flight get their responses. Idle connections are closed after a second.
     drop(listener);
     tokio::select! {
-        () = graceful.shutdown() => println!("all connections ended"),
-        () = tokio::time::sleep(Duration::from_secs(1)) => println!("some connections were cut"),
+        () = graceful.shutdown() => println!("all connections are closed"),
+        () = tokio::time::sleep(Duration::from_secs(1)) => println!("closed the remaining connections"),
     }
     Ok(())
 }
@@ -94,7 +94,7 @@ async fn serve(
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let secret = match env::var("INQUD_WEBHOOK_SECRET") {
         Ok(secret) => Secret::new(secret)?,
-        Err(_) => Secret::new("secret_value")?, // a demonstration secret, which everybody knows
+        Err(_) => Secret::new("secret_value")?, // for demonstrations only, because it is public
     };
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(listen).await?;
@@ -124,9 +124,9 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error 
             .header(contract::DIGEST_HEADER, sign(secret, body.as_bytes()))
             .body(Full::<Bytes>::from(body))?;
         let status = client.request(request).await?.status();
-        println!("a signed webhook over {version} was answered {status}");
+        println!("a signed webhook over {version}: {status}");
         if status != contract::ACKNOWLEDGED {
-            return Err("not as it should be".into());
+            return Err("the webhook was not acknowledged".into());
         }
     }
     Ok(())

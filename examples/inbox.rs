@@ -1,25 +1,25 @@
 //! A small merchant with a durable inbox: every webhook is stored before it is acknowledged, and handled
-//! afterwards, with the merchant's writes and "done" in one commit.
+//! afterwards. The merchant's writes and "done" are one commit.
 //!
 //! ```text
-//! cargo run --all-features --example inbox             # plays two days of a shop, and ends
-//! cargo run --all-features --example inbox -- --serve  # serves, until it is terminated
+//! cargo run --all-features --example inbox             # plays Inqud, prints the merchant's tables, exits
+//! cargo run --all-features --example inbox -- --serve  # serves until it is terminated
 //! ```
 //!
-//! The first delivers webhooks late, twice and out of order, restarts in between, lets a handler fail, and
-//! exits with 0 if the merchant's tables are right in the end.
+//! The first command delivers webhooks late, twice and out of order, and restarts the merchant in between. It exits
+//! with 0 if the merchant's tables are right at the end.
 //!
-//! The second listens on `LISTEN` (127.0.0.1:3000 by default), verifies with `INQUD_WEBHOOK_SECRET`, and keeps
-//! everything in the SQLite file `INBOX_FILE` (a temporary one by default). With `PROCESS=off` it only
-//! receives. SIGTERM ends it when what runs is done; after a `kill -9` it goes on where it was.
+//! The second command listens on `LISTEN` (127.0.0.1:3000 by default), verifies with `INQUD_WEBHOOK_SECRET`, and
+//! stores everything in the SQLite file `INBOX_FILE` (a temporary file by default). With `PROCESS=off` it only
+//! receives. On SIGTERM it finishes the running handlers and exits. After a `kill -9` it continues where it stopped.
 //!
 //! | | |
 //! | --- | --- |
 //! | `POST /webhooks/inqud/request`, `POST /webhooks/inqud/payment` | Inqud's webhooks |
 //! | `POST /orders` | a new order: `{"orderId":"17","amount":"99.50","currency":"USD"}` |
-//! | `GET /orders/17` | what the handlers wrote of it |
-//! | `GET /inbox` | how much is open, dead, kept for review, skipped |
-#![allow(clippy::print_stdout, reason = "it shows what it does")]
+//! | `GET /orders/17` | what the handlers wrote about it |
+//! | `GET /inbox` | the backlog, and the counts of dead letters, reviews and skipped notifications |
+#![allow(clippy::print_stdout, reason = "examples print what they do")]
 
 use std::env;
 use std::error::Error;
@@ -52,21 +52,21 @@ async fn main() -> Result<ExitCode, BoxError> {
     match env::args().nth(1).as_deref() {
         None => play().await,
         Some("--serve") => serve().await.map(|()| ExitCode::SUCCESS),
-        Some(other) => Err(format!("unknown argument {other}: there is only --serve").into()),
+        Some(other) => Err(format!("unknown argument {other}: use --serve, or none").into()),
     }
 }
 
 // ------------------------------------------------------------------------- the merchant's tables
 
-/// A row for each object of Inqud's, and not one for each order: an order has several Requests and payments
-/// over its life, and the state of one must not overwrite that of another.
+/// `objects` has a row for each object at Inqud, not for each order. An order can have several Requests and payments,
+/// and the state of one must not overwrite the state of another.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS orders (
     id TEXT PRIMARY KEY,
     amount TEXT NOT NULL,
     currency TEXT NOT NULL,
     shipped INTEGER NOT NULL DEFAULT 0,
-    payment TEXT -- what it was shipped for
+    payment TEXT -- the id of the payment that it was shipped for
 );
 CREATE TABLE IF NOT EXISTS objects (
     id TEXT PRIMARY KEY,
@@ -88,7 +88,7 @@ CREATE TABLE IF NOT EXISTS attention (
     why TEXT NOT NULL
 );";
 
-/// What a notification says about money, whichever kind it is of.
+/// What a notification says about money, for any kind of object.
 struct Update {
     object: String,
     order: String,
@@ -98,8 +98,8 @@ struct Update {
 }
 
 impl Update {
-    /// In one commit with "done": all of it, or nothing. It is only called if the verdict applies, so the
-    /// row of the object never goes back to an earlier state.
+    /// Writes the update, in one commit with "done". Stale notifications do not get here, so the row of an object
+    /// never returns to an earlier state.
     fn write(&self, db: &Connection, verdict: &str) -> rusqlite::Result<()> {
         let Self { object, order, status, paid_amount, is_paid } = self;
         db.execute(
@@ -123,11 +123,11 @@ fn note(db: &Connection, order: &str, why: &str) -> rusqlite::Result<usize> {
 fn ship(db: &Connection, order: &str, payment: &str) -> Result<(), BoxError> {
     let ship = "UPDATE orders SET shipped = shipped + 1, payment = ?2 WHERE id = ?1";
     let updated = db.execute(ship, [order, payment])?;
-    // An update that changes no row would lose a payment.
-    if updated == 1 { Ok(()) } else { Err(format!("there is no order {order}").into()) }
+    // If the update changed no row, a payment would be lost silently.
+    if updated == 1 { Ok(()) } else { Err(format!("unknown order {order}").into()) }
 }
 
-/// What is read. All writing is done by the inbox's own connection.
+/// Reads the merchant's tables. The inbox's own connection does all writes.
 #[derive(Clone)]
 struct Shop {
     file: PathBuf,
@@ -147,7 +147,7 @@ impl Shop {
         Ok(tokio::task::spawn_blocking(read).await??)
     }
 
-    /// The amount and the currency of an order, neither of which ever changes.
+    /// The amount and the currency of an order. Neither ever changes.
     async fn price(&self, order: &str) -> Result<Option<(Amount, String)>, BoxError> {
         let order = order.to_owned();
         let price = self.read(move |db| {
@@ -160,7 +160,7 @@ impl Shop {
         price.map(|(amount, currency)| Ok((amount.parse()?, currency))).transpose()
     }
 
-    /// `None` if nobody knows it.
+    /// Reads an order. Returns `None` if there is neither an order nor an object for it.
     async fn order(&self, id: String) -> Result<Option<Order>, BoxError> {
         let read = self.read(move |db| {
             let texts = |sql: &str| -> rusqlite::Result<Vec<String>> {
@@ -169,7 +169,7 @@ impl Shop {
             let verdicts =
                 texts("SELECT verdict FROM handled WHERE order_id = ?1 ORDER BY number")?;
             let attention = texts("SELECT why FROM attention WHERE order_id = ?1 ORDER BY number")?;
-            // Paid, if any of its objects is; else what was handled last.
+            // The object that paid for the order, or else the one that was handled last.
             let latest = db.query_row(
                 "SELECT status, paid_amount, is_paid FROM objects WHERE order_id = ?1
                  ORDER BY is_paid DESC,
@@ -202,7 +202,7 @@ impl Shop {
     }
 }
 
-/// What the handlers wrote of an order.
+/// What the handlers wrote about an order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Order {
@@ -225,7 +225,7 @@ async fn on_request(
     request: Stored<PaymentRequest>,
     cx: Context<Sqlite>,
 ) -> Result<(), BoxError> {
-    let order = request.client_order_id.clone().ok_or("a Request without the order's id")?;
+    let order = request.client_order_id.clone().ok_or("a Request without clientOrderId")?;
     let price = shop.price(&order).await?;
     let is_enough = price.map(|(amount, currency)| request.is_paid_for(&amount, &currency));
     let update = Update {
@@ -249,9 +249,9 @@ async fn on_payment(
     payment: Stored<Payment>,
     cx: Context<Sqlite>,
 ) -> Result<(), BoxError> {
-    let order = payment.client_order_id.clone().ok_or("a payment without the order's id")?;
+    let order = payment.client_order_id.clone().ok_or("a payment without clientOrderId")?;
     if payment.order_type == Some(OrderType::PayOut) {
-        // It says nothing of what the order was paid with.
+        // A pay-out says nothing about how the order was paid.
         let why = format!("a pay-out: {}", payment.status);
         cx.effect(move |db| note(db, &order, &why));
         return Ok(());
@@ -274,15 +274,16 @@ async fn on_payment(
     Ok(())
 }
 
-/// Ships an order when the first of its payments is what was asked for. Another payment is noted, because
-/// somebody has to pay it back. The same payment can come again: amended, or told by another webhook.
-/// `is_enough` is `None` if nobody knows the order.
+/// Ships an order on the first payment of the right amount. A second payment is noted, because someone has to refund
+/// it. The same payment can be reported again, by an amendment or by another webhook.
+/// `is_enough` is `None` if the order is unknown.
 fn ship_once(cx: &Context<Sqlite>, order: String, payment: String, is_enough: Option<bool>) {
     match is_enough {
         Some(true) => {
-            let (mark, again) = (format!("ship:{order}"), (order.clone(), payment.clone()));
+            let (idempotency_key, again) =
+                (format!("ship:{order}"), (order.clone(), payment.clone()));
             let ship = move |db: &Connection| ship(db, &order, &payment);
-            cx.once(mark, ship, move |db, _: Key| {
+            cx.once(idempotency_key, ship, move |db, _: Key| {
                 let (order, payment) = &again;
                 let first = "SELECT payment FROM orders WHERE id = ?1";
                 let first: String = db.query_row(first, [order], |row| row.get(0))?;
@@ -383,14 +384,16 @@ async fn inbox(State(merchant): State<Merchant>) -> Result<Json<Value>, StatusCo
 }
 
 pub(crate) async fn serve() -> Result<(), BoxError> {
-    let secret = env::var("INQUD_WEBHOOK_SECRET").map_err(|_| "set INQUD_WEBHOOK_SECRET")?;
+    let secret =
+        env::var("INQUD_WEBHOOK_SECRET").map_err(|_| "no secret: set INQUD_WEBHOOK_SECRET")?;
     let secret = Secret::new(secret)?;
     let folder = tempfile::tempdir()?;
     let file = env::var_os("INBOX_FILE").map_or(folder.path().join("inbox.db"), PathBuf::from);
     let merchant = Merchant::open(&file).await?;
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
-    let listener =
-        TcpListener::bind(&listen).await.map_err(|error| format!("{listen}: {error}"))?;
+    let listener = TcpListener::bind(&listen)
+        .await
+        .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
 
     let (end, ended) = watch::channel(false);
@@ -411,13 +414,13 @@ pub(crate) async fn serve() -> Result<(), BoxError> {
         end.send_replace(true);
         Ok(())
     };
-    // Whichever fails ends the others, and is not silent.
+    // If one of them fails, the others are dropped and the error is returned.
     tokio::try_join!(server, runners, signal)?;
     merchant.inbox.close().await;
     Ok(())
 }
 
-/// Until the process is asked to end.
+/// Waits for SIGTERM or Ctrl-C.
 async fn terminated() -> Result<(), BoxError> {
     #[cfg(unix)]
     {
@@ -434,13 +437,13 @@ async fn terminated() -> Result<(), BoxError> {
 
 // --------------------------------------------------------------------------------------- the play
 
-/// An object, its order, its status, the minute of its last update, what was paid, and a remark.
+/// Object id, order id, status, minute of the last update, paid amount, remark.
 type Delivery = (&'static str, &'static str, &'static str, u8, &'static str, &'static str);
 
 const EARLY: &[Delivery] = &[
-    ("CAPD-1", "order-17", "SUCCESS", 3, "100", "the last comes first"),
+    ("CAPD-1", "order-17", "SUCCESS", 3, "100", "the last status arrives first"),
     ("CAPD-2", "order-18", "WAITING_PAYMENT", 0, "0", ""),
-    ("CAPD-1", "order-17", "WAITING_PAYMENT", 0, "0", "its first state, without a time"),
+    ("CAPD-1", "order-17", "WAITING_PAYMENT", 0, "0", "the first status, without a time"),
     ("CAPD-1", "order-17", "SUCCESS", 3, "100", "a duplicate"),
     ("CAPD-1", "order-17", "PENDING_PAYMENT", 1, "0", ""),
     ("CAPD-2", "order-18", "EXPIRED", 5, "0", ""),
@@ -448,11 +451,11 @@ const EARLY: &[Delivery] = &[
 ];
 
 const LATE: &[Delivery] = &[
-    ("CAPD-1", "order-17", "CONFLICT", 2, "0", "older than SUCCESS: skipped"),
-    ("CAPD-1", "order-17", "SUCCESS", 3, "150", "amended: more was paid"),
-    ("CAPD-3", "order-18", "SUCCESS", 4, "100", "a second Request for an order that expired"),
-    ("CAPD-4", "order-17", "SUCCESS", 9, "100", "a second Request for an order that is paid"),
-    ("CAPD-5", "order-19", "SUCCESS", 9, "50", "settled with half of what was asked for"),
+    ("CAPD-1", "order-17", "CONFLICT", 2, "0", "older than SUCCESS: skipped as stale"),
+    ("CAPD-1", "order-17", "SUCCESS", 3, "150", "an amendment: more was paid"),
+    ("CAPD-3", "order-18", "SUCCESS", 4, "100", "a second Request, because the first expired"),
+    ("CAPD-4", "order-17", "SUCCESS", 9, "100", "a second Request for a paid order"),
+    ("CAPD-5", "order-19", "SUCCESS", 9, "50", "a resolved conflict, half paid"),
 ];
 
 async fn play() -> Result<ExitCode, BoxError> {
@@ -461,7 +464,7 @@ async fn play() -> Result<ExitCode, BoxError> {
     let file = folder.path().join("inbox.db");
     let mut well = true;
 
-    println!("Received, while nothing processes:\n");
+    println!("Receiving, without a runner:\n");
     let merchant = Merchant::open(&file).await?;
     for order in ["order-17", "order-18", "order-19"] {
         merchant.add(order, &"100.00".parse()?, "USD").await?;
@@ -469,14 +472,14 @@ async fn play() -> Result<ExitCode, BoxError> {
     well &= deliver(&merchant, &secret, EARLY).await?;
     well &= merchant.inbox.stats().await?.backlog() == 5;
 
-    println!("\nThe process ends, and starts again. Processed, the oldest of each object first:\n");
+    println!("\nRestarted. Processing, oldest first for each object:\n");
     merchant.inbox.close().await;
     drop(merchant);
     let merchant = Merchant::open(&file).await?;
     process(&merchant).await?;
     show(&merchant).await?;
 
-    println!("\nWhat comes late:\n");
+    println!("\nReceiving late notifications, then processing them:\n");
     well &= deliver(&merchant, &secret, LATE).await?;
     process(&merchant).await?;
     let expected: [(usize, i64, &[&str]); 3] =
@@ -487,11 +490,11 @@ async fn play() -> Result<ExitCode, BoxError> {
     }
     let stats = merchant.inbox.stats().await?;
     well &= (stats.backlog(), stats.dead(), stats.review(), stats.skipped()) == (0, 0, 0, 1);
-    println!("\n{}", if well { "all as it should be" } else { "NOT all as it should be" });
+    println!("\n{}", if well { "everything as expected" } else { "NOT as expected, see above" });
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Until nothing is open.
+/// Processes until the backlog is empty.
 async fn process(merchant: &Merchant) -> Result<(), BoxError> {
     let (end, ended) = watch::channel(false);
     let is_empty = async {
@@ -508,14 +511,14 @@ async fn process(merchant: &Merchant) -> Result<(), BoxError> {
 async fn show(merchant: &Merchant) -> Result<Vec<Order>, BoxError> {
     let mut all = Vec::new();
     for id in ["order-17", "order-18", "order-19"] {
-        let order = merchant.shop.order(id.to_owned()).await?.ok_or("an order is lost")?;
+        let order = merchant.shop.order(id.to_owned()).await?.ok_or("an order is missing")?;
         println!("  {}", serde_json::to_string(&order)?);
         all.push(order);
     }
     Ok(all)
 }
 
-/// Whether each was answered 200.
+/// Delivers webhooks. Returns whether every response was 200.
 async fn deliver(
     merchant: &Merchant,
     secret: &Secret,

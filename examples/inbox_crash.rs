@@ -1,15 +1,15 @@
-//! Deliveries to a server with an inbox that is killed again and again, and what is left of them.
+//! Kills a server with an inbox repeatedly while it receives deliveries, and checks what is stored.
 //!
 //! ```text
 //! cargo run --release --all-features --example inbox_crash             # 20,000 deliveries
 //! cargo run --release --all-features --example inbox_crash -- 400 12 64
 //! ```
 //!
-//! The numbers are Requests, of which each is delivered five times, kills with SIGKILL, and
-//! connections. Then also on a Postgres server of its own, which is killed
-//! twice; it needs its programs (Debian's package is `postgresql`). Exit code 0 if all that was
-//! acknowledged is stored, each effect was done once, and none out of order.
-#![allow(clippy::print_stdout, reason = "it shows what it does")]
+//! The numbers are: Requests, each of which is delivered five times; kills with SIGKILL; connections. The test runs with
+//! SQLite first. If Postgres is installed (Debian's package is `postgresql`), it then runs with a Postgres server of its
+//! own, which is killed twice. It exits with 0 if everything that was acknowledged is stored, and each effect happened
+//! once and in order.
+#![allow(clippy::print_stdout, reason = "examples print what they do")]
 
 use std::env;
 use std::process::ExitCode;
@@ -63,6 +63,9 @@ async fn crash_in(place: &Place, size: Size) -> Result<bool, BoxError> {
     .await?;
     let is_right = report.is_right();
     println!("{report:#?}\n{:.1?}", began.elapsed());
-    println!("{}\n", if is_right { "all as it should be" } else { "NOT all as it should be" });
+    println!(
+        "{}\n",
+        if is_right { "everything as expected" } else { "NOT as expected, see above" }
+    );
     Ok(is_right)
 }

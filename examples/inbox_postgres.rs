@@ -1,12 +1,12 @@
-//! The durable inbox in Postgres: received by one process, processed by two, with the merchant's writes
-//! and "done" in one transaction.
+//! A durable inbox in Postgres: one instance receives and two process. The merchant's writes and "done" are one
+//! transaction.
 //!
 //! ```text
 //! cargo run --all-features --example inbox_postgres -- postgres://me:secret@localhost/shop
 //! ```
 //!
-//! Without an address it starts a server of its own, and ends it again, if the programs of Postgres are
-//! installed. By hand, from Debian's package (`apt-get install postgresql`), one to throw away is:
+//! Without a URL, it starts a temporary server if Postgres is installed. To start one by hand with Debian's package
+//! (`apt-get install postgresql`):
 //!
 //! ```text
 //! export PATH="$PATH:$(ls -d /usr/lib/postgresql/*/bin)" PGDATA="$(mktemp -d)"   # not as root
@@ -16,9 +16,9 @@
 //! pg_ctl stop && rm -r "$PGDATA"
 //! ```
 //!
-//! It makes the schema `inqud_inbox`, and tables `inqud_example_orders` and `inqud_example_objects`, which it
-//! drops before. Exits with 0 if they are right in the end.
-#![allow(clippy::print_stdout, reason = "it shows what it does")]
+//! It creates the schema `inqud_inbox`. It drops and creates the tables `inqud_example_orders` and
+//! `inqud_example_objects`, and exits with 0 if they are right at the end.
+#![allow(clippy::print_stdout, reason = "examples print what they do")]
 
 use std::env;
 use std::error::Error;
@@ -40,7 +40,7 @@ mod postgres;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A row for each Request, and not one for each order: an order can have several.
+/// `inqud_example_objects` has a row for each Request, not for each order, because an order can have several.
 const TABLES: &str = "
     DROP TABLE IF EXISTS inqud_example_orders, inqud_example_objects;
     CREATE TABLE inqud_example_orders (
@@ -70,12 +70,12 @@ async fn play(config: Config) -> Result<ExitCode, BoxError> {
     Inbox::migrate(&config, NoTls).await?;
     let client = postgres::connect(&config).await;
     client.batch_execute(TABLES).await?;
-    // Each process has its own; these are of one, so that the example ends by itself.
+    // In production, each process has its own. Here, one process has all three, so that the example can end.
     let receiving = Inbox::postgres(config.clone(), NoTls).await?;
     let processing =
         [Inbox::postgres(config.clone(), NoTls).await?, Inbox::postgres(config, NoTls).await?];
 
-    println!("Received, out of order and with duplicates:\n");
+    println!("Receiving, out of order and with duplicates:\n");
     let mut well = true;
     for minute in [3, 0, 3, 1] {
         for order in 0..3 {
@@ -83,18 +83,18 @@ async fn play(config: Config) -> Result<ExitCode, BoxError> {
         }
     }
 
-    println!("\nProcessed by two, the oldest of each first:\n");
+    println!("\nProcessing with two runners, oldest first for each object:\n");
     let [first, second] = &processing;
     tokio::try_join!(process(first, "first"), process(second, "second"))?;
 
-    println!("\nThe merchant's table:\n");
+    println!("\nThe merchant's tables:\n");
     let orders = orders(&client).await?;
     for (id, status, updates, shipped) in &orders {
         println!("  {id:<10} {status:<10} {updates} updates, shipped {shipped} times");
         well &= status == "SUCCESS" && *updates == 3 && *shipped == 1;
     }
     well &= orders.len() == 3;
-    println!("\n{}", if well { "all as it should be" } else { "NOT all as it should be" });
+    println!("\n{}", if well { "everything as expected" } else { "NOT as expected, see above" });
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -106,7 +106,7 @@ fn app(inbox: &Inbox<Postgres>, secret: &Secret) -> Router {
     Router::new().route("/inqud/request", post_service(receiver).layer(webhooks))
 }
 
-/// Until nothing is open.
+/// Processes until the backlog is empty.
 async fn process(inbox: &Inbox<Postgres>, name: &'static str) -> Result<(), InboxError> {
     let handler = async move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
         on_request(name, &request, &cx).await
@@ -126,26 +126,25 @@ async fn on_request(
     request: &PaymentRequest,
     cx: &Context<Postgres>,
 ) -> Result<(), BoxError> {
-    let order = request.client_order_id.as_deref().ok_or("a Request without the order's id")?;
+    let order = request.client_order_id.as_deref().ok_or("a Request without clientOrderId")?;
     let status = request.status_text();
     println!("  {order:<10} {status:<18} {} attempt {} ({runner})", cx.verdict(), cx.attempt());
-    // Kept with "done", or not at all. What is older never comes here, so no state goes back.
+    // Committed together with "done", or not at all. Stale notifications do not get here, so no state goes back.
     let transaction = cx.transaction().await?;
     transaction.execute(UPDATE, &[&request.id, &order, &status]).await?;
     if request.status.is_successful() {
-        let price =
-            transaction.query_opt(PRICE, &[&order]).await?.ok_or("nobody knows the order")?;
+        let price = transaction.query_opt(PRICE, &[&order]).await?.ok_or("unknown order")?;
         let (amount, currency) = (price.get::<_, String>(0).parse()?, price.get::<_, String>(1));
         if !request.is_paid_for(&amount, &currency) {
-            return Err("paid, but not what the order costs".into());
+            return Err("paid another amount than the order costs".into());
         }
         match cx.once(&format!("ship:{order}")).await? {
             Once::First => _ = transaction.execute(SHIP, &[&order]).await?,
-            Once::After(first) => println!("  {order:<10} is paid again, after {first}"),
+            Once::After(first) => println!("  {order:<10} is paid again, first by {first}"),
         }
     }
     if status == "PENDING_PAYMENT" && cx.attempt() == 1 {
-        return Err("the handler fails after it wrote".into());
+        return Err("a failure after the write, which is rolled back".into());
     }
     Ok(())
 }
@@ -159,7 +158,7 @@ async fn orders(client: &Client) -> Result<Vec<(String, String, i32, i32)>, BoxE
 
 // ------------------------------------------------------------------------ Inqud
 
-/// Whether it was answered 200.
+/// Delivers a webhook. Returns whether the response was 200.
 async fn deliver(
     inbox: &Inbox<Postgres>,
     secret: &Secret,
@@ -171,7 +170,7 @@ async fn deliver(
         1 => "PENDING_PAYMENT",
         _ => "SUCCESS",
     };
-    // Another run is about other Requests.
+    // Each run uses new ids, because the inbox remembers those of earlier runs.
     let run = std::process::id();
     let body = format!(
         r#"{{"id":"CAPD-{run}-{order}","clientOrderId":"order-{order}","status":"{status}","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z","requestAmount":100,"requestAmountIn":"USD","payAmount":100,"paidAmount":100}}"#

@@ -1,14 +1,14 @@
-//! A merchant's server that says what it does: logs through `tracing`, and metrics that Prometheus
-//! scrapes.
+//! A merchant's server with logs through `tracing`, and metrics for Prometheus.
 //!
 //! ```text
 //! export INQUD_WEBHOOK_SECRET=...
-//! cargo run --all-features --example observability            # serve
-//! cargo run --all-features --example observability -- --once  # play, scrape, end
+//! cargo run --all-features --example observability            # serves
+//! cargo run --all-features --example observability -- --once  # sends two webhooks, scrapes the metrics, exits
 //! ```
 //!
-//! The address is taken from `LISTEN`. Metrics are at `/metrics`; in production serve them on a port of their own, which the world cannot reach.
-#![allow(clippy::print_stdout, reason = "it shows what it does")]
+//! `LISTEN` sets the address. Metrics are at `/metrics`. In production, serve them on a separate port that is not
+//! reachable from outside.
+#![allow(clippy::print_stdout, reason = "examples print what they do")]
 
 use std::env;
 use std::error::Error;
@@ -27,9 +27,9 @@ use tower_inqud::{Ack, Amount, PaymentRequest, Secret, Webhook, WebhookLayer, co
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Must come before the layer is put around a service, for that describes the metrics.
+/// Installs the recorder. Call it before a `WebhookLayer` wraps a service, because that is when metrics are described.
 fn record() -> Result<PrometheusHandle, Failure> {
-    // From what a healthy handler takes to the 10 s after which Inqud gives up.
+    // From the latency of a healthy handler to the 10 s after which Inqud gives up.
     let seconds = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0];
     let duration = Matcher::Full("inqud_webhook_duration_seconds".to_owned());
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(duration, &seconds)?;
@@ -45,7 +45,7 @@ fn record() -> Result<PrometheusHandle, Failure> {
 }
 
 async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
-    // In the span of the call.
+    // Logged in the layer's span of the call.
     tracing::info!(id = request.id, status = request.status.as_str(), "a Request has changed");
     let Some((price, currency)) = request.client_order_id.as_deref().and_then(price_of) else {
         // The layer logs the reason.
@@ -59,7 +59,7 @@ async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
     Ack::Done
 }
 
-/// What an order costs, if there is one of this id. A database, in real life.
+/// Looks up the price of an order. In production, a database query.
 fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
     let price = "100".parse().ok()?;
     (order_id == "order-17").then_some((price, "USD"))
@@ -79,7 +79,9 @@ async fn main() -> Result<(), Failure> {
     let is_play = env::args().nth(1).as_deref() == Some("--once");
     let text = match env::var("INQUD_WEBHOOK_SECRET") {
         Err(_) if is_play => "secret_value".to_owned(),
-        text => text.map_err(|error| format!("INQUD_WEBHOOK_SECRET: {error}"))?,
+        text => text.map_err(|error| {
+            format!("INQUD_WEBHOOK_SECRET: {error}: set it to your webhook secret")
+        })?,
     };
     let secret = Secret::new(text)?.label("2026-11");
     let listener =
@@ -94,7 +96,7 @@ async fn main() -> Result<(), Failure> {
     play(address, &secret).await
 }
 
-/// One good call, one with a wrong digest, and a look at what Prometheus gets to see.
+/// Sends a genuine webhook and a forged one, and prints what Prometheus scrapes.
 async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Failure> {
     let client: Client<_, Full<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD","payAmount":100,"paidAmount":100}"#;
@@ -104,7 +106,7 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Failure> {
             .body(Full::from(body))?;
         let status = client.request(request).await?.status();
         if status != expected {
-            return Err(format!("answered {status}, not {expected}").into());
+            return Err(format!("expected {expected}, got {status}").into());
         }
     }
     let scraped = client.get(format!("http://{address}/metrics").parse()?).await?;
@@ -117,7 +119,7 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Failure> {
         r#"inqud_webhook_body_bytes_count 2"#,
     ] {
         if !text.lines().any(|it| it == line) {
-            return Err(format!("not in the metrics: {line}").into());
+            return Err(format!("missing in the metrics: {line}").into());
         }
     }
     Ok(())

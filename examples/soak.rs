@@ -1,14 +1,14 @@
-//! A long run of good and bad calls against a real server process.
+//! A soak test: good and bad calls against a real server process.
 //!
 //! ```text
 //! cargo run --release --all-features --example soak               # 30 s, 200 calls a second
 //! cargo run --release --all-features --example soak -- 600 500    # seconds, calls a second
 //! ```
 //!
-//! Half of the calls are good; of the others, 20% are forged, 10% too large, 10% stall, and 10% leave
-//! amid their body. Exit code 0 if each got its right verdict, the handler saw the good ones and
-//! nothing else, and the server's memory and descriptors are back where they were.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it shows what it does")]
+//! 50% of the calls are good, 20% are forged, 10% are too large, 10% stall, and 10% disconnect in the middle of
+//! their body. It exits with 0 if every call got the right response, the handler saw the good calls and no others, and
+//! the server leaked neither memory nor descriptors.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "examples print what they do")]
 
 use std::env;
 use std::error::Error;
@@ -40,11 +40,11 @@ use tower_inqud::{Ack, PaymentRequest, Secret, Webhook, WebhookLayer, contract, 
 const SECRET: &str = "whsec-kiln-and-clay";
 const WEBHOOK: &str = "/webhooks/inqud/request";
 const BODY_LIMIT: usize = 16 * 1024;
-const BODY_DEADLINE: Duration = Duration::from_secs(2);
-/// No call may take longer, whatever it is.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout for every call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const IN_FLIGHT: usize = 400;
-/// What the server's allocator may have kept: far below what a leak of 100 bytes a call would show.
+/// Memory that the server's allocator may retain. A leak of 100 bytes a call would take far more.
 const MEMORY_SLACK_KIB: u64 = 4 * 1024;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -67,7 +67,7 @@ async fn main() -> Result<ExitCode, BoxError> {
 
 // ---------------------------------------------------------------- the server's process
 
-/// What the handler saw.
+/// Counts of the calls that reached the handler.
 #[derive(Default)]
 struct Seen {
     good: AtomicU64,
@@ -77,14 +77,14 @@ struct Seen {
 async fn serve() -> Result<(), BoxError> {
     let webhooks = WebhookLayer::<PaymentRequest>::new(Secret::new(SECRET)?)
         .body_limit(BODY_LIMIT)
-        .body_timeout(BODY_DEADLINE);
+        .body_timeout(BODY_TIMEOUT);
     let app = Router::new()
         .route(WEBHOOK, post(on_request).layer(webhooks))
         .route("/seen", get(seen))
         .with_state(Arc::<Seen>::default());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
-    // Ends with the process that started it, even if that is killed.
+    // Exits together with the parent process, even if that is killed.
     let parent_is_gone = async {
         let _ = tokio::io::stdin().read(&mut [0]).await;
     };
@@ -142,12 +142,12 @@ struct Caller {
 }
 
 impl Caller {
-    /// `Ok` if the verdict was right.
+    /// Makes a call. Returns `Ok` if the response is the expected one.
     async fn call(&self, kind: Kind, call: u64) -> Result<(), String> {
         let body = body(if matches!(kind, Kind::Good) { "good" } else { "bad" }, call);
         let right = sign(&self.secret, body.as_bytes()).to_string();
         let variant = call / 10;
-        let outcome = timeout(PATIENCE, async {
+        let outcome = timeout(CALL_TIMEOUT, async {
             match kind {
                 Kind::Good => self.expect(200, Some(&right), body).await,
                 Kind::Forged => {
@@ -172,8 +172,8 @@ impl Caller {
                     let began = Instant::now();
                     let length = format!("content-length: {}", body.len());
                     self.raw(&right, &length, half(&body), Some(408)).await?;
-                    if began.elapsed() < BODY_DEADLINE {
-                        return Err("408 before the deadline".into());
+                    if began.elapsed() < BODY_TIMEOUT {
+                        return Err("408 before the timeout".into());
                     }
                     Ok(())
                 }
@@ -186,11 +186,11 @@ impl Caller {
         match outcome.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("no answer".into()),
+            Err(_) => Err("no response".into()),
         }
     }
 
-    /// A whole call over a connection that is kept.
+    /// Makes a whole call over a pooled connection.
     async fn expect(
         &self,
         status: u16,
@@ -207,7 +207,7 @@ impl Caller {
         is(answered, status)
     }
 
-    /// A call by hand over a connection of its own; left after the body if no status is expected.
+    /// Writes a call to a connection of its own. Disconnects after the body if no status is expected.
     async fn raw(
         &self,
         digest: &str,
@@ -220,12 +220,12 @@ impl Caller {
             "POST {WEBHOOK} HTTP/1.1\r\nhost: shop.example\r\nx-payload-digest: {digest}\r\n\
              {framing}\r\n\r\n{body}"
         );
-        // A refused call may be over before its body is sent.
+        // The server may reject the call before the body is sent.
         let _ = stream.write_all(head.as_bytes()).await;
         let Some(expected) = expected else { return Ok(()) };
         let mut line = String::new();
         BufReader::new(&mut stream).read_line(&mut line).await?;
-        let status = line.split(' ').nth(1).ok_or("no status")?.parse()?;
+        let status = line.split(' ').nth(1).ok_or("no status in the response")?.parse()?;
         is(status, expected)
     }
 
@@ -233,7 +233,7 @@ impl Caller {
         let uri = format!("http://{}/seen", self.address).parse()?;
         let body = self.client.get(uri).await?.into_body().collect().await?.to_bytes();
         let text = std::str::from_utf8(&body)?;
-        let (good, bad) = text.split_once(' ').ok_or("two numbers")?;
+        let (good, bad) = text.split_once(' ').ok_or("expected two numbers")?;
         Ok((good.parse()?, bad.parse()?))
     }
 }
@@ -249,7 +249,7 @@ fn half(body: &str) -> &str {
 
 fn is(status: u16, expected: u16) -> Result<(), BoxError> {
     let status = StatusCode::from_u16(status)?;
-    if status == expected { Ok(()) } else { Err(format!("{status} and not {expected}").into()) }
+    if status == expected { Ok(()) } else { Err(format!("{status} instead of {expected}").into()) }
 }
 
 // ---------------------------------------------------------------- the run
@@ -259,7 +259,7 @@ struct Tally {
     sent: [u64; 5],
     right: [u64; 5],
     wrong: Vec<String>,
-    /// Of good calls, in the order in which they ended.
+    /// Latencies of good calls, in the order in which they ended.
     latencies: Vec<Duration>,
 }
 
@@ -270,10 +270,10 @@ async fn soak(duration: Duration, rate: u32) -> Result<ExitCode, BoxError> {
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let stdout = server.stdout.take().ok_or("the server's output")?;
+    let stdout = server.stdout.take().ok_or("the server has no output")?;
     let mut lines = BufReader::new(stdout).lines();
-    let address = lines.next_line().await?.ok_or("the server's address")?.parse()?;
-    let pid = server.id().ok_or("the server's pid")?;
+    let address = lines.next_line().await?.ok_or("the server printed no address")?.parse()?;
+    let pid = server.id().ok_or("the server has no process id")?;
     let caller = || Caller {
         address,
         secret: Secret::new(SECRET).expect("a good secret"),
@@ -284,14 +284,14 @@ async fn soak(duration: Duration, rate: u32) -> Result<ExitCode, BoxError> {
         "server: process {pid} on {address}; {} s at {rate} calls a second",
         duration.as_secs()
     );
-    // The start is that of a server that has worked: its allocator, threads and pools are warm.
+    // Warm up first, so that allocator, threads and pools are in their steady state at the start.
     let warm_up = run(Arc::new(caller()), pid, Duration::from_secs(5), rate, "warming up").await;
     let start = settled(pid, None).await;
     let caller = Arc::new(caller());
     let before = caller.seen().await?;
     let (tally, peak) = run(Arc::clone(&caller), pid, duration, rate, "running").await;
     let after = caller.seen().await?;
-    drop(caller); // and with it the connections that are kept
+    drop(caller); // closes the pooled connections
     let end = settled(pid, start).await;
     if let Some(status) = server.try_wait()? {
         return Err(format!("the server ended: {status}").into());
@@ -315,7 +315,7 @@ async fn soak(duration: Duration, rate: u32) -> Result<ExitCode, BoxError> {
                 failures.push("memory was leaked".into());
             }
         }
-        _ => println!("no /proc here: memory and descriptors were not watched"),
+        _ => println!("memory and descriptors were not checked, because there is no /proc"),
     }
     for failure in failures.iter().take(10) {
         eprintln!("wrong: {failure}");
@@ -323,7 +323,7 @@ async fn soak(duration: Duration, rate: u32) -> Result<ExitCode, BoxError> {
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Calls at a constant rate, whether or not those before have been answered.
+/// Makes calls at a constant rate, without waiting for earlier ones to finish.
 async fn run(
     caller: Arc<Caller>,
     pid: u32,
@@ -447,7 +447,7 @@ fn report(
     }
 }
 
-/// Closing its input ends the server.
+/// Stops the server by closing its standard input.
 async fn stop(mut server: Child) -> Result<(), BoxError> {
     drop(server.stdin.take());
     if timeout(Duration::from_secs(5), server.wait()).await.is_err() {
@@ -470,7 +470,7 @@ impl std::fmt::Display for Usage {
     }
 }
 
-/// Of another process, as Linux tells it.
+/// Reads the usage of another process from /proc.
 fn usage(pid: u32) -> Option<Usage> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -487,7 +487,7 @@ fn higher(a: Option<Usage>, b: Option<Usage>) -> Option<Usage> {
     })
 }
 
-/// Once no connection is closed any more: all that the server had at `start`, or no change for 2 s.
+/// Waits until the server has closed its connections: no more descriptors than at `start`, and no change for 2 s.
 async fn settled(pid: u32, start: Option<Usage>) -> Option<Usage> {
     let mut last = usage(pid)?;
     for _ in 0..10 {

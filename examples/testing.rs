@@ -1,11 +1,11 @@
-//! How to test a handler: a sender plays Inqud against it, in any order and with any repeats.
+//! Tests a handler with `inqud-mock`: every order of delivery, with repeats, must end in the same state.
 //!
 //! ```text
 //! cargo run --all-features --example testing
 //! ```
 //!
-//! One shop gets it wrong, and is found out; the other gets it right. It fails unless both are so.
-#![allow(clippy::print_stdout, reason = "it shows what it does")]
+//! It tests a wrong handler and a correct one. It exits with 0 if the mock detects the wrong one and accepts the other.
+#![allow(clippy::print_stdout, reason = "examples print what they do")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -20,7 +20,7 @@ use tower_inqud::{Ack, Amount, History, PaymentRequest, Secret, Verdict, Webhook
 
 const WEBHOOK: &str = "/webhooks/inqud/request";
 
-/// What each order costs, in USD, and a row for each of Inqud's objects: an order can have several.
+/// The price of each order in USD, and a row for each object at Inqud. An order can have several objects.
 #[derive(Clone, Default)]
 struct Shop {
     orders: BTreeMap<String, Amount>,
@@ -35,13 +35,13 @@ struct Object {
     is_paid: bool,
 }
 
-/// Of each order, of which each has one object here: its status, and whether it is paid.
+/// The status of each order, and whether it is paid. Here, each order has one object.
 type State = BTreeMap<String, (String, bool)>;
 
 type Handler = fn(&Shop, &Webhook<PaymentRequest>) -> Ack;
 
-/// Wrong: what comes last counts, and a straggler makes an order unpaid again.
-fn last_comer_counts(shop: &Shop, request: &Webhook<PaymentRequest>) -> Ack {
+/// Wrong: the last arrival wins, so a late notification makes a paid order unpaid again.
+fn last_arrival_wins(shop: &Shop, request: &Webhook<PaymentRequest>) -> Ack {
     let Some((order, price)) = shop.order_of(request) else {
         return Ack::Discard("unknown order".into());
     };
@@ -50,9 +50,9 @@ fn last_comer_counts(shop: &Shop, request: &Webhook<PaymentRequest>) -> Ack {
     Ack::Done
 }
 
-/// Right: what comes late, or again, changes nothing. While the lock is held nobody else reads the history:
-/// in a database, that is one transaction with the row locked.
-fn verdicts_count(shop: &Shop, request: &Webhook<PaymentRequest>) -> Ack {
+/// Correct: duplicates and late notifications change nothing. The lock keeps others from reading the history
+/// meanwhile. In a database, use one transaction that locks the row.
+fn verdict_decides(shop: &Shop, request: &Webhook<PaymentRequest>) -> Ack {
     let Some((order, price)) = shop.order_of(request) else {
         return Ack::Discard("unknown order".into());
     };
@@ -62,8 +62,8 @@ fn verdicts_count(shop: &Shop, request: &Webhook<PaymentRequest>) -> Ack {
     if verdict.should_handle() {
         object.update(request, order, price);
     } else if verdict == Verdict::Review {
-        // In production, somewhere that somebody looks.
-        println!("{} has to be looked at: {}", request.id, request.status);
+        // In production, notify someone.
+        println!("{} needs a review: {}", request.id, request.status);
     }
     Ack::Done
 }
@@ -72,7 +72,7 @@ impl Object {
     fn update(&mut self, request: &PaymentRequest, order: &str, price: &Amount) {
         self.order = order.to_owned();
         self.status = request.status.to_string();
-        // Not by the status alone: a conflict that support settles is a success, with half of it paid.
+        // The status is not enough: a resolved conflict is a SUCCESS with half of the amount paid.
         self.is_paid = request.is_paid_for(price, "USD");
     }
 }
@@ -89,7 +89,7 @@ impl Shop {
         Some((order, price))
     }
 
-    /// The router that the shop serves in production too.
+    /// The router, the same as in production.
     fn app(&self, secret: &Secret, handler: Handler) -> Router {
         let shop = self.clone();
         let on_request =
@@ -98,7 +98,7 @@ impl Shop {
         Router::new().route(WEBHOOK, post(on_request).layer(webhooks))
     }
 
-    /// The state that has to be the same in the end.
+    /// The state that must not depend on the order of delivery.
     fn state(&self) -> State {
         let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |it: &Object| (it.order.clone(), (it.status.clone(), it.is_paid));
@@ -111,9 +111,9 @@ async fn in_any_order(secret: &Secret, handler: Handler) -> Result<State, Disagr
     let lifecycles = [
         Lifecycle::new(Scenario::Success).client_order_id("order-1"),
         Lifecycle::new(Scenario::ResolvedConflict).client_order_id("order-2"),
-        // Another order's price.
+        // Pays less than this order costs.
         Lifecycle::new(Scenario::Success).client_order_id("order-3"),
-        // An order that nobody knows.
+        // An unknown order.
         Lifecycle::new(Scenario::Success).client_order_id("order-4"),
     ];
     inqud
@@ -129,17 +129,17 @@ async fn in_any_order(secret: &Secret, handler: Handler) -> Result<State, Disagr
 async fn main() -> Result<(), Box<dyn Error>> {
     let secret = Secret::new("a secret of the test")?;
 
-    match in_any_order(&secret, last_comer_counts).await {
-        Ok(_) => return Err("the wrong handler was not found out".into()),
-        Err(found) => println!("the last comer counts: wrong. {found}\n"),
+    match in_any_order(&secret, last_arrival_wins).await {
+        Ok(_) => return Err("the wrong handler was not detected".into()),
+        Err(found) => println!("last arrival wins: wrong, {found}\n"),
     }
 
-    let state = in_any_order(&secret, verdicts_count).await?;
-    println!("the verdicts count: right. In any order: {state:?}");
+    let state = in_any_order(&secret, verdict_decides).await?;
+    println!("verdict decides: correct, every order ends in {state:?}");
     let expected = [("order-1", true), ("order-2", false), ("order-3", false)]
         .map(|(order, is_paid)| (order.to_owned(), ("SUCCESS".to_owned(), is_paid)));
     if state != State::from(expected) {
-        return Err("the right handler ends in another state than expected".into());
+        return Err("the correct handler ended in an unexpected state".into());
     }
     Ok(())
 }

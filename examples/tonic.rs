@@ -5,11 +5,11 @@
 //! cargo run --all-features --example tonic -- beside   # the layer on a route beside tonic's
 //! ```
 //!
-//! Either way it makes one gRPC call and sends one signed webhook to itself, prints the answers and
-//! ends; with a last argument `serve` it goes on serving instead. The address is taken from `LISTEN`.
+//! Either way, it makes one gRPC call, sends itself three webhooks, prints the responses and exits. Add `serve` as the
+//! last argument to keep serving. `INQUD_WEBHOOK_SECRET` sets the secret, and `LISTEN` the address.
 //!
-//! What is verified is the webhook's route, and nothing else: gRPC calls pass as they came.
-#![allow(clippy::print_stdout, reason = "it shows what it does")]
+//! Only the webhook's route is verified. gRPC calls pass through unchanged.
+#![allow(clippy::print_stdout, reason = "examples print what they do")]
 
 use std::env;
 use std::error::Error;
@@ -31,7 +31,7 @@ use tower_inqud::{Ack, Amount, PaymentRequest, Secret, Webhook, WebhookLayer, co
 const WEBHOOK: &str = "/webhooks/inqud/request";
 
 async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
-    println!("  a webhook: {} is {}", request.id, request.status);
+    println!("  received {}: {}", request.id, request.status);
     let Some((price, currency)) = request.client_order_id.as_deref().and_then(price_of) else {
         return Ack::Discard("unknown order".into());
     };
@@ -41,28 +41,29 @@ async fn on_request(request: Webhook<PaymentRequest>) -> Ack {
     Ack::Done
 }
 
-/// What an order costs, if there is one of this id. A database, in real life.
+/// Looks up the price of an order. In production, a database query.
 fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
     let price = "100".parse().ok()?;
     (order_id == "order-17").then_some((price, "USD"))
 }
 
-/// Any gRPC service; here the health service that comes with tonic.
+/// Any gRPC service. Here, tonic's health service.
 fn grpc() -> Routes {
     let (_reporter, health) = tonic_health::server::health_reporter();
     Routes::new(health)
 }
 
-/// tonic answers an unknown path with HTTP status 200 and a gRPC status beside it. Inqud would take
-/// that for an acknowledgement: with a wrong link, every payment would be lost. gRPC clients read a
-/// plain 404 as "unimplemented" just as well.
+/// Responds with 404 to an unknown path.
+///
+/// tonic responds with HTTP status 200 and a gRPC status. Inqud takes that for an acknowledgement, so a wrong
+/// URL would lose every payment. gRPC clients treat a plain 404 as "unimplemented" too.
 async fn not_found() -> StatusCode {
     StatusCode::NOT_FOUND
 }
 
-/// One layer around everything, limited to the webhook's path.
+/// Puts the layer around the whole server, limited to the webhook's path.
 ///
-/// tonic serves HTTP/2 only, unless told to accept HTTP/1.1, which Inqud may use.
+/// tonic serves only HTTP/2 by default. Accept HTTP/1.1 too, because Inqud may use it.
 async fn around(listener: TcpListener, secret: Secret) -> Result<(), Box<dyn Error + Send + Sync>> {
     let webhooks = WebhookLayer::<PaymentRequest>::new(secret).path(WEBHOOK)?;
     let router = grpc().into_axum_router().route(WEBHOOK, post(on_request)).fallback(not_found);
@@ -75,7 +76,7 @@ async fn around(listener: TcpListener, secret: Secret) -> Result<(), Box<dyn Err
     Ok(())
 }
 
-/// A route of axum's beside tonic's. The simpler way, where axum may serve.
+/// Puts the layer on an axum route beside tonic's. This is simpler, if axum can be the server.
 async fn beside(listener: TcpListener, secret: Secret) -> Result<(), Box<dyn Error + Send + Sync>> {
     let webhooks = WebhookLayer::<PaymentRequest>::new(secret);
     let router = grpc()
@@ -91,7 +92,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let secret = match env::var("INQUD_WEBHOOK_SECRET") {
         Ok(secret) => Secret::new(secret)?,
-        Err(_) => Secret::new("secret_value")?, // a demonstration secret, which everybody knows
+        Err(_) => Secret::new("secret_value")?, // for demonstrations only, because it is public
     };
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(listen).await?;
@@ -114,7 +115,7 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error 
     let channel = Endpoint::try_from(format!("http://{address}"))?.connect().await?;
     let mut client = HealthClient::new(channel);
     let health = client.check(HealthCheckRequest::default()).await?.into_inner();
-    println!("grpc.health.v1.Health/Check answered {:?}", health.status());
+    println!("grpc.health.v1.Health/Check: {:?}", health.status());
 
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
     let body = r#"{"id":"CAPD-1","status":"SUCCESS","clientOrderId":"order-17","requestAmount":100,"requestAmountIn":"USD","payAmount":100,"paidAmount":100}"#;
@@ -128,9 +129,9 @@ async fn play(address: SocketAddr, secret: &Secret) -> Result<(), Box<dyn Error 
         let request = Request::post(format!("http://{address}{path}"));
         let request = request.header(contract::DIGEST_HEADER, digest).body(Body::from(body))?;
         let status = client.request(request).await?.status();
-        println!("{what} was answered {status}");
+        println!("{what}: {status}");
         if status != expected {
-            return Err("not as it should be".into());
+            return Err(format!("expected {expected}").into());
         }
     }
     Ok(())

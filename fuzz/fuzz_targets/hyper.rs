@@ -1,5 +1,5 @@
-//! Any bytes through a pipe into hyper with the layer: the connection ends, nothing panics, and the
-//! handler is called with right digests only.
+//! Sends any bytes to hyper with the layer: the connection ends, nothing panics, and the handler is called only with a
+//! matching digest.
 #![no_main]
 
 use std::convert::Infallible;
@@ -38,8 +38,8 @@ where
     Ok(Response::new(Full::default()))
 }
 
-/// `%` followed by anything stands for the right digest of the smallest Request, and `$` for that
-/// Request, so that the fuzzer can get past the signature.
+/// Replaces `%` by the digest of the smallest Request, and `$` by that Request, so that the fuzzer can pass the
+/// verification.
 fn expand(input: &[u8]) -> Vec<u8> {
     const BODY: &[u8] = br#"{"id":"1","status":"SUCCESS"}"#;
     let digest = SECRET.with(|secret| sign(secret, BODY)).to_string();
@@ -64,16 +64,16 @@ fuzz_target!(|input: &[u8]| {
                 .body_timeout(Duration::from_secs(1))
                 .layer(service_fn(handle));
             let service = TowerToHyperService::new(service);
-            // With vectored writes, a head that cannot be parsed behind an answer that is not yet taken
-            // off trips a debug assertion of hyper 1.12 (`can_write_head` in its `encode_head`), which
-            // has nothing to do with the layer: two calls with `expect: 100-continue` and a byte of body
-            // each, then anything that is no HTTP, to a client that does not read.
+            // With vectored writes, hyper 1.12 can fail a debug assertion (`can_write_head` in `encode_head`)
+            // that has nothing to do with the layer: a head that cannot be parsed follows a response that the
+            // client has not read yet. To reproduce it, send two calls with `expect: 100-continue` and a body
+            // of one byte, followed by anything that is not HTTP, and do not read.
             let connection =
                 http1::Builder::new().writev(false).serve_connection(TokioIo::new(server), service);
             let play = async {
                 let (mut reader, mut writer) = tokio::io::split(&mut client);
                 let send = async {
-                    // What hyper does not want to read any more is not sent.
+                    // hyper may stop reading early.
                     _ = writer.write_all(&bytes).await;
                     _ = writer.shutdown().await;
                 };
@@ -81,7 +81,11 @@ fuzz_target!(|input: &[u8]| {
                 _ = tokio::join!(send, reader.read_to_end(&mut answer));
             };
             let all = async { tokio::join!(connection, play) };
-            tokio::time::timeout(Duration::from_secs(5), all).await.expect("it ends").0.ok();
+            tokio::time::timeout(Duration::from_secs(5), all)
+                .await
+                .expect("the connection does not end")
+                .0
+                .ok();
         });
     });
 });

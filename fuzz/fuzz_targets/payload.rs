@@ -1,15 +1,15 @@
-//! Bytes to a Request or an Event and back: never a panic, and what was read is written so that it is read again.
+//! Decodes bytes as a Request or an Event and encodes them again: no panic, and a lossless round trip.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tower_inqud::{Event, Notification, PaymentRequest, Secret, Verdict, Verifier, OrderKey, sign};
+use tower_inqud::{Event, Notification, OrderKey, PaymentRequest, Secret, Verdict, Verifier, sign};
 
 thread_local! {
     static SECRET: Secret = Secret::new("secret_value").unwrap();
 }
 
-/// A version is equal however the body is spaced, is kept as it is, and comes after nothing but others.
-fn is_itself(event: &impl Notification, body: &[u8]) {
+/// An order key ignores white space, survives a round trip, and is a duplicate of itself.
+fn check_order_key(event: &impl Notification, body: &[u8]) {
     let order_key = OrderKey::new(event, body);
     assert_eq!(OrderKey::new(event, &[b" ", body, b"\n"].concat()), order_key);
     assert_eq!(OrderKey::from_bytes(&order_key.to_bytes()).as_ref(), Some(&order_key));
@@ -30,7 +30,7 @@ fuzz_target!(|body: &[u8]| {
         assert_eq!(second, **first);
         assert_eq!(serde_json::to_string(&second).unwrap(), written);
         assert_eq!(second.delivery_key(), first.delivery_key());
-        is_itself(&**first, body);
+        check_order_key(&**first, body);
     }
     match verified.decode::<PaymentRequest>() {
         Ok(first) => {
@@ -40,20 +40,20 @@ fuzz_target!(|body: &[u8]| {
             assert_eq!(second, *first);
             assert_eq!(serde_json::to_string(&second).unwrap(), written);
             assert_eq!(second.delivery_key(), first.delivery_key());
-            is_itself(&*first, body);
+            check_order_key(&*first, body);
             if let Some(payment) = &first.payment {
                 _ = payment.view();
             }
-            // What is a Request by its id is the same Request as an event.
+            // With a Request's id, an event is the same Request.
             if first.id.starts_with("CAPD-") {
-                let Ok(Event::Request(event)) = event.as_deref() else { panic!("no Request") };
+                let Ok(Event::Request(event)) = event.as_deref() else { panic!("not a Request") };
                 assert_eq!(**event, *first);
             }
         }
         Err(rejection) => {
             let status = rejection.status().as_u16();
             assert!(status == 400 || status == 422);
-            // What is not even JSON is never called JSON of another shape.
+            // 422 means valid JSON of the wrong shape.
             if status == 422 {
                 serde_json::from_slice::<&serde_json::value::RawValue>(body).unwrap();
             }

@@ -1,5 +1,5 @@
-//! Any script of frames, errors, waits and drops: the inner service is called once at most, only with
-//! the right digest, within the limit, and with the same bytes.
+//! Runs any script of frames, errors, waits and drops: the inner service is called at most once, only with the
+//! right digest, within the limit, and with the same bytes.
 #![no_main]
 
 use std::cell::RefCell;
@@ -52,7 +52,7 @@ struct Script {
     ends_early: bool,
 }
 
-/// Pieces that together may be JSON.
+/// Pieces that may form JSON together.
 fn json(piece: u8) -> &'static [u8] {
     const PIECES: [&[u8]; 8] =
         [b"{", b"}", b"\"id\":\"1\"", b",", b"\"status\":\"SUCCESS\"", b"{\"a\":1}", b" ", b"[]"];
@@ -91,7 +91,7 @@ impl Body for Script {
 
 type Any = serde_json::Map<String, serde_json::Value>;
 
-/// Remembers the body of each call; answers after one wait.
+/// Records the body of each call and responds after one wait.
 #[derive(Clone)]
 struct Inner(Rc<RefCell<Vec<Bytes>>>);
 
@@ -190,7 +190,7 @@ fn run(input: Input) {
     let calls = calls.borrow();
     assert!(calls.len() <= 1);
     if let Some(body) = calls.first() {
-        assert_eq!(**body, *whole, "the same bytes, all of them");
+        assert_eq!(**body, *whole, "the body is not the same");
         assert!(body.len() <= limit);
         assert!(!fails);
         assert!(matches!(input.signed, Signed::Right | Signed::Wrong(_)));
@@ -202,6 +202,6 @@ fn run(input: Input) {
         assert_eq!(status == 200, calls.len() == 1, "{status}");
     }
     if input.drop_after.is_none() {
-        assert!(status.is_some(), "every call is answered");
+        assert!(status.is_some(), "the call got no response");
     }
 }

@@ -1,4 +1,4 @@
-//! The verifier says yes exactly when another implementation of HMAC-SHA1 gives the same digits.
+//! Compares the verifier with another implementation of HMAC-SHA1.
 #![no_main]
 
 use arbitrary::Arbitrary;

@@ -12,38 +12,39 @@ use super::{Message, MockInqud, Report, SentBody};
 use crate::deliver::BoxError;
 use tower_inqud::{Event, Notification, OrderKey};
 
-/// A message is delivered so many times at most in a round.
+/// Maximum deliveries of one message in a round.
 const REPEATS: usize = 3;
 
 impl MockInqud {
-    /// Checks that any order and any repeats end in the same state, and returns that state.
+    /// Checks that every order of delivery ends in the same state, with and without repeats. Returns that state.
     ///
-    /// `merchant` is called for each round. It sets up a merchant without a past, has the
-    /// [`Round`] delivered to it, and returns the state that it then is in: whatever matters to you,
-    /// such as the rows of a table. The first round is in order, each message once; in the
-    /// [others](Self::rounds) each comes once to three times, shuffled.
+    /// `merchant` is called once for each round. It creates a merchant with an empty state, passes its service
+    /// to [`Round::deliver`], and returns the final state: whatever matters to you, such as the rows of a
+    /// table. The first round delivers each message once, in order. The [other rounds](Self::rounds)
+    /// deliver each message one to three times, shuffled.
     ///
-    /// # What nothing but the arrival orders
+    /// # Notifications ordered only by arrival
     ///
-    /// Some notifications about one object can be told apart by their arrival only, such as the
-    /// `SUCCESS` and the `FAILED` of a payment, which carry no time: see [`Verdict`](tower_inqud::Verdict). If the
-    /// second arrives first, another end is right, and no handler could agree with itself. So these keep their
-    /// order, each with its repeats right behind it, and everything else is shuffled among them.
-    /// [`Scenario`](super::Scenario#order) says which scenarios have such notifications. A status that
-    /// [comes too early for you](tower_inqud::Ack::Retry) loses its place, as it does with Inqud.
+    /// Some notifications about one object are ordered by nothing but their arrival, such as the `SUCCESS`
+    /// and the `FAILED` of a payment, which carry no time: see [`Verdict`](tower_inqud::Verdict). If they
+    /// arrived the other way round, another final state would be correct. Therefore they keep their
+    /// order, each followed directly by its repeats, and everything else is shuffled around them.
+    /// [`Scenario`](super::Scenario#order) lists the scenarios with such notifications. A notification that
+    /// your handler answers with [`Ack::Retry`](tower_inqud::Ack::Retry) arrives later, as it does in production.
     ///
-    /// That a late repeat of the `SUCCESS` does not undo the `FAILED` is not tried here. It may be a success
-    /// that came back, and is kept for [review](tower_inqud::Verdict::Review): deliver that sequence by itself.
+    /// A late repeat of the `SUCCESS` after the `FAILED` is not tried, because nothing tells it from a success
+    /// that recurred. Its verdict is [`Review`](tower_inqud::Verdict::Review). Test that sequence with
+    /// [`deliver`](Self::deliver).
     ///
     /// # Errors
     ///
-    /// A [`Disagreement`]
+    /// Returns a [`Disagreement`] if
     ///
-    /// - if a round ends in another state than the first;
-    /// - if something was never acknowledged, as nothing would be if the secrets differ: states that
-    ///   agree because nothing was accepted prove nothing. If your handler answers
-    ///   [`Ack::Retry`](tower_inqud::Ack::Retry) to what comes too early, set [retries](Self::retries);
-    /// - if `merchant` does not have the round delivered.
+    /// - a round ends in a different state than the first one;
+    /// - a message was never acknowledged, because states that agree after everything was rejected prove
+    ///   nothing. If your handler answers [`Ack::Retry`](tower_inqud::Ack::Retry) to early notifications,
+    ///   set [retries](Self::retries);
+    /// - `merchant` did not call [`Round::deliver`].
     ///
     /// # Example
     ///
@@ -152,11 +153,11 @@ impl MockInqud {
     }
 }
 
-/// Of each object, the numbers of those messages that only their arrival orders.
+/// For each object, the indexes of the messages that are ordered only by arrival.
 fn ordered_by_arrival(messages: &[Message]) -> Vec<BTreeSet<usize>> {
     let mut objects = BTreeMap::<_, Vec<_>>::new();
     for (number, message) in messages.iter().enumerate() {
-        // What cannot be read is about no object.
+        // A body that cannot be decoded belongs to no object.
         let Ok(event) = serde_json::from_slice::<Event>(message.body()) else { continue };
         let order_key = OrderKey::new(&event, message.body());
         objects.entry(event.id().to_owned()).or_default().push((number, order_key));
@@ -165,7 +166,7 @@ fn ordered_by_arrival(messages: &[Message]) -> Vec<BTreeSet<usize>> {
         let mut ordered = BTreeSet::new();
         for (at, (later, order_key)) in order_keys.iter().enumerate() {
             for (earlier, before) in order_keys.iter().take(at) {
-                // It would count if it came behind.
+                // The earlier one would win if it arrived last, so only arrival orders the two.
                 if before.supersedes(order_key) {
                     ordered.extend([*earlier, *later]);
                 }
@@ -176,7 +177,7 @@ fn ordered_by_arrival(messages: &[Message]) -> Vec<BTreeSet<usize>> {
     objects.into_values().map(of_object).collect()
 }
 
-/// Puts these back in their order, in the places that they have among the others.
+/// Sorts the given messages within the positions that they occupy in the plan.
 fn keep_order(plan: &mut [usize], ordered: &[BTreeSet<usize>]) {
     for numbers in ordered {
         let is_one = |number: &usize| numbers.contains(number);
@@ -193,7 +194,7 @@ struct Ended<T> {
     report: Report,
 }
 
-/// One order of deliveries, of those that [`MockInqud::any_order`] tries.
+/// One order of deliveries that [`MockInqud::any_order`] tries.
 #[derive(Debug)]
 #[must_use = "a round that is not delivered is an error"]
 pub struct Round {
@@ -203,13 +204,13 @@ pub struct Round {
 }
 
 impl Round {
-    /// Delivers it, as [`MockInqud::deliver`] does.
+    /// Delivers this round to a service, as [`MockInqud::deliver`] does.
     ///
-    /// The report need not be looked at; [`MockInqud::any_order`] does.
+    /// It returns no report, because [`MockInqud::any_order`] evaluates it.
     ///
     /// # Panics
     ///
-    /// Without a Tokio runtime that has its timers enabled.
+    /// Panics outside of a Tokio runtime with timers enabled.
     pub async fn deliver<S, B>(self, service: S)
     where
         S: Service<Request<SentBody>, Response = Response<B>>,
@@ -223,9 +224,9 @@ impl Round {
     }
 }
 
-/// An order of deliveries after which a merchant's state is not what it should be.
+/// An order of deliveries that made [`MockInqud::any_order`] fail.
 ///
-/// `Debug` is the same text as `Display`, so that `unwrap` in a test shows what happened.
+/// `Debug` prints the same text as `Display`, so that `unwrap` in a test shows what happened.
 pub struct Disagreement {
     why: Why,
     report: Report,
@@ -238,13 +239,13 @@ enum Why {
 }
 
 impl Disagreement {
-    /// What was delivered in that order.
+    /// The deliveries of the failing round.
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// The seed of that order: with [`MockInqud::seed`] and [`rounds(1)`](MockInqud::rounds) it is the only
-    /// one that is tried.
+    /// The seed of the failing round. Pass it to [`MockInqud::seed`] with [`rounds(1)`](MockInqud::rounds)
+    /// to try only that round.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.report.seed
@@ -256,13 +257,18 @@ impl fmt::Display for Disagreement {
         match &self.why {
             Why::Differs { expected, found } => writeln!(
                 f,
-                "this order ends in another state\nin order: {expected}\nin this order: {found}"
+                "this order ends in a different state\nin order: {expected}\nin this order: {found}"
             )?,
-            Why::NotAcknowledged => writeln!(f, "not everything was acknowledged")?,
-            Why::NothingDelivered => writeln!(f, "nothing was delivered")?,
+            Why::NotAcknowledged => {
+                writeln!(f, "not every message was acknowledged: see the responses below")?
+            }
+            Why::NothingDelivered => writeln!(
+                f,
+                "nothing was delivered: call `Round::deliver`, with at least one message"
+            )?,
         }
         writeln!(f, "{}", self.report)?;
-        write!(f, "to try only this order: .seed({}).rounds(1)", self.report.seed)
+        write!(f, "to repeat only this order: .seed({}).rounds(1)", self.report.seed)
     }
 }
 

@@ -9,16 +9,15 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
-/// The body of what a [`MockInqud`](super::MockInqud) sends: whole or in pieces, at once or slowly, to its
-/// end or not.
+/// The body of a request that a [`MockInqud`](super::MockInqud) sends.
 ///
-/// Its one error is that of a body that is [cut short](super::Fault::Truncated).
+/// It fails only if it is [truncated](super::Fault::Truncated).
 pub struct SentBody {
     frames: VecDeque<Bytes>,
-    /// What is still to come, as the `Content-Length` has it; none for a chunked body.
+    /// Remaining bytes according to the `Content-Length`. `None` for a chunked body.
     remaining: Option<u64>,
     cut: bool,
-    /// Whether what comes before the cut has had its chance to go out.
+    /// Whether the client has had a chance to send the data before the cut.
     sent: bool,
     pause: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -36,7 +35,7 @@ impl SentBody {
         }
     }
 
-    /// In frames of so many bytes, and of a length that is not told.
+    /// Splits the body into frames of `size` bytes, without a known length.
     pub(super) fn in_chunks(mut bytes: Bytes, size: usize) -> Self {
         let mut frames = VecDeque::new();
         while !bytes.is_empty() {
@@ -45,7 +44,7 @@ impl SentBody {
         Self { frames, remaining: None, ..Self::whole(Bytes::new()) }
     }
 
-    /// The first half, and then an error where the rest should be.
+    /// Keeps the first half, and fails afterwards.
     pub(super) fn cut(mut self) -> Self {
         let sent = self.frames.iter().map(Bytes::len).fold(0, usize::saturating_add) / 2;
         let mut room = sent;
@@ -63,7 +62,7 @@ impl SentBody {
         self
     }
 
-    /// The time that it takes by itself.
+    /// The time that the pauses take together.
     pub(super) fn duration(&self) -> Duration {
         self.pause.saturating_mul(u32::try_from(self.frames.len()).unwrap_or(u32::MAX))
     }
@@ -84,7 +83,7 @@ impl Body for SentBody {
             self.sleep = None;
         }
         if self.cut && self.frames.is_empty() && !self.sent {
-            // A client that has the error at hand already sends nothing, not even the head.
+            // A client that sees the error immediately sends nothing, not even the head.
             self.sent = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -96,7 +95,7 @@ impl Body for SentBody {
             }
             None if self.cut => {
                 self.cut = false;
-                Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "cut short on purpose")))
+                Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, "truncated on purpose")))
             }
             None => None,
         })

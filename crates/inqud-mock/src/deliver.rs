@@ -16,25 +16,25 @@ use tower_inqud::Rejection;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// How much of a response's body is read, so that its connection can be used again.
+/// Maximum bytes to read of a response's body. Reading it lets the client reuse the connection.
 const READ: usize = 64 * 1024;
-/// How much of it is kept.
+/// Maximum bytes to keep of it.
 const KEPT: usize = 1024;
 
 impl MockInqud {
-    /// Delivers the messages, a [`Lifecycle`](super::Lifecycle) for example, to your service or to a client.
+    /// Delivers messages, such as a [`Lifecycle`](super::Lifecycle), to your service or through a client.
     ///
-    /// 1. The messages are repeated and put in order.
-    /// 2. Each is sent at its time, one after another, never two at once.
-    /// 3. It is acknowledged if status 200 comes in time. Else it is sent again, if
-    ///    [retries](Self::retries) are set, and among what else is due then.
+    /// 1. Messages are repeated and shuffled, if configured.
+    /// 2. They are sent one after another, never two at a time.
+    /// 3. A message is acknowledged if status 200 arrives before the timeout. Otherwise it is sent again
+    ///    after the next of the configured [retries](Self::retries). Other messages are sent meanwhile.
     ///
-    /// It ends when nothing is left to be sent. That a service fails ends nothing; it is in the
-    /// report.
+    /// It returns when every message was acknowledged or has no retry left. An error of the service is part of
+    /// the report.
     ///
     /// # Panics
     ///
-    /// Without a Tokio runtime that has its timers enabled.
+    /// Panics outside of a Tokio runtime with timers enabled.
     pub async fn deliver<M, S, B>(&self, messages: M, service: S) -> Report
     where
         M: IntoIterator<Item = Message>,
@@ -47,12 +47,13 @@ impl MockInqud {
         Report { seed: self.seed, deliveries }
     }
 
-    /// [Delivers](Self::deliver) them, and gives each delivery to `each` when it is over, before the
-    /// next one begins. It keeps none: for so many that a [`Report`] of them would fill the memory.
+    /// [Delivers](Self::deliver) messages, and calls `each` after each delivery, before the next one starts.
+    ///
+    /// It keeps no deliveries. Use it if a [`Report`] would take too much memory.
     ///
     /// # Panics
     ///
-    /// Without a Tokio runtime that has its timers enabled.
+    /// Panics outside of a Tokio runtime with timers enabled.
     pub async fn deliver_each<M, S, B, F>(&self, messages: M, service: S, each: F)
     where
         M: IntoIterator<Item = Message>,
@@ -83,7 +84,7 @@ impl MockInqud {
     {
         let began = Instant::now();
         let mut due = began;
-        // By the time that they are due; what is due at once, in the order of the plan.
+        // Ordered by due time, and by the plan among those due at the same time.
         let mut queue = BTreeMap::new();
         for (turn, message) in plan.into_iter().enumerate() {
             queue.insert((due, turn), (message, 0_u32));
@@ -92,7 +93,7 @@ impl MockInqud {
         let mut not_before = began;
         while let Some(((due, turn), (message, retry))) = queue.pop_first() {
             sleep_until(due.max(not_before)).await;
-            // What is late does not come all at once.
+            // Late deliveries keep the interval too, instead of catching up in a burst.
             not_before = later(Instant::now(), self.interval);
             let at = began.elapsed();
             let tried = self.try_once(&message, &mut service).await;
@@ -134,7 +135,7 @@ impl MockInqud {
             Ok(Ok(response)) => Tried {
                 answer: Answer::Status(response.status()),
                 rejection: response.extensions().get::<Rejection>().cloned(),
-                // The status has come in time, whatever becomes of the body.
+                // The status arrived in time, so a slow body only loses its text.
                 text: timeout_at(until, beginning(response.into_body())).await.unwrap_or_default(),
             },
         }
@@ -159,7 +160,7 @@ async fn beginning<B: Body>(body: B) -> String {
     let mut read = 0_usize;
     while let Some(Ok(frame)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         let Ok(mut data) = frame.into_data() else { break };
-        // An empty frame counts too, or endless ones that are always ready would never end.
+        // An empty frame counts as a byte. Otherwise an endless stream of them would never end.
         read = read.saturating_add(data.remaining().max(1));
         while data.has_remaining() && kept.len() < KEPT {
             let chunk = data.chunk();
@@ -174,13 +175,13 @@ async fn beginning<B: Body>(body: B) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// An error and its causes, in one line.
+/// Formats an error and its causes on one line.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = iter::successors(Some(error), |error| (*error).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Thirty years are for ever, and what no clock can hold is no less.
+/// Adds at most thirty years, because the clock cannot hold every `Duration`.
 fn later(instant: Instant, by: Duration) -> Instant {
     const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     instant.checked_add(by.min(FOR_EVER)).unwrap_or(instant)

@@ -6,7 +6,7 @@ use http::StatusCode;
 use super::{Fault, Message};
 use tower_inqud::{Rejection, contract};
 
-/// One call, and what came of it.
+/// One delivery of a [`Message`], and the response to it.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub(super) message: Message,
@@ -20,20 +20,20 @@ pub struct Delivery {
     pub(super) text: String,
 }
 
-/// What a delivery was answered.
+/// The response to a delivery, or its absence.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Answer {
     /// A response with this status.
     Status(StatusCode),
-    /// No response in [the time that Inqud waits](tower_inqud::contract::RESPONSE_TIMEOUT).
+    /// No response before the [timeout](super::MockInqud::timeout).
     TimedOut,
-    /// No response at all, and why: the error of the service, as a text.
+    /// No response, because the service or the client failed. Holds the text of the error.
     Failed(String),
 }
 
 impl Answer {
-    /// Whether this ends the retries: only a response with status 200 does (confirmed).
+    /// Whether this acknowledges the message. Only status 200 does (confirmed).
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         *self == Self::Status(contract::ACKNOWLEDGED)
@@ -41,57 +41,60 @@ impl Answer {
 }
 
 impl Delivery {
-    /// What was delivered.
+    /// The message that was delivered.
     #[must_use]
     pub fn message(&self) -> &Message {
         &self.message
     }
 
-    /// Which try it was: 0 for the first, then the number of the retry.
+    /// The number of the retry, or 0 for the first attempt.
     #[must_use]
     pub fn retry(&self) -> u32 {
         self.retry
     }
 
-    /// When it began, since the sender did.
+    /// When this delivery started, measured from the start of the first.
     #[must_use]
     pub fn at(&self) -> Duration {
         self.at
     }
 
-    /// How long it took.
+    /// How long this delivery took.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// What it was answered.
+    /// The response.
     #[must_use]
     pub fn answer(&self) -> &Answer {
         &self.answer
     }
 
-    /// Why the layer refused it. Only known of a service in the same process, where the response
-    /// still has its extensions.
+    /// Why the layer rejected it.
+    ///
+    /// `None` over a socket, because the rejection is in the extensions of the response.
     #[must_use]
     pub fn rejection(&self) -> Option<&Rejection> {
         self.rejection.as_ref()
     }
 
-    /// The beginning of the response's body, 1 KiB at most; bytes that are no UTF-8 are replaced.
+    /// The first 1 KiB of the response's body. Invalid UTF-8 is replaced.
     #[must_use]
     pub fn response_text(&self) -> &str {
         &self.text
     }
 
-    /// Whether this ended the retries.
+    /// Whether the message was acknowledged, with status 200.
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         self.answer.is_acknowledged()
     }
 
-    /// Whether it was refused as it should be: with 401 if it was [forged or unsigned](Fault), else
-    /// with any 4xx. No response, or one that tells of something else, refuses nothing.
+    /// Whether it was rejected with the right status: 401 if it was [forged or unsigned](Fault), any 4xx
+    /// otherwise.
+    ///
+    /// A missing response or a server error is not a rejection.
     #[must_use]
     pub fn is_rejected(&self) -> bool {
         match (&self.answer, self.fault) {
@@ -103,7 +106,7 @@ impl Delivery {
         }
     }
 
-    /// Whether it was not acknowledged, and no retry is left.
+    /// Whether it was not acknowledged and has no retry left.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         !self.is_acknowledged() && !self.retry_follows
@@ -114,13 +117,13 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => status.fmt(f),
-            Self::TimedOut => f.write_str("no response in time"),
+            Self::TimedOut => f.write_str("no response before the timeout"),
             Self::Failed(why) => write!(f, "no response: {why}"),
         }
     }
 }
 
-/// One line.
+/// Formats the delivery on one line.
 impl fmt::Display for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<16} {}", self.message.label(), self.answer)?;

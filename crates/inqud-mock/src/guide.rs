@@ -1,4 +1,4 @@
-//! A page about the use of this crate.
+//! Guides.
 
 #[doc = include_str!("../docs/testing.md")]
 pub mod testing {}

@@ -1,15 +1,15 @@
-//! A sender that plays Inqud, to test your handler with.
+//! A mock of Inqud, to test your webhook handler with.
 //!
-//! It is no server: it calls a service, which is your own in the same process, or a client that
-//! reaches one elsewhere. See [`guide::testing`] for how to test with it.
+//! The mock is a client: it calls your service in the same process, or sends requests through an HTTP client to
+//! a server elsewhere. [`guide::testing`] explains how to test with it.
 //!
-//! 1. A [`Lifecycle`] is what Inqud sends about one object, from its first status to its last.
-//! 2. A [`MockInqud`] signs it and delivers it: in order or not, once or more often, again as Inqud
-//!    does it if it is not acknowledged, and, if asked for, forged, cut short, in pieces or slowly.
-//! 3. A [`Report`] tells what was delivered, how often, and what each delivery was answered.
+//! 1. A [`Lifecycle`] is the sequence of notifications that Inqud sends about one object.
+//! 2. A [`MockInqud`] signs and delivers them: in order or shuffled, repeated, retried on Inqud's schedule,
+//!    forged, truncated, chunked or slow.
+//! 3. A [`Report`] lists each delivery with its response.
 //!
-//! [`MockInqud::any_order`] checks what matters most: whatever the order and however often, the
-//! merchant ends in the same state, wherever the notifications tell their order.
+//! [`MockInqud::any_order`] makes the most important check: your handler ends in the same state in every order
+//! of delivery, with and without repeats.
 //!
 //! # Example
 //!
@@ -32,7 +32,7 @@
 //! let report = inqud.times(2).shuffled().deliver(Lifecycle::new(Scenario::Success), shop).await;
 //!
 //! assert_eq!(report.deliveries().len(), 6); // three statuses, each twice
-//! assert!(report.all_acknowledged(), "{report}"); // the text has the seed of the shuffle
+//! assert!(report.all_acknowledged(), "{report}"); // the report contains the seed of the shuffle
 //! # Ok(())
 //! # }
 //! ```

@@ -7,15 +7,15 @@ use super::snapshot::{self, Ids, Paid, Snapshot};
 use super::{Message, Scenario};
 use tower_inqud::Amount;
 
-/// What Inqud sends about one object, from its first status to its last.
+/// The sequence of notifications that Inqud sends about one object.
 ///
-/// An iterator over its [`Message`]s, in the order in which Inqud would make them. For several
-/// objects, chain lifecycles: `first.into_iter().chain(second)`.
+/// It iterates over [`Message`]s in the order in which Inqud would create them. For several objects, chain
+/// lifecycles: `first.into_iter().chain(second)`.
 ///
-/// The bodies have the fields that Inqud's samples have. Of an invoice no sample is public, nor is what
-/// its id begins with: its fields are those of [`Invoice`](tower_inqud::Invoice), and its id is a UUID alone.
-/// The ids are made from the [`client_order_id`](Self::client_order_id), so that the same order is the
-/// same object each time. Nothing in them is random.
+/// Bodies have the fields of Inqud's published samples. No sample of an invoice is public, nor is the prefix of
+/// its id: its body has the fields of [`Invoice`](tower_inqud::Invoice), and its id is a bare UUID. Ids
+/// are derived from the [`client_order_id`](Self::client_order_id), so the same order id always gives the
+/// same object. Nothing in a body is random.
 ///
 /// # Example
 ///
@@ -44,7 +44,7 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// The lifecycle that this scenario tells.
+    /// Creates the lifecycle of a scenario.
     pub fn new(scenario: Scenario) -> Self {
         Self {
             scenario,
@@ -57,8 +57,9 @@ impl Lifecycle {
         }
     }
 
-    /// Goes through these statuses instead of the scenario's. Any words will do, also one that Inqud
-    /// may say tomorrow.
+    /// Replaces the statuses of the scenario.
+    ///
+    /// Any word is allowed. Use one that Inqud does not have yet to test how your handler treats it.
     pub fn statuses<I>(mut self, statuses: I) -> Self
     where
         I: IntoIterator,
@@ -68,35 +69,39 @@ impl Lifecycle {
         self
     }
 
-    /// Your own id of the order: `order-1` unless set. The other ids are made from it.
+    /// Your id of the order. Defaults to `order-1`. The other ids are derived from it.
     pub fn client_order_id(mut self, id: impl Into<String>) -> Self {
         self.client_order_id = id.into();
         self
     }
 
-    /// The amount to be paid, in USDT: 100 unless set. In a conflict half of it is paid; if it is
-    /// overpaid or amended, one more. A payment that succeeded in part has 40 % of it, and then 90 %.
+    /// The requested amount, in USDT. Defaults to 100.
+    ///
+    /// The amount paid is half of it in a conflict, and one more if it is overpaid or amended. A partial
+    /// payment is 40 % of it, and then 90 %.
     pub fn amount(mut self, amount: Amount) -> Self {
         self.amount = amount;
         self
     }
 
-    /// When the object was created: noon of 2026-01-01 in UTC and a fraction of a second unless set.
+    /// When the object was created. Defaults to noon UTC on 2026-01-01, plus a fraction of a second.
     pub fn starts_at(mut self, at: Timestamp) -> Self {
         self.starts_at = at;
         self.ends_at = None;
         self
     }
 
-    /// When its last status came. Set instead of [`starts_at`](Self::starts_at), which then is as many
-    /// [paces](Self::pace) before.
+    /// When the object got its last status. Overrides [`starts_at`](Self::starts_at), which is then computed
+    /// from the [pace](Self::pace).
     pub fn ends_at(mut self, at: Timestamp) -> Self {
         self.ends_at = Some(at);
         self
     }
 
-    /// The time between two statuses in their timestamps: 90 s unless set. It is not waited for. An
-    /// amendment has the time of what it amends. The next write-off of a subscription is 30 days after the last one, whatever the pace.
+    /// The difference between the timestamps of two statuses. Defaults to 90 s.
+    ///
+    /// It does not delay the delivery. An amendment has the timestamp of the notification that it amends. The
+    /// next write-off of a subscription is always 30 days after the previous one.
     pub fn pace(mut self, pace: Duration) -> Self {
         self.pace = pace;
         self
@@ -107,19 +112,20 @@ impl Lifecycle {
         SignedDuration::try_from(self.pace.saturating_mul(steps)).unwrap_or(SignedDuration::MAX)
     }
 
-    /// How much is paid, if anything is, at the time of an amendment: 0 before the first.
+    /// How much is paid once something is. `amendment` counts the amendments so far.
     fn paid(&self, amendment: usize) -> Paid {
         match self.scenario {
             Scenario::Overpaid => Paid::Over(1),
             Scenario::Amended => Paid::Over(amendment),
-            // Nobody says why, so nothing is said to be missing.
+            // The reason of a reversal is not public, so the full amount stays paid.
             Scenario::Reversed => Paid::Over(0),
             _ if self.statuses.iter().any(|status| status == "CONFLICT") => Paid::Under,
             _ => Paid::Over(0),
         }
     }
 
-    /// How often this status was said right before: those that amend it have its last update.
+    /// How often the same status directly precedes this step in [`Scenario::Amended`]: the number of the
+    /// amendment, or 0. An amendment keeps the time of its last update.
     fn amendment(&self, step: usize) -> usize {
         let said = self.statuses.iter().take(step.saturating_add(1)).rev();
         let same = said.clone().zip(said.skip(1)).take_while(|(it, before)| it == before).count();
@@ -133,7 +139,7 @@ impl IntoIterator for Lifecycle {
 
     fn into_iter(self) -> Self::IntoIter {
         let ids = Ids::of(&self.client_order_id);
-        // What is in another status than the first has changed before.
+        // An object that starts in a later status has changed before.
         let first = self.scenario.statuses().first().copied();
         let is_older = self.statuses.first().map(String::as_str) != first;
         let changes = |step: usize| {
@@ -142,7 +148,7 @@ impl IntoIterator for Lifecycle {
             changes.saturating_add(usize::from(is_older))
         };
         let last = self.paces(changes(self.statuses.len().saturating_sub(1)));
-        // What is too early or too late for a timestamp is as much so as one can be.
+        // Times out of range saturate.
         let created = match self.ends_at {
             Some(ends_at) => ends_at.checked_sub(last).unwrap_or(Timestamp::MIN),
             None => self.starts_at,
@@ -161,7 +167,7 @@ impl IntoIterator for Lifecycle {
                 paid: self.paid(self.amendment(step)),
                 created,
                 changed: changed.unwrap_or(Timestamp::MAX),
-                // No last update while it is in its first state (confirmed).
+                // An object in its first status has no last update (confirmed).
                 is_first: changes(step) == 0,
                 charges: times("ACTIVE", step),
                 parts: times("PARTIAL_SUCCESS", step),

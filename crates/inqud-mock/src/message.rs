@@ -2,7 +2,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-/// One notification: a body, and a label for reports.
+/// The body of one notification, with a label for reports.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Message {
     label: String,
@@ -10,19 +10,20 @@ pub struct Message {
 }
 
 impl Message {
-    /// A body of your own, sent as it is. The label is for reports; the status is a good one.
+    /// Creates a message with a body of your own, which is sent unchanged. Reports show the label, so the
+    /// status is a good choice.
     #[must_use]
     pub fn new(label: impl Into<String>, body: impl Into<Bytes>) -> Self {
         Self { label: label.into(), body: body.into() }
     }
 
-    /// What reports call it. For those of a [`Lifecycle`](super::Lifecycle), the status.
+    /// The label shown in reports. Messages of a [`Lifecycle`](super::Lifecycle) have their status.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The body.
+    /// The bytes that are signed and sent.
     #[must_use]
     pub fn body(&self) -> &Bytes {
         &self.body

@@ -7,19 +7,18 @@ use http::{HeaderValue, Request, Uri};
 use super::{Message, SentBody};
 use tower_inqud::{Secret, contract, sign};
 
-/// Plays Inqud: signs messages, and delivers them to a service.
+/// Signs messages the way Inqud does, and delivers them to a service.
 ///
-/// Unless set otherwise, each message is delivered once, in order, whole, rightly signed, and not
-/// again if it is not acknowledged.
+/// By default, each message is delivered once, in order, in one frame, correctly signed, and without retries.
 ///
-/// See [`deliver`](Self::deliver) and [`any_order`](Self::any_order) for what it then does, and
-/// [the module](super) for an example.
+/// [`deliver`](Self::deliver) and [`any_order`](Self::any_order) describe what happens then. The
+/// [crate documentation](crate) has an example.
 #[derive(Clone)]
 #[must_use]
 pub struct MockInqud {
     secret: Secret,
-    /// What forged calls are signed with. Never the secret: whoever sees such a call would have a digest
-    /// that the secret made.
+    /// The key that signs forged requests. It is never derived from the secret, so that a forged request reveals no
+    /// digest made with the secret.
     forged_secret: Secret,
     uri: Uri,
     pub(super) seed: u64,
@@ -34,33 +33,34 @@ pub struct MockInqud {
     pause: Duration,
 }
 
-/// What can be wrong with all that a [`MockInqud`] sends.
+/// A fault in every request that a [`MockInqud`] sends.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The digest is made with a random key that the sender throws away, and proves nothing under your
-    /// secret.
+    /// The digest is made with a random key instead of the secret.
     Forged,
-    /// There is no digest.
+    /// The digest header is missing.
     Unsigned,
-    /// The digest is right, but only the first half of the body comes, and then the connection ends.
-    /// Over a socket there can be no answer: each such delivery has failed, however well the server
-    /// refused it.
+    /// The digest is right, but the body ends with an error after its first half.
+    ///
+    /// Over a socket, the connection breaks and there is no response, so every such delivery is
+    /// [`Failed`](super::Answer::Failed) even if the server rejected it.
     Truncated,
 }
 
-/// A random secret that nobody else has.
+/// Creates a random key.
 fn forged_secret() -> Secret {
     let mut key = [0; 32];
     fastrand::fill(&mut key);
-    // A key of zeros is refused.
+    // `Secret` does not accept a key of zeros.
     key[0] |= 1;
     Secret::verbatim(key).expect("neither empty nor all zeros")
 }
 
 impl MockInqud {
-    /// Signs with `secret`, and sends to `uri`: a path for a service in this process, a whole URI for
-    /// a client.
+    /// Creates a mock that signs with `secret` and sends to `uri`.
+    ///
+    /// A path is enough for a service in this process. A client needs an absolute URI.
     pub fn new(secret: Secret, uri: Uri) -> Self {
         Self {
             secret,
@@ -79,79 +79,85 @@ impl MockInqud {
         }
     }
 
-    /// Delivers in an order that the [seed](Self::seed) makes. In that of the messages unless set.
+    /// Shuffles the messages, depending on the [seed](Self::seed). Defaults to the given order.
     pub fn shuffled(mut self) -> Self {
         self.shuffled = true;
         self
     }
 
-    /// The seed of all that is random, to have it a second time. Another for each sender unless set;
-    /// reports and errors tell it.
+    /// The seed of all random orders. Defaults to a random seed, which reports and errors print.
+    ///
+    /// Set it to repeat a run.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Delivers each message so many times: once unless set. Not used by
-    /// [`any_order`](Self::any_order), which repeats at random.
+    /// How many times to deliver each message. Defaults to 1.
+    ///
+    /// [`any_order`](Self::any_order) ignores it and repeats messages at random.
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// In how many orders [`any_order`](Self::any_order) delivers, after the one in order: 100 unless
-    /// set, and at least one.
+    /// How many shuffled rounds [`any_order`](Self::any_order) delivers after the round in order. Defaults to 100,
+    /// and is at least 1.
     pub fn rounds(mut self, rounds: u32) -> Self {
         self.rounds = rounds.max(1);
         self
     }
 
-    /// Delivers what was not acknowledged again, after each of these waits in turn. Not unless set.
+    /// How long to wait before each retry of a message that was not acknowledged. Defaults to no retries.
     ///
-    /// Inqud's own are [`contract::RETRY_SCHEDULE`], almost two days in all. They are Tokio's to wait
-    /// for, so that a test with its time paused (`#[tokio::test(start_paused = true)]`) takes none.
-    /// What else is to be delivered goes on meanwhile.
+    /// Inqud's schedule is [`contract::RETRY_SCHEDULE`], almost two days in total. A test with Tokio's time
+    /// paused (`#[tokio::test(start_paused = true)]`) does not wait for it. Other messages are
+    /// delivered meanwhile.
     pub fn retries(mut self, waits: &[Duration]) -> Self {
         self.retries = waits.to_vec();
         self
     }
 
-    /// How long to wait for a response: [`contract::RESPONSE_TIMEOUT`] unless set, and then as much longer as
-    /// the body takes that is sent [slowly](Self::frame_delay).
+    /// How long to wait for a response. Defaults to [`contract::RESPONSE_TIMEOUT`].
+    ///
+    /// The time that a [delayed](Self::frame_delay) body takes is added to it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The least time from the start of one delivery to that of the next, retries among them: none
-    /// unless set.
+    /// Minimum time between the starts of two deliveries, including retries. Defaults to zero.
+    ///
+    /// Set it to limit the rate at which a server is called.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// Sends everything with this fault. With none unless set.
+    /// Sends every request with this fault. Defaults to none.
     pub fn fault(mut self, fault: Fault) -> Self {
         self.fault = Some(fault);
         self
     }
 
-    /// Sends bodies in frames of so many bytes, at least one, without a `Content-Length`. In one
-    /// frame, with one, unless set.
+    /// Sends bodies in frames of this many bytes, at least 1, without a `Content-Length`. Defaults to one frame
+    /// and a `Content-Length`.
     pub fn chunked(mut self, bytes: usize) -> Self {
         self.chunk = Some(bytes);
         self
     }
 
-    /// Waits this long before each frame of a body. Not unless set.
+    /// How long to wait before each frame of a body. Defaults to zero.
+    ///
+    /// Set it to test the timeouts for slow bodies.
     pub fn frame_delay(mut self, pause: Duration) -> Self {
         self.pause = pause;
         self
     }
 
-    /// What is sent for a message. Built for each delivery, always the same for this sender and its clones.
+    /// Builds the request for a message, always the same for this mock and its clones.
     ///
-    /// To send it by other means than [`deliver`](Self::deliver).
+    /// Use it to send the request by other means than [`deliver`](Self::deliver).
     #[must_use]
     pub fn request(&self, message: &Message) -> Request<SentBody> {
         let bytes = message.body().clone();

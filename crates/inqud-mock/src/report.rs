@@ -2,12 +2,11 @@ use std::fmt;
 
 use super::Delivery;
 
-/// What a [`MockInqud`](super::MockInqud) delivered, how often, and what it was answered.
+/// The deliveries that a [`MockInqud`](super::MockInqud) made, with their responses.
 ///
-/// It keeps each delivery, with the beginning of its answer; see
-/// [`deliver_each`](super::MockInqud::deliver_each) for very many.
+/// It keeps every delivery in memory. Use [`deliver_each`](super::MockInqud::deliver_each) for very many.
 ///
-/// Its `Display` is a line for each delivery, and the seed: the text for a failed assertion.
+/// `Display` prints a line for each delivery, and the seed. Print it in failed assertions.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Report {
@@ -16,32 +15,33 @@ pub struct Report {
 }
 
 impl Report {
-    /// All deliveries, in the order in which they were made, retries among them.
+    /// All deliveries in the order in which they were made, including retries.
     #[must_use]
     pub fn deliveries(&self) -> &[Delivery] {
         &self.deliveries
     }
 
-    /// Whether something was delivered, and all of it acknowledged in the end.
+    /// Whether every message was acknowledged in the end. `false` if nothing was delivered.
     #[must_use]
     pub fn all_acknowledged(&self) -> bool {
         !self.deliveries.is_empty() && self.lost().next().is_none()
     }
 
-    /// Whether something was delivered, and every time [refused](Delivery::is_rejected): what is to be
-    /// expected of anything with a [`Fault`](super::Fault). A server that cannot be reached has refused
-    /// nothing, nor has one that fails.
+    /// Whether every delivery was [rejected](Delivery::is_rejected), as requests with a
+    /// [`Fault`](super::Fault) should be. `false` if nothing was delivered.
+    ///
+    /// An unreachable or failing server does not count as a rejection.
     #[must_use]
     pub fn all_rejected(&self) -> bool {
         !self.deliveries.is_empty() && self.deliveries.iter().all(Delivery::is_rejected)
     }
 
-    /// The last try of each message that was never acknowledged. At Inqud it is lost then.
+    /// The last delivery of each message that was never acknowledged. Inqud gives such a message up.
     pub fn lost(&self) -> impl Iterator<Item = &Delivery> {
         self.deliveries.iter().filter(|delivery| delivery.is_lost())
     }
 
-    /// The seed of the order, for [`MockInqud::seed`](super::MockInqud::seed).
+    /// The seed of the order. Pass it to [`MockInqud::seed`](super::MockInqud::seed) to repeat the run.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed

@@ -1,39 +1,38 @@
 use std::fmt;
 
-/// What happens in a [`Lifecycle`](super::Lifecycle): one of the ways that an object of Inqud's can go.
+/// A sequence of statuses that an object can go through, for a [`Lifecycle`](super::Lifecycle).
 ///
-/// The first seven are about a Request, and three are about a payment. The others follow an object of
-/// another kind to its usual end. That these statuses come in this order is inferred, except where it
-/// says confirmed.
+/// The first seven scenarios are about a Request and three are about a payment. The others follow an object of
+/// another kind to its usual end. The order of the statuses is inferred unless marked as confirmed.
 ///
 /// # Order
 ///
-/// What is sent about a Request, a checkout, an on-ramp checkout or an invoice says when it changed, so its
-/// end is the same in any order. So is that of [`Payment`](Self::Payment), because `NEW` and `PENDING` never
-/// follow `SUCCESS`.
+/// Notifications about a Request, a checkout, an on-ramp checkout or an invoice carry the time of the change,
+/// so every order of arrival ends in the same state. The same holds for [`Payment`](Self::Payment), because
+/// `NEW` and `PENDING` never follow `SUCCESS`.
 ///
-/// In the others something follows that nothing but its arrival puts behind the one before:
+/// The other scenarios contain notifications that are ordered only by arrival:
 /// [`ReversedPayment`](Self::ReversedPayment), [`PartialPayment`](Self::PartialPayment),
 /// [`Subscription`](Self::Subscription), [`Renewal`](Self::Renewal), [`Authorization`](Self::Authorization),
-/// and the second `SUCCESS` of [`Amended`](Self::Amended). There
-/// [`MockInqud::any_order`](super::MockInqud::any_order) keeps to the order of the lifecycle.
+/// and the second `SUCCESS` of [`Amended`](Self::Amended).
+/// [`MockInqud::any_order`](super::MockInqud::any_order) keeps them in the order of the lifecycle.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Scenario {
     /// A Request that is paid in full.
     Success,
-    /// A Request that is paid with more than was asked for, which is allowed (confirmed).
+    /// A Request that is overpaid, which Inqud allows (confirmed).
     Overpaid,
-    /// A Request that is paid with less, and ends in a conflict (confirmed).
+    /// A Request that is underpaid and ends in `CONFLICT` (confirmed).
     Conflict,
-    /// A Request in conflict that Inqud's support then settles. It ends in `SUCCESS` with half of the
-    /// amount paid: a final status that changes, and a success that is not paid in full.
+    /// A Request whose conflict Inqud's support resolves. It ends in `SUCCESS` with half of the amount paid: a
+    /// final status changes, and a success is not paid in full.
     ResolvedConflict,
-    /// A Request that is paid in full, and that Inqud's support then turns into a conflict. Why is not
-    /// said.
+    /// A Request that is paid in full and that Inqud's support changes to `CONFLICT` afterwards, without a
+    /// reason.
     Reversed,
-    /// A Request that is paid in full, and then amended: the same status and last update again, and more
-    /// is paid.
+    /// A Request that is paid in full and amended afterwards: the same status and last update, with a higher paid
+    /// amount.
     Amended,
     /// A Request that nobody pays.
     Expired,
@@ -41,16 +40,16 @@ pub enum Scenario {
     Checkout,
     /// A payment that arrives.
     Payment,
-    /// A payment that arrives, and that Inqud's support then turns into a failed one (that it can is
-    /// confirmed).
+    /// A payment that arrives and that Inqud's support changes to `FAILED` afterwards (confirmed that
+    /// it can).
     ReversedPayment,
-    /// A payment that arrives in parts. Its amount is 40 % of the whole, then 90 %, then all of it.
+    /// A payment that arrives in parts: 40 % of the amount, then 90 %, then all of it.
     PartialPayment,
     /// An on-ramp checkout that is paid. Only its first status is confirmed.
     OnRamp,
-    /// A subscription that is taken up and cancelled.
+    /// A subscription that starts and is cancelled.
     Subscription,
-    /// A subscription that is renewed: twice the same status, and another next write-off.
+    /// A subscription that is renewed: `ACTIVE` twice, with different times of the next write-off.
     Renewal,
     /// An invoice that is paid.
     Invoice,
@@ -58,7 +57,7 @@ pub enum Scenario {
     Authorization,
 }
 
-/// Which template a body is made from.
+/// The template that a body is made from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     Request,
@@ -71,7 +70,7 @@ pub(super) enum Kind {
 }
 
 impl Scenario {
-    /// All scenarios that this version knows.
+    /// All scenarios.
     pub const ALL: &[Self] = &[
         Self::Success,
         Self::Overpaid,
@@ -91,7 +90,7 @@ impl Scenario {
         Self::Authorization,
     ];
 
-    /// Its name in lower case, such as `success` or `on-ramp`.
+    /// The name in kebab case, such as `success` or `on-ramp`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -114,7 +113,7 @@ impl Scenario {
         }
     }
 
-    /// Inqud's words for the statuses, in their order.
+    /// The statuses, in order, as Inqud spells them.
     #[must_use]
     pub const fn statuses(self) -> &'static [&'static str] {
         match self {
@@ -158,7 +157,7 @@ impl Scenario {
     }
 }
 
-/// Its [name](Self::as_str).
+/// Formats the [name](Self::as_str).
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

@@ -1,4 +1,4 @@
-//! From one status of an object to the JSON that Inqud would send.
+//! Builds the JSON that Inqud would send about an object in one status.
 
 use std::iter;
 
@@ -18,9 +18,9 @@ pub(super) struct Snapshot<'a> {
     pub(super) created: Timestamp,
     pub(super) changed: Timestamp,
     pub(super) is_first: bool,
-    /// How often a subscription was charged so far: each time that it is reported as active.
+    /// How many times a subscription was charged so far: once for each `ACTIVE`.
     pub(super) charges: usize,
-    /// How often a payment succeeded in part so far.
+    /// The number of partial payments so far.
     pub(super) parts: usize,
 }
 
@@ -29,11 +29,11 @@ pub(super) struct Snapshot<'a> {
 pub(super) enum Paid {
     /// Half.
     Under,
-    /// All of it, and so much more.
+    /// All of it, and this much more.
     Over(usize),
 }
 
-/// What the ids of one object and of those around it end in.
+/// The variable parts of the ids of an object and its related objects.
 pub(super) struct Ids {
     uuid: String,
     address: String,
@@ -41,9 +41,9 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// Always the same for the same order, and very probably different for another.
+    /// Derives the ids from an order id. Different orders almost certainly get different ids.
     pub(super) fn of(client_order_id: &str) -> Self {
-        // FNV-1a: neither secret nor in need of more.
+        // FNV-1a is enough, because the ids need not be unpredictable.
         let seed = client_order_id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -71,8 +71,8 @@ fn template(kind: Kind) -> &'static str {
     }
 }
 
-/// Puts a value for each `@name`, and everything in one line. A name without one stays, and no JSON
-/// comes of it: so the tests find a template that is wrong.
+/// Replaces each `@name` in a template and joins its lines. An unknown name stays and makes the JSON invalid, so
+/// that tests detect a wrong template.
 fn fill(template: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
     let line = template.lines().map(str::trim_start).collect::<String>();
     let mut parts = line.split('@');
@@ -86,7 +86,7 @@ fn fill(template: &str, value: &dyn Fn(&str) -> Option<String>) -> String {
     filled
 }
 
-/// The JSON of what a template names.
+/// The JSON value of a name in a template.
 fn value(kind: Kind, snapshot: &Snapshot<'_>, name: &str) -> Option<String> {
     let id = |prefix: &str| text(&format!("{prefix}-{}", snapshot.ids.uuid));
     let only_if = |shown: bool, json: String| if shown { json } else { "null".to_owned() };
@@ -106,7 +106,7 @@ fn value(kind: Kind, snapshot: &Snapshot<'_>, name: &str) -> Option<String> {
         "subscriptionId" => id("SUB"),
         "planId" => id("PLAN"),
         "authorizationId" => id("AGR"),
-        // Which prefix an invoice has is not public.
+        // The prefix of an invoice's id is not public.
         "invoiceId" => text(&snapshot.ids.uuid),
         "clientOrderId" => text(snapshot.client_order_id),
         "address" => text(&snapshot.ids.address),
@@ -135,7 +135,7 @@ fn value(kind: Kind, snapshot: &Snapshot<'_>, name: &str) -> Option<String> {
     })
 }
 
-/// The Request inside a checkout.
+/// The Request nested in a checkout.
 fn nested_request(snapshot: &Snapshot<'_>) -> String {
     let status = match snapshot.status {
         "REQUEST_CREATED" => "WAITING_PAYMENT",
@@ -154,7 +154,7 @@ fn paid(amount: &Amount, paid: Paid) -> Amount {
         Paid::Over(0) => amount.clone(),
         Paid::Over(more) => {
             calculated(amount, |it| it.checked_add(more.into())).unwrap_or_else(|| {
-                // More digits than can be calculated with: others at the front.
+                // Too many digits to calculate with: prepend digits instead.
                 let text = amount.to_string();
                 let over = format!("{more}{}", text.strip_prefix('0').unwrap_or(&text));
                 over.parse().unwrap_or_else(|_| amount.clone())
@@ -163,19 +163,19 @@ fn paid(amount: &Amount, paid: Paid) -> Amount {
     }
 }
 
-/// 40 %, and from the second on 90 %.
+/// The first part is 40 % of the amount. Later ones are 90 %.
 fn part(amount: &Amount, number: usize) -> Amount {
     let tenths = if number > 1 { 9 } else { 4 };
     calculated(amount, |it| it.checked_mul(Decimal::new(tenths, 1)))
         .unwrap_or_else(|| Decimal::from(tenths).into())
 }
 
-/// `None` if it has more digits than can be calculated with.
+/// Applies `with` to the decimal value. Returns `None` if a `Decimal` cannot hold the amount or the result.
 fn calculated(amount: &Amount, with: impl Fn(Decimal) -> Option<Decimal>) -> Option<Amount> {
     amount.decimal().and_then(with).map(|exact| exact.normalize().into())
 }
 
-/// What is known to say more about a status of a subscription.
+/// The `subStatus` of a subscription, as far as it is known.
 fn sub_status(status: &str) -> Option<&'static str> {
     match status {
         "ACTIVE" => Some("ACTIVE"),
@@ -184,14 +184,14 @@ fn sub_status(status: &str) -> Option<&'static str> {
     }
 }
 
-/// Every thirty days.
+/// The time of the next write-off: every thirty days.
 fn renewal(created: Timestamp, charges: usize) -> Timestamp {
     let days = u32::try_from(charges).unwrap_or(u32::MAX).saturating_mul(30);
     let after = SignedDuration::from_hours(i64::from(days).saturating_mul(24));
     created.checked_add(after).unwrap_or(Timestamp::MAX)
 }
 
-/// In the sample of a Request it is ten minutes.
+/// Ten minutes after the creation, as in Inqud's sample of a Request.
 fn expiry(created: Timestamp) -> Timestamp {
     created.checked_add(SignedDuration::from_mins(10)).unwrap_or(Timestamp::MAX)
 }

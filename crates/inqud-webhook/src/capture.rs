@@ -1,4 +1,4 @@
-//! A copy of what a call is sent, to show it. Bounded, because anyone can call.
+//! Copies of request bodies, kept to show them. Their total size is bounded, because anyone can call.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,20 +9,20 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-/// How many bytes the copies of all calls hold at most.
+/// Maximum bytes held by the copies of all calls together.
 const MOST: usize = 16 * 1024 * 1024;
 
-/// What the copies of all calls hold now.
+/// Counts the bytes that the copies of all calls hold.
 #[derive(Clone, Default)]
 pub(crate) struct CaptureBudget(Arc<AtomicUsize>);
 
-/// The bytes of one body that have come so far.
+/// The bytes of one body that have arrived so far.
 #[derive(Clone)]
 pub(crate) struct Capture(Arc<Mutex<Captured>>);
 
 struct Captured {
     bytes: Vec<u8>,
-    /// What they count for in `budget`.
+    /// How many bytes this copy has taken from `budget`.
     counted: usize,
     budget: CaptureBudget,
     is_given_up: bool,
@@ -34,7 +34,7 @@ impl Capture {
         Self(Arc::new(Mutex::new(Captured { bytes, counted: 0, budget, is_given_up: false })))
     }
 
-    /// The bytes; `None` if there were too many at once to keep them.
+    /// Takes the bytes. Returns `None` if the budget was exhausted and the copy was dropped.
     pub(crate) fn take(&self) -> Option<Vec<u8>> {
         let mut copy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (!copy.is_given_up).then(|| std::mem::take(&mut copy.bytes))
@@ -64,7 +64,7 @@ impl Captured {
         self.bytes.extend_from_slice(data);
     }
 
-    /// Counts so many bytes for this copy; not if there would be too many then.
+    /// Sets this copy's share of the budget to `bytes`. Returns `false` if that exceeds the budget.
     fn count(&mut self, bytes: usize) -> bool {
         let counted = std::mem::replace(&mut self.counted, bytes);
         let all = self.budget.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
@@ -79,7 +79,7 @@ impl Drop for Captured {
     }
 }
 
-/// A body that leaves a copy of what is read from it: of a refused one, as far as the layer read it.
+/// A body that copies what is read from it. The copy of a rejected body ends where the layer stopped reading.
 pub(crate) struct CapturedBody {
     pub(crate) body: Incoming,
     pub(crate) copy: Capture,
@@ -116,9 +116,9 @@ mod tests {
     use super::{Capture, CaptureBudget, MOST};
     use std::sync::atomic::Ordering;
 
-    /// One that is too large gives up its own place, and takes none of the others'.
+    /// A copy that grows too large drops its own bytes and leaves the others alone.
     #[test]
-    fn all_copies_together_are_bounded_and_given_back() {
+    fn all_copies_together_are_bounded() {
         let budget = CaptureBudget::default();
         let (first, second) = (Capture::new(&budget), Capture::new(&budget));
         first.push(b"kept");

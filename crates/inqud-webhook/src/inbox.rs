@@ -22,13 +22,13 @@ use crate::pretty::{self, printable};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// How many dead letters are read at once, and how many bodies deleted.
+/// How many dead letters are read, and how many bodies are deleted, at a time.
 const BATCH: usize = 1000;
 
-/// How long a kind with open notifications may be without a runner before it is told.
+/// How long a kind with a backlog may be without a runner before `stats` warns about it.
 const UNCLAIMED: Duration = Duration::from_secs(180);
 
-/// Looks into an inbox and tends it, also while a server has it open.
+/// Inspects and maintains an inbox, even while a server has it open.
 #[derive(Args)]
 pub(crate) struct InboxCommand {
     #[command(subcommand)]
@@ -37,35 +37,35 @@ pub(crate) struct InboxCommand {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Tells how much there is to do.
+    /// Shows the backlog, dead letters, reviews and skipped notifications, by kind.
     Stats(StatsArgs),
-    /// Lists dead letters, the oldest first.
+    /// Lists dead letters, oldest first.
     Dead(ListArgs),
-    /// Lists what is kept for review, the oldest first: it may be a late duplicate, or a status that came
-    /// back. Look at the object in Inqud's API, then redrive or discard it.
+    /// Lists notifications kept for review, oldest first. Each may be a late duplicate, or a status that
+    /// recurred. Look at the object in Inqud's API, then redrive or discard the notification.
     Review(ListArgs),
-    /// Lists what was skipped, because it was older than what was processed, or discarded.
+    /// Lists skipped notifications: those that were stale, and those that were discarded.
     Skipped(ListArgs),
-    /// Lists what was processed although the same status at the same time was before, with other content.
+    /// Lists notifications that were processed as amendments: same status, same time, different content.
     Amended(ListArgs),
-    /// Lists what was processed although nothing tells whether it is later than what was before.
+    /// Lists notifications that were processed although nothing proves that they are the latest.
     Unordered(ListArgs),
-    /// Requeues dead letters, and what is kept for review.
+    /// Requeues dead letters, or notifications kept for review.
     ///
-    /// Exits with 0 if each key is that of a dead letter, or of one that is kept for review.
+    /// Exits with 0 if every key names a dead letter or a notification kept for review.
     Redrive(RedriveArgs),
-    /// Marks dead letters, and what is kept for review, as skipped: they are never processed, and `prune`
-    /// deletes their bodies. This cannot be undone.
+    /// Marks dead letters, or notifications kept for review, as skipped: they are never processed, and
+    /// `prune` deletes their bodies. This cannot be undone.
     ///
-    /// Exits with 0 if each key is that of a dead letter, or of one that is kept for review.
+    /// Exits with 0 if every key names a dead letter or a notification kept for review.
     Discard(DiscardArgs),
-    /// Deletes old bodies of what was processed or skipped. Their keys stay, so that a duplicate is
-    /// still known as one.
+    /// Deletes the bodies of notifications that were processed or skipped long ago. Their keys are kept,
+    /// because duplicates are detected by them.
     Prune(PruneArgs),
-    /// Makes the tables of an inbox in Postgres, or brings them to this version.
+    /// Creates the inbox's tables in Postgres, or migrates them to this version.
     #[cfg(feature = "postgres")]
     Migrate(MigrateArgs),
-    /// Prints the SQL of `migrate`, for a tool of your own. Apply it in one transaction, and once.
+    /// Prints the SQL that `migrate` runs, for your own migration tool. Apply it once, in one transaction.
     #[cfg(feature = "postgres")]
     Sql,
 }
@@ -80,10 +80,10 @@ struct StatsArgs {
 struct ListArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// How many at most.
+    /// Maximum number of entries to list.
     #[arg(long, value_name = "N", default_value = "20")]
     limit: usize,
-    /// Shows their bodies too, which hold personal data.
+    /// Also shows the bodies, which contain personal data.
     #[arg(long)]
     bodies: bool,
 }
@@ -92,10 +92,10 @@ struct ListArgs {
 struct RedriveArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// Their keys, as `dead` and `review` list them.
+    /// The keys, as listed by `dead` and `review`.
     #[arg(value_name = "KEY", value_parser = key, required_unless_present = "all")]
     keys: Vec<Key>,
-    /// All that are dead now. What dies again meanwhile is not tried once more.
+    /// Requeues every dead letter once. A notification that becomes a dead letter again meanwhile stays one.
     #[arg(long, conflicts_with = "keys")]
     all: bool,
 }
@@ -104,7 +104,7 @@ struct RedriveArgs {
 struct DiscardArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// Their keys, as `dead` and `review` list them.
+    /// The keys, as listed by `dead` and `review`.
     #[arg(value_name = "KEY", value_parser = key, required = true)]
     keys: Vec<Key>,
 }
@@ -113,7 +113,7 @@ struct DiscardArgs {
 struct PruneArgs {
     #[command(flatten)]
     store: StoreArgs,
-    /// How long ago they were processed or skipped, such as 30d, 2w or 36h. A day has 24 hours here.
+    /// Minimum age since processing, such as 30d, 2w or 36h. A day has 24 hours here.
     #[arg(long, value_name = "TIME", value_parser = age)]
     older_than: Duration,
 }
@@ -122,22 +122,22 @@ struct PruneArgs {
 #[derive(Args)]
 #[group(required = true)]
 struct MigrateArgs {
-    // With an `=`, or the keys that follow would be taken for it.
+    // Requires `=`, because a key that follows would otherwise be taken for the URL.
     #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
     #[arg(help = database::HELP, long_help = database::LONG_HELP)]
     postgres: Option<Option<String>>,
 }
 
-/// Where the inbox is.
+/// Selects the inbox.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct StoreArgs {
-    /// The file of an inbox in SQLite.
+    /// The SQLite file of the inbox.
     #[cfg(feature = "sqlite")]
     #[arg(long, value_name = "FILE")]
     sqlite: Option<PathBuf>,
     #[cfg(feature = "postgres")]
-    // With an `=`, or the keys that follow would be taken for it.
+    // Requires `=`, because a key that follows would otherwise be taken for the URL.
     #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
     #[arg(help = database::HELP, long_help = database::LONG_HELP)]
     postgres: Option<Option<String>>,
@@ -192,7 +192,7 @@ impl ListArgs {
                 None => writeln!(text, "{shown} {what} shown"),
                 Some((all, 0)) => writeln!(text, "{all} {what}"),
                 Some((all, rest)) => {
-                    writeln!(text, "{all} {what}, {rest} of them not shown: --limit")
+                    writeln!(text, "{all} {what}, {rest} not shown: raise --limit to see them")
                 }
             };
             text
@@ -216,19 +216,20 @@ impl RedriveArgs {
             let redriven = store.redrive(keys).await?;
             (redriven, count.saturating_sub(redriven))
         };
-        let for_people = || format!("{redriven} to be tried again\n{}", unmatched(rest));
+        let for_people = || format!("{redriven} requeued\n{}", unmatched(rest));
         let as_json = || json!({ "redriven": redriven, "unmatched": rest });
         Ok(out.conclude(rest == 0, for_people, as_json)?)
     }
 }
 
-/// Each that is dead at the beginning, once: one that dies again meanwhile would be redriven for ever.
+/// Redrives each dead letter once. Without the set of seen keys, one that fails again at once would be redriven
+/// forever.
 async fn redrive_all(store: &Store) -> Result<usize, BoxError> {
     let all = usize::try_from(store.stats().await?.dead()).unwrap_or(usize::MAX);
     let mut seen = HashSet::new();
     let (mut redriven, mut again) = (0_usize, 0_usize);
     while seen.len() < all {
-        // Those that died again are the first of the list, for they are the oldest.
+        // Those that became dead letters again are first in the list, because they are the oldest.
         let asked = BATCH.saturating_add(again);
         let letters = store.list(List::Dead, asked).await?;
         let count = letters.len();
@@ -250,7 +251,7 @@ impl DiscardArgs {
         let count = keys.len();
         let discarded = store.discard(keys).await?;
         let rest = count.saturating_sub(discarded);
-        let for_people = || format!("{discarded} put away\n{}", unmatched(rest));
+        let for_people = || format!("{discarded} discarded\n{}", unmatched(rest));
         let as_json = || json!({ "discarded": discarded, "unmatched": rest });
         Ok(out.conclude(rest == 0, for_people, as_json)?)
     }
@@ -263,16 +264,15 @@ fn distinct(keys: &[Key]) -> Vec<Key> {
 fn unmatched(count: usize) -> String {
     match count {
         0 => String::new(),
-        _ => {
-            styled(
-                BAD,
-                format!(
-                    "{count} of the keys are of no dead letter, and of none that is kept for review"
-                ),
-            )
-            .to_string()
-                + "\n"
-        }
+        _ => styled(
+            BAD,
+            format!(
+                "{count} not found: neither a dead letter nor kept for review; list the keys with \
+                     `inbox dead` and `inbox review`"
+            ),
+        )
+        .to_string()
+            + "\n",
     }
 }
 
@@ -298,7 +298,7 @@ impl MigrateArgs {
         let config = database::config(self.postgres.as_ref().and_then(Option::as_deref))?;
         Inbox::migrate(&config, NoTls).await.map_err(|error| error_chain(&error))?;
         let version = Postgres::MIGRATIONS.len();
-        let for_people = || format!("the tables are of version {version}\n");
+        let for_people = || format!("the tables are at version {version}\n");
         Ok(out.conclude(true, for_people, || json!({ "version": version }))?)
     }
 }
@@ -316,11 +316,11 @@ impl StoreArgs {
                 .map_err(|error| format!("{}: {}", path.display(), error_chain(&error)))?;
             return Ok(Store::Sqlite(attached));
         }
-        Err("no inbox is named".into())
+        Err("no inbox given: pass --sqlite or --postgres".into())
     }
 }
 
-/// One variant an option of [`StoreArgs`].
+/// The opened inbox: one variant for each option of [`StoreArgs`].
 enum Store {
     #[cfg(feature = "postgres")]
     Postgres(Inbox<Postgres>),
@@ -405,12 +405,12 @@ fn stats_for_people(stats: &Stats, unclaimed: &[String]) -> String {
     for kind in &stats.kinds {
         let name = printable(&kind.kind);
         let counts = [kind.backlog, kind.dead, kind.review, kind.skipped];
-        let [open, dead, review, skipped] = counts;
-        let counts = format!("open {open}, dead {dead}, review {review}, skipped {skipped}");
+        let [backlog, dead, review, skipped] = counts;
+        let counts = format!("backlog {backlog}, dead {dead}, review {review}, skipped {skipped}");
         _ = writeln!(text, "  {name:<16} {}", styled(FAINT, counts));
     }
     for kind in unclaimed {
-        let warning = format!("no runner processes {}, which has open ones", printable(kind));
+        let warning = format!("no runner processes {}, which has a backlog", printable(kind));
         _ = writeln!(text, "{}", styled(BAD, warning));
     }
     text
@@ -462,22 +462,22 @@ fn entry_json(letter: &Entry, with_body: bool) -> Value {
     json.into()
 }
 
-/// 32 hexadecimal digits.
+/// Parses a key of 32 hexadecimal digits.
 fn key(text: &str) -> Result<Key, String> {
-    let wrong = || "a key is 32 hexadecimal digits, as `inbox dead` lists them".to_owned();
+    let wrong = || "must be 32 hexadecimal digits, as listed by `inbox dead`".to_owned();
     let is_hex = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     let key = u128::from_str_radix(text, 16).ok().filter(|_| is_hex).ok_or_else(wrong)?;
     Ok(Key::from_bytes(key.to_be_bytes()))
 }
 
 fn age(text: &str) -> Result<Duration, String> {
-    let wrong = |error: jiff::Error| format!("{error}; a time is 30d, 2w or 36h, say");
+    let wrong = |error: jiff::Error| format!("{error}; use 30d, 2w or 36h, for example");
     let span: Span = text.parse().map_err(wrong)?;
     let age = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
-    Duration::try_from(age).map_err(|_| "a time ago is not negative".to_owned())
+    Duration::try_from(age).map_err(|_| "must not be negative".to_owned())
 }
 
-/// With what caused it.
+/// Formats an error and its causes in one line.
 fn error_chain(error: &InboxError) -> String {
     let first: &dyn Error = error;
     let causes = std::iter::successors(Some(first), |&error| error.source());

@@ -6,7 +6,7 @@ use tower_inqud::EventKind;
 use crate::out::Outcome;
 use crate::out::{FAINT, Out, STRONG, styled};
 
-/// How well something is known.
+/// How well a fact about Inqud is known.
 #[derive(Clone, Copy)]
 enum Certainty {
     Confirmed,
@@ -29,10 +29,10 @@ impl Certainty {
 struct Kind {
     name: &'static str,
     kind: EventKind,
-    /// The field that tells when it last changed, and so which of two is newer.
+    /// The field with the time of the last change, which orders two notifications.
     changed: (&'static str, Certainty),
     statuses: &'static [(&'static str, Certainty)],
-    /// Those of `send --scenario`.
+    /// The values of `send --scenario` that send this kind.
     scenarios: &'static [&'static str],
 }
 

@@ -28,36 +28,36 @@ use crate::out::{BAD, FAINT, GOOD, Out, STRONG, is_broken_pipe, styled};
 use crate::secret::SecretArgs;
 use crate::{pretty, reason};
 
-/// For the head of a request, and for connections to end at the end.
+/// Timeout for a request head, and for the graceful shutdown of connections.
 const SHORT: Duration = Duration::from_secs(10);
 
-/// More wait until one of them ends: each may hold a body.
+/// Maximum connections at a time, because each may hold a body. Others wait.
 const CONNECTIONS: usize = 100;
 
-/// Receives webhooks and shows each as it comes: verified, or why not.
+/// Receives webhooks and shows each one: verified, or why it was rejected.
 ///
-/// It ends after --count deliveries, with Ctrl-C, or if its output is closed; well if none was rejected.
-/// Every path will do.
+/// It accepts any path. It stops after --count deliveries, on Ctrl-C, or when its output is closed, and
+/// exits with 0 if no delivery was rejected.
 #[derive(Args)]
 pub(crate) struct Listen {
-    /// The address to listen at. Port 0 takes a free one, which is then told.
+    /// The address to listen on. Port 0 picks a free port, which is printed.
     #[arg(default_value = "127.0.0.1:3000")]
     address: SocketAddr,
-    /// The status to answer what is verified with.
+    /// The status of the response to a verified webhook.
     #[arg(long, value_name = "STATUS", default_value = "200", value_parser = status)]
     answer: StatusCode,
-    /// Ends after so many deliveries.
+    /// Stops after N deliveries.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     #[command(flatten)]
     secret: SecretArgs,
 }
 
-/// One that can end a response.
+/// Parses a status that a final response can have.
 fn status(text: &str) -> Result<StatusCode, String> {
     match text.parse::<StatusCode>() {
         Ok(status) if (200..600).contains(&status.as_u16()) => Ok(status),
-        _ => Err("not a status from 200 to 599".to_owned()),
+        _ => Err("must be a status from 200 to 599".to_owned()),
     }
 }
 
@@ -66,7 +66,7 @@ impl Listen {
         let webhooks = WebhookLayer::<Object>::new(self.secret.read()?).layer(Accepting);
         let listener = TcpListener::bind(self.address)
             .await
-            .map_err(|error| format!("{}: {error}", self.address))?;
+            .map_err(|error| format!("cannot listen on {}: {error}", self.address))?;
         let url = format!("http://{}", listener.local_addr()?);
         out.tell(|| format!("listening on {url}\n"), || json!({ "listening": url }))?;
 
@@ -94,7 +94,7 @@ impl Listen {
     }
 }
 
-/// What all connections share.
+/// State shared by all connections.
 struct Listener {
     out: Out,
     webhooks: WebhookService<Accepting, Object>,
@@ -127,7 +127,7 @@ impl Listener {
             let (stream, place) = tokio::select! {
                 accepted = accept() => match accepted {
                     Ok(accepted) => accepted,
-                    // One that left before it was accepted, or too many at once.
+                    // The peer has disconnected already, or the process is out of descriptors.
                     Err(_) => {
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         continue;
@@ -146,7 +146,7 @@ impl Listener {
             });
         }
         drop(listener);
-        // The last answer is still to be sent.
+        // The last response may still be on its way.
         _ = tokio::time::timeout(SHORT, graceful.shutdown()).await;
         Ok(())
     }
@@ -172,7 +172,7 @@ impl Listener {
         Ok(response)
     }
 
-    /// There is no `body` if it was not kept.
+    /// Counts and prints a delivery. `body` is `None` if it was too large to keep.
     fn note(
         &self,
         line: &str,
@@ -203,7 +203,7 @@ impl Listener {
                 let head = styled(STRONG, head);
                 let body = match body {
                     Some(body) => pretty::json(body),
-                    None => "  not shown: too many bodies at once\n".to_owned(),
+                    None => "  body not shown: too many bodies at once\n".to_owned(),
                 };
                 format!("{time} {head} {verdict}, {answered}\n{body}")
             },
@@ -229,10 +229,10 @@ impl Listener {
     }
 }
 
-/// Any object at all: what is in it is for the reader of the output to judge.
+/// Any JSON object, because the command shows webhooks of all kinds.
 type Object = std::collections::BTreeMap<String, IgnoredAny>;
 
-/// Takes whatever is verified.
+/// Acknowledges every verified webhook.
 #[derive(Clone)]
 struct Accepting;
 

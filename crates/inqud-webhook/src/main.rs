@@ -1,5 +1,4 @@
-//! `inqud-webhook`: Inqud's webhooks at the command line. It signs, verifies, sends and receives them,
-//! and tends an inbox.
+//! The command `inqud-webhook`: signs, verifies, sends and receives Inqud's webhooks, and maintains an inbox.
 
 mod capture;
 #[cfg(feature = "postgres")]
@@ -23,26 +22,25 @@ use clap_complete::Shell;
 
 use self::out::{Out, Outcome};
 
-/// Inqud's webhooks at the command line: sign, verify, send and receive them.
+/// Signs, verifies, sends and receives Inqud's webhooks.
 #[derive(Parser)]
 #[command(
     version,
     after_help = "\
-The secret is read from INQUD_WEBHOOK_SECRET, or from the file that --secret-file names. It is never
-an argument, for everyone on a machine can read those.
+The secret is read from INQUD_WEBHOOK_SECRET or from --secret-file. It is never an argument, because
+every user of a machine can read arguments.
 
 Exit codes:
-  0  all is well: the digest is right, every delivery ended as it should
-  1  it is not: the digest is wrong, a delivery did not end as it should, a key is of no dead letter
-  2  it could not be tried: wrong usage, no secret, a file, an inbox or an address that cannot be used,
-     an output that cannot be written
-Whoever closes the output early, as `head` does, changes none of them."
+  0  success: the digest matches, or every delivery had the expected result
+  1  failure: the digest does not match, a delivery had another result, or a key was not found
+  2  error: wrong usage, no secret, or a file, inbox, address or output that cannot be used
+If the reader of the output closes it early, as `head` does, the exit code stays the same."
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Prints JSON: one value, or with `listen` and `send` one on each line, and a last one about them
-    /// all. Not for `completions`.
+    /// Prints JSON: one value, or with `listen` and `send` one line for each delivery and a last line
+    /// with the totals. Not available for `completions`.
     #[arg(long, global = true)]
     json: bool,
 }
@@ -55,9 +53,9 @@ enum Command {
     Listen(listen::Listen),
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     Inbox(inbox::InboxCommand),
-    /// Tells what is known of each kind of webhook, and how well.
+    /// Lists what is known about each kind of webhook, and how well it is known.
     Kinds,
-    /// Prints the completions for a shell.
+    /// Prints a completion script for a shell.
     Completions {
         shell: Shell,
     },
@@ -75,7 +73,7 @@ fn main() -> ExitCode {
         Command::Inbox(inbox) => on_runtime(inbox.run(&out)),
         Command::Kinds => kinds::run(&out),
         Command::Completions { .. } if cli.json => {
-            Err("completions are a script: no --json".into())
+            Err("completions are a shell script: remove --json".into())
         }
         Command::Completions { shell } => completions(shell, &out),
     };

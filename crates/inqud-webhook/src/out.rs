@@ -1,4 +1,4 @@
-//! Standard output: for people or as JSON, in colours only on a terminal.
+//! Standard output, as text or as JSON. Colours are for terminals only.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::pretty;
 
-/// Either it went well or it did not, or it could not be tried.
+/// `Ok(true)` exits with 0, `Ok(false)` with 1, an error with 2.
 pub(crate) type Outcome = Result<bool, Box<dyn std::error::Error + Send + Sync>>;
 
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
@@ -29,7 +29,7 @@ impl Out {
         self.json
     }
 
-    /// Prints the one or the other, in one piece.
+    /// Prints the text or the JSON in a single write.
     pub(crate) fn tell(
         &self,
         for_people: impl FnOnce() -> String,
@@ -42,8 +42,8 @@ impl Out {
         }
     }
 
-    /// Prints the last of a command, its verdict. Whoever stopped reading has seen enough: that changes
-    /// no verdict.
+    /// Prints the last output of a command. A closed pipe is not an error here, so that `head` does not
+    /// change the exit code.
     pub(crate) fn conclude(
         &self,
         is_well: bool,
@@ -56,14 +56,14 @@ impl Out {
         }
     }
 
-    /// Prints a text. Its colours stay only on a terminal, and not if `NO_COLOR` is set.
+    /// Prints text. Removes its colours unless this is a terminal and `NO_COLOR` is unset.
     fn print(&self, text: &str) -> io::Result<()> {
         let mut stdout = anstream::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     }
 
-    /// Prints a text for programs, to which nothing may happen on its way.
+    /// Prints text for programs, unchanged.
     pub(crate) fn print_as_is(&self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
@@ -71,18 +71,17 @@ impl Out {
     }
 }
 
-/// The one way to standard error. What went wrong may be in words of a server, so that it is escaped and
-/// stays in its line.
+/// Prints an error to standard error. The text may come from a server, so it is escaped and kept on one line.
 pub(crate) fn fail(error: &dyn std::error::Error) {
     _ = writeln!(io::stderr(), "error: {}", pretty::printable(&error.to_string()));
 }
 
-/// Whether whoever read the output has closed it.
+/// Whether the reader of the output has closed it.
 pub(crate) fn is_broken_pipe(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// A text in a style.
+/// Wraps text in a style.
 pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }

@@ -1,12 +1,12 @@
-//! Texts that came from elsewhere, made fit for a terminal.
+//! Makes text from elsewhere safe to print on a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// JSON with a line for each member, or the text itself if it is not JSON. Only the white space
-/// between the values changes: a number keeps its digits.
+/// Indents JSON, and returns other text unindented. Only the white space between values changes, so numbers
+/// keep their digits.
 ///
-/// Each line is marked, so that none can be taken for one of the command's own.
+/// Each line has a prefix, so that none can pass for the command's own output.
 pub(crate) fn json(text: &str) -> String {
     if text.is_empty() {
         return String::new();
@@ -16,7 +16,7 @@ pub(crate) fn json(text: &str) -> String {
     text.split('\n').map(|line| format!("  | {}\n", printable(line))).collect()
 }
 
-/// In one line and without control characters, so that no one can steer a terminal through it.
+/// Escapes line breaks and control characters, so that the text cannot control the terminal.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -25,13 +25,13 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
-/// Finished JSON, the same to whoever reads it, and as fit for a terminal as [`printable`]: `serde_json`
-/// escapes only what JSON demands.
+/// Escapes the characters of serialized JSON that [`printable`] escapes, without changing its value.
+/// `serde_json` escapes only what JSON requires.
 pub(crate) fn escaped(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {
         if is_unfit(c) {
-            // All of them are in the first plane. Outside its strings JSON has none of them.
+            // These characters occur only inside strings, and all are in the first plane, so one \u is enough.
             _ = write!(shown, "\\u{:04x}", u32::from(c));
         } else {
             shown.push(c);
@@ -40,15 +40,15 @@ pub(crate) fn escaped(json: &str) -> String {
     shown
 }
 
-/// Whether it does something to a terminal, or to what stands around it.
+/// Whether a character can affect the terminal or the display of the text around it.
 fn is_unfit(c: char) -> bool {
-    // Those that are no control characters part lines, or turn the direction of what follows.
+    // The listed ones separate lines or change the direction of the text that follows.
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2066}'..='\u{2069}')
 }
 
-/// `json` must be JSON.
+/// Puts each member on its own line. `json` must be valid JSON.
 fn indented(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut depth = 0_usize;
@@ -57,7 +57,7 @@ fn indented(json: &str) -> String {
     let mut chars = json.chars().peekable();
     let line = |out: &mut String, depth: usize| {
         out.push('\n');
-        // Deeper than this it is no longer to be read, and the blanks would grow with its square.
+        // Nobody can read deeper levels, and the total indentation would grow with the square of the depth.
         out.extend(std::iter::repeat_n("  ", depth.min(32)));
     };
     while let Some(c) = chars.next() {
@@ -103,7 +103,7 @@ mod tests {
     use super::{json, printable};
 
     #[test]
-    fn json_is_indented_and_keeps_its_digits_and_texts() {
+    fn indents_json_and_keeps_its_values() {
         let text = r#"{"a":1.10,"b":[ ],"c":{"d":"x\"{,:\\","e":[1E-8,null]}, "f" : {}}"#;
         let shown = json(text);
         let lines = shown.lines().collect::<Vec<_>>();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_shown_as_it_is_but_for_control_characters() {
+    fn escapes_control_characters_of_other_text() {
         assert_eq!(json(""), "");
         assert_eq!(json("no {json"), "  | no {json\n");
         assert_eq!(json("\u{1b}[31mred\u{202e}"), "  | \\u{1b}[31mred\\u{202e}\n");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_text_does_not_grow_with_its_square() {
+    fn bounds_the_indentation_of_deep_json() {
         let deep = "[".repeat(100) + &"]".repeat(100);
         assert!(json(&deep).len() < 200 * 70);
     }

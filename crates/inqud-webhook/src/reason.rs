@@ -1,4 +1,4 @@
-//! Why something was refused, in words and as JSON.
+//! Describes a rejection, as text and as JSON.
 
 use std::error::Error;
 
@@ -7,7 +7,7 @@ use tower_inqud::{Diagnosis, Rejection};
 
 use crate::pretty::printable;
 
-/// For people: what is known of the refusal, a line each.
+/// The rejection as lines of text: summary, field, cause, diagnosis.
 pub(crate) fn lines(rejection: &Rejection) -> Vec<String> {
     let mut lines = vec![rejection.to_string()];
     if let Some(path) = rejection.field_path() {
@@ -20,7 +20,7 @@ pub(crate) fn lines(rejection: &Rejection) -> Vec<String> {
     lines
 }
 
-/// The same for programs.
+/// The rejection as JSON.
 pub(crate) fn json(rejection: &Rejection) -> Value {
     let mut json = Map::new();
     json.insert("kind".into(), rejection.kind().as_str().into());

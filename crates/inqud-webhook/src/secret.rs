@@ -10,11 +10,10 @@ use zeroize::Zeroizing;
 
 const VARIABLE: &str = "INQUD_WEBHOOK_SECRET";
 
-/// Where the secret is, never the secret itself.
+/// Selects where the secret is read from. The secret itself is never an argument.
 #[derive(Args)]
 pub(crate) struct SecretArgs {
-    /// The file with the secret. A newline at its end does not count. Without it, the secret is in
-    /// INQUD_WEBHOOK_SECRET.
+    /// Reads the secret from this file instead of INQUD_WEBHOOK_SECRET. A newline at its end is ignored.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 }
@@ -22,12 +21,12 @@ pub(crate) struct SecretArgs {
 impl SecretArgs {
     pub(crate) fn read(&self) -> Result<Secret, Box<dyn Error + Send + Sync>> {
         match &self.secret_file {
-            Some(path) => {
-                from_file(path).map_err(|error| format!("{}: {error}", path.display()).into())
-            }
+            Some(path) => from_file(path)
+                .map_err(|error| format!("secret file {}: {error}", path.display()).into()),
             None => {
-                let secret = env::var(VARIABLE)
-                    .map_err(|_| format!("no secret: set {VARIABLE}, or name a --secret-file"))?;
+                let secret = env::var(VARIABLE).map_err(|_| {
+                    format!("no secret given: set {VARIABLE}, or pass --secret-file")
+                })?;
                 Secret::new(secret).map_err(|error| format!("{VARIABLE}: {error}").into())
             }
         }
@@ -36,13 +35,13 @@ impl SecretArgs {
 
 fn from_file(path: &Path) -> Result<Secret, Box<dyn Error + Send + Sync>> {
     let text = read(File::open(path)?)?;
-    // An editor puts it there; it is what ends the line, no part of the secret.
+    // Editors end a file with a newline, which is not part of the secret.
     let line = text.strip_suffix(b"\n").unwrap_or(&text);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     Ok(Secret::new(line)?)
 }
 
-/// All bytes, and no copy of them: `fs::read` leaves some on the stack, and on the heap as it grows.
+/// Reads all bytes without leaving copies: `fs::read` leaves some on the stack, and on the heap as it grows.
 fn read(mut file: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; 4096]);
     let mut len = 0_usize;
@@ -68,7 +67,7 @@ mod tests {
     use super::read;
 
     #[test]
-    fn reads_all_bytes_of_any_length() {
+    fn reads_files_of_any_length() {
         for len in [0, 1, 4095, 4096, 4097, 20_000] {
             let bytes = (0..=u8::MAX).cycle().take(len).collect::<Vec<_>>();
             assert_eq!(*read(&*bytes).unwrap(), bytes);

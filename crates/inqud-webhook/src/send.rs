@@ -23,46 +23,46 @@ use crate::secret::SecretArgs;
 
 type BoxError = Box<dyn std::error::Error + std::marker::Send + Sync>;
 
-/// How many failures are told one by one.
+/// Maximum number of failures that are listed one by one.
 const TOLD: usize = 10;
 
-/// Sends webhooks to a handler, signed as Inqud signs them.
+/// Sends webhooks to a handler, signed the way Inqud signs them.
 ///
-/// It ends well if each was acknowledged with 200; with --forge, if each was rejected with 401.
+/// Exits with 0 if every response was 200, or with --forge, if every response was 401.
 #[derive(Args)]
 pub(crate) struct Send {
-    /// Where to, with http or https, such as http://127.0.0.1:3000/webhooks/inqud/request.
+    /// The webhook's URL, such as http://127.0.0.1:3000/webhooks/inqud/request.
     url: Uri,
-    /// What happens: the statuses that one object goes through. `inqud-webhook kinds` tells of which kind
-    /// each is. Against the URL of another kind it has to fail.
+    /// The statuses to send about one object. `inqud-webhook kinds` lists the scenarios of each kind. A
+    /// handler must reject a scenario of another kind.
     #[arg(long, value_name = "SCENARIO", default_value = "success", value_parser = scenario())]
     scenario: Scenario,
-    /// Sends this status instead of those of the scenario, any word; give it again for more.
+    /// Sends this status instead of the scenario's. Can be any word, and can be repeated.
     #[arg(long, value_name = "WORD")]
     status: Vec<String>,
-    /// Your own id of the order, `clientOrderId`. The other ids are made from it.
+    /// Your id of the order, `clientOrderId`. The other ids are derived from it.
     #[arg(long, value_name = "ID", default_value = "order-1")]
     order: String,
-    /// The amount to be paid, in USDT.
+    /// The requested amount, in USDT.
     #[arg(long, default_value = "100")]
     amount: Amount,
-    /// How often each is sent, 100000 times at most.
+    /// How many times to send each webhook, at most 100000.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     times: u32,
-    /// Sends them in an order of chance.
+    /// Sends the webhooks in random order.
     #[arg(long)]
     shuffle: bool,
-    /// The seed of that order, to have it again.
+    /// The seed of the random order, to repeat a run.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Signs with a random key in place of the secret.
+    /// Signs with a random key instead of the secret.
     #[arg(long)]
     forge: bool,
-    /// How many are sent in a second at most. One after another, as fast as it goes, if not given.
+    /// Maximum number of webhooks to send per second [default: no limit].
     #[arg(long, value_name = "N")]
     rate: Option<NonZeroU32>,
-    /// Sends again what was not answered 200 in 10 s, by Inqud's rules: up to ten times, in almost two
-    /// days. With `--retry=1,2,5`, after so many seconds instead.
+    /// Retries a webhook that got no 200 within 10 s, on Inqud's schedule: ten retries in almost two days.
+    /// `--retry=1,2,5` waits that many seconds before each retry instead.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -75,7 +75,7 @@ pub(crate) struct Send {
     secret: SecretArgs,
 }
 
-/// One of the names, so that help and completions list them.
+/// Parses a scenario. The names are listed in help and completions.
 fn scenario() -> impl TypedValueParser<Value = Scenario> {
     PossibleValuesParser::new(Scenario::ALL.iter().map(|scenario| scenario.as_str())).try_map(
         |name| {
@@ -83,7 +83,7 @@ fn scenario() -> impl TypedValueParser<Value = Scenario> {
                 .iter()
                 .copied()
                 .find(|scenario| scenario.as_str() == name)
-                .ok_or("no such scenario")
+                .ok_or("unknown scenario: see `inqud-webhook kinds`")
         },
     )
 }
@@ -109,7 +109,7 @@ impl Send {
         };
         let client = Client::builder(TokioExecutor::new());
         if is_https {
-            // The certificates that the machine trusts, or those of SSL_CERT_FILE.
+            // Trusts the system's root certificates, or those in SSL_CERT_FILE.
             let connector = HttpsConnectorBuilder::new().with_native_roots()?;
             let connector = connector.https_only().enable_http1().build();
             inqud.deliver_each(messages, client.build(connector), each).await;
@@ -133,7 +133,7 @@ impl Send {
         match scheme {
             Some(scheme) if *scheme == Scheme::HTTP => Ok(false),
             Some(scheme) if *scheme == Scheme::HTTPS => Ok(true),
-            _ => Err(format!("{}: not a URL that begins with http:// or https://", self.url)),
+            _ => Err(format!("invalid URL {}: must start with http:// or https://", self.url)),
         }
     }
 
@@ -169,12 +169,12 @@ impl Send {
     }
 }
 
-/// What became of all deliveries. It does not grow with them.
+/// Counts the results of all deliveries, in constant memory.
 #[derive(Default)]
 struct Tally {
     forge: bool,
     rows: Vec<(String, Row)>,
-    /// The first that did not end as they should.
+    /// The first deliveries that did not have the expected result.
     amiss: Vec<String>,
 }
 
@@ -241,7 +241,7 @@ impl Tally {
         }
         let verdict = match (self.is_well(), self.forge) {
             (true, false) => styled(GOOD, "all acknowledged"),
-            (true, true) => styled(GOOD, "all rejected, as they should be"),
+            (true, true) => styled(GOOD, "all rejected, as expected"),
             (false, false) => styled(BAD, "not all acknowledged"),
             (false, true) => styled(BAD, "not all rejected with 401"),
         };
@@ -297,7 +297,7 @@ fn as_json(delivery: &Delivery) -> Value {
     })
 }
 
-/// On standard error, and only if that is a terminal.
+/// A progress bar on standard error, hidden unless that is a terminal.
 fn progress(len: u64) -> Result<ProgressBar, BoxError> {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {wide_msg}")?;
     Ok(ProgressBar::new(len).with_style(style))
@@ -317,7 +317,7 @@ mod tests {
     use super::{Lifecycle, MockInqud, ProgressBar, Scenario, Uri, show};
 
     #[tokio::test]
-    async fn no_answer_can_steer_the_terminal_through_the_progress_bar() {
+    async fn the_progress_bar_escapes_responses() {
         let secret = tower_inqud::Secret::new("a secret of the test").unwrap();
         let service = tower::service_fn(async |_: http::Request<SentBody>| {
             Err::<http::Response<String>, _>("\u{9b}2J\u{202e}")

@@ -14,7 +14,7 @@ use crate::secret::SecretArgs;
 /// Prints the digest of a body.
 #[derive(Args)]
 pub(crate) struct Sign {
-    /// The body, byte for byte as it is sent; standard input if it is missing or `-`.
+    /// The file with the exact bytes of the body [default: standard input, as with `-`]
     file: Option<PathBuf>,
     #[command(flatten)]
     secret: SecretArgs,
@@ -31,10 +31,11 @@ impl Sign {
     }
 }
 
-/// All bytes of a file, or of standard input.
+/// Reads a file, or standard input.
 pub(crate) fn body(file: Option<&Path>) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
     match file.filter(|file| *file != Path::new("-")) {
-        Some(file) => fs::read(file).map_err(|error| format!("{}: {error}", file.display()).into()),
+        Some(file) => fs::read(file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()).into()),
         None => {
             let mut body = Vec::new();
             io::stdin().lock().read_to_end(&mut body)?;

@@ -9,12 +9,12 @@ use crate::out::{BAD, GOOD, Out, styled};
 use crate::secret::SecretArgs;
 use crate::{reason, sign};
 
-/// Tells whether a captured body has the digest that came with it, or why not.
+/// Checks a captured body against the digest that came with it.
 #[derive(Args)]
 pub(crate) struct Verify {
-    /// The body, byte for byte as it came; standard input if it is missing or `-`.
+    /// The file with the exact bytes of the body [default: standard input, as with `-`]
     file: Option<PathBuf>,
-    /// The value of X-Payload-Digest that came with it.
+    /// The value of the X-Payload-Digest header.
     #[arg(long, value_name = "HEX")]
     digest: String,
     #[command(flatten)]
@@ -26,13 +26,18 @@ impl Verify {
         let body = sign::body(self.file.as_deref())?;
         match Verifier::new(self.secret.read()?).verify(&self.digest, body) {
             Ok(_) => {
-                let yes = || styled(GOOD, "yes") + "\n";
-                Ok(out.conclude(true, yes, || json!({ "verified": true, "rejected": null }))?)
+                let verified = || styled(GOOD, "verified") + "\n";
+                Ok(out.conclude(
+                    true,
+                    verified,
+                    || json!({ "verified": true, "rejected": null }),
+                )?)
             }
             Err(rejection) => {
-                let no = || styled(BAD, "no: ") + &reason::lines(&rejection).join("\n    ") + "\n";
+                let reason = || reason::lines(&rejection).join("\n  ");
+                let rejected = || styled(BAD, "rejected: ") + &reason() + "\n";
                 let as_json = || json!({ "verified": false, "rejected": reason::json(&rejection) });
-                Ok(out.conclude(false, no, as_json)?)
+                Ok(out.conclude(false, rejected, as_json)?)
             }
         }
     }

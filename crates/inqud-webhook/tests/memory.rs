@@ -1,7 +1,7 @@
-//! The command keeps no text of a secret in memory. Of use in a release build above all:
+//! Searches the command's memory for the text of its secret. The test matters most in a release build:
 //! `cargo test --release -p inqud-webhook --test memory`.
 //!
-//! A binary of its own, because what else runs in a process may hold the secret.
+//! It is a separate test binary, because other tests in the same process may hold the secret.
 #![cfg(target_os = "linux")]
 
 #[path = "../../../tests/support/search.rs"]
@@ -14,9 +14,9 @@ use std::process::Command;
 use search::{Holder, Needles, SecretFile, hex, random};
 use tower_inqud::{Secret, sign};
 
-/// From a file, and from a pipe, whose length nobody knows before.
+/// Covers a file, and a pipe, whose length is not known in advance.
 #[test]
-fn the_command_keeps_no_text_of_a_secret() {
+fn the_command_does_not_keep_the_secret_text() {
     for from_pipe in [false, true] {
         let text = hex(&random(16));
         let line = [&*text, b"\n"].concat();
@@ -40,7 +40,7 @@ fn the_command_keeps_no_text_of_a_secret() {
 
         let found = Needles::of_text(&text).found_in(holder.child.id());
         assert!(found.is_empty(), "{from_pipe}: {} pieces: {found:#?}", found.len());
-        // It does hold the secret.
+        // The search works: the keyed HMAC states are found.
         assert!(!Needles::of_states(&text).found_in(holder.child.id()).is_empty());
     }
 }

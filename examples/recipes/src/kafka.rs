@@ -1,16 +1,16 @@
-//! Kafka, with librdkafka.
+//! Publishes to Kafka, with librdkafka.
 //!
-//! The id of the object is the key of the record, so that all of one object is in one partition, in the
-//! order of arrival; the delivery key is a header, for the consumer to know duplicates by. Idempotence
-//! is the producer's: its own retries store a record once. Kafka knows no duplicate by its content, so
-//! each delivery of Inqud is a record.
+//! The id of the object is the key of the record, so that all notifications about one object are in one partition, in
+//! order of arrival. The delivery key is a header, so that the consumer can detect duplicates. The producer is
+//! idempotent: its own retries store a record once. Kafka does not deduplicate by content, so each delivery from
+//! Inqud becomes a record.
 //!
-//! What remains:
+//! Limitations:
 //!
-//! - A second delivery of one notification is a second record. Know it by the header.
-//! - A record that was on its way when the time passed may still be stored.
-//! - `acks=all` waits for the replicas in sync, which may be one: set `min.insync.replicas=2` for the
-//!   topic. Brokers do not wait for their disks.
+//! - A second delivery of one notification is a second record. Detect it by the header.
+//! - A record that was in flight at the timeout may still be stored.
+//! - `acks=all` waits for the in-sync replicas, and there may be only one. Set `min.insync.replicas=2` for the topic.
+//!   Brokers do not wait for their disks.
 
 use std::convert::Infallible;
 
@@ -24,23 +24,23 @@ use tokio::time::timeout;
 use tower::{Service, service_fn};
 use tower_inqud::Notification;
 
-use crate::{PATIENCE, acknowledged, missing_layer, notification, refused};
+use crate::{TIMEOUT, acknowledged, missing_layer, not_stored, notification};
 
-/// Where Requests are published.
+/// The topic for Requests.
 pub const TOPIC: &str = "inqud.request";
-/// The header with the delivery key.
+/// The name of the header with the delivery key.
 pub const KEY_HEADER: &str = "inqud-key";
 
-/// Connects in the background.
+/// Creates a producer, which connects in the background.
 pub fn connect(brokers: &str) -> Result<FutureProducer, KafkaError> {
     ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        // Less than the patience: what is given up leaves the producer's queue before the 503.
+        // Less than `TIMEOUT`, so that a failed record leaves the producer's queue before the 503.
         .set("message.timeout.ms", "7000")
         .set("socket.timeout.ms", "5000")
-        // A notification waits for no other.
+        // Send each record at once instead of waiting for a batch.
         .set("linger.ms", "0")
         .create()
 }
@@ -66,11 +66,11 @@ pub fn publisher<B: Send + 'static>(
                 .key(webhook.id())
                 .payload(&webhook.raw_body()[..])
                 .headers(OwnedHeaders::new().insert(header));
-            // A full queue is a 503 at once.
+            // If the queue is full, respond with 503 at once.
             let send = producer.send(record, Timeout::After(std::time::Duration::ZERO));
-            Ok(match timeout(PATIENCE, send).await {
+            Ok(match timeout(TIMEOUT, send).await {
                 Ok(Ok(_)) => acknowledged(),
-                Ok(Err(_)) | Err(_) => refused(),
+                Ok(Err(_)) | Err(_) => not_stored(),
             })
         }
     })

@@ -1,24 +1,24 @@
-//! Brokers as an inbox: a tower service behind [`WebhookLayer`](tower_inqud::WebhookLayer) hands the body
-//! to a broker, and answers 200 when that has acknowledged it. [`nats`] for NATS JetStream, [`kafka`]
+//! Message brokers as an inbox: tower services that publish a webhook and acknowledge it afterwards.
+//!
+//! Put the service behind a [`WebhookLayer`](tower_inqud::WebhookLayer). [`nats`] is for NATS JetStream, [`kafka`]
 //! for Kafka. Copy the file that you need.
 //!
-//! What both do:
+//! Both services
 //!
-//! 1. They publish the body byte for byte, with a [`Key`](inqud_inbox::Key) that is equal for
-//!    all deliveries of one notification.
-//! 2. They answer 200 after the acknowledgement, and else 503 with `Retry-After`, within 8 s: Inqud
-//!    gives up after [10](tower_inqud::contract::RESPONSE_TIMEOUT).
+//! 1. publish the unchanged body, with a [`Key`](inqud_inbox::Key) that is the same for all deliveries of one
+//!    notification;
+//! 2. respond with 200 after the broker's acknowledgement, and with 503 and `Retry-After` otherwise, within 8 s.
+//!    Inqud's timeout is [10 s](tower_inqud::contract::RESPONSE_TIMEOUT).
 //!
-//! What remains, with any broker: *at least once*. A 503 does not prove that nothing was stored, for
-//! the acknowledgement may be what was lost; and Inqud may send again what it had a 200 for. So the
-//! consumer keeps a [`History`](tower_inqud::History) for each object, in the same transaction as its
-//! effect. Its [`Verdict`](tower_inqud::Verdict) tells duplicates, also those whose time was rounded, and
-//! late notifications: a broker keeps the order of arrival, and Inqud does not keep the order of events.
-//! The durable inbox of this crate does both.
+//! Delivery is *at least once*, with any broker. After a 503, the message may be stored all the same, because only the
+//! acknowledgement may be lost. Inqud may also repeat what you acknowledged. Therefore the consumer keeps a
+//! [`History`](tower_inqud::History) for each object, in the same transaction as its effect. The
+//! [`Verdict`](tower_inqud::Verdict) detects duplicates, even with a rounded time, and late notifications: a broker
+//! keeps the order of arrival, which is not the order of events. The durable inbox of `inqud-inbox` does both for you.
 //!
-//! The key suits Requests, whose every change has a time. A payment carries none: a `SUCCESS` that comes back
-//! after a `FAILED` has the key of the first, and a broker that deduplicates by it would drop it. Publish
-//! payments without a message id, and let the history tell.
+//! The key is right for Requests, because each of their changes has a time. Payments carry no time. A `SUCCESS` that
+//! recurs after a `FAILED` has the key of the first `SUCCESS`, and a broker that deduplicates by key would drop it.
+//! Publish payments without a message id, and let the history decide.
 
 pub mod kafka;
 pub mod nats;
@@ -30,17 +30,17 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use inqud_inbox::Record;
 use tower_inqud::{Ack, PaymentRequest, Webhook};
 
-/// How long to wait for the broker.
-pub const PATIENCE: Duration = Duration::from_secs(8);
+/// How long to wait for the broker's acknowledgement.
+pub const TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What the layer has put into the request, and its key.
+/// The webhook that the layer put into the request, and its key.
 fn notification<B>(request: &Request<B>) -> Option<(Webhook<PaymentRequest>, String)> {
     let webhook = request.extensions().get::<Webhook<PaymentRequest>>()?.clone();
     let key = Record::new::<PaymentRequest>(&webhook, webhook.raw_body().clone()).key.to_string();
     Some((webhook, key))
 }
 
-/// A mistake of the program, not of the broker: told to whoever tries it out.
+/// The response to a wiring mistake, for the developer.
 fn missing_layer() -> Response<String> {
     let mut response =
         Response::new("add `WebhookLayer::<PaymentRequest>::new(secret)` to this route".to_owned());
@@ -52,7 +52,7 @@ fn acknowledged() -> Response<String> {
     Ack::Done.into()
 }
 
-fn refused() -> Response<String> {
+fn not_stored() -> Response<String> {
     let mut response: Response<String> = Ack::Retry.into();
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
     response

@@ -1,18 +1,17 @@
-//! NATS JetStream.
+//! Publishes to NATS JetStream.
 //!
-//! The key is the message id: JetStream drops a message whose id it has seen within the stream's
-//! *duplicate window*, and acknowledges it. The default of 2 minutes is no use here, for Inqud's ten
-//! retries go on for almost two days: [`stream`] sets it to cover them. The server holds the ids of that
-//! time in memory, some 100 bytes each.
+//! The key is the message id. JetStream acknowledges and drops a message whose id it has seen within the stream's
+//! *duplicate window*. The default window of 2 minutes is too short, because Inqud's ten retries take almost two days.
+//! [`stream`] sets a window that covers them. The server keeps the ids of the window in memory, about 100 bytes each.
 //!
-//! What remains:
+//! Limitations:
 //!
-//! - What comes again after the window is stored again.
-//! - A message that was on its way when the 8 s passed may still be stored. It is sent again, and
-//!   dropped by its id.
-//! - An acknowledged message is as durable as the stream: with one replica, the server syncs its file
-//!   every 2 minutes unless `sync_interval: always` is set. Use that, or three replicas.
-//! - One subject keeps the order of arrival. A consumer that is to handle one at a time needs
+//! - A duplicate that arrives after the window is stored again.
+//! - A message that was in flight at the timeout of 8 s may still be stored. Inqud sends it again, and JetStream drops
+//!   the duplicate by its id.
+//! - An acknowledged message is as durable as the stream. With one replica, the server syncs its file only every
+//!   2 minutes. Set `sync_interval: always`, or use three replicas.
+//! - One subject keeps the order of arrival. To handle one message at a time, the consumer needs
 //!   `max_ack_pending: 1`.
 
 use std::convert::Infallible;
@@ -26,19 +25,19 @@ use tokio::time::timeout;
 use tower::{Service, service_fn};
 use tower_inqud::contract::DUPLICATE_WINDOW;
 
-use crate::{PATIENCE, acknowledged, missing_layer, notification, refused};
+use crate::{TIMEOUT, acknowledged, missing_layer, not_stored, notification};
 
-/// Where Requests are published.
+/// The subject for Requests.
 pub const SUBJECT: &str = "inqud.request";
 
-/// Connects in the background, so that the server starts without a broker; until there is one, it
-/// answers 503.
+/// Connects in the background, so that the server starts without a broker. Until it is connected, the service responds
+/// with 503.
 pub async fn connect(url: &str) -> Result<Context, ConnectError> {
     let options = ConnectOptions::new().retry_on_initial_connect();
     Ok(jetstream::new(options.connect(url).await?))
 }
 
-/// The stream to be made once, by whoever operates NATS.
+/// The configuration of the stream. Create the stream once, when you set up NATS.
 pub fn stream() -> stream::Config {
     stream::Config {
         name: "inqud".to_owned(),
@@ -65,17 +64,17 @@ pub fn publisher<B: Send + 'static>(
         let notification = notification(&request);
         async move {
             let Some((webhook, key)) = notification else { return Ok(missing_layer()) };
-            // The client would keep it, and send it after the 503.
+            // Otherwise the client would queue the message and send it after the 503.
             if jetstream.client().connection_state() != State::Connected {
-                return Ok(refused());
+                return Ok(not_stored());
             }
             let body = webhook.raw_body().clone();
             let message = PublishMessage::build().payload(body).message_id(key);
             let publish = async { jetstream.send_publish(SUBJECT, message).await?.await };
-            Ok(match timeout(PATIENCE, publish).await {
-                // New, or a duplicate: it is stored.
+            Ok(match timeout(TIMEOUT, publish).await {
+                // Stored now, or before as a duplicate.
                 Ok(Ok(_)) => acknowledged(),
-                Ok(Err(PublishError { .. })) | Err(_) => refused(),
+                Ok(Err(PublishError { .. })) | Err(_) => not_stored(),
             })
         }
     })

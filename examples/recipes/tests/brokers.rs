@@ -1,4 +1,4 @@
-//! What is answered when the broker is not there, is silent, or has stored it.
+//! Tests the responses with an unreachable broker, a silent one, and one that stores the message.
 
 use std::convert::Infallible;
 use std::env;
@@ -12,13 +12,13 @@ use async_nats::jetstream::Context;
 use http::header::RETRY_AFTER;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use inqud_inbox::Record;
 use recipes::{kafka, nats};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt};
-use inqud_inbox::Record;
 use tower_inqud::{PaymentRequest, Secret, WebhookBody, WebhookLayer, contract, sign};
 
 const BODY: &str = r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:00:00Z"}"#;
@@ -42,36 +42,36 @@ where
     layered.oneshot(request).await.unwrap().map(|_| String::new())
 }
 
-fn assert_refused<B>(response: &Response<B>, began: Instant) {
+fn assert_not_stored<B>(response: &Response<B>, began: Instant) {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()[RETRY_AFTER], "60");
     assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
 }
 
-/// A port of loopback that refuses.
-async fn nobody() -> SocketAddr {
+/// A loopback address that refuses connections.
+async fn unused_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]
-async fn without_nats_it_is_a_503() {
-    let jetstream = nats::connect(&nobody().await.to_string()).await.unwrap();
+async fn unreachable_nats_is_a_503() {
+    let jetstream = nats::connect(&unused_address().await.to_string()).await.unwrap();
     let began = Instant::now();
-    assert_refused(&deliver(nats::publisher(jetstream)).await, began);
+    assert_not_stored(&deliver(nats::publisher(jetstream)).await, began);
 }
 
 #[tokio::test]
-async fn without_kafka_it_is_a_503() {
-    let producer = kafka::connect(&nobody().await.to_string()).unwrap();
+async fn unreachable_kafka_is_a_503() {
+    let producer = kafka::connect(&unused_address().await.to_string()).unwrap();
     let began = Instant::now();
-    assert_refused(&deliver(kafka::publisher(producer)).await, began);
+    assert_not_stored(&deliver(kafka::publisher(producer)).await, began);
 }
 
 #[tokio::test]
-async fn without_the_layer_it_is_a_500_that_says_what_to_add() {
+async fn a_missing_layer_is_a_500_that_says_what_to_add() {
     let request = || Request::post("/").body(Full::new(BODY.as_bytes())).unwrap();
-    let jetstream = nats::connect(&nobody().await.to_string()).await.unwrap();
-    let producer = kafka::connect(&nobody().await.to_string()).unwrap();
+    let jetstream = nats::connect(&unused_address().await.to_string()).await.unwrap();
+    let producer = kafka::connect(&unused_address().await.to_string()).unwrap();
     for response in [
         nats::publisher(jetstream).oneshot(request()).await.unwrap(),
         kafka::publisher(producer).oneshot(request()).await.unwrap(),
@@ -81,7 +81,7 @@ async fn without_the_layer_it_is_a_500_that_says_what_to_add() {
     }
 }
 
-/// Greets, and acknowledges nothing.
+/// A NATS server that accepts connections but never acknowledges.
 async fn silent_nats(mut stream: TcpStream) {
     let info = "INFO {\"server_id\":\"silent\",\"version\":\"2.10.0\",\"max_payload\":1048576,\
                 \"proto\":1,\"headers\":true}\r\n";
@@ -95,7 +95,7 @@ async fn silent_nats(mut stream: TcpStream) {
 }
 
 #[tokio::test]
-async fn a_nats_that_acknowledges_nothing_is_a_503_within_8_seconds() {
+async fn nats_without_acknowledgement_is_a_503_within_8_seconds() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -106,7 +106,7 @@ async fn a_nats_that_acknowledges_nothing_is_a_503_within_8_seconds() {
     let jetstream = nats::connect(&address.to_string()).await.unwrap();
     connected(&jetstream).await;
     let began = Instant::now();
-    assert_refused(&deliver(nats::publisher(jetstream)).await, began);
+    assert_not_stored(&deliver(nats::publisher(jetstream)).await, began);
     assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
@@ -127,12 +127,12 @@ fn nats_server(address: SocketAddr, folder: &Path) -> Option<Child> {
 }
 
 #[tokio::test]
-async fn jetstream_stores_a_notification_once_and_byte_for_byte() {
+async fn jetstream_stores_a_notification_once_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
-    let address = nobody().await;
+    let address = unused_address().await;
     let Some(mut server) = nats_server(address, folder.path()) else {
-        let _ = writeln!(std::io::stderr(), "\nNOT TESTED: there is no nats-server here\n");
-        assert!(env::var_os("CI").is_none(), "no nats-server, in CI");
+        let _ = writeln!(std::io::stderr(), "\nSKIPPED: nats-server is not installed\n");
+        assert!(env::var_os("CI").is_none(), "nats-server is not installed in CI");
         return;
     };
     let jetstream = nats::connect(&address.to_string()).await.unwrap();
@@ -140,7 +140,7 @@ async fn jetstream_stores_a_notification_once_and_byte_for_byte() {
     let publisher = nats::publisher(jetstream.clone());
 
     let began = Instant::now();
-    assert_refused(&deliver(publisher.clone()).await, began);
+    assert_not_stored(&deliver(publisher.clone()).await, began);
     let stream = jetstream.create_stream(nats::stream()).await.unwrap();
     for _ in 0..3 {
         assert_eq!(deliver(publisher.clone()).await.status(), StatusCode::OK);
@@ -154,7 +154,7 @@ async fn jetstream_stores_a_notification_once_and_byte_for_byte() {
 
     server.kill().await.unwrap();
     let began = Instant::now();
-    assert_refused(&deliver(publisher.clone()).await, began);
+    assert_not_stored(&deliver(publisher.clone()).await, began);
     let _server = nats_server(address, folder.path()).unwrap();
     let again = async {
         while deliver(publisher.clone()).await.status() != StatusCode::OK {
@@ -162,5 +162,9 @@ async fn jetstream_stores_a_notification_once_and_byte_for_byte() {
         }
     };
     timeout(LONG, again).await.unwrap();
-    assert_eq!(stream.get_info().await.unwrap().state.messages, 1, "a duplicate still");
+    assert_eq!(
+        stream.get_info().await.unwrap().state.messages,
+        1,
+        "still detected as a duplicate after a restart"
+    );
 }

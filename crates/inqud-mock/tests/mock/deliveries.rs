@@ -1,4 +1,4 @@
-//! The sender plays Inqud: lifecycles, signatures, orders, repeats, retries and everything that is broken.
+//! Tests of lifecycles, signatures, orders, repeats, retries and faults.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -42,7 +42,7 @@ fn inqud() -> MockInqud {
     MockInqud::new(secret(), Uri::from_static(PATH))
 }
 
-/// A merchant that keeps what it is told in the order in which it is told, and the heads.
+/// A merchant that records every notification and its headers, in order of arrival.
 #[derive(Clone, Default)]
 struct Log {
     seen: Arc<Mutex<Vec<Webhook<PaymentRequest>>>>,
@@ -65,7 +65,7 @@ impl Log {
     }
 }
 
-/// Serves on a port of its own and gives the link of the webhook.
+/// Serves on a free port and returns the webhook's URL.
 async fn serve(app: Router) -> Uri {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -77,7 +77,7 @@ fn client() -> Client<hyper_util::client::legacy::connect::HttpConnector, SentBo
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-/// Answers these statuses one after another, the last for ever, without any layer.
+/// Responds with these statuses one after another and repeats the last one. Has no layer.
 fn answering(statuses: &[u16]) -> Router {
     let mut left = statuses.to_vec();
     left.reverse();
@@ -101,7 +101,7 @@ fn json(message: &Message) -> serde_json::Value {
 // Lifecycles
 
 #[test]
-fn in_the_life_of_a_request_each_status_supersedes_the_one_before() {
+fn each_status_of_a_request_supersedes_the_previous() {
     let scenarios = [
         (Scenario::Success, "WAITING_PAYMENT PENDING_PAYMENT SUCCESS"),
         (Scenario::Overpaid, "WAITING_PAYMENT PENDING_PAYMENT SUCCESS"),
@@ -113,7 +113,10 @@ fn in_the_life_of_a_request_each_status_supersedes_the_one_before() {
         let lifecycle = requests(Lifecycle::new(scenario));
         let words = lifecycle.iter().map(|request| request.status.as_str()).collect::<Vec<_>>();
         assert_eq!(words.join(" "), statuses);
-        assert!(lifecycle[0].last_updated_at.is_none(), "{scenario}: none in its first state");
+        assert!(
+            lifecycle[0].last_updated_at.is_none(),
+            "{scenario}: no update in the first status"
+        );
         assert!(lifecycle.iter().all(|request| request.created_at == lifecycle[0].created_at));
         for pair in lifecycle.windows(2) {
             assert!(order_key(&pair[1]).supersedes(&order_key(&pair[0])), "{scenario}: {pair:#?}");
@@ -124,7 +127,7 @@ fn in_the_life_of_a_request_each_status_supersedes_the_one_before() {
 }
 
 #[test]
-fn what_is_paid_fits_the_story_to_the_last_digit() {
+fn paid_amounts_are_exact() {
     let last = |scenario| {
         let lifecycle = Lifecycle::new(scenario).amount("99.4629100000000001".parse().unwrap());
         requests(lifecycle).pop().unwrap()
@@ -139,7 +142,7 @@ fn what_is_paid_fits_the_story_to_the_last_digit() {
     assert_eq!(last(Scenario::Conflict).reason.unwrap().as_str(), "UNDERPAID");
     assert!(last(Scenario::Success).tx_hash.is_some());
 
-    // Also if it is more than can be calculated with.
+    // Also amounts that a `Decimal` cannot hold.
     for odd in ["1e400", "0.5e-400", &"9".repeat(60)] {
         let amount: Amount = odd.parse().unwrap();
         let paid = |scenario| {
@@ -155,9 +158,9 @@ fn what_is_paid_fits_the_story_to_the_last_digit() {
     }
 }
 
-/// Inqud's support settles a conflict: SUCCESS, and 50 of 100 paid.
+/// Inqud's support resolves a conflict: SUCCESS with 50 of 100 paid.
 #[test]
-fn a_settled_request_is_a_success_and_not_paid() {
+fn a_resolved_conflict_is_a_success_but_not_paid() {
     let last = |scenario| requests(Lifecycle::new(scenario)).pop().unwrap();
     let hundred: Amount = "100".parse().unwrap();
     let settled = last(Scenario::ResolvedConflict);
@@ -176,7 +179,7 @@ fn a_settled_request_is_a_success_and_not_paid() {
 }
 
 #[test]
-fn an_order_is_the_same_object_each_time_and_another_order_another() {
+fn ids_are_derived_from_the_order() {
     let ids = |order: &str| {
         let lifecycle = requests(Lifecycle::new(Scenario::ResolvedConflict).client_order_id(order));
         lifecycle.into_iter().map(|request| request.id).collect::<HashSet<_>>()
@@ -184,7 +187,7 @@ fn an_order_is_the_same_object_each_time_and_another_order_another() {
     assert_eq!(ids("shop-1").len(), 1);
     assert_eq!(ids("shop-1"), ids("shop-1"));
     assert_ne!(ids("shop-1"), ids("shop-2"));
-    // Neither JSON nor the template can be broken out of.
+    // The order id cannot inject JSON or template names.
     let odd = r#"@status","status":"SUCCESS "#;
     let lifecycle = requests(Lifecycle::new(Scenario::Expired).client_order_id(odd));
     assert_eq!(lifecycle[1].client_order_id.as_deref(), Some(odd));
@@ -192,20 +195,20 @@ fn an_order_is_the_same_object_each_time_and_another_order_another() {
 }
 
 #[test]
-fn a_life_can_go_through_any_words() {
+fn a_lifecycle_accepts_any_status() {
     let lifecycle = Lifecycle::new(Scenario::Success).statuses(["CONFLICT", "A_WORD_OF_TOMORROW"]);
     let lifecycle = requests(lifecycle);
     assert_eq!(lifecycle[0].status, RequestStatus::Conflict);
     assert!(
         lifecycle[0].last_updated_at > lifecycle[0].created_at,
-        "it is not the first state of a Request"
+        "CONFLICT is not the first status of a Request"
     );
     assert_eq!(lifecycle[1].status.as_str(), "A_WORD_OF_TOMORROW");
     assert!(requests(Lifecycle::new(Scenario::Success).statuses([""; 0])).is_empty());
 }
 
 #[test]
-fn times_move_on_at_any_pace_and_end_at_the_last_one() {
+fn timestamps_follow_the_pace() {
     let begins = "2026-11-22T10:00:00Z".parse().unwrap();
     let lifecycle =
         Lifecycle::new(Scenario::ResolvedConflict).starts_at(begins).pace(Duration::from_secs(1));
@@ -219,7 +222,7 @@ fn times_move_on_at_any_pace_and_end_at_the_last_one() {
 }
 
 #[test]
-fn a_life_can_end_at_a_time_whatever_it_goes_through() {
+fn a_lifecycle_ends_at_the_given_time() {
     let ends = "2026-11-22T10:00:00Z".parse().unwrap();
     let of = |statuses: &[&str]| {
         let lifecycle =
@@ -238,7 +241,7 @@ fn a_life_can_end_at_a_time_whatever_it_goes_through() {
 }
 
 #[test]
-fn the_other_kinds_have_their_ids_and_statuses() {
+fn every_other_kind_has_its_ids_and_statuses() {
     let kinds = [
         (Scenario::Checkout, "CCO-", "NEW REQUEST_CREATED PAYMENT_DETECTED SUCCESS"),
         (Scenario::Payment, "PMT-", "NEW PENDING SUCCESS"),
@@ -268,7 +271,7 @@ fn the_other_kinds_have_their_ids_and_statuses() {
     assert!(serde_json::from_str::<PaymentRequest>(&request.to_string()).is_ok());
 }
 
-/// That a scenario tells of this kind, whether the kind is known beforehand or not.
+/// Asserts that the bodies of a scenario decode as `T` and as an `Event` of this kind.
 fn tells_of<T>(scenario: Scenario, kind: EventKind)
 where
     T: DeserializeOwned + Notification + Serialize,
@@ -280,7 +283,7 @@ where
         lifecycle.iter().map(|it| serde_json::from_slice(it.body()).unwrap()).collect::<Vec<_>>();
     for ((message, known), event) in lifecycle.iter().zip(&known).zip(&events) {
         assert_eq!(event.kind(), kind, "{scenario}");
-        // No field is lost, and none that the kind has is missing.
+        // Serializing gives the same JSON: no field is lost or missing.
         assert_eq!(serde_json::to_value(event).unwrap(), json(message), "{scenario}");
         assert_eq!(serde_json::to_value(known).unwrap(), json(message), "{scenario}");
     }
@@ -288,7 +291,7 @@ where
         known.iter().zip(&lifecycle).map(|(it, sent)| OrderKey::new(it, sent.body())).collect(),
         events.iter().zip(&lifecycle).map(|(it, sent)| OrderKey::new(it, sent.body())).collect(),
     ];
-    assert_eq!(order_keys[0], order_keys[1], "{scenario}: whether the kind is known or not");
+    assert_eq!(order_keys[0], order_keys[1], "{scenario}: the key is the same for `T` and `Event`");
     for (pair, status) in order_keys[0].windows(2).zip(&lifecycle[1..]) {
         assert!(pair[1].supersedes(&pair[0]), "{scenario}: {}", status.label());
     }
@@ -296,12 +299,12 @@ where
     assert_eq!(
         distinct.len(),
         scenario.statuses().len(),
-        "{scenario}: no two are the same notification"
+        "{scenario}: every notification has its own key"
     );
 }
 
 #[test]
-fn each_body_of_each_story_is_of_its_kind_and_supersedes_the_one_before() {
+fn every_body_decodes_as_its_kind_and_supersedes_the_previous() {
     for scenario in Scenario::ALL.iter().copied() {
         match scenario {
             Scenario::Checkout => tells_of::<Checkout>(scenario, EventKind::Checkout),
@@ -322,7 +325,7 @@ fn each_body_of_each_story_is_of_its_kind_and_supersedes_the_one_before() {
 }
 
 #[test]
-fn a_sub_status_is_one_that_is_known_or_none() {
+fn sub_statuses_are_known_or_absent() {
     let lifecycle = |statuses: &[&str]| {
         let lifecycle = Lifecycle::new(Scenario::Subscription).statuses(statuses.iter().copied());
         lifecycle
@@ -342,7 +345,7 @@ fn a_sub_status_is_one_that_is_known_or_none() {
 }
 
 #[test]
-fn every_story_has_a_name_of_its_own_and_a_beginning() {
+fn every_scenario_has_a_unique_name_and_a_status() {
     let names = Scenario::ALL.iter().map(|scenario| scenario.as_str()).collect::<HashSet<_>>();
     assert_eq!(names.len(), Scenario::ALL.len());
     assert!(Scenario::ALL.iter().all(|scenario| !scenario.statuses().is_empty()));
@@ -351,7 +354,7 @@ fn every_story_has_a_name_of_its_own_and_a_beginning() {
 // Deliveries
 
 #[tokio::test]
-async fn a_life_is_delivered_in_process_in_order() {
+async fn delivers_in_process_in_order() {
     let log = Log::default();
     let report = inqud().deliver(Lifecycle::new(Scenario::Success), log.app()).await;
     assert!(report.all_acknowledged(), "{report}");
@@ -362,7 +365,7 @@ async fn a_life_is_delivered_in_process_in_order() {
 }
 
 #[tokio::test]
-async fn over_a_socket_each_comes_as_often_as_asked_for() {
+async fn delivers_over_a_socket_with_repeats() {
     let log = Log::default();
     let inqud = MockInqud::new(secret(), serve(log.app()).await).times(3).shuffled();
     let report = inqud.deliver(Lifecycle::new(Scenario::Conflict), client()).await;
@@ -374,11 +377,11 @@ async fn over_a_socket_each_comes_as_often_as_asked_for() {
     let thrice = ["CONFLICT", "PENDING_PAYMENT", "WAITING_PAYMENT"].map(|it| (it.to_owned(), 3));
     assert_eq!(counts, BTreeMap::from(thrice));
     let delivered = report.deliveries().iter().map(|it| it.message().label());
-    assert_eq!(delivered.collect::<Vec<_>>(), log.statuses(), "reported in the order of arrival");
+    assert_eq!(delivered.collect::<Vec<_>>(), log.statuses(), "the report is in order of arrival");
 }
 
 #[tokio::test]
-async fn a_seed_makes_the_same_order_again() {
+async fn a_seed_repeats_the_order() {
     let order = async |seed| {
         let log = Log::default();
         let report = inqud().times(4).shuffled().seed(seed);
@@ -408,7 +411,7 @@ async fn a_seed_makes_the_same_order_again() {
 }
 
 #[tokio::test]
-async fn what_is_broken_is_refused_and_reaches_no_handler() {
+async fn faulty_requests_are_rejected_before_the_handler() {
     let table = [
         (Fault::Forged, RejectionKind::DigestMismatch),
         (Fault::Unsigned, RejectionKind::DigestMissing),
@@ -426,7 +429,7 @@ async fn what_is_broken_is_refused_and_reaches_no_handler() {
             assert_eq!(delivery.response_text(), delivery.rejection().unwrap().to_string());
         }
 
-        // Over a socket it is refused as well, with a `Content-Length` or chunked.
+        // The same over a socket, with a `Content-Length` or chunked.
         for size in [None, Some(100)] {
             let (tell, mut told) = mpsc::unbounded_channel();
             let watch = map_response(move |response: Response| {
@@ -438,19 +441,19 @@ async fn what_is_broken_is_refused_and_reaches_no_handler() {
             let inqud = MockInqud::new(secret(), uri).fault(fault);
             let inqud = if let Some(size) = size { inqud.chunked(size) } else { inqud };
             let report = inqud.deliver(Lifecycle::new(Scenario::Success), client()).await;
-            // Who cuts the connection gets no answer; the server refused it all the same.
+            // A client that breaks the connection gets no response, although the server rejected the request.
             let is_answered = fault != Fault::Truncated;
             assert_eq!(report.all_rejected(), is_answered, "{fault:?}: {report}");
             for delivery in report.deliveries() {
                 match delivery.answer() {
                     Answer::Status(status) => assert!(is_answered && *status == kind.status()),
                     Answer::Failed(why) => {
-                        assert!(!is_answered && why.contains("cut short"), "{why}")
+                        assert!(!is_answered && why.contains("truncated on purpose"), "{why}")
                     }
                     other => panic!("{fault:?}: {other}"),
                 }
-                let refused = timeout(Duration::from_secs(10), told.recv()).await.unwrap();
-                assert_eq!(refused, Some((kind.status(), Some(kind))), "{fault:?}, {size:?}");
+                let rejected = timeout(Duration::from_secs(10), told.recv()).await.unwrap();
+                assert_eq!(rejected, Some((kind.status(), Some(kind))), "{fault:?}, {size:?}");
             }
         }
         assert_eq!(log.statuses(), [""; 0], "{fault:?}");
@@ -458,27 +461,30 @@ async fn what_is_broken_is_refused_and_reaches_no_handler() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_who_refuses_has_refused() {
-    let refused = async |inqud: &MockInqud, app: Router| {
+async fn only_rejections_count_as_rejected() {
+    let is_rejected = async |inqud: &MockInqud, app: Router| {
         inqud.deliver(Lifecycle::new(Scenario::Expired), app).await.all_rejected()
     };
     for fault in [Fault::Forged, Fault::Unsigned] {
         let inqud = inqud().fault(fault);
-        assert!(refused(&inqud, answering(&[401])).await);
-        // Such as what answers for a server behind it, or one with a wrong path.
+        assert!(is_rejected(&inqud, answering(&[401])).await);
+        // For example from a proxy, or for a wrong path.
         for status in [200, 202, 302, 400, 403, 404, 500, 503] {
-            assert!(!refused(&inqud, answering(&[status])).await, "{status}");
-            assert!(!refused(&inqud, answering(&[401, status])).await, "{status} after 401");
+            assert!(!is_rejected(&inqud, answering(&[status])).await, "{status}");
+            assert!(!is_rejected(&inqud, answering(&[401, status])).await, "{status} after 401");
         }
         let endless = Router::new().route(PATH, post(std::future::pending::<()>));
-        assert!(!refused(&inqud, endless).await);
+        assert!(!is_rejected(&inqud, endless).await);
     }
     let inqud = inqud().fault(Fault::Truncated);
-    assert!(refused(&inqud, answering(&[400])).await && !refused(&inqud, answering(&[500])).await);
+    assert!(
+        is_rejected(&inqud, answering(&[400])).await
+            && !is_rejected(&inqud, answering(&[500])).await
+    );
 }
 
 #[tokio::test]
-async fn a_chunked_body_arrives_whole_and_without_a_length() {
+async fn a_chunked_body_has_no_length() {
     for size in [0, 1, 7, 100_000] {
         let log = Log::default();
         let inqud = MockInqud::new(secret(), serve(log.app()).await).chunked(size);
@@ -495,11 +501,11 @@ async fn a_chunked_body_arrives_whole_and_without_a_length() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_body_takes_its_time_and_too_slow_a_one_is_refused() {
+async fn a_body_slower_than_the_timeout_is_rejected() {
     let last = || Lifecycle::new(Scenario::Success).into_iter().take(1);
     let size = last().next().unwrap().body().len();
 
-    // Four frames, and with pauses of 2 s, 8 s.
+    // Four frames, each delayed by 2 s: 8 s in total.
     let inqud = inqud().chunked(size.div_ceil(4));
     let log = Log::default();
     let report = inqud.clone().frame_delay(Duration::from_secs(2)).deliver(last(), log.app()).await;
@@ -512,7 +518,7 @@ async fn a_slow_body_takes_its_time_and_too_slow_a_one_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_that_a_slow_body_takes_is_not_taken_from_the_handlers() {
+async fn a_slow_body_extends_the_response_timeout() {
     let webhooks = layer::<PaymentRequest>().body_timeout(Duration::from_secs(60));
     let handler = async |_: Webhook<PaymentRequest>| {
         tokio::time::sleep(Duration::from_secs(9)).await;
@@ -527,7 +533,7 @@ async fn the_time_that_a_slow_body_takes_is_not_taken_from_the_handlers() {
 }
 
 #[tokio::test]
-async fn what_is_truncated_ends_in_the_middle_however_it_is_cut() {
+async fn a_truncated_body_ends_in_the_middle() {
     let message = Message::new("digits", "0123456789");
     for size in [1, 3, 5, 10, 100] {
         let inqud = inqud().fault(Fault::Truncated);
@@ -547,20 +553,20 @@ async fn what_is_truncated_ends_in_the_middle_however_it_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_follow_inquds_schedule_and_then_it_is_lost() {
+async fn retries_follow_the_schedule_of_inqud() {
     let last = || Lifecycle::new(Scenario::Success).into_iter().skip(2);
-    for refused in [201, 202, 204, 301, 404, 410, 500, 503] {
+    for status in [201, 202, 204, 301, 404, 410, 500, 503] {
         let inqud = inqud().retries(contract::RETRY_SCHEDULE);
-        let report = inqud.deliver(last(), answering(&[refused])).await;
+        let report = inqud.deliver(last(), answering(&[status])).await;
         let minutes = report.deliveries().iter().map(|it| it.at().as_secs() / 60);
         let expected = [0, 1, 3, 8, 23, 53, 113, 233, 593, 1313, 2753];
-        assert_eq!(minutes.collect::<Vec<_>>(), expected, "{refused}");
+        assert_eq!(minutes.collect::<Vec<_>>(), expected, "{status}");
         let retries = report.deliveries().iter().map(|it| it.retry());
         assert!(retries.eq(0..=contract::MAX_RETRIES));
         assert_eq!(report.lost().count(), 1);
         assert!(report.lost().all(|lost| lost.retry() == contract::MAX_RETRIES));
     }
-    // An acknowledgement ends them.
+    // An acknowledgement ends the retries.
     let inqud = inqud().retries(contract::RETRY_SCHEDULE);
     let report = inqud.deliver(last(), answering(&[503, 404, 200])).await;
     assert_eq!(report.deliveries().len(), 3);
@@ -568,14 +574,14 @@ async fn retries_follow_inquds_schedule_and_then_it_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_retries_there_is_one_try() {
+async fn does_not_retry_by_default() {
     let report = inqud().deliver(Lifecycle::new(Scenario::Expired), answering(&[503])).await;
     assert_eq!(report.deliveries().len(), 2);
     assert_eq!(report.lost().count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_of_ten_seconds_is_given_up_and_tried_again() {
+async fn retries_a_handler_that_exceeds_the_timeout() {
     let dropped = Arc::new(Mutex::new(0));
     let slow = {
         let dropped = Arc::clone(&dropped);
@@ -601,8 +607,8 @@ async fn a_handler_of_ten_seconds_is_given_up_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_due_goes_on_while_a_retry_waits() {
-    // The first is refused once, and comes again after its minute, when it is not too soon.
+async fn other_deliveries_continue_while_a_retry_waits() {
+    // The first message fails once. Its retry is due after a minute and then keeps the interval.
     let inqud = inqud().retries(contract::RETRY_SCHEDULE).interval(Duration::from_secs(25));
     let report =
         inqud.deliver(Lifecycle::new(Scenario::ResolvedConflict), answering(&[503, 200])).await;
@@ -618,8 +624,8 @@ async fn what_is_due_goes_on_while_a_retry_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_interval_is_kept_even_by_what_is_late() {
-    // The first takes 11 s, and the others do not make up for it.
+async fn late_deliveries_keep_the_interval() {
+    // The first delivery takes 11 s. The later ones do not catch up.
     let calls = Arc::new(Mutex::new(0));
     let handler = async move || {
         *calls.lock().unwrap() += 1;
@@ -636,7 +642,7 @@ async fn the_interval_is_kept_even_by_what_is_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_wait_is_no_shorter_than_any() {
+async fn the_longest_duration_does_not_overflow() {
     let hour = Duration::from_secs(60 * 60);
     let slow = Router::new().route(PATH, post(async move || tokio::time::sleep(hour).await));
     let last = Lifecycle::new(Scenario::Success).into_iter().skip(2);
@@ -653,8 +659,8 @@ async fn the_longest_wait_is_no_shorter_than_any() {
 }
 
 #[tokio::test]
-async fn a_service_that_cannot_be_reached_is_reported() {
-    let uri = Uri::from_static("http://127.0.0.1:1/"); // nobody listens there
+async fn reports_an_unreachable_service() {
+    let uri = Uri::from_static("http://127.0.0.1:1/"); // nothing listens there
     let report =
         MockInqud::new(secret(), uri).deliver(Lifecycle::new(Scenario::Expired), client()).await;
     assert!(!report.all_rejected() && !report.all_acknowledged(), "{report}");
@@ -664,7 +670,7 @@ async fn a_service_that_cannot_be_reached_is_reported() {
 }
 
 #[tokio::test]
-async fn each_delivery_can_be_watched() {
+async fn calls_back_after_each_delivery() {
     let watched = Arc::new(Mutex::new(Vec::new()));
     let app = {
         let watched = Arc::clone(&watched);
@@ -676,13 +682,13 @@ async fn each_delivery_can_be_watched() {
 }
 
 #[tokio::test]
-async fn nothing_delivered_is_neither_success_nor_refusal() {
+async fn an_empty_report_is_neither_acknowledged_nor_rejected() {
     let report = inqud().deliver([], Log::default().app()).await;
     assert!(!report.all_acknowledged() && !report.all_rejected());
 }
 
 #[tokio::test]
-async fn nothing_prints_the_secret_or_a_digest() {
+async fn no_output_shows_the_secret_or_a_digest() {
     let message = Lifecycle::new(Scenario::Success).into_iter().next().unwrap();
     let request = inqud().request(&message);
     let report = inqud().deliver(Lifecycle::new(Scenario::Success), Log::default().app()).await;
@@ -693,7 +699,7 @@ async fn nothing_prints_the_secret_or_a_digest() {
 
 // Any order
 
-/// What a shop keeps: the last of each Request, and how often it shipped.
+/// A shop that keeps the latest state of each Request and counts shipments.
 #[derive(Clone, Default)]
 struct Shop(Arc<Mutex<State>>);
 
@@ -758,8 +764,8 @@ async fn try_any_order(
 }
 
 #[tokio::test]
-async fn any_order_agrees_with_a_handler_that_does_it_right() {
-    // Of what is settled, only half is paid.
+async fn any_order_accepts_a_correct_handler() {
+    // A resolved conflict is only half paid.
     let three = Lifecycle::new(Scenario::ResolvedConflict)
         .into_iter()
         .chain(Lifecycle::new(Scenario::Expired).client_order_id("order-2"))
@@ -769,17 +775,17 @@ async fn any_order_agrees_with_a_handler_that_does_it_right() {
 }
 
 #[tokio::test]
-async fn any_order_finds_who_lets_the_last_comer_count() {
+async fn any_order_detects_last_write_wins() {
     let wrong = try_any_order(inqud(), Lifecycle::new(Scenario::Success), last_comer_counts).await;
     let wrong = wrong.unwrap_err();
     let text = format!("{wrong:?}");
-    assert!(text.starts_with("this order ends in another state"), "{text}");
+    assert!(text.starts_with("this order ends in a different state"), "{text}");
     let found = text.split("in this order:").nth(1).unwrap();
     let unpaid = ["status: WaitingPayment", "status: PendingPayment"];
     assert!(unpaid.iter().any(|status| found.contains(status)), "{text}");
     assert!(text.contains(&format!(".seed({}).rounds(1)", wrong.seed())), "{text}");
 
-    // And that order alone shows it again.
+    // The seed reproduces the failure.
     let inqud = inqud().seed(wrong.seed()).rounds(1);
     let again = try_any_order(inqud, Lifecycle::new(Scenario::Success), last_comer_counts).await;
     assert_eq!(again.unwrap_err().to_string(), wrong.to_string());
@@ -800,17 +806,17 @@ async fn any_order_tries_at_least_one_other_order() {
 }
 
 #[tokio::test]
-async fn any_order_finds_who_ships_twice() {
+async fn any_order_detects_double_shipping() {
     let wrong = try_any_order(inqud(), Lifecycle::new(Scenario::Success), ships_for_each).await;
     assert!(wrong.unwrap_err().to_string().contains("shipped: 2"));
 }
 
 #[tokio::test]
-async fn states_that_agree_because_nothing_was_accepted_do_not_count() {
+async fn any_order_fails_if_nothing_was_accepted() {
     let stranger = MockInqud::new(Secret::new("another").unwrap(), Uri::from_static(PATH));
     let wrong = try_any_order(stranger, Lifecycle::new(Scenario::Success), newest_counts).await;
     let wrong = wrong.unwrap_err();
-    assert!(wrong.to_string().starts_with("not everything was acknowledged"), "{wrong}");
+    assert!(wrong.to_string().starts_with("not every message was acknowledged"), "{wrong}");
     assert!(wrong.to_string().contains("the digest does not match the body"), "{wrong}");
     assert_eq!(wrong.report().lost().count(), 3);
 
@@ -820,7 +826,7 @@ async fn states_that_agree_because_nothing_was_accepted_do_not_count() {
     assert!(try_any_order(inqud(), [], newest_counts).await.is_err());
 }
 
-/// Wants the first status first, and asks for the others again until it has it.
+/// Answers `Retry` until the first status has arrived.
 fn wants_the_first_first(state: &mut State, new: PaymentRequest) -> Ack {
     if state.requests.is_empty() && new.status != RequestStatus::WaitingPayment {
         return Ack::Retry;
@@ -829,10 +835,10 @@ fn wants_the_first_first(state: &mut State, new: PaymentRequest) -> Ack {
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_order_goes_on_to_the_last_retry() {
+async fn any_order_follows_retries() {
     let lifecycle = || Lifecycle::new(Scenario::Success);
     let lost = try_any_order(inqud(), lifecycle(), wants_the_first_first).await.unwrap_err();
-    assert!(lost.to_string().starts_with("not everything was acknowledged"), "{lost}");
+    assert!(lost.to_string().starts_with("not every message was acknowledged"), "{lost}");
     let inqud = inqud().retries(contract::RETRY_SCHEDULE);
     let state = try_any_order(inqud, lifecycle(), wants_the_first_first).await.unwrap();
     assert_eq!(state.shipped, 1);

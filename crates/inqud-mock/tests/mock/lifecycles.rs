@@ -1,4 +1,4 @@
-//! What the sender sends besides the usual: forged digests, reversals, parts, amendments, other kinds.
+//! Tests of forged digests, reversals, partial payments, amendments and other kinds.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -32,15 +32,15 @@ fn inqud() -> MockInqud {
     MockInqud::new(secret(), Uri::from_static(PATH))
 }
 
-fn digest(sender: &MockInqud, message: &Message) -> String {
-    let request = sender.request(message);
+fn digest(inqud: &MockInqud, message: &Message) -> String {
+    let request = inqud.request(message);
     request.headers()[contract::DIGEST_HEADER].to_str().unwrap().to_owned()
 }
 
 // Forged calls
 
 #[test]
-fn a_forged_digest_is_worth_nothing_under_the_secret() {
+fn a_forged_digest_matches_no_body_under_the_secret() {
     let message = Lifecycle::new(Scenario::Success).into_iter().last().unwrap();
     let body = message.body();
     let text = std::str::from_utf8(body).unwrap();
@@ -62,7 +62,7 @@ fn a_forged_digest_is_worth_nothing_under_the_secret() {
         [SECRET.as_bytes(), body].concat(),
         [body, SECRET.as_bytes()].concat(),
     ];
-    // A byte of any value at either end, and line ends.
+    // One extra byte of each value at either end, and line ends.
     texts.extend((0..=u8::MAX).map(|byte| [&body[..], &[byte]].concat()));
     texts.extend((0..=u8::MAX).map(|byte| [&[byte], &body[..]].concat()));
     texts.extend(["\r\n", "\n\n", "  "].map(|end| [&body[..], end.as_bytes()].concat()));
@@ -70,7 +70,7 @@ fn a_forged_digest_is_worth_nothing_under_the_secret() {
     let verifier = Verifier::new(secret());
     for forger in (0..20).map(|_| inqud().fault(Fault::Forged)) {
         let digest = digest(&forger, &message);
-        // It looks like one of Inqud's, so that what refuses it has looked at the body.
+        // The digest is well-formed, so the rejection proves that the body was checked.
         let rejection = Verifier::new(secret()).verify(&digest, body.clone()).unwrap_err();
         assert_eq!(rejection.kind(), RejectionKind::DigestMismatch);
         assert_eq!(rejection.diagnosis(), Some(Diagnosis::Unexplained));
@@ -82,7 +82,7 @@ fn a_forged_digest_is_worth_nothing_under_the_secret() {
 }
 
 #[test]
-fn a_sender_forges_with_a_key_of_its_own() {
+fn each_mock_forges_with_its_own_key() {
     let message = Lifecycle::new(Scenario::Success).into_iter().next().unwrap();
     let forger = inqud().fault(Fault::Forged);
     assert_eq!(digest(&forger, &message), digest(&forger.clone(), &message));
@@ -100,14 +100,14 @@ fn amount(text: &str) -> Option<Amount> {
     Some(text.parse().unwrap())
 }
 
-/// Of each message, with `-` for an amount that is not there.
+/// The paid amount of each message, or `-` if it has none.
 fn paid(lifecycle: Lifecycle) -> Vec<String> {
     let text = |it: PaymentRequest| it.paid_amount.map_or("-".to_owned(), |it| it.to_string());
     of(lifecycle).into_iter().map(text).collect()
 }
 
 #[test]
-fn requests_and_checkouts_begin_without_a_last_update_like_inquds_sample() {
+fn requests_and_checkouts_start_without_a_last_update() {
     let sample: Value = serde_json::from_str(support::REQUEST).unwrap();
     assert!(sample["lastUpdatedAt"].is_null());
     for scenario in Scenario::ALL.iter().copied() {
@@ -116,11 +116,11 @@ fn requests_and_checkouts_begin_without_a_last_update_like_inquds_sample() {
         if id.starts_with("CAPD-") || id.starts_with("CCO-") {
             assert_eq!(first["lastUpdatedAt"], Value::Null, "{scenario}");
         } else if id.starts_with("ORCO-") {
-            // So does the sample of an on-ramp checkout.
+            // As in the sample of an on-ramp checkout.
             assert_eq!(first["modifiedAt"], first["createdAt"], "{scenario}");
         }
         if id.starts_with("CAPD-") {
-            // With the sample's keys, and its nulls.
+            // Has the keys and the nulls of the sample.
             let keys = |it: &Value| it.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
             assert_eq!(keys(&first), keys(&sample), "{scenario}");
             for (key, value) in sample.as_object().unwrap() {
@@ -131,19 +131,19 @@ fn requests_and_checkouts_begin_without_a_last_update_like_inquds_sample() {
 }
 
 #[test]
-fn support_reverses_a_request_that_is_paid_in_full() {
+fn a_reversed_request_is_paid_in_full() {
     let lifecycle: Vec<PaymentRequest> = of(Lifecycle::new(Scenario::Reversed));
     let [.., paid, reversed] = &lifecycle[..] else { panic!("{lifecycle:#?}") };
     assert!(paid.is_paid() && !reversed.is_paid());
     assert_eq!(reversed.status, RequestStatus::Conflict);
     assert!(reversed.last_updated_at > paid.last_updated_at);
-    // Why is not public, and nothing is missing.
+    // The reason is not public, and the full amount stays paid.
     assert_eq!(reversed.reason, None);
     assert_eq!(reversed.paid_amount, amount("100"));
 }
 
 #[test]
-fn an_amended_request_differs_in_what_is_paid_and_in_nothing_else() {
+fn an_amendment_changes_only_the_paid_amount() {
     let [.., before, after] = &of::<Value>(Lifecycle::new(Scenario::Amended))[..] else { panic!() };
     let differing = before.as_object().unwrap().keys().filter(|key| before[*key] != after[*key]);
     assert_eq!(differing.collect::<Vec<_>>(), ["overpaid", "paidAmount"]);
@@ -158,12 +158,12 @@ fn an_amended_request_differs_in_what_is_paid_and_in_nothing_else() {
     assert_eq!(times(&lifecycle), [true, true, false]);
     assert_eq!(verdicts(Lifecycle::new(Scenario::Amended)), "newer newer newer amended");
 
-    // More than once, and with another change behind it.
+    // Several amendments, followed by another change.
     let words = ["CONFLICT", "CONFLICT", "CONFLICT", "SUCCESS", "SUCCESS"];
     let lifecycle = || Lifecycle::new(Scenario::Amended).statuses(words);
     assert_eq!(paid(lifecycle()), ["100", "101", "102", "100", "101"]);
     assert_eq!(times(&of(lifecycle())), [false, false, true, false]);
-    // In other scenarios the same status again is a change.
+    // In other scenarios, a repeated status is a change of its own.
     assert_eq!(times(&of(Lifecycle::new(Scenario::Conflict).statuses(words))), [true; 4]);
     let ends = "2026-11-22T10:00:00Z".parse().unwrap();
     let last: PaymentRequest = of(lifecycle().ends_at(ends)).pop().unwrap();
@@ -171,7 +171,7 @@ fn an_amended_request_differs_in_what_is_paid_and_in_nothing_else() {
 }
 
 #[test]
-fn what_support_settles_is_a_success_with_half_of_it_paid() {
+fn a_resolved_conflict_is_half_paid() {
     assert_eq!(paid(Lifecycle::new(Scenario::ResolvedConflict)), ["-", "50", "50", "50"]);
     let settled: PaymentRequest = of(Lifecycle::new(Scenario::ResolvedConflict)).pop().unwrap();
     assert_eq!(settled.status, RequestStatus::Success);
@@ -182,7 +182,7 @@ fn what_support_settles_is_a_success_with_half_of_it_paid() {
 }
 
 #[test]
-fn a_payment_can_be_reversed_or_come_in_parts() {
+fn payments_can_be_reversed_or_partial() {
     let amounts = |lifecycle: Lifecycle| {
         let amount = |it: Payment| it.amount.unwrap().to_string();
         of(lifecycle).into_iter().map(amount).collect::<Vec<_>>()
@@ -199,12 +199,12 @@ fn a_payment_can_be_reversed_or_come_in_parts() {
     );
     let odd = Lifecycle::new(Scenario::PartialPayment).amount("99.46291".parse().unwrap());
     assert_eq!(amounts(odd)[2..], ["39.785164", "89.516619", "99.46291"]);
-    // Whichever scenario it is a part of.
+    // In any scenario.
     let part = Lifecycle::new(Scenario::Payment).statuses(["PARTIAL_SUCCESS"]);
     assert_eq!(amounts(part), ["40"]);
 }
 
-/// Of all of a lifecycle, in its order.
+/// The verdicts of a history on a lifecycle, in order.
 fn verdicts(lifecycle: Lifecycle) -> String {
     let mut history = History::default();
     let verdict = |message: Message| {
@@ -215,7 +215,7 @@ fn verdicts(lifecycle: Lifecycle) -> String {
 }
 
 #[test]
-fn no_two_messages_of_a_life_are_duplicates_and_each_applies() {
+fn no_message_of_a_lifecycle_is_a_duplicate_or_stale() {
     for scenario in Scenario::ALL.iter().copied() {
         let verdicts = verdicts(Lifecycle::new(scenario));
         assert_eq!(verdicts.split(' ').count(), scenario.statuses().len());
@@ -227,7 +227,7 @@ fn no_two_messages_of_a_life_are_duplicates_and_each_applies() {
 
 // Another kind's URL
 
-/// Plays each scenario against a handler for one kind.
+/// Delivers each scenario to a handler for one kind.
 async fn only_of_its_kind<T>(own: EventKind)
 where
     T: DeserializeOwned + Send + Sync + 'static,
@@ -248,7 +248,7 @@ where
             assert!(report.all_acknowledged(), "{scenario}: {report}");
             assert_eq!(*calls.lock().unwrap(), scenario.statuses().len());
         } else if found != EventKind::Invoice {
-            // Which prefix an invoice has is not public, so nothing tells it from another object.
+            // Invoices are left out: their id prefix is not public, so nothing identifies them.
             assert!(report.all_rejected(), "{scenario} sent to {own}: {report}");
             assert_eq!(*calls.lock().unwrap(), 0);
             for delivery in report.deliveries() {
@@ -262,7 +262,7 @@ where
 }
 
 #[tokio::test]
-async fn a_life_of_one_kind_is_refused_at_the_url_of_another() {
+async fn a_layer_rejects_lifecycles_of_another_kind() {
     only_of_its_kind::<PaymentRequest>(EventKind::Request).await;
     only_of_its_kind::<Checkout>(EventKind::Checkout).await;
     only_of_its_kind::<Payment>(EventKind::Payment).await;
@@ -293,7 +293,7 @@ impl Shop {
         Router::new().route(PATH, post(handler).layer(layer::<Event>()))
     }
 
-    /// The body of each object that counts.
+    /// The latest body of each object.
     fn state(&self) -> Vec<Bytes> {
         let objects = self.0.lock().unwrap();
         objects.values().map(|(_, body)| body.clone().unwrap()).collect()
@@ -303,7 +303,7 @@ impl Shop {
 async fn any_order(messages: impl IntoIterator<Item = Message>) -> (Vec<Bytes>, Vec<Vec<Bytes>>) {
     let came = Mutex::new(Vec::new());
     let log = |request: &Request<SentBody>| {
-        // Found again by its digest.
+        // The digest identifies the message.
         request.headers()[contract::DIGEST_HEADER].to_str().unwrap().to_owned()
     };
     let messages: Vec<_> = messages.into_iter().collect();
@@ -329,13 +329,13 @@ async fn any_order(messages: impl IntoIterator<Item = Message>) -> (Vec<Bytes>, 
 }
 
 #[tokio::test]
-async fn a_history_ends_every_story_the_same_in_every_round() {
+async fn a_history_ends_every_scenario_in_the_same_state() {
     for scenario in Scenario::ALL.iter().copied() {
         let last = Lifecycle::new(scenario).into_iter().last().unwrap();
         let (state, _) = any_order(Lifecycle::new(scenario)).await;
         assert_eq!(state, [last.body().clone()], "{scenario}");
     }
-    // All at once too.
+    // All scenarios together.
     let all = Scenario::ALL
         .iter()
         .flat_map(|scenario| Lifecycle::new(*scenario).client_order_id(scenario.as_str()));
@@ -344,8 +344,8 @@ async fn a_history_ends_every_story_the_same_in_every_round() {
 }
 
 #[tokio::test]
-async fn only_what_nothing_orders_keeps_its_order() {
-    /// In each pair, the first never comes behind the second.
+async fn only_notifications_without_an_order_keep_theirs() {
+    /// Pairs of messages whose order is kept.
     const KEPT: &[(Scenario, &[(usize, usize)])] = &[
         (Scenario::Amended, &[(2, 3)]),
         (Scenario::ReversedPayment, &[(2, 3)]),
@@ -356,7 +356,7 @@ async fn only_what_nothing_orders_keeps_its_order() {
     ];
     for scenario in Scenario::ALL.iter().copied() {
         let kept = KEPT.iter().find(|it| it.0 == scenario).map_or(&[][..], |it| it.1);
-        // Among those of another object.
+        // Mixed with the messages of another object.
         let lifecycle: Vec<_> =
             Lifecycle::new(scenario).into_iter().map(|it| it.body().clone()).collect();
         let other = Lifecycle::new(Scenario::Success).client_order_id("order-2");
@@ -380,9 +380,9 @@ async fn only_what_nothing_orders_keeps_its_order() {
     }
 }
 
-/// Any words of any kind, also many that Inqud never says in this order.
+/// Random statuses of every kind, including orders that Inqud never sends.
 #[tokio::test]
-async fn a_history_agrees_about_any_statuses() {
+async fn a_history_agrees_on_any_statuses() {
     let words = [
         "WAITING_PAYMENT PENDING_PAYMENT SUCCESS CONFLICT EXPIRED A_NEW_WORD",
         "NEW PENDING PARTIAL_SUCCESS SUCCESS FAILED FROZEN REFUNDED EXPIRED",

@@ -1,4 +1,4 @@
-//! The sender plays Inqud.
+//! Tests of inqud-mock.
 
 #[path = "../../../../tests/support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! The command `inqud-webhook`: real processes, real sockets, both outputs read.
+//! Runs the command `inqud-webhook` as a real process, over real sockets, and reads both outputs.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -23,11 +23,11 @@ use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use serde_json::Value;
 use tower::{Layer, service_fn};
-use tower_inqud::{Ack, PaymentRequest, Secret, WebhookBody, WebhookLayer};
+use tower_inqud::{Ack, Diagnosis, PaymentRequest, Secret, WebhookBody, WebhookLayer};
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_inqud-webhook");
 const SECRET: &str = "whsec-lathe-and-loom";
-/// Inqud's own example, whose secret is `secret_value`.
+/// Inqud's documented example, signed with the secret `secret_value`.
 const BODY: &str = r#"{"field":"value"}"#;
 const DIGEST: &str = "7e36242a10fd65cbaacd7ff288df9fd3f9e75a46";
 
@@ -44,10 +44,10 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-/// No step of a test takes so long: what would wait for ever fails instead.
+/// Upper bound for each step, so that a test fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What comes of this work; nothing if it takes longer.
+/// Runs `work` on a thread. Returns `None` if it takes longer than `patience`.
 fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -57,10 +57,10 @@ fn within<T: Send + 'static>(
     told.recv_timeout(patience).ok()
 }
 
-/// Runs to the end with this on standard input.
+/// Runs the command to its end with `input` on standard input.
 fn run_with(mut command: Command, input: &[u8]) -> Output {
     let mut child = command.spawn().unwrap();
-    // A command that does not read it may have ended before.
+    // A command that does not read its input may have exited already.
     _ = child.stdin.take().unwrap().write_all(input);
     let ended = within(PATIENCE, move || child.wait_with_output().unwrap());
     ended.unwrap_or_else(|| panic!("{:?} does not end", command.get_args()))
@@ -82,7 +82,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What `send --json` prints: a line for each delivery, and one about all.
+/// Parses the output of `send --json`: a line for each delivery, and the totals.
 fn deliveries(output: &Output) -> (Vec<Value>, Value) {
     let lines = stdout(output).lines().map(|line| serde_json::from_str(line).unwrap());
     let mut lines = lines.collect::<Vec<Value>>();
@@ -90,7 +90,7 @@ fn deliveries(output: &Output) -> (Vec<Value>, Value) {
     (lines, all)
 }
 
-/// A file of this test's own, also if the tests run twice at once. It goes when the test ends.
+/// A file for one test. Its name contains the process id, so parallel runs do not collide. Deleted on drop.
 struct File(PathBuf);
 
 fn file(name: &str, content: &[u8]) -> File {
@@ -114,7 +114,7 @@ impl Drop for File {
     }
 }
 
-/// A `listen` that is running; killed if a test ends before it does.
+/// A running `listen`. Killed on drop.
 struct Listener {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
@@ -132,7 +132,7 @@ impl Listener {
         Self { child, stdout: Some(stdout), url }
     }
 
-    /// Its exit code, and what it has printed since it told its address.
+    /// Waits for the exit code, and for the output after the line with the address.
     fn end(self) -> (Option<i32>, String) {
         self.end_within(PATIENCE)
     }
@@ -144,7 +144,7 @@ impl Listener {
             stdout.read_to_string(&mut printed).unwrap();
             printed
         });
-        let printed = printed.expect("an end: fewer calls came than it was told to wait for");
+        let printed = printed.expect("listen did not end: it received fewer calls than --count");
         (self.child.wait().unwrap().code(), printed)
     }
 }
@@ -157,12 +157,12 @@ impl Drop for Listener {
 }
 
 #[test]
-#[should_panic(expected = "fewer calls came")]
-fn a_listener_that_waits_for_more_fails_its_test() {
+#[should_panic(expected = "fewer calls than --count")]
+fn listener_fails_if_calls_are_missing() {
     _ = Listener::start(&["--count", "1"]).end_within(Duration::from_millis(100));
 }
 
-/// The next one who calls, and nobody if that takes too long.
+/// Accepts the next connection. Returns `None` after a timeout.
 fn accept(listener: &TcpListener) -> Option<TcpStream> {
     listener.set_nonblocking(true).unwrap();
     let began = Instant::now();
@@ -179,7 +179,7 @@ fn accept(listener: &TcpListener) -> Option<TcpStream> {
     }
 }
 
-/// Reads a call whose body ends in a brace.
+/// Reads a request whose body ends with a brace.
 fn read_call(stream: &mut impl Read) -> Option<String> {
     let mut received = Vec::new();
     while !received.ends_with(b"}") {
@@ -190,7 +190,7 @@ fn read_call(stream: &mut impl Read) -> Option<String> {
     String::from_utf8(received).ok()
 }
 
-/// A server that answers each call with the next of these, and is gone after the last.
+/// A server that gives these responses one after another, and stops after the last.
 fn server(answers: &'static [&'static str]) -> (String, JoinHandle<Option<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
@@ -208,7 +208,7 @@ fn server(answers: &'static [&'static str]) -> (String, JoinHandle<Option<()>>) 
 }
 
 #[test]
-fn what_send_sends_shuffled_and_twice_listen_shows() {
+fn listen_shows_what_send_sends() {
     let listener = Listener::start(&["--count", "6"]);
     let sent = run(&["send", &listener.url, "--scenario", "success", "--times", "2", "--shuffle"]);
     assert_eq!(sent.status.code(), Some(0), "{sent:?}");
@@ -230,7 +230,7 @@ fn what_send_sends_shuffled_and_twice_listen_shows() {
 }
 
 #[test]
-fn as_json_both_tell_the_same_and_a_seed_makes_the_order_again() {
+fn json_of_send_and_listen_agrees_and_a_seed_repeats_the_order() {
     let order = |seed: &str| {
         let listener = Listener::start(&["--json", "--count", "8"]);
         let args = [
@@ -247,7 +247,7 @@ fn as_json_both_tell_the_same_and_a_seed_makes_the_order_again() {
         let (sent, all) = deliveries(&sent);
         assert_eq!((&all["ok"], all["seed"].to_string().as_str()), (&true.into(), seed));
         assert_eq!((&all["delivered"], &all["acknowledged"]), (&8.into(), &8.into()));
-        assert_eq!(sent.len(), 8, "or the listener would wait for more");
+        assert_eq!(sent.len(), 8, "otherwise the listener would wait for more");
         let sent = sent.iter().map(|it| it["label"].as_str().unwrap().to_owned());
 
         let (_, shown) = listener.end();
@@ -270,7 +270,7 @@ fn as_json_both_tell_the_same_and_a_seed_makes_the_order_again() {
 }
 
 #[test]
-fn what_is_forged_is_refused_and_that_is_well_for_the_sender() {
+fn rejected_forgeries_are_a_success_of_send() {
     let listener = Listener::start(&["--json", "--count", "3"]);
     let sent = run(&["send", &listener.url, "--forge", "--json"]);
     assert_eq!(sent.status.code(), Some(0), "{sent:?}");
@@ -286,15 +286,15 @@ fn what_is_forged_is_refused_and_that_is_well_for_the_sender() {
     assert_eq!(first["rejected"]["kind"], "digest_mismatch");
     assert!(
         first["body"].as_str().unwrap().contains("WAITING_PAYMENT"),
-        "it is shown all the same"
+        "the body of a rejected delivery is shown too"
     );
 }
 
 #[test]
-fn what_is_forged_has_to_be_refused_and_not_merely_lost() {
-    let nobody = run(&["send", "http://127.0.0.1:1/", "--forge"]);
-    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
-    let shown = stdout(&nobody);
+fn lost_forgeries_are_a_failure_of_send() {
+    let unreachable = run(&["send", "http://127.0.0.1:1/", "--forge"]);
+    assert_eq!(unreachable.status.code(), Some(1), "{unreachable:?}");
+    let shown = stdout(&unreachable);
     assert_eq!(
         shown.lines().filter(|line| line.starts_with("not rejected ")).count(),
         3,
@@ -313,7 +313,7 @@ fn what_is_forged_has_to_be_refused_and_not_merely_lost() {
     assert_eq!(server.join().unwrap(), Some(()));
 }
 
-/// The URL of a server for Requests, which lasts as long as the process.
+/// Starts a server for Requests that runs until the process ends.
 fn server_of_requests() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -338,9 +338,9 @@ fn server_of_requests() -> String {
     url
 }
 
-/// A URL that was pasted into the row of another kind.
+/// A merchant may paste a URL into the row of another kind of webhook.
 #[test]
-fn a_life_of_another_kind_fails_on_the_url_of_requests() {
+fn rejects_scenarios_of_another_kind() {
     let url = server_of_requests();
     for scenario in
         ["success", "overpaid", "conflict", "resolved-conflict", "reversed", "amended", "expired"]
@@ -348,7 +348,7 @@ fn a_life_of_another_kind_fails_on_the_url_of_requests() {
         let sent = run(&["send", &url, "--scenario", scenario]);
         assert_eq!(sent.status.code(), Some(0), "{scenario}: {}", stdout(&sent));
     }
-    // Which prefix an invoice has is not public, so the scenario's has none.
+    // Invoices are left out: their id prefix is not public, so the scenario's ids have none.
     for scenario in [
         "payment",
         "reversed-payment",
@@ -368,7 +368,7 @@ fn a_life_of_another_kind_fails_on_the_url_of_requests() {
 }
 
 #[test]
-fn another_secret_fails_on_both_sides_and_says_why() {
+fn a_wrong_secret_fails_on_both_sides_and_says_why() {
     let listener = Listener::start(&["--count", "1"]);
     let mut send = command(&["send", &listener.url, "--status", "A_NEW_WORD"]);
     let sent = run_with(
@@ -387,7 +387,7 @@ fn another_secret_fails_on_both_sides_and_says_why() {
 }
 
 #[test]
-fn listen_answers_the_status_it_is_told_and_send_tries_again() {
+fn send_retries_the_status_that_listen_responds_with() {
     let listener = Listener::start(&["--answer", "202", "--count", "3", "--json"]);
     let args = ["send", &listener.url, "--status", "SUCCESS", "--retry=0,0", "--json"];
     let sent = run(&args);
@@ -397,11 +397,11 @@ fn listen_answers_the_status_it_is_told_and_send_tries_again() {
     let expected = [(Some(0), Some(202)), (Some(1), Some(202)), (Some(2), Some(202))];
     assert_eq!(retries.collect::<Vec<_>>(), expected);
     assert_eq!(deliveries[2]["lost"], true);
-    assert_eq!(listener.end().0, Some(0), "for the listener all were verified");
+    assert_eq!(listener.end().0, Some(0), "the listener verified all of them");
 }
 
 #[test]
-fn each_delivery_is_told_as_json_when_it_is_over() {
+fn prints_each_delivery_as_json_when_it_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let args = ["send", &url, "--scenario", "expired", "--json"];
@@ -414,7 +414,7 @@ fn each_delivery_is_told_as_json_when_it_is_over() {
         read_call(&mut stream).unwrap();
         let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         stream.write_all(answer).unwrap();
-        // Before the next one is answered.
+        // The line is printed before the next delivery gets its response.
         let line: Value = serde_json::from_str(&told.recv_timeout(PATIENCE).unwrap()).unwrap();
         assert_eq!((&line["label"], &line["acknowledged"]), (&status.into(), &true.into()));
     }
@@ -424,7 +424,7 @@ fn each_delivery_is_told_as_json_when_it_is_over() {
 }
 
 #[test]
-fn nothing_that_is_sent_is_of_the_future() {
+fn sends_no_timestamps_in_the_future() {
     let table: [(&str, &[&str]); 3] = [
         ("4", &["--scenario", "resolved-conflict"]),
         ("1", &["--status", "CONFLICT"]),
@@ -449,15 +449,15 @@ fn nothing_that_is_sent_is_of_the_future() {
 }
 
 #[test]
-fn a_rate_is_kept() {
+fn send_keeps_to_the_rate() {
     let listener = Listener::start(&["--count", "3"]);
     let sent = run(&["send", &listener.url, "--rate", "20", "--json"]);
     let at = deliveries(&sent).0[2]["at_ms"].as_u64().unwrap();
-    assert!(at >= 100, "the third after two twentieths of a second, not {at} ms");
+    assert!(at >= 100, "the third must wait 100 ms, not {at} ms");
 }
 
-/// A certificate for 127.0.0.1 in a file, and a server with it that answers one call with 200 and
-/// gives what it received.
+/// A certificate for 127.0.0.1 in a file, and a server that uses it, responds with 200 to one request and returns
+/// that request.
 fn tls_server() -> (String, File, JoinHandle<Option<String>>) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let trusted = file("tls.pem", made.cert.pem().as_bytes());
@@ -479,7 +479,7 @@ fn tls_server() -> (String, File, JoinHandle<Option<String>>) {
 }
 
 #[test]
-fn https_is_spoken_with_those_whose_certificate_is_trusted() {
+fn https_requires_a_trusted_certificate() {
     for is_trusted in [true, false] {
         let (url, trusted, server) = tls_server();
         let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -502,14 +502,14 @@ fn https_is_spoken_with_those_whose_certificate_is_trusted() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_a_failure() {
+fn an_unreachable_server_is_a_failure() {
     let sent = run(&["send", "http://127.0.0.1:1/", "--status", "SUCCESS"]);
     assert_eq!(sent.status.code(), Some(1));
     assert!(stdout(&sent).contains("Connection refused"), "{sent:?}");
 }
 
 #[test]
-fn what_sign_signs_verify_verifies() {
+fn verify_accepts_what_sign_signs() {
     let with_inquds_secret = |args: &[&str]| {
         let mut command = command(args);
         command.env("INQUD_WEBHOOK_SECRET", "secret_value");
@@ -525,42 +525,46 @@ fn what_sign_signs_verify_verifies() {
     for input in [["-", BODY], [path, ""]] {
         let verified = with_inquds_secret(&["verify", input[0], "--digest", DIGEST]);
         let verified = run_with(verified, input[1].as_bytes());
-        assert_eq!((stdout(&verified), verified.status.code()), ("yes\n", Some(0)));
+        assert_eq!((stdout(&verified), verified.status.code()), ("verified\n", Some(0)));
     }
     let table = [
         (
             DIGEST.to_owned(),
             "{\"field\":\"value\"}\n",
             "digest_mismatch",
-            "right without the newline",
+            Diagnosis::BodyHasNewline,
         ),
-        (DIGEST.replace('7', "8"), BODY, "digest_mismatch", "none of the usual mistakes"),
-        (format!("sha1={DIGEST}"), BODY, "digest_malformed", "more than the digits"),
+        (DIGEST.replace('7', "8"), BODY, "digest_mismatch", Diagnosis::Unexplained),
+        (format!("sha1={DIGEST}"), BODY, "digest_malformed", Diagnosis::DigestHasMoreThanDigits),
     ];
-    for (digest, body, kind, words) in table {
+    for (digest, body, kind, diagnosis) in table {
         let verify = with_inquds_secret(&["verify", "--digest", &digest]);
-        let refused = run_with(verify, body.as_bytes());
-        assert_eq!(refused.status.code(), Some(1));
-        assert!(stdout(&refused).starts_with("no: "), "{refused:?}");
-        assert!(stdout(&refused).contains(words), "{refused:?}");
+        let rejected = run_with(verify, body.as_bytes());
+        assert_eq!(rejected.status.code(), Some(1));
+        assert!(stdout(&rejected).starts_with("rejected: "), "{rejected:?}");
+        assert!(stdout(&rejected).contains(&diagnosis.to_string()), "{rejected:?}");
         let verify = with_inquds_secret(&["verify", "--digest", &digest, "--json"]);
-        let refused = json(&run_with(verify, body.as_bytes()));
+        let rejected = json(&run_with(verify, body.as_bytes()));
         assert_eq!(
-            (&refused["verified"], &refused["rejected"]["kind"]),
+            (&rejected["verified"], &rejected["rejected"]["kind"]),
             (&false.into(), &kind.into())
         );
     }
 }
 
 #[test]
-fn a_secret_can_be_in_a_file_and_its_newline_does_not_count() {
+fn reads_the_secret_from_a_file_without_its_newline() {
     for (name, content) in
         [("a", "secret_value"), ("b", "secret_value\n"), ("c", "secret_value\r\n")]
     {
         let path = file(name, content.as_bytes());
         let signed =
             run_with(command(&["sign", "--secret-file", path.to_str().unwrap()]), BODY.as_bytes());
-        assert_eq!(stdout(&signed), format!("{DIGEST}\n"), "{content:?}: the file goes first");
+        assert_eq!(
+            stdout(&signed),
+            format!("{DIGEST}\n"),
+            "{content:?}: the file overrides the variable"
+        );
     }
     for (name, content) in [("d", ""), ("e", "\n"), ("f", "secret_value \n"), ("g", "a\n\n")] {
         let path = file(name, content.as_bytes());
@@ -571,7 +575,7 @@ fn a_secret_can_be_in_a_file_and_its_newline_does_not_count() {
 }
 
 #[test]
-fn what_cannot_be_tried_ends_with_2() {
+fn errors_exit_with_2() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let table: &[&[&str]] = &[
@@ -615,7 +619,7 @@ fn what_cannot_be_tried_ends_with_2() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn no_output_and_no_list_of_processes_shows_the_secret() {
+fn no_output_or_process_list_shows_the_secret() {
     let path = file("secret", format!("{SECRET}\n").as_bytes());
     let from_file = ["--secret-file", path.to_str().unwrap()];
     for args in [&[][..], &from_file] {
@@ -639,7 +643,7 @@ fn no_output_and_no_list_of_processes_shows_the_secret() {
     }
 }
 
-/// What one call is answered that no `send` would make.
+/// Sends a request that `send` would never send, and returns the response.
 fn call(url: &str, head: &str, body: &[u8]) -> String {
     let address = url.trim_start_matches("http://").trim_end_matches("/hook");
     let mut stream = TcpStream::connect(address).unwrap();
@@ -656,13 +660,13 @@ fn head_with(digest: &str) -> String {
     format!("POST /hook HTTP/1.1\r\nX-Payload-Digest: {digest}")
 }
 
-/// Each frame used to be kept by itself: a byte took some 40.
+/// A regression test: keeping each frame separately took some 40 bytes for each byte.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_body_in_many_chunks_costs_listen_little_more_than_its_bytes() {
+fn a_body_in_many_chunks_costs_little_memory() {
     const CALLS: usize = 16;
     const BYTES: usize = 64 * 1024;
-    // One more than is measured, or it would end before it is looked at.
+    // One call more than is measured, so that the process still runs when its memory is read.
     let listener = Listener::start(&["--count", &(CALLS + 1).to_string()]);
     let status = format!("/proc/{}/status", listener.child.id());
     let most = move || {
@@ -672,7 +676,7 @@ fn a_body_in_many_chunks_costs_listen_little_more_than_its_bytes() {
     };
     let before = most();
     let url = listener.url.clone();
-    // Reads what it prints, or it would wait.
+    // Drains the output, otherwise the listener would block on the pipe.
     let ended = thread::spawn(move || listener.end().0);
     let address = url.trim_start_matches("http://").trim_end_matches("/hook");
     let head = head_with(&"a".repeat(40)) + "\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -691,7 +695,7 @@ fn a_body_in_many_chunks_costs_listen_little_more_than_its_bytes() {
         assert_eq!(&answer, b"HTTP/1.1 401");
     }
     let grown = most() - before;
-    // Twice for the layer and the copy, each as it grows, and what is printed.
+    // The layer and the copy each hold the body, up to twice its size while they grow; the rest is output.
     assert!(grown < CALLS * BYTES * 4 + 8 * 1024 * 1024, "{grown} bytes");
     drop(streams);
     assert!(call(&url, &head_with(DIGEST), b"x").starts_with("HTTP/1.1 401"));
@@ -699,7 +703,7 @@ fn a_body_in_many_chunks_costs_listen_little_more_than_its_bytes() {
 }
 
 #[test]
-fn no_body_can_steer_the_terminal() {
+fn no_body_controls_the_terminal() {
     let listener = Listener::start(&["--count", "2"]);
     let body = b"\x1b]0;title\x07\x1b[2J\xff";
     let answer = call(&listener.url, "POST /hook HTTP/1.1", body);
@@ -713,7 +717,7 @@ fn no_body_can_steer_the_terminal() {
 }
 
 #[test]
-fn no_body_can_steer_the_terminal_through_json_and_none_is_changed() {
+fn json_output_escapes_bodies_without_changing_them() {
     let odd = "\u{9b}2J\u{7f}\u{202e}\u{2028}\u{200f}\u{1b}[2J\n\u{10ffff}";
     let listener = Listener::start(&["--count", "1", "--json"]);
     call(&listener.url, &head_with(DIGEST), odd.as_bytes());
@@ -721,7 +725,7 @@ fn no_body_can_steer_the_terminal_through_json_and_none_is_changed() {
     assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     assert!(!shown.contains(['\u{202e}', '\u{2028}', '\u{200f}']), "{shown:?}");
     let first: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
-    assert_eq!(first["body"], odd, "to a program it is what it was");
+    assert_eq!(first["body"], odd, "a program reads the original text");
 
     let (url, server) = server(&["503 Service Unavailable|\u{9b}2J\u{7f}"]);
     let sent = run(&["send", &url, "--status", "\u{9b}", "--json"]);
@@ -731,7 +735,7 @@ fn no_body_can_steer_the_terminal_through_json_and_none_is_changed() {
 }
 
 #[test]
-fn no_text_from_elsewhere_can_be_taken_for_the_commands_own() {
+fn foreign_text_cannot_pass_for_own_output() {
     let listener = Listener::start(&["--count", "1"]);
     let forged = "x\n12:00:00 #2 POST /hook verified, answered 200 OK\n9 verified, 0 rejected\n";
     call(&listener.url, &head_with(DIGEST), forged.as_bytes());
@@ -746,12 +750,12 @@ fn no_text_from_elsewhere_can_be_taken_for_the_commands_own() {
     let sent = run(&["send", &url, "--status", "A\nSUCCESS 9 0 9 0 200 OK (9)"]);
     assert_eq!(server.join().unwrap(), Some(()));
     let shown = stdout(&sent);
-    assert_eq!(shown.lines().count(), 4, "a head, a row, what is lost, the verdict: {shown}");
+    assert_eq!(shown.lines().count(), 4, "a header, a row, a lost delivery, the verdict: {shown}");
     assert_eq!(shown.lines().last(), Some("not all acknowledged"));
 }
 
 #[test]
-fn colours_can_be_forced_and_not_on_those_who_want_none() {
+fn no_color_overrides_forced_colours() {
     let run = |variables: &[(&str, &str)]| {
         let mut command = command(&["kinds"]);
         command.envs(variables.iter().copied());
@@ -759,12 +763,12 @@ fn colours_can_be_forced_and_not_on_those_who_want_none() {
     };
     assert!(!run(&[]));
     assert!(run(&[("CLICOLOR_FORCE", "1")]));
-    // In a pipe there would be none anyway.
+    // Without CLICOLOR_FORCE, a pipe gets no colours anyway.
     assert!(!run(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
 }
 
 #[test]
-fn kinds_tells_how_well_each_word_is_known() {
+fn kinds_lists_every_status_with_its_certainty() {
     let kinds = json(&run(&["kinds", "--json"]));
     let kinds = kinds.as_array().unwrap();
     assert_eq!(kinds.len(), 7);
@@ -791,12 +795,12 @@ fn kinds_tells_how_well_each_word_is_known() {
         serde_json::json!({ "value": "SUCCESS", "known": "not public" })
     );
 
-    // Each scenario that it names can be sent, and all that can be sent are named.
+    // It lists exactly the scenarios that `send` accepts.
     let named = kinds.iter().flat_map(|kind| kind["scenarios"].as_array().unwrap());
     let named = named.map(|scenario| scenario.as_str().unwrap()).collect::<HashSet<_>>();
     let scenarios = inqud_mock::Scenario::ALL;
     assert_eq!(named, scenarios.iter().map(|scenario| scenario.as_str()).collect());
-    // And says only what is listed of its kind.
+    // A scenario uses only statuses that are listed for its kind.
     for scenario in scenarios {
         let kind = kinds
             .iter()
@@ -811,7 +815,7 @@ fn kinds_tells_how_well_each_word_is_known() {
 }
 
 #[test]
-fn each_shell_gets_completions() {
+fn prints_completions_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&["completions", shell]);
         assert_eq!(script.status.code(), Some(0));
@@ -820,7 +824,7 @@ fn each_shell_gets_completions() {
 }
 
 #[test]
-fn whoever_stops_reading_ends_it_without_a_panic() {
+fn listen_stops_when_its_output_is_closed() {
     let mut child = command(&["listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -828,17 +832,21 @@ fn whoever_stops_reading_ends_it_without_a_panic() {
     drop(stdout);
     let url = line.trim_end().rsplit(' ').next().unwrap().to_owned();
     let output = within(PATIENCE, move || {
-        // More than once: between its fork and its exec, a child of another test has the pipe too.
+        // Retried, because a child of another test holds the pipe between its fork and its exec.
         while child.try_wait().unwrap().is_none() {
             _ = run(&["send", &url, "--status", "SUCCESS"]);
         }
         child.wait_with_output().unwrap()
     });
     let output = output.unwrap();
-    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""), "what came was verified");
+    assert_eq!(
+        (output.status.code(), stderr(&output)),
+        (Some(0), ""),
+        "all deliveries were verified"
+    );
 }
 
-/// Runs with an output that nobody reads.
+/// Runs the command with a standard output that is closed already.
 fn run_unread(args: &[&str], input: &[u8]) -> (Option<i32>, String) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -849,7 +857,7 @@ fn run_unread(args: &[&str], input: &[u8]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn whoever_stops_reading_changes_no_verdict() {
+fn a_closed_output_does_not_change_the_exit_code() {
     let secret = tower_inqud::Secret::new(SECRET).unwrap();
     let digest = tower_inqud::sign(&secret, BODY.as_bytes()).to_string();
     for json in [&[][..], &["--json"]] {
@@ -872,7 +880,7 @@ fn whoever_stops_reading_changes_no_verdict() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_output_that_cannot_be_written_is_told() {
+fn an_unwritable_output_is_an_error() {
     for args in [&["kinds"][..], &["sign"], &["verify", "--digest", DIGEST]] {
         let mut command = command(args);
         command.stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());

@@ -1,5 +1,5 @@
-//! `inqud-webhook inbox`: a process of its own, on a file that this one holds open as a server does, or
-//! on a database of a server.
+//! `inqud-webhook inbox`, run as a separate process: on a file that this process has open, as a server would, or
+//! on a Postgres database.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -28,10 +28,10 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tower_inqud::{Payment, PaymentRequest, Verdict};
 
-/// No step of a test takes so long: what would wait for ever fails instead.
+/// Upper bound for each step, so that a test fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// In each body, and nowhere else.
+/// A word that occurs in every body and nowhere else.
 const HIDDEN: &str = "gherkin";
 
 fn record(id: u32) -> Record {
@@ -42,7 +42,7 @@ fn record(id: u32) -> Record {
     Record::new(&request, Bytes::from(body))
 }
 
-/// The inbox of a server that runs, and its file.
+/// An inbox that this process has open, as a server would, and its directory.
 fn held() -> (Inbox<Sqlite>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
@@ -65,7 +65,7 @@ async fn run(folder: &Path, args: &[&str]) -> Output {
     timeout(PATIENCE, command.output()).await.unwrap().unwrap()
 }
 
-/// With this in `DATABASE_URL`.
+/// Runs the command with this `DATABASE_URL`.
 async fn run_in(url: impl Into<Option<OsString>>, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_inqud-webhook"));
     command.arg("inbox").args(args).env_remove("CLICOLOR_FORCE").kill_on_drop(true);
@@ -76,7 +76,7 @@ async fn run_in(url: impl Into<Option<OsString>>, args: &[&str]) -> Output {
     timeout(PATIENCE, command.output()).await.unwrap().unwrap()
 }
 
-/// What it printed, if it ended with this code.
+/// Asserts the exit code and returns standard output.
 #[track_caller]
 fn printed(output: &Output, code: i32) -> String {
     let stdout = String::from_utf8(output.stdout.clone()).unwrap();
@@ -91,7 +91,7 @@ fn json(output: &Output, code: i32) -> Value {
     serde_json::from_str(&printed(output, code)).unwrap()
 }
 
-/// What is told of a payment, which has no times.
+/// A record of a payment, which has no timestamps.
 fn payment(status: &str, amount: u32) -> Record {
     let body = format!(
         r#"{{"id":"PMT-1","status":"{status}","amount":{amount},"clientOrderId":"{HIDDEN}"}}"#
@@ -100,7 +100,7 @@ fn payment(status: &str, amount: u32) -> Record {
     Record::new(&payment, Bytes::from(body))
 }
 
-/// As a runner would.
+/// Settles the next payment the way a runner would.
 async fn settle_payment<S: Store>(inbox: &Inbox<S>) {
     let claimed = inbox.store().claim("payment", 1, PATIENCE).await.unwrap().remove(0);
     let outcome = match claimed.ticket.verdict {
@@ -111,7 +111,7 @@ async fn settle_payment<S: Store>(inbox: &Inbox<S>) {
     inbox.store().settle(vec![Settlement { ticket: claimed.ticket, outcome }]).await.unwrap();
 }
 
-/// One of each list, of two kinds.
+/// Fills every list, with notifications of two kinds.
 async fn some_of_each<S: Store>(inbox: &Inbox<S>) {
     inbox.store().insert(vec![record(1), record(2)]).await.unwrap();
     settle_all(inbox, dead).await;
@@ -130,7 +130,7 @@ async fn some_of_each<S: Store>(inbox: &Inbox<S>) {
 const NOTHING: &str = "backlog 0\ndead 0\nreview 0\nskipped 0\n";
 
 #[tokio::test]
-async fn stats_of_an_inbox_that_a_server_holds() {
+async fn stats_work_beside_a_server() {
     let (inbox, folder) = held();
     let text = printed(&run(folder.path(), &["stats"]).await, 0);
     assert_eq!(text, NOTHING);
@@ -152,33 +152,33 @@ async fn stats_of_an_inbox_that_a_server_holds() {
 
     settle_all(&inbox, dead).await;
     let text = printed(&run(folder.path(), &["stats"]).await, 0);
-    let kind = "  request          open 0, dead 3, review 0, skipped 0\n";
+    let kind = "  request          backlog 0, dead 3, review 0, skipped 0\n";
     assert_eq!(text, NOTHING.replace("dead 0", "dead 3") + kind);
 }
 
 #[tokio::test]
-async fn stats_are_by_kind_and_say_what_nobody_processes() {
+async fn stats_are_by_kind_and_warn_about_kinds_without_a_runner() {
     let (inbox, folder) = held();
     some_of_each(&inbox).await;
-    // Somebody asks for payments, and somebody has asked for Requests.
+    // Payments have a runner. The runner for Requests was last seen ten minutes ago.
     let asked =
         "UPDATE inqud_inbox_runner SET claimed_at = claimed_at - 600000000 WHERE kind = 'request'";
     inbox.write(|db| db.execute_batch(asked)).await.unwrap();
     let text = printed(&run(folder.path(), &["stats"]).await, 0);
     assert!(text.contains("\ndead 2\nreview 1\nskipped 1\n"), "{text}");
     for line in [
-        "  payment          open 0, dead 0, review 1, skipped 1\n",
-        "  request          open 1, dead 2, review 0, skipped 0\n",
-        "no runner processes request, which has open ones\n",
+        "  payment          backlog 0, dead 0, review 1, skipped 1\n",
+        "  request          backlog 1, dead 2, review 0, skipped 0\n",
+        "no runner processes request, which has a backlog\n",
     ] {
         assert!(text.contains(line), "no {line} in {text}");
     }
     assert!(!text.contains("processes payment") && !text.contains(HIDDEN), "{text}");
 }
 
-/// Of each list: without bodies unless asked for, and with why it is there.
+/// Lists hide bodies by default and show why each entry is there.
 #[tokio::test]
-async fn what_is_kept_skipped_or_told_of_is_listed() {
+async fn lists_reviews_skipped_amended_and_unordered() {
     let (inbox, folder) = held();
     some_of_each(&inbox).await;
     let lists = [
@@ -201,9 +201,10 @@ async fn what_is_kept_skipped_or_told_of_is_listed() {
         assert_eq!(shown, keys.iter().map(ToString::to_string).collect::<Vec<_>>(), "{name}");
     }
     let text = printed(&run(folder.path(), &["review"]).await, 0);
-    assert!(text.contains("says what was said before"), "{text}");
+    let reason = inbox.list(List::Review, 1).await.unwrap().remove(0).error;
+    assert!(!reason.is_empty() && text.contains(&reason), "{text}");
 
-    // What is kept for review is handled when it is redriven, by its key only.
+    // A notification kept for review can be redriven by its key, but not with `--all`.
     printed(&run(folder.path(), &["redrive", "--all"]).await, 0);
     assert_eq!(inbox.stats().await.unwrap().review(), 1);
     let key = inbox.list(List::Review, 1).await.unwrap()[0].key.to_string();
@@ -214,7 +215,7 @@ async fn what_is_kept_skipped_or_told_of_is_listed() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_listed_without_their_bodies_unless_asked_for() {
+async fn lists_dead_letters_without_bodies_by_default() {
     let (inbox, folder) = held();
     inbox.store().insert(vec![record(1), record(2), record(3)]).await.unwrap();
     settle_all(&inbox, dead).await;
@@ -235,13 +236,13 @@ async fn dead_letters_are_listed_without_their_bodies_unless_asked_for() {
     assert!(letters[1].get("body").is_none());
 
     let text = printed(&run(folder.path(), &["dead", "--limit", "1", "--bodies"]).await, 0);
-    assert!(text.contains(HIDDEN) && text.contains("2 of them not shown"), "{text}");
+    assert!(text.contains(HIDDEN) && text.contains("2 not shown"), "{text}");
     let shown = json(&run(folder.path(), &["dead", "--bodies", "--json"]).await, 0);
     assert_eq!(shown["entries"][2]["body"], str::from_utf8(&record(3).body).unwrap());
 }
 
 #[tokio::test]
-async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
+async fn redrives_by_key_and_counts_unmatched_keys() {
     let (inbox, folder) = held();
     inbox.store().insert(vec![record(1), record(2)]).await.unwrap();
     settle_all(&inbox, dead).await;
@@ -254,7 +255,8 @@ async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
     let text = printed(&run(folder.path(), &["redrive", &key]).await, 1);
     assert_eq!(
         text,
-        "0 to be tried again\n1 of the keys are of no dead letter, and of none that is kept for review\n"
+        "0 requeued\n1 not found: neither a dead letter nor kept for review; list the keys with \
+         `inbox dead` and `inbox review`\n"
     );
     for wrong in [&key[1..], "+0000000000000000000000000000000", "no key"] {
         printed(&run(folder.path(), &["redrive", wrong]).await, 2);
@@ -264,18 +266,19 @@ async fn redriven_by_key_and_those_that_are_not_dead_are_told() {
 }
 
 #[tokio::test]
-async fn discarded_ones_are_no_longer_dead_and_prune_takes_their_bodies() {
+async fn discards_dead_letters_and_prunes_their_bodies() {
     let (inbox, folder) = held();
     inbox.store().insert((1..=3).map(record).collect()).await.unwrap();
     settle_all(&inbox, dead).await;
     let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key.to_string()).collect();
     let [first, second, third] = keys.try_into().unwrap();
     let text = printed(&run(folder.path(), &["discard", &first]).await, 0);
-    assert_eq!(text, "1 put away\n");
+    assert_eq!(text, "1 discarded\n");
     let text = printed(&run(folder.path(), &["discard", &first]).await, 1);
     assert_eq!(
         text,
-        "0 put away\n1 of the keys are of no dead letter, and of none that is kept for review\n"
+        "0 discarded\n1 not found: neither a dead letter nor kept for review; list the keys with \
+         `inbox dead` and `inbox review`\n"
     );
     let shown = json(&run(folder.path(), &["discard", &second, &first, "--json"]).await, 1);
     assert_eq!(shown, serde_json::json!({ "discarded": 1, "unmatched": 1 }));
@@ -289,9 +292,9 @@ async fn discarded_ones_are_no_longer_dead_and_prune_takes_their_bodies() {
     assert_eq!(text, "2 bodies deleted\n");
 }
 
-/// More than a batch, while the server gives each of them up again at once.
+/// More letters than a batch, while the server turns each into a dead letter again at once.
 #[tokio::test]
-async fn redriving_all_tries_each_once_and_ends() {
+async fn redrive_all_requeues_each_dead_letter_once() {
     const ALL: u32 = 1300;
     let (inbox, folder) = held();
     let records: Vec<_> = (1..=ALL).map(record).collect();
@@ -306,7 +309,7 @@ async fn redriving_all_tries_each_once_and_ends() {
     };
     let output = tokio::select! {
         output = command => output,
-        () = server => unreachable!("it goes on for ever"),
+        () = server => unreachable!("redrive never ends"),
     };
     assert_eq!(json(&output, 0), serde_json::json!({ "redriven": ALL, "unmatched": 0 }));
     settle_all(&inbox, |_| Outcome::Dead { error: "still closed".to_owned() }).await;
@@ -316,7 +319,7 @@ async fn redriving_all_tries_each_once_and_ends() {
 }
 
 #[tokio::test]
-async fn what_is_redriven_is_processed_by_the_server() {
+async fn the_server_processes_redriven_notifications() {
     let (inbox, folder) = held();
     inbox.store().insert(vec![record(1)]).await.unwrap();
     settle_all(&inbox, dead).await;
@@ -334,14 +337,14 @@ async fn what_is_redriven_is_processed_by_the_server() {
 }
 
 #[tokio::test]
-async fn pruning_deletes_old_bodies_in_batches_and_leaves_keys() {
+async fn prune_deletes_bodies_in_batches_and_keeps_keys() {
     const ALL: u32 = 2100;
     let (inbox, folder) = held();
     inbox.store().insert((1..=ALL).map(record).collect()).await.unwrap();
     settle_all(&inbox, |_| Outcome::Skipped).await;
     inbox.store().insert(vec![record(ALL + 1)]).await.unwrap();
     let text = printed(&run(folder.path(), &["prune", "--older-than", "30d"]).await, 0);
-    assert_eq!(text, "0 bodies deleted\n", "none is so old");
+    assert_eq!(text, "0 bodies deleted\n", "none is old enough");
     let shown = json(&run(folder.path(), &["prune", "--older-than", "0s", "--json"]).await, 0);
     assert_eq!(shown, serde_json::json!({ "pruned": ALL }));
     assert_eq!(inbox.store().insert(vec![record(7)]).await.unwrap(), [Inserted::Duplicate]);
@@ -356,12 +359,14 @@ async fn pruning_deletes_old_bodies_in_batches_and_leaves_keys() {
 }
 
 #[tokio::test]
-async fn what_is_no_inbox_is_an_error_that_says_so_and_nothing_is_made() {
+async fn a_missing_or_foreign_file_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["stats"]).await;
     printed(&output, 2);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.starts_with("error: ") && stderr.contains("inbox.db: no inbox"), "{stderr}");
+    let error = Inbox::attach(folder.path().join("inbox.db")).err().unwrap();
+    assert!(stderr.starts_with("error: "), "{stderr}");
+    assert!(stderr.contains(&format!("inbox.db: {error}")), "{stderr}");
     assert!(!folder.path().join("inbox.db").exists());
 
     std::fs::write(folder.path().join("inbox.db"), "no database").unwrap();
@@ -370,7 +375,7 @@ async fn what_is_no_inbox_is_an_error_that_says_so_and_nothing_is_made() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("not a database"), "{stderr}");
 
-    // Without the name of a store.
+    // No store given.
     let command =
         Command::new(env!("CARGO_BIN_EXE_inqud-webhook")).args(["inbox", "stats"]).output();
     let output = timeout(PATIENCE, command).await.unwrap().unwrap();
@@ -379,7 +384,7 @@ async fn what_is_no_inbox_is_an_error_that_says_so_and_nothing_is_made() {
 }
 
 #[tokio::test]
-async fn a_key_is_printed_as_it_is_read() {
+async fn prints_keys_the_way_it_reads_them() {
     let (inbox, folder) = held();
     let key = Key::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
     let record = Record { key, dead: Some("never".to_owned()), ..record(1) };
@@ -391,7 +396,7 @@ async fn a_key_is_printed_as_it_is_read() {
 }
 
 #[tokio::test]
-async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
+async fn maintains_a_postgres_inbox() {
     let Some(server) = postgres::shared() else { return };
     let config = server.database("tended").await;
     let url = OsString::from(server.url("tended"));
@@ -404,7 +409,7 @@ async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.starts_with("error: ") && stderr.contains("migrate"), "{stderr}");
     assert_eq!(json(&run(&["migrate", "--json"]).await, 0), serde_json::json!({ "version": 1 }));
-    assert_eq!(printed(&run(&["migrate"]).await, 0), "the tables are of version 1\n");
+    assert_eq!(printed(&run(&["migrate"]).await, 0), "the tables are at version 1\n");
     assert_eq!(printed(&run(&["stats"]).await, 0), NOTHING);
 
     let inbox = Inbox::postgres(config, NoTls).await.unwrap();
@@ -417,15 +422,15 @@ async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
     assert!(text.contains("request CAPD-1") && text.contains("3 dead letters\n"), "{text}");
     assert!(!text.contains(HIDDEN) && !text.contains('\u{1b}'), "{text}");
     let text = printed(&run(&["dead", "--bodies", "--limit", "1"]).await, 0);
-    assert!(text.contains(HIDDEN) && text.contains("2 of them not shown"), "{text}");
+    assert!(text.contains(HIDDEN) && text.contains("2 not shown"), "{text}");
 
     let key = inbox.dead(1).await.unwrap()[0].key.to_string();
     let shown = json(&run(&["redrive", &key, "--json"]).await, 0);
     assert_eq!(shown, serde_json::json!({ "redriven": 1, "unmatched": 0 }));
     printed(&run(&["redrive", &key]).await, 1);
     let key = inbox.dead(1).await.unwrap()[0].key.to_string();
-    assert_eq!(printed(&run(&["discard", &key]).await, 0), "1 put away\n");
-    assert_eq!(printed(&run(&["redrive", "--all"]).await, 0), "1 to be tried again\n");
+    assert_eq!(printed(&run(&["discard", &key]).await, 0), "1 discarded\n");
+    assert_eq!(printed(&run(&["redrive", "--all"]).await, 0), "1 requeued\n");
     assert_eq!(inbox.stats().await.unwrap().backlog(), 2);
     settle_all(&inbox, |_| Outcome::Skipped).await;
     assert_eq!(printed(&run(&["prune", "--older-than", "1h"]).await, 0), "0 bodies deleted\n");
@@ -434,7 +439,7 @@ async fn in_postgres_an_inbox_is_migrated_looked_into_and_tended() {
 }
 
 #[tokio::test]
-async fn the_sql_that_is_printed_is_what_migrates() {
+async fn prints_the_sql_of_migrate() {
     let sql = printed(&run_in(None, &["sql"]).await, 0);
     let shown = json(&run_in(None, &["sql", "--json"]).await, 0);
     assert_eq!(shown, serde_json::json!({ "migrations": Postgres::MIGRATIONS }));
@@ -448,7 +453,7 @@ async fn the_sql_that_is_printed_is_what_migrates() {
 }
 
 #[tokio::test]
-async fn no_output_shows_the_password_of_a_database_and_none_is_an_argument() {
+async fn no_output_or_argument_contains_a_database_password() {
     let Some(server) = postgres::shared() else { return };
     server.inbox("hidden").await;
     let port = server.config("hidden").get_ports()[0];
@@ -461,44 +466,44 @@ async fn no_output_shows_the_password_of_a_database_and_none_is_an_argument() {
     ];
     for argument in &in_arguments {
         for command in [&["stats"][..], &["redrive", "--all"], &["migrate"]] {
-            let told = refused(None, &[command, &[argument]].concat()).await;
-            assert!(told.starts_with("error: --postgres: a password, which"), "{told}");
+            let told = error_of(None, &[command, &[argument]].concat()).await;
+            assert!(told.starts_with("error: --postgres: every user of this machine"), "{told}");
         }
     }
     let wrong: [(String, &str); 8] = [
-        // Another password than the server's.
+        // A wrong password.
         (format!("postgres://inqud:{HIDDEN}@{at}"), "authentication failed"),
-        (format!("postgres://inqud:{HIDDEN}@127.0.0.1:{HIDDEN}/hidden"), "no URL"),
+        (format!("postgres://inqud:{HIDDEN}@127.0.0.1:{HIDDEN}/hidden"), "not a database URL"),
         (format!("postgres://inqud:a@{HIDDEN}@{at}"), "another machine"),
         (format!("postgres://inqud:a@{HIDDEN}/hidden"), "another machine"),
         (format!("postgres://inqud:a@{HIDDEN}.invalid/hidden?sslmode=disable"), "connecting"),
-        (format!("postgres://inqud@{at}?{HIDDEN}=1"), "no URL"),
-        (format!("postgres://inqud@{at}?sslmode={HIDDEN}"), "no URL"),
-        (HIDDEN.to_owned(), "no URL"),
+        (format!("postgres://inqud@{at}?{HIDDEN}=1"), "not a database URL"),
+        (format!("postgres://inqud@{at}?sslmode={HIDDEN}"), "not a database URL"),
+        (HIDDEN.to_owned(), "not a database URL"),
     ];
     for (url, reason) in wrong {
         for command in ["stats", "migrate"] {
-            let told = refused(Some(url.clone().into()), &[command, "--postgres"]).await;
+            let told = error_of(Some(url.clone().into()), &[command, "--postgres"]).await;
             assert!(told.contains(reason), "{url}: {told}");
         }
     }
     let no_text = OsString::from_vec([HIDDEN.as_bytes(), b"\xff"].concat());
     for url in [None, Some(no_text)] {
-        let told = refused(url, &["stats", "--postgres"]).await;
+        let told = error_of(url, &["stats", "--postgres"]).await;
         assert!(told.contains("set DATABASE_URL"), "{told}");
     }
-    // Without a password an argument goes to the server, which wants one.
+    // A URL without a password is allowed as an argument, but the server requires a password.
     let argument = format!("--postgres=postgres://inqud@{at}");
-    let told = refused(Some(server.url("hidden").into()), &["stats", &argument]).await;
+    let told = error_of(Some(server.url("hidden").into()), &["stats", &argument]).await;
     assert!(told.contains("password missing"), "{told}");
     printed(&run_in(OsString::from(server.url("hidden")), &["stats", "--postgres"]).await, 0);
     let help = printed(&run_in(OsString::from(HIDDEN), &["stats", "--help"]).await, 0);
     assert!(help.contains("not encrypted") && !help.contains(HIDDEN), "{help}");
 }
 
-/// A database may be another's, or no database at all.
+/// The server's text cannot be trusted: it may be someone else's server, or no database at all.
 #[tokio::test]
-async fn no_error_of_a_server_can_steer_the_terminal() {
+async fn server_errors_cannot_control_the_terminal() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -513,7 +518,7 @@ async fn no_error_of_a_server_can_steer_the_terminal() {
     });
     let url = format!("--postgres=postgres://someone@{address}/inbox");
     for command in ["stats", "dead", "migrate"] {
-        let error = refused(None, &[command, &url]).await;
+        let error = error_of(None, &[command, &url]).await;
         assert!(error.contains(r"no\u{1b}]0;title\u{7}\u{1b}[2J\u{a}open 0"), "{error:?}");
         let mut characters = error.strip_suffix('\n').unwrap().chars();
         assert!(!characters.any(|it| it.is_control() || it == '\u{202e}'), "{error:?}");
@@ -521,51 +526,51 @@ async fn no_error_of_a_server_can_steer_the_terminal() {
 }
 
 #[tokio::test]
-async fn an_unencrypted_connection_does_not_leave_the_machine_unless_asked_for() {
+async fn refuses_unencrypted_remote_connections_by_default() {
     let Some(server) = postgres::shared() else { return };
     server.inbox("near").await;
     let near = server.url("near");
     for host in ["10.0.0.1", "db.example.com", "127.0.0.1,db.example.com", "[2001:db8::1]"] {
         let url = format!("postgres://inqud:{HIDDEN}@{host}/near");
         for mode in ["", "?sslmode=prefer", "?sslmode=require"] {
-            let told = refused(Some((url.clone() + mode).into()), &["stats", "--postgres"]).await;
+            let told = error_of(Some((url.clone() + mode).into()), &["stats", "--postgres"]).await;
             assert!(told.contains("not encrypted"), "{url}: {told}");
         }
     }
     let url = near.clone() + "?hostaddr=10.0.0.1";
-    let told = refused(Some(url.into()), &["stats", "--postgres"]).await;
+    let told = error_of(Some(url.into()), &["stats", "--postgres"]).await;
     assert!(told.contains("not encrypted"), "{told}");
-    // What is not loopback, and leads to this machine all the same.
+    // Not a loopback address, although it reaches this machine.
     let elsewhere = near.replace("127.0.0.1", "0.0.0.0");
-    let told = refused(Some(elsewhere.clone().into()), &["stats", "--postgres"]).await;
+    let told = error_of(Some(elsewhere.clone().into()), &["stats", "--postgres"]).await;
     assert!(told.contains("add sslmode=disable"), "{told}");
     for url in [elsewhere + "?sslmode=disable", near.replace("127.0.0.1", "localhost")] {
         printed(&run_in(OsString::from(url), &["stats", "--postgres"]).await, 0);
     }
-    // Whoever asks for encryption does not get a connection without.
-    let told = refused(Some((near + "?sslmode=require").into()), &["stats", "--postgres"]).await;
+    // `sslmode=require` never falls back to an unencrypted connection.
+    let told = error_of(Some((near + "?sslmode=require").into()), &["stats", "--postgres"]).await;
     assert!(told.contains("TLS"), "{told}");
     let folder = tempfile::tempdir().unwrap();
     let url = format!("host={} user=inqud", folder.path().display());
-    let told = refused(Some(url.into()), &["stats", "--postgres"]).await;
+    let told = error_of(Some(url.into()), &["stats", "--postgres"]).await;
     assert!(told.contains("No such file"), "{told}");
 }
 
 #[tokio::test]
-async fn one_store_is_named_and_no_more() {
+async fn requires_exactly_one_store() {
     for (args, reason) in [
         (&["stats"][..], "required"),
         (&["migrate"], "required"),
         (&["stats", "--postgres", "--sqlite", "inbox.db"], "cannot be used with"),
         (&["migrate", "--sqlite", "inbox.db"], "unexpected"),
     ] {
-        let told = refused(None, args).await;
+        let told = error_of(None, args).await;
         assert!(told.contains(reason), "{told}");
     }
 }
 
-/// What it said, and nothing of what is hidden.
-async fn refused(url: Option<OsString>, args: &[&str]) -> String {
+/// Runs a command that must fail with 2, and returns standard error.
+async fn error_of(url: Option<OsString>, args: &[&str]) -> String {
     let output = run_in(url, args).await;
     assert_eq!(printed(&output, 2), "");
     String::from_utf8(output.stderr).unwrap()

@@ -1,4 +1,4 @@
-//! The command `inqud-webhook`, as a process of its own.
+//! Tests of the command `inqud-webhook`, run as a separate process.
 
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 #[path = "../../../inqud-inbox/tests/support/postgres.rs"]
