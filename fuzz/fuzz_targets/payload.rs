@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tower_inqud::{Event, Notification, PaymentRequest, Secret, Verdict, Verifier, OrderKey, sign};
+use tower_inqud::{Event, Notification, OrderKey, PaymentRequest, Secret, Verdict, Verifier, sign};
 
 thread_local! {
     static SECRET: Secret = Secret::new("secret_value").unwrap();

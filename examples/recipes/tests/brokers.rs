@@ -12,13 +12,13 @@ use async_nats::jetstream::Context;
 use http::header::RETRY_AFTER;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use inqud_inbox::Record;
 use recipes::{kafka, nats};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt};
-use inqud_inbox::Record;
 use tower_inqud::{PaymentRequest, Secret, WebhookBody, WebhookLayer, contract, sign};
 
 const BODY: &str = r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":"2026-11-22T10:00:00Z"}"#;
