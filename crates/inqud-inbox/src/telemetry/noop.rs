@@ -7,7 +7,7 @@ pub(super) use self::no_metrics::{
     committed, describe, done, handled, processed, received, record_stats,
 };
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
-pub(super) use self::no_tracing::{Span, failed, refused, returned, unclaimed};
+pub(super) use self::no_tracing::{Span, failed, refused, review_on_receipt, unclaimed};
 
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 mod no_metrics {
