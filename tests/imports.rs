@@ -61,7 +61,8 @@ fn circles(source: &Path) -> Vec<String> {
     assert!(!tree.modules.is_empty(), "no crate in {}", source.display());
     let imports = tree.imports();
     let circular = imports.iter().filter(|((from, to), _)| reaches(&imports, to, from));
-    let name = |file: &Path| file.strip_prefix(source).unwrap().display().to_string();
+    let name =
+        |file: &Path| file.strip_prefix(source).unwrap().display().to_string().replace('\\', "/");
     circular.map(|((from, to), path)| format!("{} -> {} ({path})", name(from), name(to))).collect()
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::Digest;
 
-/// A body whose digest was right. Only a [`Verifier`] makes one.
+/// A body whose digest was right. Only a [`Verifier`](crate::Verifier) makes one.
 #[derive(Clone)]
 pub struct Verified {
     pub(super) body: Bytes,
