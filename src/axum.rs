@@ -15,8 +15,8 @@ use crate::{Ack, Rejection, Webhook};
 
 /// The error of a handler that extracts a webhook without a layer that makes one.
 ///
-/// Its response is a 500 whose text names the layer to add. This is a mistake in the program, not in
-/// the request.
+/// Its response is a 500 whose text names the layer to add. This is a mistake in the program, not
+/// in the request.
 #[derive(Clone, Debug)]
 pub struct MissingLayer {
     event: &'static str,
@@ -48,8 +48,8 @@ impl IntoResponse for MissingLayer {
 pub enum WebhookRejection {
     /// No layer in front of the handler makes the webhook.
     MissingLayer(MissingLayer),
-    /// The body could not be decoded, and the layer forwards such bodies. The response is the one that the
-    /// layer gives without that setting, with the [`Rejection`] in its extensions.
+    /// The body could not be decoded, and the layer forwards such bodies. The response is the one
+    /// that the layer gives without that setting, with the [`Rejection`] in its extensions.
     Undecodable(Rejection),
 }
 

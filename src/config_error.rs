@@ -9,16 +9,16 @@ use std::fmt;
 pub enum ConfigError {
     /// The secret is empty. Anyone can sign with an empty secret.
     SecretEmpty,
-    /// The secret consists of zero bytes only. HMAC pads a short key with zeros, so this secret signs like
-    /// an empty one.
+    /// The secret consists of zero bytes only. HMAC pads a short key with zeros, so this secret
+    /// signs like an empty one.
     SecretAllZeros,
-    /// The secret starts or ends with white space, a byte order mark or a NUL, which is nearly always a
-    /// copying accident.
+    /// The secret starts or ends with white space, a byte order mark or a NUL, which is nearly
+    /// always a copying accident.
     SurroundingWhitespace,
     /// The list of secrets is empty.
     NoSecrets,
-    /// No request has this path. A path must start with `/`, be percent-encoded, and contain no query, no
-    /// pattern and no `.` or `..` segment.
+    /// No request has this path. A path must start with `/`, be percent-encoded, and contain no
+    /// query, no pattern and no `.` or `..` segment.
     InvalidPath(String),
 }
 

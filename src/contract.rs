@@ -1,6 +1,7 @@
 //! Inqud's delivery contract as constants.
 //!
-//! Each item says whether it is *confirmed* by Inqud's own documentation, or *inferred* and from what.
+//! Each item says whether it is *confirmed* by Inqud's own documentation, or *inferred* and from
+//! what.
 //!
 //! - Inqud sends `POST` requests with raw JSON (confirmed).
 //! - Only status 200 stops the retries (confirmed). Whether 201, 202 or 204 count is not public, so

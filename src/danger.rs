@@ -9,16 +9,16 @@ pub use crate::webhook::Unverified;
 
 /// Creates a layer that accepts webhooks without any proof that Inqud sent them.
 ///
-/// It is for merchants without a webhook secret, to whom Inqud sends no digest (confirmed). Set a secret
-/// instead: it is a field beside the webhook's link.
+/// It is for merchants without a webhook secret, to whom Inqud sends no digest (confirmed). Set a
+/// secret instead: it is a field beside the webhook's link.
 ///
 /// The layer does everything else as usual, but handlers get an [`Unverified<T>`], never a
 /// [`Webhook<T>`](crate::Webhook).
 ///
 /// # Security
 ///
-/// Anyone who finds the URL can report any payment as paid. Treat each call as a hint only, and read
-/// the object from Inqud's API before you act on it.
+/// Anyone who finds the URL can report any payment as paid. Treat each call as a hint only, and
+/// read the object from Inqud's API before you act on it.
 ///
 /// # Example
 ///
@@ -34,9 +34,9 @@ pub fn unsigned<T>() -> WebhookLayer<T> {
 
 /// Decodes a body without any proof, the way the layer decodes a verified one.
 ///
-/// Use it for bodies that were verified before they were stored, such as those that a consumer takes from
-/// your own queue. For bodies from the network, use the layer, or a [`Verifier`](crate::Verifier) and
-/// [`Verified::decode`](crate::Verified::decode).
+/// Use it for bodies that were verified before they were stored, such as those that a consumer
+/// takes from your own queue. For bodies from the network, use the layer, or a
+/// [`Verifier`](crate::Verifier) and [`Verified::decode`](crate::Verified::decode).
 ///
 /// # Errors
 ///

@@ -8,9 +8,9 @@ use crate::rejection::{Rejection, RejectionKind};
 
 /// Decodes a body, and passes the event to `keep`.
 ///
-/// It is stricter than `serde_json`, which accepts invalid UTF-8 in unknown fields and reads a struct from
-/// an array. The id must not be of another kind than `expected`. This crate's own types check their kind
-/// themselves.
+/// It is stricter than `serde_json`, which accepts invalid UTF-8 in unknown fields and reads a
+/// struct from an array. The id must not be of another kind than `expected`. This crate's own types
+/// check their kind themselves.
 ///
 /// `keep` puts the event, which may be large, in its final place without another move.
 pub(crate) fn of_kind<T: DeserializeOwned + 'static, K>(

@@ -2,9 +2,10 @@
 //!
 //! When a payment request changes its status, Inqud sends a `POST` with raw JSON to the merchant's
 //! server. The header `X-Payload-Digest` carries the HMAC-SHA1 of the raw body, keyed with the
-//! webhook's secret, as hexadecimal digits. Only a response with status 200 within 10 s counts. Inqud
-//! retries anything else up to ten times; after that the notification is lost. Deliveries can repeat
-//! and arrive in any order. (All of this is confirmed by Inqud's documentation; see [`contract`].)
+//! webhook's secret, as hexadecimal digits. Only a response with status 200 within 10 s counts.
+//! Inqud retries anything else up to ten times; after that the notification is lost. Deliveries can
+//! repeat and arrive in any order. (All of this is confirmed by Inqud's documentation; see
+//! [`contract`].)
 //!
 //! # Example
 //!
@@ -58,8 +59,8 @@
 //!   |  else <------------- it answered another status, which is unchanged: Inqud retries
 //! ```
 //!
-//! Each stage produces a type that only that stage can make, so a [`Webhook<T>`](Webhook) proves that
-//! the digest matched. [`WebhookLayer`] describes the stages, and [`RejectionKind`] lists the
+//! Each stage produces a type that only that stage can make, so a [`Webhook<T>`](Webhook) proves
+//! that the digest matched. [`WebhookLayer`] describes the stages, and [`RejectionKind`] lists the
 //! rejections with their statuses.
 //!
 //! # Kinds
@@ -77,9 +78,10 @@
 //! | authorization | [`Authorization`] |
 //! | several on one endpoint | [`Event`], an enum over all of them |
 //!
-//! A layer decodes into its type parameter, as in `WebhookLayer::<Checkout>`. A type of your own works
-//! too. An object of another known kind is rejected; see [`RejectionKind::WrongKind`]. A status or a
-//! field that Inqud adds later is never an error: unknown statuses are kept, unknown fields ignored.
+//! A layer decodes into its type parameter, as in `WebhookLayer::<Checkout>`. A type of your own
+//! works too. An object of another known kind is rejected; see [`RejectionKind::WrongKind`]. A
+//! status or a field that Inqud adds later is never an error: unknown statuses are kept, unknown
+//! fields ignored.
 //!
 //! # Fields
 //!
@@ -93,41 +95,44 @@
 //! | everything else: names, URLs, other ids and times, fees, rates, limits, and all fields whose type is inferred | `None` | `None` |
 //! | unknown fields | | ignored |
 //!
-//! No valid JSON number is rejected as an [`Amount`], however many digits it has. A part whose shape is
-//! not public is a [`RawJson`], which accepts any JSON. The Request inside a [`Checkout`] follows the
-//! same rule as any Request. A lone surrogate (`\ud83d`) is unreadable; if it leads to a rejection, the
-//! status is 400 instead of 422.
+//! No valid JSON number is rejected as an [`Amount`], however many digits it has. A part whose
+//! shape is not public is a [`RawJson`], which accepts any JSON. The Request inside a [`Checkout`]
+//! follows the same rule as any Request. A lone surrogate (`\ud83d`) is unreadable; if it leads to
+//! a rejection, the status is 400 instead of 422.
 //!
 //! # Handling a webhook
 //!
-//! Before you ship, check that the order exists and that [`is_paid_for`](PaymentRequest::is_paid_for)
-//! accepts its amount and its currency. A status of `SUCCESS` is not enough: if Inqud's support
-//! settles a conflict, the Request ends in `SUCCESS` with the amount that was paid, which can be 50 of
-//! 100 (inferred from the confirmed rule that support can change a final status). The price in
-//! a Request is what was requested when it was created, not what your order costs now.
+//! Before you ship, check that the order exists and that
+//! [`is_paid_for`](PaymentRequest::is_paid_for) accepts its amount and its currency. A status of
+//! `SUCCESS` is not enough: if Inqud's support settles a conflict, the Request ends in `SUCCESS`
+//! with the amount that was paid, which can be 50 of 100 (inferred: it is confirmed for payments
+//! that support can change a final status). The price in a Request is what was requested when it was
+//! created, not what your order costs now.
 //!
-//! 1. Respond within 10 s: store first, and process afterwards. If the sender closes the connection,
-//!    hyper drops the handler at its current await point. Move work that must finish into
-//!    `tokio::spawn`.
-//! 2. Return [`Ack::Done`] for what you handled or stored. Return [`Ack::Retry`] for what Inqud should
-//!    send again, such as a payment for an order that you cannot find yet. [`Ack::Discard`] is a 200 and
-//!    a log line at INFO: use it only for what you will never need, or have written down.
-//! 3. Detect duplicates and late deliveries with a [`History`] for each object or with an inbox, and act
-//!    only if the [`Verdict`] says so. A final status can still change.
-//! 4. Keep a row for each object. Check the order, the amount and the currency. Key one-time actions
-//!    such as shipping by your order, not by the object.
+//! 1. Respond within 10 s: store first, and process afterwards. If the sender closes the
+//!    connection, hyper drops the handler at its current await point. Move work that must finish
+//!    into `tokio::spawn`.
+//! 2. Return [`Ack::Done`] for what you handled or stored. Return [`Ack::Retry`] for what Inqud
+//!    should send again, such as a payment for an order that you cannot find yet. [`Ack::Discard`]
+//!    is a 200 and a log line at INFO: use it only for what you will never need, or have written
+//!    down.
+//! 3. Detect duplicates and late deliveries with a [`History`] for each object or with an inbox,
+//!    and act only if the [`Verdict`] says so. A final status can still change (confirmed for
+//!    payments).
+//! 4. Keep a row for each object. Check the order, the amount and the currency. Key one-time
+//!    actions such as shipping by your order, not by the object.
 //!
 //! [`guide::order`] has the rules and the reasons.
 //!
 //! # Servers
 //!
-//! [`guide::servers`] shows how to use the layer with axum, tonic, hyper, AWS Lambda, warp, poem and
-//! salvo, and where it goes among other layers.
+//! [`guide::servers`] shows how to use the layer with axum, tonic, hyper, AWS Lambda, warp, poem
+//! and salvo, and where it goes among other layers.
 //!
 //! # Signature mismatches
 //!
-//! [`Rejection::diagnosis`] names the likely cause of a mismatch, such as a newline in the secret or a
-//! middleware that re-serializes the JSON. [`guide::mismatch`] lists the causes and the fixes.
+//! [`Rejection::diagnosis`] names the likely cause of a mismatch, such as a newline in the secret
+//! or a middleware that re-serializes the JSON. [`guide::mismatch`] lists the causes and the fixes.
 //!
 //! # Testing your handler
 //!
@@ -137,24 +142,26 @@
 //!
 //! None is enabled by default, and each only adds.
 //!
-//! - `axum`: makes [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) extractors, also as
-//!   an `Option`, and [`Ack`] a response. Depends on `axum-core` only.
-//! - `tracing`: records a span for each call, and a warning for each rejection and for each response
-//!   that Inqud no longer waited for. See [`WebhookLayer`](WebhookLayer#telemetry).
-//! - `metrics`: records counters and histograms through the `metrics` crate. They are listed there too.
+//! - `axum`: makes [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) extractors,
+//!   also as an `Option`, and [`Ack`] a response. Depends on `axum-core` only.
+//! - `tracing`: records a span for each call, and a warning for each rejection and for each
+//!   response that Inqud no longer waited for. See [`WebhookLayer`](WebhookLayer#telemetry).
+//! - `metrics`: records counters and histograms through the `metrics` crate. They are listed there
+//!   too.
 //!
 //! # Related crates
 //!
 //! - `inqud-inbox`: a durable inbox. It stores each notification before the 200 and processes it
 //!   afterwards, in order and with its effects exactly once.
-//! - `inqud-mock`: sends webhooks the way Inqud does, in any order and with any repeats, to test your
-//!   handler.
-//! - `inqud-webhook`: a command that signs, verifies, sends and receives webhooks, and manages an inbox.
+//! - `inqud-mock`: sends webhooks the way Inqud does, in any order and with any repeats, to test
+//!   your handler.
+//! - `inqud-webhook`: a command that signs, verifies, sends and receives webhooks, and manages an
+//!   inbox.
 //!
 //! # Runtime
 //!
-//! The body timeout is a Tokio timer, so the layer needs a Tokio runtime with timers enabled. Without
-//! one, the first call whose head is admitted panics.
+//! The body timeout is a Tokio timer, so the layer needs a Tokio runtime with timers enabled.
+//! Without one, the first call whose head is admitted panics.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod ack;

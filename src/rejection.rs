@@ -12,9 +12,9 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The reason why a call was rejected.
 ///
-/// Every rejection is a response, never an error of the service. The extensions of that response always
-/// contain a `Rejection`, even if a [builder](crate::WebhookLayer::rejection_response) made the response.
-/// An outer layer can read it there:
+/// Every rejection is a response, never an error of the service. The extensions of that response
+/// always contain a `Rejection`, even if a [builder](crate::WebhookLayer::rejection_response) made
+/// the response. An outer layer can read it there:
 ///
 /// ```
 /// use http::Response;
@@ -26,10 +26,11 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 /// }
 /// ```
 ///
-/// `Display` writes the fixed text of the [kind](RejectionKind), which is also the text that the sender
-/// gets. For [`WrongKind`](RejectionKind::WrongKind) it appends both kinds, which the sender does not get.
-/// The [path](Self::field_path) of a bad field, the [diagnosis](Self::diagnosis) of a wrong digest and the
-/// [source](Error::source) are for the log only. The source may quote values of the body.
+/// `Display` writes the fixed text of the [kind](RejectionKind), which is also the text that the
+/// sender gets. For [`WrongKind`](RejectionKind::WrongKind) it appends both kinds, which the sender
+/// does not get. The [path](Self::field_path) of a bad field, the [diagnosis](Self::diagnosis) of a
+/// wrong digest and the [source](Error::source) are for the log only. The source may quote values
+/// of the body.
 #[derive(Clone, Debug)]
 pub struct Rejection {
     kind: RejectionKind,
@@ -69,14 +70,15 @@ impl Rejection {
         self.kind
     }
 
-    /// The status of the response, unless a [builder](crate::WebhookLayer::rejection_response) chose
-    /// another.
+    /// The status of the response, unless a [builder](crate::WebhookLayer::rejection_response)
+    /// chose another.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.kind.status()
     }
 
-    /// The likely cause of a wrong digest, such as a mistake in the secret or a layer that changes the body.
+    /// The likely cause of a wrong digest, such as a mistake in the secret or a layer that changes
+    /// the body.
     ///
     /// It is for the log only. At most one mismatch in 10 s is diagnosed; see
     /// [`Verifier::diagnose`](crate::Verifier::diagnose).
@@ -138,8 +140,8 @@ impl Error for Rejection {
 pub enum RejectionKind {
     /// 405: the method is not `POST`. The body was not read.
     MethodNotAllowed,
-    /// 403: [`WebhookLayer::allow_source`](crate::WebhookLayer::allow_source) does not allow the source.
-    /// The body was not read.
+    /// 403: [`WebhookLayer::allow_source`](crate::WebhookLayer::allow_source) does not allow the
+    /// source. The body was not read.
     SourceNotAllowed,
     /// 401: there is no digest header. The body was not read.
     DigestMissing,
@@ -148,27 +150,27 @@ pub enum RejectionKind {
     /// 401: the digest is not exactly as many hexadecimal digits as the algorithm has. The body was
     /// not read.
     DigestMalformed,
-    /// 413: the body is larger than [`WebhookLayer::body_limit`](crate::WebhookLayer::body_limit). It was
-    /// not read if its `Content-Length` said so; otherwise it was read up to the limit.
+    /// 413: the body is larger than [`WebhookLayer::body_limit`](crate::WebhookLayer::body_limit).
+    /// It was not read if its `Content-Length` said so; otherwise it was read up to the limit.
     BodyTooLarge,
-    /// 415: there is a `Content-Encoding` other than `identity`. The digest covers the bytes as sent. The
-    /// body was not read.
+    /// 415: there is a `Content-Encoding` other than `identity`. The digest covers the bytes as
+    /// sent. The body was not read.
     EncodingNotSupported,
     /// 408: the body did not arrive completely within
     /// [`WebhookLayer::body_timeout`](crate::WebhookLayer::body_timeout).
     BodyTimeout,
-    /// 400: the connection broke, the framing of the body is wrong, or an outer layer aborted the body,
-    /// such as one with a limit of its own.
+    /// 400: the connection broke, the framing of the body is wrong, or an outer layer aborted the
+    /// body, such as one with a limit of its own.
     BodyUnreadable,
     /// 401: the digest belongs to another body, or was made with another secret.
     DigestMismatch,
-    /// 400: an authentic body is not one JSON text in UTF-8, or the event type cannot hold its text. The
-    /// latter is a lone surrogate in a field that is kept, a number that is too large for an `f64`, or
-    /// arrays nested a hundred deep in a `serde_json::Value`.
+    /// 400: an authentic body is not one JSON text in UTF-8, or the event type cannot hold its
+    /// text. The latter is a lone surrogate in a field that is kept, a number that is too large for
+    /// an `f64`, or arrays nested a hundred deep in a `serde_json::Value`.
     NotJson,
-    /// 422: an authentic object is of another known kind than the event type, by the prefix of its id.
-    /// The URL is probably set for another of Inqud's webhooks too. See
-    /// [the guide](crate::guide::mismatch#the-object-is-of-another-kind).
+    /// 422: an authentic object is of another known kind than the event type, by the prefix of its
+    /// id. The URL is probably set for another of Inqud's webhooks too. See [the
+    /// guide](crate::guide::mismatch#the-object-is-of-another-kind).
     WrongKind {
         /// The kind that the layer expects.
         expected: EventKind,
@@ -198,7 +200,8 @@ impl RejectionKind {
         }
     }
 
-    /// The name of this kind in logs and metrics, such as `digest_mismatch`. It is stable between versions.
+    /// The name of this kind in logs and metrics, such as `digest_mismatch`. It is stable between
+    /// versions.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -218,7 +221,8 @@ impl RejectionKind {
         }
     }
 
-    /// The text that the sender gets. It is fixed for each kind and contains nothing of the request.
+    /// The text that the sender gets. It is fixed for each kind and contains nothing of the
+    /// request.
     pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::MethodNotAllowed => "webhooks must be sent with POST",

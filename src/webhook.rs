@@ -14,23 +14,25 @@ use crate::{EventKind, Rejection, decode};
 /// An authentic webhook: an event whose body carried the right digest.
 ///
 /// The layer puts it into the extensions of the request. With feature `axum` it is an extractor.
-/// Elsewhere, take it with `request.extensions().get::<Webhook<T>>()`. Only a verified body becomes a
-/// `Webhook`, in the layer or with [`Verified::decode`].
+/// Elsewhere, take it with `request.extensions().get::<Webhook<T>>()`. Only a verified body becomes
+/// a `Webhook`, in the layer or with [`Verified::decode`].
 ///
 /// It dereferences to the event. Cloning is cheap and does not require `T: Clone`.
 ///
 /// # Duplicates and replays
 ///
-/// An authentic webhook is not necessarily new. Inqud sends a notification again until it is answered
-/// 200, and nothing in the signed body distinguishes a retry from a replay. Detect duplicates with a
-/// [`History`](crate::History) of the object or with an inbox. Use [`digest`](Self::digest) for
-/// byte-identical repeats only, because whether Inqud's retries are byte-identical is not public.
+/// An authentic webhook is not necessarily new. Inqud sends a notification again until it is
+/// answered 200, and nothing in the signed body distinguishes a retry from a replay. Detect
+/// duplicates with a [`History`](crate::History) of the object or with an inbox. Use
+/// [`digest`](Self::digest) for byte-identical repeats only, because whether Inqud's retries are
+/// byte-identical is not public.
 ///
 /// # Memory
 ///
-/// A webhook holds the event and the body. The layer copies a body of up to 16 KiB and a body that came
-/// in several frames. A larger body in a single frame is a slice of the server's read buffer and keeps
-/// all of it alive, up to 400 KiB with hyper. If you keep webhooks after the call, keep the event instead.
+/// A webhook holds the event and the body. The layer copies a body of up to 16 KiB and a body that
+/// came in several frames. A larger body in a single frame is a slice of the server's read buffer
+/// and keeps all of it alive, up to 400 KiB with hyper. If you keep webhooks after the call, keep
+/// the event instead.
 pub struct Webhook<T> {
     inner: Arc<Inner<T>>,
 }
@@ -110,8 +112,8 @@ impl Verified {
     }
 }
 
-/// An event that came without proof, behind [`danger::unsigned`](crate::danger::unsigned). Anyone may
-/// have sent it.
+/// An event that came without proof, behind [`danger::unsigned`](crate::danger::unsigned). Anyone
+/// may have sent it.
 ///
 /// It does not dereference to the event, so the code that reads it has to call
 /// [`unverified`](Self::unverified). Cloning is cheap.
@@ -155,9 +157,9 @@ impl<T: fmt::Debug> fmt::Debug for Unverified<T> {
 
 /// An authentic body that could not be decoded into `T`.
 ///
-/// With [`WebhookLayer::forward_undecodable`](crate::WebhookLayer::forward_undecodable), the layer puts it
-/// into the extensions of the request in place of a [`Webhook<T>`](crate::Webhook). Only a verified body
-/// becomes one. `Debug` shows nothing of the body.
+/// With [`WebhookLayer::forward_undecodable`](crate::WebhookLayer::forward_undecodable), the layer
+/// puts it into the extensions of the request in place of a [`Webhook<T>`](crate::Webhook). Only a
+/// verified body becomes one. `Debug` shows nothing of the body.
 pub struct Undecodable<T> {
     body: Bytes,
     rejection: Rejection,
@@ -180,7 +182,8 @@ impl<T> Undecodable<T> {
     ///
     /// The kind is [`NotJson`](crate::RejectionKind::NotJson),
     /// [`WrongKind`](crate::RejectionKind::WrongKind) or
-    /// [`UnexpectedShape`](crate::RejectionKind::UnexpectedShape). Its source may quote values of the body.
+    /// [`UnexpectedShape`](crate::RejectionKind::UnexpectedShape). Its source may quote values of
+    /// the body.
     #[must_use]
     pub fn rejection(&self) -> &Rejection {
         &self.rejection

@@ -17,7 +17,8 @@ pub(super) struct Admitted {
 }
 
 pub(super) fn admit(config: &Config, parts: &mut Parts) -> Result<Admitted, RejectionKind> {
-    // Read the headers first: this marks the digest as sensitive before a callback can see the head.
+    // Read the headers first: this marks the digest as sensitive before a callback can see the
+    // head.
     let headers = Headers::read(config, &mut parts.headers);
     if parts.method != Method::POST {
         return Err(RejectionKind::MethodNotAllowed);
@@ -67,8 +68,8 @@ impl Headers {
     }
 }
 
-/// Whether a `Content-Length` exceeds the limit. Rejecting one that is not a number is left to the server,
-/// because the bytes that arrive are counted in any case.
+/// Whether a `Content-Length` exceeds the limit. Rejecting one that is not a number is left to the
+/// server, because the bytes that arrive are counted in any case.
 fn announces_more_than(limit: usize, length: &HeaderValue) -> bool {
     let digits = length.as_bytes();
     match length.to_str().ok().and_then(|text| text.parse::<u64>().ok()) {

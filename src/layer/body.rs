@@ -7,16 +7,16 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The request and response body of [`WebhookService`](crate::WebhookService): either buffered bytes
-    /// or an unchanged `B`.
+    /// The request and response body of [`WebhookService`](crate::WebhookService): either buffered
+    /// bytes or an unchanged `B`.
     ///
-    /// - As a request body, it gives the inner service the verified bytes, exactly as received. Trailers
-    ///   are dropped. A request that is no webhook, because of
+    /// - As a request body, it gives the inner service the verified bytes, exactly as received.
+    ///   Trailers are dropped. A request that is no webhook, because of
     ///   [`path`](crate::WebhookLayer::path), keeps its body.
     /// - As a response body, it is the text of a rejection or the body of the inner service.
     ///
-    /// The data type is always [`Bytes`]. If that is the data type of `B` too, nothing is copied. The error
-    /// type is that of `B`.
+    /// The data type is always [`Bytes`]. If that is the data type of `B` too, nothing is copied.
+    /// The error type is that of `B`.
     pub struct WebhookBody<B> {
         #[pin]
         kind: Kind<B>,

@@ -55,8 +55,8 @@ impl Config {
         }
     }
 
-    /// Creates a timer once, so that a runtime without timers shows at the first call instead of at the
-    /// first slow one.
+    /// Creates a timer once, so that a runtime without timers shows at the first call instead of at
+    /// the first slow one.
     ///
     /// # Panics
     ///

@@ -43,7 +43,8 @@ pin_project! {
     }
 }
 
-/// A call whose head is admitted: what is needed to call the inner service once the body is verified.
+/// A call whose head is admitted: what is needed to call the inner service once the body is
+/// verified.
 pub(super) struct Call<S> {
     pub(super) parts: Parts,
     pub(super) service: S,

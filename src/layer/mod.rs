@@ -30,8 +30,8 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 /// Verifies, decodes and acknowledges Inqud's webhooks in front of any service.
 ///
 /// `T` is the type that bodies are decoded into: [`PaymentRequest`](crate::PaymentRequest) for the
-/// Request webhook, [the type](crate#kinds) of another kind, [`Event`](crate::Event) for all kinds, or a
-/// type of your own that is `DeserializeOwned + Send + Sync + 'static`.
+/// Request webhook, [the type](crate#kinds) of another kind, [`Event`](crate::Event) for all kinds,
+/// or a type of your own that is `DeserializeOwned + Send + Sync + 'static`.
 ///
 /// For each call, or only for calls to [a path](Self::path), the layer:
 ///
@@ -45,8 +45,9 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 /// 5. Calls the inner service, with the body as it was received.
 /// 6. Turns any 2xx of the inner service into 200, the only status that stops Inqud's retries.
 ///
-/// A rejection is a response with a [`Rejection`] in its extensions. The inner service is not called,
-/// and its error type is unchanged. [`RejectionKind`](crate::RejectionKind) lists all rejections.
+/// A rejection is a response with a [`Rejection`] in its extensions. The inner service is not
+/// called, and its error type is unchanged. [`RejectionKind`](crate::RejectionKind) lists all
+/// rejections.
 ///
 /// # Example
 ///
@@ -63,19 +64,20 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 ///
 /// # Readiness
 ///
-/// The layer calls the inner service that was polled ready, not a clone of it. Whatever that readiness
-/// reserves, such as the permit of a `ConcurrencyLimit`, is held while the body arrives, for at most
-/// the [timeout](Self::body_timeout). A call that is rejected because of its head leaves the service
-/// ready for the next call. The one exception is a call whose [source](Self::allow_source) alone is
-/// wrong, because the source is checked after the service is taken. To keep stalled senders from
-/// holding the permits, put the limit into the handler or shorten the timeout.
+/// The layer calls the inner service that was polled ready, not a clone of it. Whatever that
+/// readiness reserves, such as the permit of a `ConcurrencyLimit`, is held while the body arrives,
+/// for at most the [timeout](Self::body_timeout). A call that is rejected because of its head
+/// leaves the service ready for the next call. The one exception is a call whose
+/// [source](Self::allow_source) alone is wrong, because the source is checked after the service is
+/// taken. To keep stalled senders from holding the permits, put the limit into the handler or
+/// shorten the timeout.
 ///
 /// # Telemetry
 ///
-/// With feature `tracing`, each call and its inner service run in a span named `inqud_webhook`, with
-/// level INFO and target `tower_inqud`. Its fields are `outcome`, `reason` (if it is not empty),
-/// `secret_label` (if the secret that matched has one), `body_bytes` and `elapsed_us`. These events
-/// occur in the span:
+/// With feature `tracing`, each call and its inner service run in a span named `inqud_webhook`,
+/// with level INFO and target `tower_inqud`. Its fields are `outcome`, `reason` (if it is not
+/// empty), `secret_label` (if the secret that matched has one), `body_bytes` and `elapsed_us`.
+/// These events occur in the span:
 ///
 /// | level | message | fields | when |
 /// | --- | --- | --- | --- |
@@ -90,9 +92,9 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 /// | DEBUG | changed a 2xx to 200 | `status` | the handler answered another 2xx |
 /// | DEBUG | the sender disconnected | | the body had not arrived yet |
 ///
-/// With feature `metrics`, the layer records these metrics in the installed recorder of the `metrics`
-/// crate, version 0.24. Install the recorder before the layer is applied to a service, so that it
-/// receives their descriptions too.
+/// With feature `metrics`, the layer records these metrics in the installed recorder of the
+/// `metrics` crate, version 0.24. Install the recorder before the layer is applied to a service, so
+/// that it receives their descriptions too.
 ///
 /// | name | type | labels | recorded |
 /// | --- | --- | --- | --- |
@@ -110,32 +112,32 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 /// | `dropped` | empty | the call was dropped while the inner service worked: the connection was closed |
 /// | `disconnected` | empty | the call was dropped before the body had arrived: the sender disconnected |
 ///
-/// `secret_label` is the [label](crate::Secret::label) of the secret that matched, and empty if it has
-/// none or if none matched.
+/// `secret_label` is the [label](crate::Secret::label) of the secret that matched, and empty if it
+/// has none or if none matched.
 ///
-/// Neither logs nor metrics contain a secret, a digest or a value of the body. The names and labels are
-/// stable from version 0.1 on. A flood of forged calls causes a flood of warnings: limit their rate where
-/// you write the log.
+/// Neither logs nor metrics contain a secret, a digest or a value of the body. The names and labels
+/// are stable from version 0.1 on. A flood of forged calls causes a flood of warnings: limit their
+/// rate where you write the log.
 ///
 /// # Panics
 ///
-/// The body timeout is a Tokio timer. Without a Tokio runtime that has its timers enabled, the first
-/// call whose head is admitted panics. (`#[tokio::main]` and `#[tokio::test]` enable them.)
+/// The body timeout is a Tokio timer. Without a Tokio runtime that has its timers enabled, the
+/// first call whose head is admitted panics. (`#[tokio::main]` and `#[tokio::test]` enable them.)
 ///
-/// All panics, including those of your callbacks, happen when the response future is polled, never in
-/// `Service::call`. Each one costs a single call, even behind a `Buffer`.
+/// All panics, including those of your callbacks, happen when the response future is polled, never
+/// in `Service::call`. Each one costs a single call, even behind a `Buffer`.
 pub struct WebhookLayer<T> {
     config: Config,
     event: PhantomData<fn() -> T>,
 }
 
-/// A Request is about 1 KB (Inqud's published sample), and a checkout may be tens of KB (inferred from
-/// its fields). No maximum is documented.
+/// A Request is about 1 KB (Inqud's published sample), and a checkout may be tens of KB (inferred
+/// from its fields). No maximum is documented.
 const BODY_LIMIT: usize = 256 * 1024;
 
 impl<T> WebhookLayer<T> {
-    /// Creates a layer that accepts webhooks signed with a [`Secret`](crate::Secret), with any of several
-    /// [`Secrets`](crate::Secrets), or as a [`Verifier`] specifies.
+    /// Creates a layer that accepts webhooks signed with a [`Secret`](crate::Secret), with any of
+    /// several [`Secrets`](crate::Secrets), or as a [`Verifier`] specifies.
     #[must_use]
     pub fn new(verifier: impl Into<Verifier>) -> Self {
         Self::trusting(Trust::Signed(verifier.into()))
@@ -163,25 +165,26 @@ impl<T> WebhookLayer<T> {
     ///
     /// Call it again to add more paths. By default, every request is treated as a webhook.
     ///
-    /// All other requests pass to the inner service unchanged. The layer does not read or buffer their
-    /// bodies, keeps trailers and extensions, and does not change the response. The layer can therefore
-    /// wrap a whole server that also serves something else, such as gRPC. If your router can put the layer
-    /// on a single route, do that instead.
+    /// All other requests pass to the inner service unchanged. The layer does not read or buffer
+    /// their bodies, keeps trailers and extensions, and does not change the response. The layer can
+    /// therefore wrap a whole server that also serves something else, such as gRPC. If your router
+    /// can put the layer on a single route, do that instead.
     ///
     /// # Security
     ///
     /// The path is compared exactly with the path of the request's URI as the layer sees it. Within
     /// axum's `Router::nest`, that is the path without the prefix. A request to
-    /// `/webhooks/inqud/request/` does not match `/webhooks/inqud/request`, and passes unverified. This is
-    /// not a hole as long as the handler demands a [`Webhook<T>`](crate::Webhook), because only a verified
-    /// body becomes one.
+    /// `/webhooks/inqud/request/` does not match `/webhooks/inqud/request`, and passes unverified.
+    /// This is not a hole as long as the handler demands a [`Webhook<T>`](crate::Webhook), because
+    /// only a verified body becomes one.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidPath`] if no client sends this path, because each webhook would then pass
-    /// unverified. The path must start with `/` and must contain no query, no `.` or `..` segment, and no
-    /// character that clients percent-encode, such as `ü` or a space. Write `/zahlung/%C3%BC`, as it stands
-    /// in the webhook's link. Patterns are not supported: braces and asterisks are an error too.
+    /// [`ConfigError::InvalidPath`] if no client sends this path, because each webhook would then
+    /// pass unverified. The path must start with `/` and must contain no query, no `.` or `..`
+    /// segment, and no character that clients percent-encode, such as `ü` or a space. Write
+    /// `/zahlung/%C3%BC`, as it stands in the webhook's link. Patterns are not supported: braces
+    /// and asterisks are an error too.
     ///
     /// # Example
     ///
@@ -204,8 +207,9 @@ impl<T> WebhookLayer<T> {
 
     /// Sets the largest body that is accepted, in bytes. Defaults to 256 KiB.
     ///
-    /// Lower it to bound the memory that a call can hold. A larger `Content-Length` is rejected before
-    /// `100 Continue` is sent. Limits outside this layer, such as axum's `DefaultBodyLimit`, still apply.
+    /// Lower it to bound the memory that a call can hold. A larger `Content-Length` is rejected
+    /// before `100 Continue` is sent. Limits outside this layer, such as axum's `DefaultBodyLimit`,
+    /// still apply.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.config.body_limit = bytes;
@@ -214,9 +218,10 @@ impl<T> WebhookLayer<T> {
 
     /// Sets the timeout for the whole body. Defaults to 10 s, because Inqud has given up by then.
     ///
-    /// Shorten it to free the permits and connections of stalled senders earlier. The timeout is total:
-    /// frames do not restart it, because a sender of one byte a second would then never be rejected. It
-    /// starts when the call is first polled. The server has to limit the time that the head takes.
+    /// Shorten it to free the permits and connections of stalled senders earlier. The timeout is
+    /// total: frames do not restart it, because a sender of one byte a second would then never be
+    /// rejected. It starts when the call is first polled. The server has to limit the time that the
+    /// head takes.
     #[must_use]
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         self.config.body_timeout = timeout;
@@ -226,17 +231,17 @@ impl<T> WebhookLayer<T> {
     /// Rejects objects of any other known kind, with 422 and
     /// [`WrongKind`](crate::RejectionKind::WrongKind).
     ///
-    /// Defaults to no check for a type of your own, because the layer cannot know its kind. This crate's
-    /// types know their kind and always check it.
+    /// Defaults to no check for a type of your own, because the layer cannot know its kind. This
+    /// crate's types know their kind and always check it.
     ///
-    /// Set it if `T` is a type of your own, or an [`Event`](crate::Event) on a URL for one kind. A payment
-    /// and a Request look much alike. Without the check, a pay-out that is sent to the wrong URL can be
-    /// read as a paid Request.
+    /// Set it if `T` is a type of your own, or an [`Event`](crate::Event) on a URL for one kind. A
+    /// payment and a Request look much alike. Without the check, a pay-out that is sent to the
+    /// wrong URL can be read as a paid Request.
     ///
     /// The [prefix](EventKind::id_prefix) of the `id` identifies the kind; in the old form of a
-    /// [`Payment`](crate::Payment), the prefix of its `paymentId` does. An unknown prefix, or none, passes.
-    /// The check reads the body a second time. [`danger::decode`](crate::danger::decode) does not repeat
-    /// it.
+    /// [`Payment`](crate::Payment), the prefix of its `paymentId` does. An unknown prefix, or none,
+    /// passes. The check reads the body a second time. [`danger::decode`](crate::danger::decode)
+    /// does not repeat it.
     ///
     /// # Example
     ///
@@ -261,14 +266,15 @@ impl<T> WebhookLayer<T> {
     /// Forwards an authentic body that cannot be decoded to the inner service, with an
     /// [`Undecodable<T>`](crate::Undecodable) in the extensions.
     ///
-    /// Defaults to rejecting it with 400 or 422. Inqud then [gives up](contract::MAX_RETRIES) after its
-    /// retries, and a notification that your next release could have decoded is lost.
+    /// Defaults to rejecting it with 400 or 422. Inqud then [gives up](contract::MAX_RETRIES) after
+    /// its retries, and a notification that your next release could have decoded is lost.
     ///
-    /// Set it for a service that stores what it receives, such as the receiver of the crate `inqud-inbox`:
-    /// it keeps the body as a dead letter until it can be decoded, and answers 200. A handler that extracts
-    /// a [`Webhook<T>`](crate::Webhook) rejects the call as the layer would. Any other service must look
-    /// for the `Undecodable<T>` itself, or it acknowledges a notification that it never read. A forwarded
-    /// call is not a rejection, so [`on_rejection`](Self::on_rejection) is not called.
+    /// Set it for a service that stores what it receives, such as the receiver of the crate
+    /// `inqud-inbox`: it keeps the body as a dead letter until it can be decoded, and answers 200.
+    /// A handler that extracts a [`Webhook<T>`](crate::Webhook) rejects the call as the layer
+    /// would. Any other service must look for the `Undecodable<T>` itself, or it acknowledges a
+    /// notification that it never read. A forwarded call is not a rejection, so
+    /// [`on_rejection`](Self::on_rejection) is not called.
     ///
     /// # Security
     ///
@@ -302,11 +308,11 @@ impl<T> WebhookLayer<T> {
 
     /// Rejects requests for which `is_source` returns false, with 403.
     ///
-    /// Defaults to accepting any source, because the digest is the proof. Set it to reject strangers
-    /// before their bodies are read.
+    /// Defaults to accepting any source, because the digest is the proof. Set it to reject
+    /// strangers before their bodies are read.
     ///
-    /// The layer itself reads no address. Anyone can send headers such as `X-Forwarded-For`: read them
-    /// only behind a proxy of your own that replaces them.
+    /// The layer itself reads no address. Anyone can send headers such as `X-Forwarded-For`: read
+    /// them only behind a proxy of your own that replaces them.
     ///
     /// # Example
     ///
@@ -335,8 +341,8 @@ impl<T> WebhookLayer<T> {
 
     /// Calls `observe` for each rejection, with the request head. Defaults to no call.
     ///
-    /// Set it, or enable feature `tracing`: a signature mismatch that nobody notices silently loses every
-    /// payment. The digest is marked sensitive in the head, so `Debug` does not show it.
+    /// Set it, or enable feature `tracing`: a signature mismatch that nobody notices silently loses
+    /// every payment. The digest is marked sensitive in the head, so `Debug` does not show it.
     #[must_use]
     pub fn on_rejection<F>(mut self, observe: F) -> Self
     where
@@ -349,9 +355,10 @@ impl<T> WebhookLayer<T> {
     /// Builds the responses to rejected calls. Defaults to a short text with the status of the
     /// [kind](crate::RejectionKind).
     ///
-    /// Change it to match the error format of your API. Never tell the sender more than the default does.
-    /// The layer puts the [`Rejection`] into the extensions of the response in any case. A 2xx from `build`
-    /// would stop Inqud's retries, so the layer replaces it with the status of the kind.
+    /// Change it to match the error format of your API. Never tell the sender more than the default
+    /// does. The layer puts the [`Rejection`] into the extensions of the response in any case. A
+    /// 2xx from `build` would stop Inqud's retries, so the layer replaces it with the status of the
+    /// kind.
     #[must_use]
     pub fn rejection_response<F>(mut self, build: F) -> Self
     where

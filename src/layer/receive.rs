@@ -17,19 +17,20 @@ use super::body::into_bytes;
 use crate::rejection::{BoxError, Rejection, RejectionKind};
 use crate::signature::{Claim, Verified};
 
-/// The number of frames after which a poll yields to other tasks. A body can consist of empty frames that
-/// are always ready.
+/// The number of frames after which a poll yields to other tasks. A body can consist of empty
+/// frames that are always ready.
 const FRAMES_PER_POLL: u32 = 64;
 
 /// The largest frame that is copied.
 ///
-/// A frame is a slice of the server's read buffer and keeps all of it alive. For a small body, that is many
-/// times its size. The copy costs up to 8 % of an in-process call of 1 KB with glibc, which is slow from
-/// 1 KiB on, and 3 % of a call of 256 bytes. Copying a larger frame would cost more than it saves.
+/// A frame is a slice of the server's read buffer and keeps all of it alive. For a small body, that
+/// is many times its size. The copy costs up to 8 % of an in-process call of 1 KB with glibc, which
+/// is slow from 1 KiB on, and 3 % of a call of 256 bytes. Copying a larger frame would cost more
+/// than it saves.
 const COPIED: usize = 16 * 1024;
 
-/// The largest announced body for which the buffer is reserved at once, if the body comes in several
-/// frames. The buffer of a larger one grows as bytes arrive.
+/// The largest announced body for which the buffer is reserved at once, if the body comes in
+/// several frames. The buffer of a larger one grows as bytes arrive.
 const RESERVED: usize = 2 * 1024;
 
 /// A complete body whose digest has not been compared yet.
@@ -65,8 +66,8 @@ pin_project! {
         body: B,
         limit: usize,
         timeout: Duration,
-        // Created when the body has to be waited for: most bodies are there at once, and a timer costs
-        // half as much as the HMAC.
+        // Created when the body has to be waited for: most bodies are there at once, and a timer
+        // costs half as much as the HMAC.
         timer: Option<Pin<Box<Sleep>>>,
         claim: Option<Claim>,
         // The first frame, as long as nothing had to be waited for: it can be the whole body.
@@ -93,12 +94,13 @@ where
         if let Poll::Ready(received) = self.as_mut().poll_frames(cx) {
             return Poll::Ready(received);
         }
-        // Copy the first frame, so that a stalled call does not keep the server's read buffer alive.
+        // Copy the first frame, so that a stalled call does not keep the server's read buffer
+        // alive.
         self.as_mut().copy_frame();
         let this = self.project();
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.timeout)));
-        // A body that is always ready can use up Tokio's cooperation budget. The timer is then pending
-        // whatever the time is, and the task is woken at once. So the clock decides.
+        // A body that is always ready can use up Tokio's cooperation budget. The timer is then
+        // pending whatever the time is, and the task is woken at once. So the clock decides.
         if timer.as_mut().poll(cx).is_ready() || Instant::now() >= timer.deadline() {
             return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTimeout)));
         }
@@ -176,8 +178,8 @@ fn unreadable(error: BoxError) -> Rejection {
     Rejection::caused_by(kind, error)
 }
 
-/// Recognizes the timeout of tower-http 0.7 by its type, and that of other versions, which have types of
-/// their own, by its text.
+/// Recognizes the timeout of tower-http 0.7 by its type, and that of other versions, which have
+/// types of their own, by its text.
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     error.is::<TimeoutError>()
         || error.to_string() == "data was not received within the designated timeout"
@@ -190,8 +192,8 @@ fn capacity(arrived: usize, rest: &SizeHint, limit: usize) -> usize {
     if announced <= RESERVED { announced } else { arrived }
 }
 
-/// Appends `data` to the buffer. The capacity follows what has arrived, never what was announced. It
-/// doubles like that of a `Vec`, but not beyond the limit, which the caller has checked.
+/// Appends `data` to the buffer. The capacity follows what has arrived, never what was announced.
+/// It doubles like that of a `Vec`, but not beyond the limit, which the caller has checked.
 fn append(buffer: &mut Vec<u8>, mut data: impl Buf, limit: usize) {
     let needed = buffer.len().saturating_add(data.remaining());
     if needed > buffer.capacity() {

@@ -55,10 +55,12 @@ where
         let admitted = admit(&self.config, &mut parts);
         let config = Arc::clone(&self.config);
         telemetry.rest();
-        // Callbacks run in the future, not here: behind a `Buffer`, a panic in `call` ends the worker.
+        // Callbacks run in the future, not here: behind a `Buffer`, a panic in `call` ends the
+        // worker.
         match admitted {
             Ok(admitted) => {
-                // Call the service that was polled ready, and keep the clone, which may not be ready.
+                // Call the service that was polled ready, and keep the clone, which may not be
+                // ready.
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
                 let receive = Receive::new(admitted, body, config.body_limit, config.body_timeout);

@@ -1,8 +1,8 @@
 /// The HMAC algorithm that webhooks are signed with.
 ///
-/// Inqud signs with HMAC-SHA1 (confirmed). Use another one for a relay of your own that signs bodies
-/// again, or if Inqud changes its algorithm. The algorithm is part of the receiver's configuration. A
-/// request cannot choose it.
+/// Inqud signs with HMAC-SHA1 (confirmed). Use another one for a relay of your own that signs
+/// bodies again, or if Inqud changes its algorithm. The algorithm is part of the receiver's
+/// configuration. A request cannot choose it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Algorithm {

@@ -8,8 +8,8 @@ use super::mac::Mac;
 use super::{Digest, Secret, Verified, mismatch};
 use crate::rejection::{Rejection, RejectionKind};
 
-/// The least number of bytes that is hashed at once while the body arrives. A rest is hashed at the end. Most
-/// bodies are smaller than this and need no HMAC state in between.
+/// The least number of bytes that is hashed at once while the body arrives. A rest is hashed at the
+/// end. Most bodies are smaller than this and need no HMAC state in between.
 const STRIDE: usize = 8 * 1024;
 
 /// A digest that a request claims, and the progress of its verification.
@@ -38,7 +38,8 @@ impl Claim {
     pub(crate) fn verify(self, body: Bytes) -> Result<Verified, Rejection> {
         let Self { digest, secrets, mut mac, diagnoses } = self;
         let matching = secrets.iter().find(|secret| {
-            // The HMAC with the first secret may have been fed already. It stays in its box, which is zeroized.
+            // The HMAC with the first secret may have been fed already. It stays in its box, which
+            // is zeroized.
             if let Some((mut mac, fed)) = mac.take() {
                 mac.update(body.get(fed..).unwrap_or_default());
                 return mac.verify(&digest);

@@ -17,7 +17,8 @@ pub(super) struct Diagnoser {
     /// The keys that result from the usual mistakes with this secret, for HMAC-SHA1.
     pub(super) mistakes: Vec<(Diagnosis, Key<Sha1>)>,
     created_at: Instant,
-    /// In milliseconds after `created_at`. During the cooldown, a flood of forged calls only reads it.
+    /// In milliseconds after `created_at`. During the cooldown, a flood of forged calls only reads
+    /// it.
     cooldown_until: AtomicU64,
 }
 

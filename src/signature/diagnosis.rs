@@ -6,8 +6,9 @@ use super::Algorithm;
 
 /// The likely cause of a wrong digest, for your log.
 ///
-/// A diagnosis never accepts a call, and the sender does not get it. If a variant says that the digest
-/// matches something, the layer has tried that and it does match. The other variants are guesses.
+/// A diagnosis never accepts a call, and the sender does not get it. If a variant says that the
+/// digest matches something, the layer has tried that and it does match. The other variants are
+/// guesses.
 ///
 /// `Display` says what is likely wrong and what to do. It quotes nothing of the call or the secret.
 ///
@@ -30,16 +31,16 @@ use super::Algorithm;
 pub enum Diagnosis {
     /// There is no digest. Inqud sends none for a webhook that has no secret (confirmed).
     NotSigned,
-    /// The request is signed like a call *to* Inqud's API, with `X-HMAC-SHA256-Signature` and `X-Salt`
-    /// (confirmed). Webhooks are signed differently.
+    /// The request is signed like a call *to* Inqud's API, with `X-HMAC-SHA256-Signature` and
+    /// `X-Salt` (confirmed). Webhooks are signed differently.
     ApiSignature,
-    /// The digest has the length of this algorithm, which is not the expected one. Calls *to* Inqud's API
-    /// are signed with SHA-256 (confirmed), and the two are easily confused.
+    /// The digest has the length of this algorithm, which is not the expected one. Calls *to*
+    /// Inqud's API are signed with SHA-256 (confirmed), and the two are easily confused.
     DigestOfAnotherAlgorithm(Algorithm),
     /// The digest looks like base64. Inqud's is hexadecimal (confirmed).
     DigestIsBase64,
-    /// The header value has more than the digits of the digest: a prefix such as `sha1=`, quotes or white
-    /// space.
+    /// The header value has more than the digits of the digest: a prefix such as `sha1=`, quotes or
+    /// white space.
     DigestHasMoreThanDigits,
     /// The digest matches the secret without the white space around it.
     SecretHasWhitespace,
@@ -63,12 +64,12 @@ pub enum Diagnosis {
     BodyHasNewline,
     /// The digest matches the body with a newline after it.
     BodyLacksNewline,
-    /// The digest matches the same JSON without white space or needless escapes. Something on the way
-    /// parsed the body and serialized it again.
+    /// The digest matches the same JSON without white space or needless escapes. Something on the
+    /// way parsed the body and serialized it again.
     BodyRewritten,
     /// Nothing that was tried matches, and the HTTP/1 request has neither a `Content-Length` nor a
-    /// `Transfer-Encoding`. An outer layer that decompresses a body removes its length, and the digest
-    /// covers the bytes as sent. A call that is made in process has no length either.
+    /// `Transfer-Encoding`. An outer layer that decompresses a body removes its length, and the
+    /// digest covers the bytes as sent. A call that is made in process has no length either.
     BodyDecompressed,
     /// Nothing that was tried matches. It is another secret or another body.
     Unexplained,

@@ -40,10 +40,11 @@ impl Digest {
         Self { bytes, algorithm }
     }
 
-    /// Parses the hexadecimal digits of one digest, in upper or lower case. Returns `None` for anything
-    /// else.
+    /// Parses the hexadecimal digits of one digest, in upper or lower case. Returns `None` for
+    /// anything else.
     ///
-    /// This does not run in constant time and does not have to, because the sender of the text knows it.
+    /// This does not run in constant time and does not have to, because the sender of the text
+    /// knows it.
     pub(super) fn from_hex(algorithm: Algorithm, text: &[u8]) -> Option<Self> {
         let mut bytes = [0; MAX_LEN];
         let room = bytes.get_mut(..algorithm.digest_len())?;
@@ -75,8 +76,8 @@ impl Digest {
 
 /// The value of a hexadecimal digit, or more than 15 for any other byte.
 ///
-/// There is no branch for each digit: digits and letters occur at random, and a processor would predict half
-/// of the branches wrong.
+/// There is no branch for each digit: digits and letters occur at random, and a processor would
+/// predict half of the branches wrong.
 fn nibble(digit: u8) -> u8 {
     let decimal = digit.wrapping_sub(b'0');
     let letter = digit.to_ascii_lowercase().wrapping_sub(b'a');
@@ -113,7 +114,8 @@ impl Hash for Digest {
     }
 }
 
-/// Makes the value of `X-Payload-Digest`. It is marked sensitive, so `Debug` of a header map hides it.
+/// Makes the value of `X-Payload-Digest`. It is marked sensitive, so `Debug` of a header map hides
+/// it.
 impl From<Digest> for HeaderValue {
     fn from(digest: Digest) -> Self {
         let mut value = Self::try_from(digest.to_string()).expect("digits can be a header's value");

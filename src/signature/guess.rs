@@ -73,8 +73,8 @@ pub(super) fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, KeyBytes)> {
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Finds out how the body was changed on the way, by undoing the usual changes. `is_right` gets a function
-/// that feeds a body to an HMAC, and returns whether the digest matches.
+/// Finds out how the body was changed on the way, by undoing the usual changes. `is_right` gets a
+/// function that feeds a body to an HMAC, and returns whether the digest matches.
 pub(super) fn changed_body(
     body: &[u8],
     is_right: impl Fn(&dyn Fn(&mut Mac)) -> bool,
@@ -106,8 +106,8 @@ enum Escapes {
 
 /// Writes JSON, in parts, without the white space between its tokens.
 ///
-/// It works on the text alone, so numbers and the order of keys do not change. For text that is not JSON, the
-/// output is unspecified.
+/// It works on the text alone, so numbers and the order of keys do not change. For text that is not
+/// JSON, the output is unspecified.
 fn compact(json: &[u8], escapes: Escapes, mut write: impl FnMut(&[u8])) {
     let mut rest = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     let mut in_text = false;
@@ -147,7 +147,8 @@ fn compact(json: &[u8], escapes: Escapes, mut write: impl FnMut(&[u8])) {
     }
 }
 
-/// Reads the escape after a backslash. Returns the character and the rest if JSON does not need the escape.
+/// Reads the escape after a backslash. Returns the character and the rest if JSON does not need the
+/// escape.
 fn unescape(text: &[u8]) -> Option<(char, &[u8])> {
     fn unit(text: &[u8]) -> Option<(u16, &[u8])> {
         let (digits, after) = text.strip_prefix(b"u")?.split_at_checked(4)?;

@@ -9,8 +9,8 @@ use super::{Algorithm, Digest};
 
 /// The state of an HMAC after its key. Zeroized when dropped.
 ///
-/// It has no block buffer. `Hmac` has one and leaves it uninitialized, so a move copies whatever the stack
-/// held there. Just after the key schedule, that is the key.
+/// It has no block buffer. `Hmac` has one and leaves it uninitialized, so a move copies whatever
+/// the stack held there. Just after the key schedule, that is the key.
 pub(super) struct Key<D: EagerHash>(HmacCore<D>);
 
 impl<D: EagerHash> Key<D> {
@@ -57,8 +57,8 @@ impl Mac {
         }
     }
 
-    /// Finishes the HMAC and compares it with `digest` in constant time. A digest of another algorithm never
-    /// matches.
+    /// Finishes the HMAC and compares it with `digest` in constant time. A digest of another
+    /// algorithm never matches.
     pub(super) fn verify(&mut self, digest: &Digest) -> bool {
         self.finalize() == *digest
     }
@@ -95,8 +95,8 @@ impl<D: EagerHash> Running<D> {
 mod tests {
     use super::{EagerHash, Sha1, Sha256, Sha512};
 
-    /// An `HmacCore` consists of two states of its hash function and does not implement `ZeroizeOnDrop`
-    /// itself, so this checks the states.
+    /// An `HmacCore` consists of two states of its hash function and does not implement
+    /// `ZeroizeOnDrop` itself, so this checks the states.
     #[test]
     fn hash_states_are_zeroized_on_drop() {
         fn zeroized<D: EagerHash<Core: zeroize::ZeroizeOnDrop>>() {}

@@ -2,7 +2,8 @@
 
 use super::{Algorithm, Diagnosis, Digest, Secret, guess};
 
-/// The largest body that is diagnosed. Together with `MOST_SECRETS`, it bounds the time of a diagnosis.
+/// The largest body that is diagnosed. Together with `MOST_SECRETS`, it bounds the time of a
+/// diagnosis.
 const LARGEST_BODY: usize = 64 * 1024;
 /// The number of secrets that are tried.
 const MOST_SECRETS: usize = 4;

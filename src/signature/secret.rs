@@ -12,11 +12,11 @@ use crate::ConfigError;
 
 /// A webhook secret, ready to verify with.
 ///
-/// The secret is the text that is set beside the webhook's link in Inqud's back office. Its UTF-8 bytes
-/// are the key of the HMAC (confirmed).
+/// The secret is the text that is set beside the webhook's link in Inqud's back office. Its UTF-8
+/// bytes are the key of the HMAC (confirmed).
 ///
-/// `Secret` hashes the key once and does not keep the text. The HMAC states that it keeps are zeroized
-/// when dropped and never printed. Cloning is cheap and shares the states.
+/// `Secret` hashes the key once and does not keep the text. The HMAC states that it keeps are
+/// zeroized when dropped and never printed. Cloning is cheap and shares the states.
 ///
 /// # Example
 ///
@@ -73,8 +73,8 @@ impl Secret {
     ///
     /// - [`ConfigError::SecretEmpty`], because anyone can sign with an empty secret.
     /// - [`ConfigError::SecretAllZeros`], because such a secret signs like an empty one.
-    /// - [`ConfigError::SurroundingWhitespace`], if there is white space, a byte order mark or a NUL at
-    ///   either end, such as a newline from a file. If it belongs to the secret, use
+    /// - [`ConfigError::SurroundingWhitespace`], if there is white space, a byte order mark or a
+    ///   NUL at either end, such as a newline from a file. If it belongs to the secret, use
     ///   [`verbatim`](Self::verbatim).
     pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         let secret = Zeroizing::new(secret.into());
@@ -153,8 +153,8 @@ fn has_whitespace_around(secret: &[u8]) -> bool {
 
 /// A list of accepted secrets that can be replaced while the server runs.
 ///
-/// It always contains at least one secret. A clone is a handle to the same list. Keep one handle and pass
-/// another to the layer:
+/// It always contains at least one secret. A clone is a handle to the same list. Keep one handle
+/// and pass another to the layer:
 ///
 /// ```
 /// use tower_inqud::{PaymentRequest, Secret, Secrets, WebhookLayer};
@@ -170,8 +170,8 @@ fn has_whitespace_around(secret: &[u8]) -> bool {
 /// # Ok::<_, tower_inqud::ConfigError>(())
 /// ```
 ///
-/// The first secret is tried while the body arrives. Each further one costs another pass over the body,
-/// but only if the secrets before it do not match. Put the secret in use first.
+/// The first secret is tried while the body arrives. Each further one costs another pass over the
+/// body, but only if the secrets before it do not match. Put the secret in use first.
 #[derive(Clone)]
 pub struct Secrets {
     current: Arc<RwLock<Arc<[Secret]>>>,
@@ -189,7 +189,8 @@ impl Secrets {
 
     /// Replaces the secrets for every handle and layer.
     ///
-    /// A call in flight is verified against the secrets from when it began, so a replacement loses no call.
+    /// A call in flight is verified against the secrets from when it began, so a replacement loses
+    /// no call.
     ///
     /// # Errors
     ///

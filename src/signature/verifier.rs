@@ -9,11 +9,13 @@ use crate::rejection::{Rejection, RejectionKind};
 
 /// Verifies signatures: holds the secrets, the algorithm and the name of the digest header.
 ///
-/// Inqud sends `X-Payload-Digest` with 40 lowercase hexadecimal digits: the HMAC-SHA1 of the raw body,
-/// keyed with the webhook's secret. It sends the header only if the merchant has set a secret (confirmed).
+/// Inqud sends `X-Payload-Digest` with 40 lowercase hexadecimal digits: the HMAC-SHA1 of the raw
+/// body, keyed with the webhook's secret. It sends the header only if the merchant has set a secret
+/// (confirmed).
 ///
-/// [`WebhookLayer::new`](crate::WebhookLayer::new) takes a verifier. A [`Secret`] and [`Secrets`] convert
-/// into one. A verifier also works without a server, for example in a queue consumer or a test:
+/// [`WebhookLayer::new`](crate::WebhookLayer::new) takes a verifier. A [`Secret`] and [`Secrets`]
+/// convert into one. A verifier also works without a server, for example in a queue consumer or a
+/// test:
 ///
 /// ```
 /// use tower_inqud::{PaymentRequest, Secret, Verifier, sign};
@@ -46,8 +48,8 @@ impl Verifier {
         }
     }
 
-    /// Sets the algorithm. Only its digests are accepted. Defaults to [`Algorithm::HmacSha1`], which Inqud
-    /// uses.
+    /// Sets the algorithm. Only its digests are accepted. Defaults to [`Algorithm::HmacSha1`],
+    /// which Inqud uses.
     ///
     /// Change it for a relay of your own that signs with another algorithm.
     #[must_use]
@@ -65,12 +67,13 @@ impl Verifier {
         self
     }
 
-    /// Sets whether to look for the likely cause of a wrong digest, [`Rejection::diagnosis`]. Defaults to
-    /// true.
+    /// Sets whether to look for the likely cause of a wrong digest, [`Rejection::diagnosis`].
+    /// Defaults to true.
     ///
-    /// Turn it off if you do not read the diagnosis. The diagnosis of a mismatch costs up to 15 HMACs of the
-    /// body for each secret. At most one mismatch in 10 s is therefore diagnosed, with the first four
-    /// secrets, and none with a body of more than 64 KiB. The others have no diagnosis.
+    /// Turn it off if you do not read the diagnosis. The diagnosis of a mismatch costs up to 15
+    /// HMACs of the body for each secret. At most one mismatch in 10 s is therefore diagnosed, with
+    /// the first four secrets, and none with a body of more than 64 KiB. The others have no
+    /// diagnosis.
     #[must_use]
     pub fn diagnose(mut self, diagnose: bool) -> Self {
         self.diagnoses = diagnose;
@@ -79,7 +82,8 @@ impl Verifier {
 
     /// Verifies a whole body against the text of its digest.
     ///
-    /// `body` must be the bytes as received. JSON that was parsed and serialized again has another digest.
+    /// `body` must be the bytes as received. JSON that was parsed and serialized again has another
+    /// digest.
     ///
     /// # Errors
     ///
@@ -96,10 +100,12 @@ impl Verifier {
     /// Verifies a whole body against the digest in the headers of its request.
     ///
     /// Use it in servers that are not tower services. It applies the layer's rules for the digest
-    /// header: there must be exactly one, and its value must be the digits alone. The rest is up to you:
-    /// limit the body, respond with [`Rejection::status`] to a rejected call, and with 200 otherwise.
+    /// header: there must be exactly one, and its value must be the digits alone. The rest is up to
+    /// you: limit the body, respond with [`Rejection::status`] to a rejected call, and with 200
+    /// otherwise.
     ///
-    /// `body` must be the bytes as received, not decompressed, because the digest covers the bytes as sent.
+    /// `body` must be the bytes as received, not decompressed, because the digest covers the bytes
+    /// as sent.
     ///
     /// # Errors
     ///

@@ -11,8 +11,8 @@ use crate::rejection::Rejection;
 
 const TARGET: &str = "tower_inqud";
 
-/// Events are recorded inside the span and not with an explicit parent. If the span is filtered out, they
-/// still belong to the span around the layer.
+/// Events are recorded inside the span and not with an explicit parent. If the span is filtered
+/// out, they still belong to the span around the layer.
 pub(super) struct Span(tracing::Span);
 
 impl Span {

@@ -1,5 +1,5 @@
-//! Telemetry of a call: a span and events (feature `tracing`), counters and histograms (feature `metrics`).
-//! Without both features, [`Call`] is empty and does nothing.
+//! Telemetry of a call: a span and events (feature `tracing`), counters and histograms (feature
+//! `metrics`). Without both features, [`Call`] is empty and does nothing.
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod call;
