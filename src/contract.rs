@@ -10,7 +10,7 @@
 //! - After the last retry the notification is lost. Inqud's API has the same data (confirmed).
 //! - Inqud documents no header that names the event, its kind, its time or a nonce. A receiver can
 //!   therefore not tell a replay from a retry by the signature. [`History`](crate::History) detects
-//!   duplicates by their content.
+//!   duplicates by their status, time and content.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

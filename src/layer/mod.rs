@@ -35,8 +35,9 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 ///
 /// For each call, or only for calls to [a path](Self::path), the layer:
 ///
-/// 1. Checks the request head before it reads the body. It rejects a wrong method, a missing or
-///    malformed digest header, a `Content-Length` over the limit, and a `Content-Encoding`.
+/// 1. Checks the request head before it reads the body. It rejects a wrong method, a missing,
+///    duplicated or malformed digest header, a `Content-Length` over the limit, and a
+///    `Content-Encoding`.
 /// 2. Receives the body within [a limit](Self::body_limit) and [a timeout](Self::body_timeout), and
 ///    hashes it as it arrives.
 /// 3. Compares the digest in constant time. Nothing is parsed before the digest matches.

@@ -8,8 +8,8 @@ use super::mac::Mac;
 use super::{Digest, Secret, Verified, mismatch};
 use crate::rejection::{Rejection, RejectionKind};
 
-/// The least number of bytes that is hashed at once while the body arrives. A rest is hashed at the
-/// end. Most bodies are smaller than this and need no HMAC state in between.
+/// The least number of bytes that is hashed at once while the body arrives. The rest is hashed at
+/// the end. Most bodies are smaller than this and need no HMAC state in between.
 const STRIDE: usize = 8 * 1024;
 
 /// A digest that a request claims, and the progress of its verification.

@@ -13,7 +13,7 @@ const MAX_LEN: usize = 64;
 ///
 /// - `Display` writes the text that Inqud sends: lowercase hexadecimal digits without a prefix.
 /// - `Debug` hides it, because anyone who has the digest of a body can send that body.
-/// - `==` compares in constant time.
+/// - `==` compares the bytes in constant time.
 ///
 /// # Example
 ///

@@ -84,7 +84,7 @@ impl Secret {
         Self::prepare(&secret)
     }
 
-    /// Creates a secret without trimming or checking white space around it.
+    /// Creates a secret exactly as given, even with white space around it.
     ///
     /// # Errors
     ///
