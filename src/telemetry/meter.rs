@@ -17,7 +17,11 @@ pub(crate) fn describe() {
         Unit::Count,
         "Webhook calls by outcome, reason and label of the secret."
     );
-    metrics::describe_histogram!(DURATION, Unit::Seconds, "Time from the request head to the response.");
+    metrics::describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "Time from the request head to the response."
+    );
     metrics::describe_histogram!(BODY, Unit::Bytes, "Sizes of bodies that arrived completely.");
 }
 
