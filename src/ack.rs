@@ -4,11 +4,11 @@ use http::{Response, StatusCode};
 
 use crate::contract;
 
-/// What a handler tells Inqud: done, try again, or done although nothing was done.
+/// A handler's answer to Inqud: done, retry, or discard.
 ///
-/// Only status 200 ends Inqud's retries (confirmed), so anything else than a failure has to be 200.
-/// With the feature `axum` it is a response; elsewhere `Response::from(ack)` makes one. The `Ack`
-/// rides in the response's extensions, for a layer outside to log.
+/// Only status 200 stops Inqud's retries (confirmed), so everything that is not a failure has to be
+/// answered with 200. With feature `axum` an `Ack` is a response; without it, `Response::from(ack)`
+/// makes one. The `Ack` stays in the extensions of the response, where an outer layer can log it.
 ///
 /// # Example
 ///
@@ -19,24 +19,24 @@ use crate::contract;
 /// assert_eq!(Ack::Done.status(), StatusCode::OK);
 /// assert_eq!(Ack::Retry.status(), StatusCode::SERVICE_UNAVAILABLE);
 ///
-/// // For what you will never need. With 404 Inqud would send it ten times more.
+/// // For what you will never need. After a 404, Inqud would send it ten more times.
 /// let response: Response<String> = Ack::Discard("unknown order".into()).into();
 /// assert_eq!(response.status(), StatusCode::OK);
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Ack {
-    /// 200: handled, or stored for later.
+    /// Answers 200: the webhook was handled, or stored for later.
     Done,
-    /// 503: could not be handled now; Inqud sends it again, up to
+    /// Answers 503: the webhook could not be handled now. Inqud sends it again, up to
     /// [ten times](contract::MAX_RETRIES) in all.
     Retry,
-    /// 200: will never be handled, and why. The reason is for your log; it is not sent.
+    /// Answers 200: the webhook will never be handled. The reason is for your log and is not sent.
     Discard(Cow<'static, str>),
 }
 
 impl Ack {
-    /// The status that Inqud sees.
+    /// The status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -55,7 +55,7 @@ impl<B: Default> From<Ack> for Response<B> {
     }
 }
 
-/// Any success becomes the one that Inqud understands.
+/// Changes any 2xx to 200, the only status that stops Inqud's retries.
 pub(crate) fn acknowledge<B>(mut response: Response<B>) -> Response<B> {
     if response.status().is_success() {
         *response.status_mut() = contract::ACKNOWLEDGED;

@@ -1,4 +1,4 @@
-//! Extractors, and [`Ack`] as a response (feature `axum`).
+//! The extractors, and [`Ack`] as a response (feature `axum`).
 
 use std::any::type_name;
 use std::error::Error;
@@ -13,10 +13,10 @@ use http::request::Parts;
 use crate::webhook::{Undecodable, Unverified};
 use crate::{Ack, Rejection, Webhook};
 
-/// The handler asks for a webhook, but no layer in front of it makes one: 500, and a text that says
-/// which to add.
+/// The error of a handler that extracts a webhook without a layer that makes one.
 ///
-/// This is a mistake in the program, not in the request.
+/// Its response is a 500 whose text names the layer to add. This is a mistake in the program, not
+/// in the request.
 #[derive(Clone, Debug)]
 pub struct MissingLayer {
     event: &'static str,
@@ -28,8 +28,8 @@ impl fmt::Display for MissingLayer {
         let Self { event, constructor } = self;
         write!(
             f,
-            "no webhook of type `{event}` came with the request. Perhaps you forgot the layer, or \
-             it decodes another type? Add `.layer({constructor})` to this route"
+            "the request has no webhook of type `{event}`. Perhaps you forgot the layer, or it decodes \
+             another type? Add `.layer({constructor})` to this route"
         )
     }
 }
@@ -42,15 +42,14 @@ impl IntoResponse for MissingLayer {
     }
 }
 
-/// Why a handler that asks for a [`Webhook<T>`](Webhook), or for an [`Unverified<T>`](Unverified), is not
-/// called.
+/// The rejection of the extractors [`Webhook<T>`](Webhook) and [`Unverified<T>`](Unverified).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum WebhookRejection {
-    /// No layer in front of it makes one.
+    /// No layer in front of the handler makes the webhook.
     MissingLayer(MissingLayer),
-    /// The layer was told to hand on what cannot be decoded and this could not. The
-    /// answer is that of the layer without that setting, with the [`Rejection`] in its extensions.
+    /// The body could not be decoded, and the layer forwards such bodies. The response is the one
+    /// that the layer gives without that setting, with the [`Rejection`] in its extensions.
     Undecodable(Rejection),
 }
 

@@ -1,23 +1,24 @@
 use std::error::Error;
 use std::fmt;
 
-/// A configuration that would verify nothing, or never match. Found when it is built, not at the
-/// first request.
+/// An invalid configuration, which would verify nothing or never match.
+///
+/// It is returned when the configuration is built, not at the first request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The secret is empty: anyone could sign with it.
+    /// The secret is empty. Anyone can sign with an empty secret.
     SecretEmpty,
-    /// The secret consists of zero bytes. HMAC fills a short key up with them, so that it would sign like
-    /// the empty one.
+    /// The secret consists of zero bytes only. HMAC pads a short key with zeros, so this secret
+    /// signs like an empty one.
     SecretAllZeros,
-    /// The secret begins or ends with white space, a byte order mark or a NUL, which is nearly always
-    /// a copying accident.
+    /// The secret starts or ends with white space, a byte order mark or a NUL, which is nearly
+    /// always a copying accident.
     SurroundingWhitespace,
-    /// There is no secret in the list.
+    /// The list of secrets is empty.
     NoSecrets,
-    /// A path that no request has: it has to begin with `/`, to be percent-encoded, and to have no query,
-    /// no pattern and no segment `.` or `..` in it.
+    /// No request has this path. A path must start with `/`, be percent-encoded, and contain no
+    /// query, no pattern and no `.` or `..` segment.
     InvalidPath(String),
 }
 
@@ -25,23 +26,25 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::SecretEmpty => {
-                "the webhook secret is empty: set the one that Inqud shows beside the webhook's link"
+                "the webhook secret is empty: pass the secret that is set beside the webhook's link at \
+                 Inqud"
             }
             Self::SecretAllZeros => {
-                "the webhook secret has only zero bytes, and anyone could sign with it: perhaps a \
-                 buffer was never filled; set the secret that Inqud shows beside the webhook's link"
+                "the webhook secret consists of zero bytes only, so anyone could sign with it: pass the \
+                 secret that is set beside the webhook's link at Inqud, and check that its buffer was \
+                 filled"
             }
             Self::SurroundingWhitespace => {
-                "the webhook secret begins or ends with white space, a byte order mark or a NUL, \
-                 perhaps a newline from a file: \
-                 trim it, or use Secret::verbatim if it belongs to the secret"
+                "the webhook secret starts or ends with white space, a byte order mark or a NUL, \
+                 perhaps a newline from a file: trim it, or use `Secret::verbatim` if it belongs to \
+                 the secret"
             }
-            Self::NoSecrets => "there is no webhook secret to verify with: give at least one",
+            Self::NoSecrets => "the list of webhook secrets is empty: pass at least one secret",
             Self::InvalidPath(path) => {
                 return write!(
                     f,
-                    "invalid path {path:?}: give it as it stands in the webhook's link, from the first `/` \
-                     after the host, percent-encoded as clients send it, without a query, a pattern, `.` or `..`"
+                    "invalid path {path:?}: must start with \"/\", be percent-encoded as in the \
+                     webhook's link, and contain no query, no pattern and no \".\" or \"..\" segment"
                 );
             }
         };

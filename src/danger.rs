@@ -1,4 +1,4 @@
-//! Everything that weakens a check, gathered for reviewers: search your code for `danger`.
+//! Everything that weakens a check, in one module. Search your code for `danger` in a review.
 
 use serde::de::DeserializeOwned;
 
@@ -7,18 +7,18 @@ use crate::{Rejection, decode};
 
 pub use crate::webhook::Unverified;
 
-/// Accepts webhooks without any proof that Inqud sent them.
+/// Creates a layer that accepts webhooks without any proof that Inqud sent them.
 ///
-/// For a merchant who has set no secret: Inqud then sends no digest (confirmed). Set one instead;
-/// it is a field beside the webhook's link.
+/// It is for merchants without a webhook secret, to whom Inqud sends no digest (confirmed). Set a
+/// secret instead: it is a field beside the webhook's link.
 ///
-/// Everything else the layer does stays, but handlers get an [`Unverified<T>`], never a
+/// The layer does everything else as usual, but handlers get an [`Unverified<T>`], never a
 /// [`Webhook<T>`](crate::Webhook).
 ///
 /// # Security
 ///
-/// Anyone who finds the URL can report any payment as paid. Treat each call as a hint only, and read
-/// the object itself from Inqud's API before you act on it.
+/// Anyone who finds the URL can report any payment as paid. Treat each call as a hint only, and
+/// read the object from Inqud's API before you act on it.
 ///
 /// # Example
 ///
@@ -32,11 +32,11 @@ pub fn unsigned<T>() -> WebhookLayer<T> {
     WebhookLayer::trusting(Trust::Unsigned)
 }
 
-/// Decodes a body without any proof, as the layer decodes an authentic one.
+/// Decodes a body without any proof, the way the layer decodes a verified one.
 ///
-/// For a body that was verified before it was stored, such as one that a consumer takes from your own queue.
-/// The layer verifies and decodes what comes from the network, and so does
-/// [`Verified::decode`](crate::Verified::decode).
+/// Use it for bodies that were verified before they were stored, such as those that a consumer
+/// takes from your own queue. For bodies from the network, use the layer, or a
+/// [`Verifier`](crate::Verifier) and [`Verified::decode`](crate::Verified::decode).
 ///
 /// # Errors
 ///

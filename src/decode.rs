@@ -1,4 +1,4 @@
-//! Bytes to an event: UTF-8, one JSON object, `T`.
+//! Decode: reads UTF-8 bytes that hold one JSON object into `T`.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
@@ -6,11 +6,13 @@ use serde_json::error::Category;
 use crate::event::{EventKind, kind_of};
 use crate::rejection::{Rejection, RejectionKind};
 
-/// Asks more than `serde_json` alone, which lets invalid UTF-8 in unknown fields through and fills
-/// a struct from an array. The id must not be of another kind than `expected`; this crate's own types
-/// check theirs themselves.
+/// Decodes a body, and passes the event to `keep`.
 ///
-/// The event, which may be large, goes straight to where `keep` puts it.
+/// It is stricter than `serde_json`, which accepts invalid UTF-8 in unknown fields and reads a
+/// struct from an array. The id must not be of another kind than `expected`. This crate's own types
+/// check their kind themselves.
+///
+/// `keep` puts the event, which may be large, in its final place without another move.
 pub(crate) fn of_kind<T: DeserializeOwned + 'static, K>(
     body: &[u8],
     expected: Option<EventKind>,
@@ -57,7 +59,7 @@ fn refuse_non_object(text: &str) -> Rejection {
     }
 }
 
-/// Reads a second time, to say which of the two is wrong, the JSON or its shape, and where.
+/// Reads the body again to find out whether the JSON or its shape is wrong, and where.
 #[cold]
 fn refuse<T: DeserializeOwned + 'static>(
     text: &str,
@@ -68,7 +70,7 @@ fn refuse<T: DeserializeOwned + 'static>(
         error.classify() == Category::Data && serde_json::from_str::<IgnoredAny>(text).is_ok();
     let kind = if is_json { RejectionKind::UnexpectedShape } else { RejectionKind::NotJson };
 
-    // That it is of another kind explains whatever else does not fit.
+    // A wrong kind explains every other mismatch, so it takes precedence.
     if is_json
         && let Some(expected) = EventKind::of_type::<T>().or(expected)
         && let Ok(Some(found)) = kind_of(text)

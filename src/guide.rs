@@ -1,4 +1,4 @@
-//! Pages about the use of this crate.
+//! Guides to using this crate.
 
 #[cfg_attr(any(doc, all(doctest, feature = "axum")), doc = include_str!("../docs/servers.md"))]
 #[cfg_attr(not(any(doc, all(doctest, feature = "axum"))), doc = "Servers: see `docs/servers.md`.")]

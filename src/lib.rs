@@ -1,10 +1,11 @@
-//! Inqud's payment webhooks as a tower layer: verified, typed, and acknowledged the way Inqud
-//! expects.
+//! A tower layer for Inqud's payment webhooks. It verifies, decodes and acknowledges them.
 //!
-//! When a payment request changes status, Inqud POSTs raw JSON to the merchant's server, signed with
-//! `X-Payload-Digest`, the hexadecimal HMAC-SHA1 of the raw body under the webhook's secret. Only
-//! status 200 within 10 s counts; anything else is sent again up to ten times, and then lost.
-//! Duplicates come, in any order (all confirmed by Inqud's documentation; see [`contract`]).
+//! When a payment request changes its status, Inqud sends a `POST` with raw JSON to the merchant's
+//! server. The header `X-Payload-Digest` carries the HMAC-SHA1 of the raw body, keyed with the
+//! webhook's secret, as hexadecimal digits. Only a response with status 200 within 10 s counts.
+//! Inqud retries anything else up to ten times; after that the notification is lost. Deliveries can
+//! repeat and arrive in any order. (All of this is confirmed by Inqud's documentation; see
+//! [`contract`].)
 //!
 //! # Example
 //!
@@ -25,7 +26,7 @@
 //!     Ack::Done
 //! }
 //!
-//! /// What the order costs, from your database.
+//! /// Looks up the price of an order in your database.
 //! fn price_of(order_id: &str) -> Option<(Amount, &'static str)> {
 //!     let price = "850".parse().ok()?;
 //!     (order_id == "order-17").then_some((price, "USD"))
@@ -36,27 +37,35 @@
 //! # Ok::<_, tower_inqud::ConfigError>(())
 //! ```
 //!
-//! Put the layer on the route, as above. On a whole `Router`, it would answer for every path of it:
-//! an unknown one would be a 401 instead of a 404.
+//! Put the layer on the route, as above. On a whole `Router` it handles every path, and an unknown
+//! path gets a 401 instead of a 404.
 //!
 //! # The flow
 //!
-//! Data goes one way, and each stage is a type that only the stage before can make:
+//! ```text
+//! Inqud                  your process
+//!   |
+//!   |  POST, raw JSON    WebhookLayer<T>
+//!   |  X-Payload-Digest    admit        method, digest header, length, encoding
+//!   |--------------------> receive      the body, within a limit and a timeout
+//!   |                      verify       HMAC of the bytes as received, constant time
+//!   |                      decode       UTF-8, one JSON object, the kind, T
+//!   |  4xx <-------------- any stage can reject: a response that carries a Rejection
+//!   |                        |
+//!   |                        |  Webhook<T> in the extensions, the same bytes as the body
+//!   |                        v
+//!   |                      your service
+//!   |  200 <-------------- it answered any 2xx: Inqud stops
+//!   |  else <------------- it answered another status, which is unchanged: Inqud retries
+//! ```
 //!
-//! | stage | what it does | what it refuses |
-//! | --- | --- | --- |
-//! | admit | looks at the head; the body is not touched | 405, 403, 401, 413, 415 |
-//! | receive | reads the body within a limit and a timeout, hashing it as it arrives | 413, 408, 400 |
-//! | verify | compares the digest in constant time, to a [`Verified`] | 401 |
-//! | decode | one JSON object in UTF-8, to a [`Webhook<T>`](Webhook) | 400, 422 |
-//! | hand on | calls the inner service with the same bytes and the `Webhook<T>` | |
-//! | acknowledge | any 2xx becomes 200 | |
-//!
-//! [`WebhookLayer`] describes each of them, [`RejectionKind`] each refusal.
+//! Each stage produces a type that only that stage can make, so a [`Webhook<T>`](Webhook) proves
+//! that the digest matched. [`WebhookLayer`] describes the stages, and [`RejectionKind`] lists the
+//! rejections with their statuses.
 //!
 //! # Kinds
 //!
-//! Each kind of Inqud's webhooks has a type, and each is a [`Notification`]:
+//! Each kind of webhook has a type, and each type is a [`Notification`]:
 //!
 //! | webhook | type |
 //! | --- | --- |
@@ -69,83 +78,90 @@
 //! | authorization | [`Authorization`] |
 //! | several on one endpoint | [`Event`], an enum over all of them |
 //!
-//! A layer decodes into the type that it is given, `WebhookLayer::<Checkout>` for example; your own
-//! will do too. An object of another known kind is refused: see [`RejectionKind::WrongKind`]. Of all of them a word or field that is new at Inqud is kept or ignored, and never an
-//! error.
+//! A layer decodes into its type parameter, as in `WebhookLayer::<Checkout>`. A type of your own
+//! works too. An object of another known kind is rejected; see [`RejectionKind::WrongKind`]. A
+//! status or a field that Inqud adds later is never an error: unknown statuses are kept, unknown
+//! fields ignored.
 //!
 //! # Fields
 //!
-//! One rule for all kinds says what a field can do to a notification:
+//! One rule for all kinds says what happens if a field is missing or invalid:
 //!
-//! | field | missing or `null` | of another JSON type, or a value that cannot be read |
+//! | field | missing or `null` | of another JSON type, or unreadable |
 //! | --- | --- | --- |
-//! | `id`, `status` | refused with 422 | refused with 422 |
-//! | the time that orders: `lastUpdatedAt` or `modifiedAt`, if its type is confirmed | `None` | refused with 422 |
-//! | money: an amount that is asked for, paid or left for you, its currency, `orderType`, `clientOrderId`, if its type is confirmed | `None` | refused with 422, because `None` would be a lie |
+//! | `id`, `status` | rejected with 422 | rejected with 422 |
+//! | the time that orders notifications: `lastUpdatedAt` or `modifiedAt`, if its type is confirmed | `None` | rejected with 422 |
+//! | money: an amount that is requested, paid or left for you, its currency, `orderType`, `clientOrderId`, if its type is confirmed | `None` | rejected with 422, because `None` would hide a value |
 //! | everything else: names, URLs, other ids and times, fees, rates, limits, and all fields whose type is inferred | `None` | `None` |
 //! | unknown fields | | ignored |
 //!
-//! No valid JSON number is refused as an [`Amount`], however many digits it has. A part whose shape is
-//! not public is a [`RawJson`] and takes any JSON. A Request inside a [`Checkout`] is read as a Request
-//! is. Half a surrogate pair (`\ud83d`) is a value that cannot be read, and the
-//! refusal is then a 400.
+//! No valid JSON number is rejected as an [`Amount`], however many digits it has. A part whose
+//! shape is not public is a [`RawJson`], which accepts any JSON. The Request inside a [`Checkout`]
+//! follows the same rule as any Request. A lone surrogate (`\ud83d`) is unreadable; if it leads to
+//! a rejection, the status is 400 instead of 422.
 //!
-//! # Handling a webhook well
+//! # Handling a webhook
 //!
-//! Ship an order only if it exists, and if [`is_paid_for`](PaymentRequest::is_paid_for) says so of its
-//! amount and its currency. `SUCCESS` alone does not: a conflict that Inqud's support settles is a
-//! `SUCCESS` with what was paid, which can be 50 of 100. An amount in a Request is what was asked for,
-//! and not what your order costs now.
+//! Before you ship, check that the order exists and that
+//! [`is_paid_for`](PaymentRequest::is_paid_for) accepts its amount and its currency. A status of
+//! `SUCCESS` is not enough: if Inqud's support settles a conflict, the Request ends in `SUCCESS`
+//! with the amount that was paid, which can be 50 of 100 (inferred: it is confirmed for payments
+//! that support can change a final status). The price in a Request is what was requested when it was
+//! created, not what your order costs now.
 //!
-//! 1. Answer within 10 s: store first, and process afterwards. If the sender closes the connection,
-//!    hyper drops the handler where it stands; `tokio::spawn` what must not be cut short.
-//! 2. Answer [`Ack::Done`] for what is stored or handled, and [`Ack::Retry`] for what should come again, such
-//!    as a payment for an order that you cannot find yet. [`Ack::Discard`] is a 200 and an INFO line: use it
-//!    only for what you will never need, or after you have written it down.
-//! 3. Tell duplicates and late deliveries, with a [`History`] for each object or with an inbox, and act only
-//!    if the [`Verdict`] applies. A final status can still change.
-//! 4. Keep a row for each object, check the order, the amount and the currency, and do once per order what
-//!    must happen once.
+//! 1. Respond within 10 s: store first, and process afterwards. If the sender closes the
+//!    connection, hyper drops the handler at its current await point. Move work that must finish
+//!    into `tokio::spawn`.
+//! 2. Return [`Ack::Done`] for what you handled or stored. Return [`Ack::Retry`] for what Inqud
+//!    should send again, such as a payment for an order that you cannot find yet. [`Ack::Discard`]
+//!    is a 200 and a log line at INFO: use it only for what you will never need, or have written
+//!    down.
+//! 3. Detect duplicates and late deliveries with a [`History`] for each object or with an inbox,
+//!    and act only if the [`Verdict`] says so. A final status can still change (confirmed for
+//!    payments).
+//! 4. Keep a row for each object. Check the order, the amount and the currency. Key one-time
+//!    actions such as shipping by your order, not by the object.
 //!
-//! [`guide::order`] has the rules, and why.
+//! [`guide::order`] has the rules and the reasons.
 //!
 //! # Servers
 //!
-//! [`guide::servers`] shows how the layer is put in front of axum, tonic, hyper, AWS Lambda,
-//! warp, poem and salvo, and its place among other layers.
+//! [`guide::servers`] shows how to use the layer with axum, tonic, hyper, AWS Lambda, warp, poem
+//! and salvo, and where it goes among other layers.
 //!
-//! # When the signature does not match
+//! # Signature mismatches
 //!
-//! A refusal names its likely reason, [`Rejection::diagnosis`]: a newline in the secret, say, or a
-//! middleware that writes the JSON anew.
-//! [`guide::mismatch`] lists them, with what to do.
+//! [`Rejection::diagnosis`] names the likely cause of a mismatch, such as a newline in the secret
+//! or a middleware that re-serializes the JSON. [`guide::mismatch`] lists the causes and the fixes.
 //!
 //! # Testing your handler
 //!
-//! Sign what you send with [`sign`], and the layer takes it for Inqud's.
-//! The crate `inqud-mock` plays Inqud, and tries a handler in any order, with any repeats.
+//! Sign a body with [`sign`], and the layer accepts it like one from Inqud.
 //!
 //! # Features
 //!
-//! None is on by default; each only adds.
+//! None is enabled by default, and each only adds.
 //!
-//! - `axum`: [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) are extractors (also
-//!   as an `Option`), and [`Ack`] is a response. Depends on `axum-core` only.
-//! - `tracing`: a span for each call, a warning for each refusal and for each handler that answers
-//!   after Inqud has given up. See [`WebhookLayer`](WebhookLayer#telemetry).
-//! - `metrics`: counters and histograms of the `metrics` crate, listed there too.
+//! - `axum`: makes [`Webhook<T>`](Webhook) and [`Unverified<T>`](danger::Unverified) extractors,
+//!   also as an `Option`, and [`Ack`] a response. Depends on `axum-core` only.
+//! - `tracing`: records a span for each call, and a warning for each rejection and for each
+//!   response that Inqud no longer waited for. See [`WebhookLayer`](WebhookLayer#telemetry).
+//! - `metrics`: records counters and histograms through the `metrics` crate. They are listed there
+//!   too.
 //!
-//! # Other crates
+//! # Related crates
 //!
-//! - `inqud-inbox`: a durable inbox: stored before the 200, processed afterwards, in order, and with its effects
-//!   exactly once.
-//! - `inqud-mock`: plays Inqud, to test your handler with.
-//! - `inqud-webhook`: a command that signs, verifies, sends and receives webhooks, and tends an inbox.
+//! - `inqud-inbox`: a durable inbox. It stores each notification before the 200 and processes it
+//!   afterwards, in order and with its effects exactly once.
+//! - `inqud-mock`: sends webhooks the way Inqud does, in any order and with any repeats, to test
+//!   your handler.
+//! - `inqud-webhook`: a command that signs, verifies, sends and receives webhooks, and manages an
+//!   inbox.
 //!
 //! # Runtime
 //!
-//! The body's timeout is a Tokio timer, so the layer needs a Tokio runtime with its timers enabled;
-//! without one the first call whose head is admitted panics.
+//! The body timeout is a Tokio timer, so the layer needs a Tokio runtime with timers enabled.
+//! Without one, the first call whose head is admitted panics.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod ack;

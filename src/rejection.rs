@@ -10,10 +10,11 @@ use crate::{Diagnosis, EventKind};
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a call was refused.
+/// The reason why a call was rejected.
 ///
-/// Every refusal is a response, never an error of the service. A `Rejection` always rides in that
-/// response's extensions, whoever built the response, so that a layer outside can see it:
+/// Every rejection is a response, never an error of the service. The extensions of that response
+/// always contain a `Rejection`, even if a [builder](crate::WebhookLayer::rejection_response) made
+/// the response. An outer layer can read it there:
 ///
 /// ```
 /// use http::Response;
@@ -25,10 +26,11 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 /// }
 /// ```
 ///
-/// `Display` is the fixed text of its [kind](RejectionKind), which is also what the sender is told; for
-/// [`WrongKind`](RejectionKind::WrongKind) it goes on with both kinds, and the sender is not told them.
-/// The [path](Self::field_path) of a bad field, the [diagnosis](Self::diagnosis) of a wrong digest and
-/// the [source](Error::source) are for the log only; the source may quote values of the body.
+/// `Display` writes the fixed text of the [kind](RejectionKind), which is also the text that the
+/// sender gets. For [`WrongKind`](RejectionKind::WrongKind) it appends both kinds, which the sender
+/// does not get. The [path](Self::field_path) of a bad field, the [diagnosis](Self::diagnosis) of a
+/// wrong digest and the [source](Error::source) are for the log only. The source may quote values
+/// of the body.
 #[derive(Clone, Debug)]
 pub struct Rejection {
     kind: RejectionKind,
@@ -62,36 +64,39 @@ impl Rejection {
         self
     }
 
-    /// What was wrong.
+    /// The kind of the rejection.
     #[must_use]
     pub fn kind(&self) -> RejectionKind {
         self.kind
     }
 
-    /// The status that the sender is answered, unless a
-    /// [builder](crate::WebhookLayer::rejection_response) chose another.
+    /// The status of the response, unless a [builder](crate::WebhookLayer::rejection_response)
+    /// chose another.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.kind.status()
     }
 
-    /// Why the digest was wrong, if that can be guessed: a mistake in the secret, say, or a layer that
-    /// changes the body. For the log only. Of mismatches one in 10 s is looked into; see
+    /// The likely cause of a wrong digest, such as a mistake in the secret or a layer that changes
+    /// the body.
+    ///
+    /// It is for the log only. At most one mismatch in 10 s is diagnosed; see
     /// [`Verifier::diagnose`](crate::Verifier::diagnose).
     #[must_use]
     pub fn diagnosis(&self) -> Option<Diagnosis> {
         self.diagnosis
     }
 
-    /// Where in the JSON the value stood that did not fit, such as `payment.amount`. Only with
-    /// [`UnexpectedShape`](RejectionKind::UnexpectedShape) and
-    /// [`NotJson`](RejectionKind::NotJson), and only if a field is to blame.
+    /// The path of the field that could not be decoded, such as `payment.amount`.
+    ///
+    /// `None` unless the kind is [`UnexpectedShape`](RejectionKind::UnexpectedShape) or
+    /// [`NotJson`](RejectionKind::NotJson) and a single field is the cause.
     #[must_use]
     pub fn field_path(&self) -> Option<&str> {
         self.detail.as_ref()?.field_path.as_deref()
     }
 
-    /// The default response: status, headers and the kind's text.
+    /// The default response, with the status, headers and text of the kind.
     pub(crate) fn response(&self) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from_static(self.kind.text().as_bytes()));
         *response.status_mut() = self.status();
@@ -129,55 +134,55 @@ impl Error for Rejection {
     }
 }
 
-/// The kinds of a [`Rejection`], in the order in which they are looked for.
+/// The kind of a [`Rejection`]. The variants are in the order in which the layer checks them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum RejectionKind {
-    /// 405: not a `POST`. The body was not read.
+    /// 405: the method is not `POST`. The body was not read.
     MethodNotAllowed,
-    /// 403: not from where [`WebhookLayer::allow_source`](crate::WebhookLayer::allow_source) expects webhooks.
-    /// The body was not read.
+    /// 403: [`WebhookLayer::allow_source`](crate::WebhookLayer::allow_source) does not allow the
+    /// source. The body was not read.
     SourceNotAllowed,
-    /// 401: no digest header. The body was not read.
+    /// 401: there is no digest header. The body was not read.
     DigestMissing,
-    /// 401: more than one digest header, even if they are equal. The body was not read.
+    /// 401: there is more than one digest header, even if they are equal. The body was not read.
     DigestDuplicated,
     /// 401: the digest is not exactly as many hexadecimal digits as the algorithm has. The body was
     /// not read.
     DigestMalformed,
-    /// 413: larger than [`WebhookLayer::body_limit`](crate::WebhookLayer::body_limit). The body was
-    /// not read if its `Content-Length` said so, else no further than the limit.
+    /// 413: the body is larger than [`WebhookLayer::body_limit`](crate::WebhookLayer::body_limit).
+    /// It was not read if its `Content-Length` said so; otherwise it was read up to the limit.
     BodyTooLarge,
-    /// 415: a `Content-Encoding` other than `identity`; the digest is over the bytes as sent. The
-    /// body was not read.
+    /// 415: there is a `Content-Encoding` other than `identity`. The digest covers the bytes as
+    /// sent. The body was not read.
     EncodingNotSupported,
-    /// 408: the body was not there in whole within
+    /// 408: the body did not arrive completely within
     /// [`WebhookLayer::body_timeout`](crate::WebhookLayer::body_timeout).
     BodyTimeout,
-    /// 400: the connection broke, the body's framing is wrong, or a layer outside gave the body up,
-    /// as one with a limit of its own does.
+    /// 400: the connection broke, the framing of the body is wrong, or an outer layer aborted the
+    /// body, such as one with a limit of its own.
     BodyUnreadable,
-    /// 401: the digest is of another body, or was made with another secret.
+    /// 401: the digest belongs to another body, or was made with another secret.
     DigestMismatch,
-    /// 400: an authentic body that is not one JSON text in UTF-8, or whose text the parser cannot hold
-    /// in the event type: half a surrogate pair in a field that is kept, a number that is too large
-    /// for an `f64`, arrays a hundred deep in a `serde_json::Value`.
+    /// 400: an authentic body is not one JSON text in UTF-8, or the event type cannot hold its
+    /// text. The latter is a lone surrogate in a field that is kept, a number that is too large for
+    /// an `f64`, or arrays nested a hundred deep in a `serde_json::Value`.
     NotJson,
-    /// 422: an authentic object of another known kind than the event type is for, by the prefix of its
-    /// id. The URL was set for another of Inqud's webhooks too.
-    /// See [the guide](crate::guide::mismatch#the-object-is-of-another-kind).
+    /// 422: an authentic object is of another known kind than the event type, by the prefix of its
+    /// id. The URL is probably set for another of Inqud's webhooks too. See [the
+    /// guide](crate::guide::mismatch#the-object-is-of-another-kind).
     WrongKind {
-        /// The kind that the layer is for.
+        /// The kind that the layer expects.
         expected: EventKind,
         /// The kind of the object.
         found: EventKind,
     },
-    /// 422: authentic JSON, but not an object, or not one that the event type can be made from.
+    /// 422: authentic JSON is not an object, or not one that can be decoded into the event type.
     UnexpectedShape,
 }
 
 impl RejectionKind {
-    /// The status that this kind is answered with.
+    /// The status of the response to this kind.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
@@ -195,7 +200,7 @@ impl RejectionKind {
         }
     }
 
-    /// The name of this kind in logs and metrics, such as `digest_mismatch`. Stays the same between
+    /// The name of this kind in logs and metrics, such as `digest_mismatch`. It is stable between
     /// versions.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -216,14 +221,15 @@ impl RejectionKind {
         }
     }
 
-    /// The text that the sender is told: one per kind, nothing of the request in it.
+    /// The text that the sender gets. It is fixed for each kind and contains nothing of the
+    /// request.
     pub(crate) const fn text(self) -> &'static str {
         match self {
-            Self::MethodNotAllowed => "a webhook is sent with POST",
-            Self::SourceNotAllowed => "webhooks are not accepted from here",
+            Self::MethodNotAllowed => "webhooks must be sent with POST",
+            Self::SourceNotAllowed => "webhooks are not accepted from this source",
             Self::DigestMissing => "the digest header is missing",
             Self::DigestDuplicated => "there is more than one digest header",
-            Self::DigestMalformed => "the digest is not the hexadecimal text of an HMAC",
+            Self::DigestMalformed => "the digest is not a hexadecimal HMAC",
             Self::BodyTooLarge => "the body is too large",
             Self::EncodingNotSupported => "the body must not be encoded",
             Self::BodyTimeout => "the body took too long to arrive",

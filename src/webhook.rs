@@ -1,4 +1,4 @@
-//! What a handler can be given: proof and event, an event without proof, a body without an event.
+//! The types that a handler receives: a verified event, an unverified event, an undecodable body.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,24 +13,26 @@ use crate::{EventKind, Rejection, decode};
 
 /// An authentic webhook: an event whose body carried the right digest.
 ///
-/// The layer puts it into the extensions of the request. With the feature `axum` it is an
-/// extractor; elsewhere take it with `request.extensions().get::<Webhook<T>>()`. Only a verified
-/// body becomes one: the layer's, or [`Verified::decode`]'s.
+/// The layer puts it into the extensions of the request. With feature `axum` it is an extractor.
+/// Elsewhere, take it with `request.extensions().get::<Webhook<T>>()`. Only a verified body becomes
+/// a `Webhook`, in the layer or with [`Verified::decode`].
 ///
-/// It dereferences to the event. A clone is cheap, and `T` need not be `Clone`.
+/// It dereferences to the event. Cloning is cheap and does not require `T: Clone`.
 ///
-/// # Authentic is not new
+/// # Duplicates and replays
 ///
-/// Inqud sends a notification again until it is answered 200, and nothing that it signs tells a
-/// retry from a replay. A [`History`](crate::History) of the object, or an inbox, tells duplicates. Use
-/// [`digest`](Self::digest) for byte-identical repeats only: whether Inqud's own retries are
+/// An authentic webhook is not necessarily new. Inqud sends a notification again until it is
+/// answered 200, and nothing in the signed body distinguishes a retry from a replay. Detect
+/// duplicates with a [`History`](crate::History) of the object or with an inbox. Use
+/// [`digest`](Self::digest) for byte-identical repeats only, because whether Inqud's retries are
 /// byte-identical is not public.
 ///
-/// # Keeping it
+/// # Memory
 ///
-/// A webhook that is kept after its call holds the event and the body. A body of up to 16 KiB is a copy, and
-/// so is one that came in several frames. A larger one in one frame is a part of the server's read buffer
-/// and keeps all of that, up to 400 KiB with hyper: keep the event instead.
+/// A webhook holds the event and the body. The layer copies a body of up to 16 KiB and a body that
+/// came in several frames. A larger body in a single frame is a slice of the server's read buffer
+/// and keeps all of it alive, up to 400 KiB with hyper. If you keep webhooks after the call, keep
+/// the event instead.
 pub struct Webhook<T> {
     inner: Arc<Inner<T>>,
 }
@@ -45,7 +47,7 @@ impl<T> Webhook<T> {
         Self { inner: Arc::new(Inner { event, verified }) }
     }
 
-    /// The body, byte for byte as it was received.
+    /// The body, exactly as it was received.
     #[must_use]
     pub fn raw_body(&self) -> &Bytes {
         self.inner.verified.raw_body()
@@ -57,7 +59,9 @@ impl<T> Webhook<T> {
         self.inner.verified.digest()
     }
 
-    /// The label of the secret that matched, if it has one: tells when a rotation is finished.
+    /// The label of the secret that matched, if it has one.
+    ///
+    /// It shows when a rotation is finished.
     #[must_use]
     pub fn secret_label(&self) -> Option<&str> {
         self.inner.verified.secret_label()
@@ -88,7 +92,7 @@ impl<T: fmt::Debug> fmt::Debug for Webhook<T> {
 }
 
 impl Verified {
-    /// Reads the body as one JSON object.
+    /// Decodes the body, which must be one JSON object.
     ///
     /// # Errors
     ///
@@ -108,9 +112,11 @@ impl Verified {
     }
 }
 
-/// What came without proof, behind [`danger::unsigned`](crate::danger::unsigned): anyone may have sent it.
+/// An event that came without proof, behind [`danger::unsigned`](crate::danger::unsigned). Anyone
+/// may have sent it.
 ///
-/// It does not dereference to the event; the word has to be written. A clone is cheap.
+/// It does not dereference to the event, so the code that reads it has to call
+/// [`unverified`](Self::unverified). Cloning is cheap.
 pub struct Unverified<T> {
     inner: Arc<(T, Bytes)>,
 }
@@ -124,13 +130,13 @@ impl<T> Unverified<T> {
         decode::of_kind(&body, expected, |event| Self { inner: Arc::new((event, kept)) })
     }
 
-    /// The event that someone claims.
+    /// The unproven event.
     #[must_use]
     pub fn unverified(&self) -> &T {
         &self.inner.0
     }
 
-    /// The body, byte for byte as it was received.
+    /// The body, exactly as it was received.
     #[must_use]
     pub fn raw_body(&self) -> &Bytes {
         &self.inner.1
@@ -149,12 +155,11 @@ impl<T: fmt::Debug> fmt::Debug for Unverified<T> {
     }
 }
 
-/// An authentic body that is no `T`: its digest was right, and it could not be
-/// decoded.
+/// An authentic body that could not be decoded into `T`.
 ///
-/// [`WebhookLayer::forward_undecodable`](crate::WebhookLayer::forward_undecodable) puts it into the
-/// extensions of the request, instead of a [`Webhook<T>`](crate::Webhook). Only a verified body becomes
-/// one. `Debug` shows nothing of the body.
+/// With [`WebhookLayer::forward_undecodable`](crate::WebhookLayer::forward_undecodable), the layer
+/// puts it into the extensions of the request in place of a [`Webhook<T>`](crate::Webhook). Only a
+/// verified body becomes one. `Debug` shows nothing of the body.
 pub struct Undecodable<T> {
     body: Bytes,
     rejection: Rejection,
@@ -167,16 +172,18 @@ impl<T> Undecodable<T> {
         Self { body, rejection, event: PhantomData }
     }
 
-    /// The body, byte for byte as it was received.
+    /// The body, exactly as it was received.
     #[must_use]
     pub fn raw_body(&self) -> &Bytes {
         &self.body
     }
 
-    /// What was wrong with it: [`NotJson`](crate::RejectionKind::NotJson),
+    /// Why the body could not be decoded.
+    ///
+    /// The kind is [`NotJson`](crate::RejectionKind::NotJson),
     /// [`WrongKind`](crate::RejectionKind::WrongKind) or
-    /// [`UnexpectedShape`](crate::RejectionKind::UnexpectedShape). Its source may quote values of the
-    /// body.
+    /// [`UnexpectedShape`](crate::RejectionKind::UnexpectedShape). Its source may quote values of
+    /// the body.
     #[must_use]
     pub fn rejection(&self) -> &Rejection {
         &self.rejection

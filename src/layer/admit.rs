@@ -1,5 +1,6 @@
-//! Everything that can be refused before a byte of the body is read, except for its source, which is the
-//! merchant's own code and asked in the future.
+//! Admit: checks the request head before the body is read.
+//!
+//! The source is checked in the future instead, because that check is merchant code and may panic.
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::request::Parts;
@@ -9,14 +10,15 @@ use super::config::{Config, Trust};
 use crate::rejection::RejectionKind;
 use crate::signature::{Claim, Digest};
 
-/// A head that nothing is wrong with.
+/// The proof that a request head passed every check.
 pub(super) struct Admitted {
     /// `None` only behind [`danger::unsigned`](crate::danger::unsigned).
     pub(super) claim: Option<Claim>,
 }
 
 pub(super) fn admit(config: &Config, parts: &mut Parts) -> Result<Admitted, RejectionKind> {
-    // First, because it hides the digest from the callbacks, which see the head of a refused request.
+    // Read the headers first: this marks the digest as sensitive before a callback can see the
+    // head.
     let headers = Headers::read(config, &mut parts.headers);
     if parts.method != Method::POST {
         return Err(RejectionKind::MethodNotAllowed);
@@ -34,7 +36,7 @@ pub(super) fn admit(config: &Config, parts: &mut Parts) -> Result<Admitted, Reje
     Ok(Admitted { claim })
 }
 
-/// What matters of the headers.
+/// The facts about the headers that `admit` decides on.
 struct Headers {
     digest: Result<Digest, RejectionKind>,
     is_too_large: bool,
@@ -42,7 +44,8 @@ struct Headers {
 }
 
 impl Headers {
-    /// In one pass, which costs less than a look-up of each. Hides every digest from `Debug`.
+    /// Reads all headers in one pass, which costs less than a lookup of each. Marks every digest as
+    /// sensitive, which hides it from `Debug`.
     fn read(config: &Config, headers: &mut HeaderMap) -> Self {
         let mut digest = Err(RejectionKind::DigestMissing);
         let (mut is_too_large, mut is_encoded) = (false, false);
@@ -65,12 +68,13 @@ impl Headers {
     }
 }
 
-/// A length that is no number is the server's to refuse; what arrives is counted in any case.
+/// Whether a `Content-Length` exceeds the limit. Rejecting one that is not a number is left to the
+/// server, because the bytes that arrive are counted in any case.
 fn announces_more_than(limit: usize, length: &HeaderValue) -> bool {
     let digits = length.as_bytes();
     match length.to_str().ok().and_then(|text| text.parse::<u64>().ok()) {
         Some(length) => usize::try_from(length).map_or(true, |length| length > limit),
-        // More digits than a u64 has.
+        // A number that is too large for a u64.
         None => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
     }
 }

@@ -7,14 +7,16 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// A body that is either bytes which the layer holds, or a body of type `B` as it came.
+    /// The request and response body of [`WebhookService`](crate::WebhookService): either buffered
+    /// bytes or an unchanged `B`.
     ///
-    /// - As a request body, it is what the inner service reads: the received bytes again, byte for
-    ///   byte. Trailers are not handed on.
-    /// - As a response body, it is the text of a refusal, or the body of the inner service.
+    /// - As a request body, it gives the inner service the verified bytes, exactly as received.
+    ///   Trailers are dropped. A request that is no webhook, because of
+    ///   [`path`](crate::WebhookLayer::path), keeps its body.
+    /// - As a response body, it is the text of a rejection or the body of the inner service.
     ///
-    /// Its data are always [`Bytes`]; those of a `B` with `Bytes` of its own are not copied. Its
-    /// errors are those of `B`.
+    /// The data type is always [`Bytes`]. If that is the data type of `B` too, nothing is copied.
+    /// The error type is that of `B`.
     pub struct WebhookBody<B> {
         #[pin]
         kind: Kind<B>,
@@ -73,7 +75,7 @@ impl<B: Body> Body for WebhookBody<B> {
     }
 }
 
-/// Empty.
+/// Creates an empty body.
 impl<B> Default for WebhookBody<B> {
     fn default() -> Self {
         Self::buffered(Bytes::new())
@@ -86,7 +88,7 @@ impl<B> fmt::Debug for WebhookBody<B> {
     }
 }
 
-/// Without a copy where the data are `Bytes` already.
+/// Does not copy data that is `Bytes` already.
 pub(super) fn into_bytes(mut data: impl Buf) -> Bytes {
     data.copy_to_bytes(data.remaining())
 }

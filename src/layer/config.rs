@@ -1,4 +1,4 @@
-//! What all calls of a layer share.
+//! The configuration that all calls of a layer share.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -16,13 +16,13 @@ use crate::{EventKind, telemetry};
 #[derive(Clone)]
 pub(super) struct Config {
     pub(super) trust: Trust,
-    /// All of them if there is none.
+    /// Empty if the layer handles every path.
     pub(super) paths: Vec<PathAndQuery>,
     pub(super) body_limit: usize,
     pub(super) body_timeout: Duration,
-    /// Set once the timers that the timeout needs have been found to be there.
+    /// Set once Tokio's timers, which the timeout needs, are known to be enabled.
     pub(super) timers: OnceLock<()>,
-    /// Checked if `T` is none of the crate's own types.
+    /// Checked only if `T` is not one of the crate's own types, which check theirs themselves.
     pub(super) kind: Option<EventKind>,
     pub(super) forwards_undecodable: bool,
     pub(super) source: Option<Arc<SourceFn>>,
@@ -55,16 +55,17 @@ impl Config {
         }
     }
 
-    /// Once for all calls, so that what is missing shows at the first and not at the first slow one.
+    /// Creates a timer once, so that a runtime without timers shows at the first call instead of at
+    /// the first slow one.
     ///
     /// # Panics
     ///
-    /// Without a Tokio runtime that has its timers enabled.
+    /// Panics without a Tokio runtime that has its timers enabled.
     pub(super) fn require_timers(&self) {
         self.timers.get_or_init(|| drop(tokio::time::sleep(self.body_timeout)));
     }
 
-    /// The one way out for every refusal.
+    /// Builds the response of every rejected call.
     #[cold]
     pub(super) fn refuse(
         &self,

@@ -22,10 +22,9 @@ use crate::telemetry;
 use crate::webhook::{Undecodable, Unverified};
 
 pin_project! {
-    /// The response of a [`WebhookService`](crate::WebhookService), to come.
+    /// The response future of [`WebhookService`](crate::WebhookService).
     ///
-    /// Dropping it ends the call: the inner service is not called after that, or its own future is
-    /// dropped.
+    /// Dropping it cancels the call: the inner service is not called, or its future is dropped.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, F, B, T> {
         #[pin]
@@ -44,7 +43,8 @@ pin_project! {
     }
 }
 
-/// What the inner service is called with, once the body is verified.
+/// A call whose head is admitted: what is needed to call the inner service once the body is
+/// verified.
 pub(super) struct Call<S> {
     pub(super) parts: Parts,
     pub(super) service: S,
@@ -52,7 +52,7 @@ pub(super) struct Call<S> {
     pub(super) telemetry: telemetry::Call,
 }
 
-/// What a call is refused with for its head.
+/// A call whose head was rejected: what is needed to build its response.
 pub(super) struct Refusal {
     pub(super) parts: Parts,
     pub(super) config: Arc<Config>,
@@ -65,7 +65,7 @@ impl<S, F, B, T> ResponseFuture<S, F, B, T> {
         Self { state, event: PhantomData }
     }
 
-    /// A call that is no webhook.
+    /// For a request that is not a webhook.
     pub(super) fn passthrough(future: F) -> Self {
         Self { state: State::Passthrough { future }, event: PhantomData }
     }
@@ -138,7 +138,7 @@ where
                     telemetry.resume();
                     let rejection = match *kind {
                         RejectionKind::MethodNotAllowed => Rejection::new(*kind),
-                        // The source is asked before the digest is looked at.
+                        // A wrong source takes precedence over a wrong digest, length or encoding.
                         kind => config
                             .check_source(&parts)
                             .err()
@@ -154,7 +154,7 @@ where
 
 const POLLED_AFTER_COMPLETION: &str = "`ResponseFuture` polled after completion";
 
-/// The rest of the flow, all of it pure: verify, decode, into the extensions. Gives the body back.
+/// Verifies and decodes a body, puts the result into the extensions, and returns the body.
 fn authentic<T>(
     received: Result<Received, Rejection>,
     config: &Config,

@@ -1,4 +1,4 @@
-//! The layer: its settings here, and a room for each stage of a call.
+//! The layer. Its settings are here; each stage of a call has a module.
 
 mod admit;
 mod body;
@@ -27,26 +27,28 @@ use crate::rejection::Rejection;
 use crate::signature::Verifier;
 use crate::{ConfigError, EventKind, contract, telemetry};
 
-/// Verifies, decodes and acknowledges Inqud's webhooks, in front of any service.
+/// Verifies, decodes and acknowledges Inqud's webhooks in front of any service.
 ///
-/// `T` is what the body is decoded into: [`PaymentRequest`](crate::PaymentRequest) for the Request
-/// webhook, [the type](crate#kinds) of another, [`Event`](crate::Event) for all of them, or a type
-/// of your own that is `DeserializeOwned + Send + Sync + 'static`.
+/// `T` is the type that bodies are decoded into: [`PaymentRequest`](crate::PaymentRequest) for the
+/// Request webhook, [the type](crate#kinds) of another kind, [`Event`](crate::Event) for all kinds,
+/// or a type of your own that is `DeserializeOwned + Send + Sync + 'static`.
 ///
-/// For each call, or for those to [a path](Self::path) only:
+/// For each call, or only for calls to [a path](Self::path), the layer:
 ///
-/// 1. What the head shows to be wrong is refused before the body is read: the method, the digest
-///    header, a `Content-Length` over the limit, a `Content-Encoding`.
-/// 2. The body is received, hashed as it arrives, within [a limit](Self::body_limit) and
-///    [a timeout](Self::body_timeout).
-/// 3. The digest is compared in constant time. Nothing is parsed before it is right.
-/// 4. The JSON is decoded into `T`, and a [`Webhook<T>`](crate::Webhook) put into the extensions. An
-///    object of another kind than `T` is for is refused; see [`kind`](Self::kind) for your own type.
-/// 5. The inner service is called, with the body as it was received.
-/// 6. Any 2xx of its response becomes 200, the one status that ends Inqud's retries.
+/// 1. Checks the request head before it reads the body. It rejects a wrong method, a missing,
+///    duplicated or malformed digest header, a `Content-Length` over the limit, and a
+///    `Content-Encoding`.
+/// 2. Receives the body within [a limit](Self::body_limit) and [a timeout](Self::body_timeout), and
+///    hashes it as it arrives.
+/// 3. Compares the digest in constant time. Nothing is parsed before the digest matches.
+/// 4. Decodes the JSON into `T` and puts a [`Webhook<T>`](crate::Webhook) into the extensions. It
+///    rejects an object of another kind than `T`; for a type of your own, see [`kind`](Self::kind).
+/// 5. Calls the inner service, with the body as it was received.
+/// 6. Turns any 2xx of the inner service into 200, the only status that stops Inqud's retries.
 ///
-/// A refusal is a response with a [`Rejection`] in its extensions; the inner service is not called,
-/// and its error type is kept as it is. See [`RejectionKind`](crate::RejectionKind) for all of them.
+/// A rejection is a response with a [`Rejection`] in its extensions. The inner service is not
+/// called, and its error type is unchanged. [`RejectionKind`](crate::RejectionKind) lists all
+/// rejections.
 ///
 /// # Example
 ///
@@ -63,70 +65,80 @@ use crate::{ConfigError, EventKind, contract, telemetry};
 ///
 /// # Readiness
 ///
-/// The inner service that was ready is the one that is called. So what its readiness reserves, such
-/// as the permit of a `ConcurrencyLimit`, is held while the body arrives, for the
-/// [timeout](Self::body_timeout) at most. A call that is refused for its head leaves the service
-/// ready, and what is reserved with it, for the next call, unless only its [source](Self::allow_source) is
-/// wrong. To keep stalled senders from taking the
-/// permits, put the limit into the handler, or shorten the timeout.
+/// The layer calls the inner service that was polled ready, not a clone of it. Whatever that
+/// readiness reserves, such as the permit of a `ConcurrencyLimit`, is held while the body arrives,
+/// for at most the [timeout](Self::body_timeout). A call that is rejected because of its head
+/// leaves the service ready for the next call. The one exception is a call whose
+/// [source](Self::allow_source) alone is wrong, because the source is checked after the service is
+/// taken. To keep stalled senders from holding the permits, put the limit into the handler or
+/// shorten the timeout.
 ///
 /// # Telemetry
 ///
-/// With feature `tracing` each call has a span `inqud_webhook` at INFO, in which the inner service is
-/// called too, with the fields `outcome`, `reason`, `secret_label` (the label of the one that matched),
-/// `body_bytes` and `elapsed_us`. In it are, with the target `tower_inqud`:
+/// With feature `tracing`, each call and its inner service run in a span named `inqud_webhook`,
+/// with level INFO and target `tower_inqud`. Its fields are `outcome`, `reason` (if it is not
+/// empty), `secret_label` (if the secret that matched has one), `body_bytes` and `elapsed_us`.
+/// These events occur in the span:
 ///
-/// | level | message | when |
+/// | level | message | fields | when |
+/// | --- | --- | --- | --- |
+/// | WARN | rejected a webhook: ... | `reason`, and `field` or `diagnosis` | the layer rejected the call |
+/// | WARN | forwarded a webhook that could not be decoded: ... | `reason`, `field` | [`forward_undecodable`](Self::forward_undecodable) is set |
+/// | WARN | answered too late: Inqud has given up; expect a duplicate | `elapsed` | the response came more than [10 s](contract::RESPONSE_TIMEOUT) after the head |
+/// | WARN | the handler was dropped before it answered; expect a duplicate | | the connection was closed |
+/// | WARN | not acknowledged; Inqud will send it again | `status` | the inner service answered anything but a 2xx |
+/// | WARN | the inner service failed | | it returned an error instead of a response |
+/// | ERROR | a call panicked | | in the handler, in `Deserialize`, in the body or in a callback |
+/// | INFO | discarded a webhook | `reason` | the handler answered [`Ack::Discard`](crate::Ack::Discard) |
+/// | DEBUG | changed a 2xx to 200 | `status` | the handler answered another 2xx |
+/// | DEBUG | the sender disconnected | | the body had not arrived yet |
+///
+/// With feature `metrics`, the layer records these metrics in the installed recorder of the
+/// `metrics` crate, version 0.24. Install the recorder before the layer is applied to a service, so
+/// that it receives their descriptions too.
+///
+/// | name | type | labels | recorded |
+/// | --- | --- | --- | --- |
+/// | `inqud_webhook_requests_total` | counter | `outcome`, `reason`, `secret_label` | once for each call, when it ends |
+/// | `inqud_webhook_duration_seconds` | histogram | `outcome` | for each call, from its head to its response |
+/// | `inqud_webhook_body_bytes` | histogram | | when a body has arrived completely, before its digest is compared |
+///
+/// | `outcome` | `reason` | meaning |
 /// | --- | --- | --- |
-/// | WARN | rejected a webhook | with `reason`, both kinds of an object of the wrong one, the `field` of a bad value, the [`diagnosis`](Rejection::diagnosis) of a wrong digest |
-/// | WARN | forwarded a webhook that could not be decoded | behind `forward_undecodable`, with `reason` and `field` |
-/// | WARN | answered too late: Inqud has given up; expect a duplicate | more than [10 s](contract::RESPONSE_TIMEOUT) after the head |
-/// | WARN | the handler was dropped before it answered; expect a duplicate | the connection was closed |
-/// | WARN | not done; Inqud will send it again | the handler answered anything but a 2xx, with its `status` |
-/// | WARN | the inner service had an error | |
-/// | ERROR | a call has panicked | in the handler, in `Deserialize`, in the body, in a callback |
-/// | INFO | discarded a webhook | the handler answered [`Ack::Discard`](crate::Ack::Discard), with its `reason` |
-/// | DEBUG | a success became 200 | the handler answered another 2xx |
-/// | DEBUG | the sender disconnected | before the body was there |
+/// | `accepted` | empty, or `late` | answered 200. `late`: more than 10 s after the head, so Inqud sends it again |
+/// | `failed` | the status, such as `503` | the inner service answered anything but a 2xx; Inqud sends it again |
+/// | `rejected` | [`RejectionKind::as_str`](crate::RejectionKind::as_str) | the layer rejected the call; the inner service was not called |
+/// | `error` | empty | the inner service returned an error instead of a response |
+/// | `panicked` | empty | the handler, `Deserialize`, the body or a callback panicked |
+/// | `dropped` | empty | the call was dropped while the inner service worked: the connection was closed |
+/// | `disconnected` | empty | the call was dropped before the body had arrived: the sender disconnected |
 ///
-/// With feature `metrics` there are, in whichever recorder of `metrics` 0.24 is installed (and with
-/// their descriptions, if it was installed before the layer was put around its service):
+/// `secret_label` is the [label](crate::Secret::label) of the secret that matched, and empty if it
+/// has none or if none matched.
 ///
-/// | metric | kind | labels |
-/// | --- | --- | --- |
-/// | `inqud_webhook_requests_total` | counter | `outcome`, `reason`, `secret_label` |
-/// | `inqud_webhook_duration_seconds` | histogram, from the head to the answer | `outcome` |
-/// | `inqud_webhook_body_bytes` | histogram, bodies that came in whole | |
-///
-/// - `outcome` is `accepted` (200), `failed` (the handler answered anything but a 2xx), `rejected`,
-///   `error` (the inner service had one), `panicked`, or, if nobody was there any more to be answered,
-///   `dropped` (with the handler at work) or `disconnected` (before that).
-/// - `reason` is the [name of the kind](crate::RejectionKind::as_str) of a refusal, the status of what
-///   failed, `late` for what was accepted after Inqud had given up, and else empty.
-/// - `secret_label` is the [label](crate::Secret::label) of the secret that matched, and else empty.
-///
-/// Neither shows a secret, a digest or a value of the body. A flood of forged calls is a flood of
-/// warnings: limit the rate where the log is written.
+/// Neither logs nor metrics contain a secret, a digest or a value of the body. The names and labels
+/// are stable from version 0.1 on. A flood of forged calls causes a flood of warnings: limit their
+/// rate where you write the log.
 ///
 /// # Panics
 ///
-/// The timeout is a Tokio timer: without a Tokio runtime that has its timers enabled, the first call
-/// whose head is admitted panics. (`#[tokio::main]` and `#[tokio::test]` enable them.)
+/// The body timeout is a Tokio timer. Without a Tokio runtime that has its timers enabled, the
+/// first call whose head is admitted panics. (`#[tokio::main]` and `#[tokio::test]` enable them.)
 ///
-/// All panics, also those of your callbacks, happen when the response future is polled, and never in
-/// `Service::call`: each costs one call, also behind a `Buffer`.
+/// All panics, including those of your callbacks, happen when the response future is polled, never
+/// in `Service::call`. Each one costs a single call, even behind a `Buffer`.
 pub struct WebhookLayer<T> {
     config: Config,
     event: PhantomData<fn() -> T>,
 }
 
-/// A Request is about 1 KB (Inqud's published sample), a checkout may be tens of KB (inferred from its
-/// fields); no maximum is documented.
+/// A Request is about 1 KB (Inqud's published sample), and a checkout may be tens of KB (inferred
+/// from its fields). No maximum is documented.
 const BODY_LIMIT: usize = 256 * 1024;
 
 impl<T> WebhookLayer<T> {
-    /// Accepts webhooks that are signed with this secret, or with any of these
-    /// [`Secrets`](crate::Secrets), or as this [`Verifier`] says.
+    /// Creates a layer that accepts webhooks signed with a [`Secret`](crate::Secret), with any of
+    /// several [`Secrets`](crate::Secrets), or as a [`Verifier`] specifies.
     #[must_use]
     pub fn new(verifier: impl Into<Verifier>) -> Self {
         Self::trusting(Trust::Signed(verifier.into()))
@@ -150,27 +162,30 @@ impl<T> WebhookLayer<T> {
         }
     }
 
-    /// Limits the layer to requests to `path`, as in `/webhooks/inqud/request`. Call it again for
-    /// more of them. Unless set, every request is taken for a webhook.
+    /// Limits the layer to requests to `path`, such as `/webhooks/inqud/request`.
     ///
-    /// All other requests go to the inner service as they came: the body is neither read nor held,
-    /// trailers and extensions stay, and the response is not touched. So the layer can wrap a whole
-    /// server that has other things to do, such as gRPC. Where a router can put it on one route, that
-    /// is simpler.
+    /// Call it again to add more paths. By default, every request is treated as a webhook.
+    ///
+    /// All other requests pass to the inner service unchanged. The layer does not read or buffer
+    /// their bodies, keeps trailers and extensions, and does not change the response. The layer can
+    /// therefore wrap a whole server that also serves something else, such as gRPC. If your router
+    /// can put the layer on a single route, do that instead.
     ///
     /// # Security
     ///
-    /// The path is compared exactly, with that of the request's URI as the layer sees it: within
-    /// axum's `Router::nest`, that is the rest of it. A request to `/webhooks/inqud/request/` is not
-    /// one to `/webhooks/inqud/request`, and passes unverified. This is no hole as long as the handler
-    /// demands a [`Webhook<T>`](crate::Webhook), which only this layer makes.
+    /// The path is compared exactly with the path of the request's URI as the layer sees it. Within
+    /// axum's `Router::nest`, that is the path without the prefix. A request to
+    /// `/webhooks/inqud/request/` does not match `/webhooks/inqud/request`, and passes unverified.
+    /// This is not a hole as long as the handler demands a [`Webhook<T>`](crate::Webhook), because
+    /// only a verified body becomes one.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidPath`] if no request can have this path, so that each webhook would
-    /// pass unverified: one with characters that clients percent-encode, such as `ü` or a blank, or with a
-    /// segment `.` or `..`, which they take out. Write `/zahlung/%C3%BC`, as it stands in the link. There
-    /// are no patterns: braces and asterisks are an error too.
+    /// [`ConfigError::InvalidPath`] if no client sends this path, because each webhook would then
+    /// pass unverified. The path must start with `/` and must contain no query, no `.` or `..`
+    /// segment, and no character that clients percent-encode, such as `ü` or a space. Write
+    /// `/zahlung/%C3%BC`, as it stands in the webhook's link. Patterns are not supported: braces
+    /// and asterisks are an error too.
     ///
     /// # Example
     ///
@@ -191,39 +206,43 @@ impl<T> WebhookLayer<T> {
         Ok(self)
     }
 
-    /// The largest body that is accepted, in bytes: 256 KiB unless set.
+    /// Sets the largest body that is accepted, in bytes. Defaults to 256 KiB.
     ///
-    /// A larger `Content-Length` is refused before `100 Continue` is sent. A limit outside this
-    /// layer, such as axum's `DefaultBodyLimit`, is not affected.
+    /// Lower it to bound the memory that a call can hold. A larger `Content-Length` is rejected
+    /// before `100 Continue` is sent. Limits outside this layer, such as axum's `DefaultBodyLimit`,
+    /// still apply.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.config.body_limit = bytes;
         self
     }
 
-    /// The time in which the whole body has to arrive: 10 s unless set, because Inqud has given up
-    /// by then.
+    /// Sets the timeout for the whole body. Defaults to 10 s, because Inqud has given up by then.
     ///
-    /// It is total, and not restarted by each frame: a sender that drips one byte a second would
-    /// otherwise never be refused. It begins when the call is first polled; the time that the head takes
-    /// is the server's to limit.
+    /// Shorten it to free the permits and connections of stalled senders earlier. The timeout is
+    /// total: frames do not restart it, because a sender of one byte a second would then never be
+    /// rejected. It starts when the call is first polled. The server has to limit the time that the
+    /// head takes.
     #[must_use]
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         self.config.body_timeout = timeout;
         self
     }
 
-    /// Refuses an object of another known kind than this, with 422 and
-    /// [`WrongKind`](crate::RejectionKind::WrongKind). Not checked unless set, because a layer cannot
-    /// know what your own type is for.
+    /// Rejects objects of any other known kind, with 422 and
+    /// [`WrongKind`](crate::RejectionKind::WrongKind).
     ///
-    /// Set it if `T` is a type of your own, or an [`Event`](crate::Event) on a URL for one kind. A payment
-    /// and a Request look much alike: without the check, a pay-out whose notification goes to the wrong
-    /// URL can be read as a paid Request. The crate's own types know their kind and always check it.
+    /// Defaults to no check for a type of your own, because the layer cannot know its kind. This
+    /// crate's types know their kind and always check it.
     ///
-    /// The [prefix](EventKind::id_prefix) of the `id` tells the kind; in the old form of a
-    /// [`Payment`](crate::Payment), that of its `paymentId`. An unknown prefix, or none, passes. The
-    /// check reads the body a second time. [`danger::decode`](crate::danger::decode) does not repeat it.
+    /// Set it if `T` is a type of your own, or an [`Event`](crate::Event) on a URL for one kind. A
+    /// payment and a Request look much alike. Without the check, a pay-out that is sent to the
+    /// wrong URL can be read as a paid Request.
+    ///
+    /// The [prefix](EventKind::id_prefix) of the `id` identifies the kind; in the old form of a
+    /// [`Payment`](crate::Payment), the prefix of its `paymentId` does. An unknown prefix, or none,
+    /// passes. The check reads the body a second time. [`danger::decode`](crate::danger::decode)
+    /// does not repeat it.
     ///
     /// # Example
     ///
@@ -245,21 +264,23 @@ impl<T> WebhookLayer<T> {
         self
     }
 
-    /// Hands an authentic body that cannot be decoded on to the inner service, with an
-    /// [`Undecodable<T>`](crate::Undecodable) in the extensions. Unless set it is
-    /// refused with 400 or 422, and after its retries Inqud [gives up](contract::MAX_RETRIES): what a new
-    /// release of yours could read is lost by then.
+    /// Forwards an authentic body that cannot be decoded to the inner service, with an
+    /// [`Undecodable<T>`](crate::Undecodable) in the extensions.
     ///
-    /// It is for a service that stores what it is given, such as the receiver of the crate `inqud-inbox`,
-    /// which keeps the body as a dead letter until it can be read, and answers 200. A handler that
-    /// extracts a [`Webhook<T>`](crate::Webhook) refuses it as the layer would; another service has to
-    /// look for the `Undecodable<T>` itself. It is no refusal: the call is handed on, and
-    /// [`on_rejection`](Self::on_rejection) not called.
+    /// Defaults to rejecting it with 400 or 422. Inqud then [gives up](contract::MAX_RETRIES) after
+    /// its retries, and a notification that your next release could have decoded is lost.
+    ///
+    /// Set it for a service that stores what it receives, such as the receiver of the crate
+    /// `inqud-inbox`: it keeps the body as a dead letter until it can be decoded, and answers 200.
+    /// A handler that extracts a [`Webhook<T>`](crate::Webhook) rejects the call as the layer
+    /// would. Any other service must look for the `Undecodable<T>` itself, or it acknowledges a
+    /// notification that it never read. A forwarded call is not a rejection, so
+    /// [`on_rejection`](Self::on_rejection) is not called.
     ///
     /// # Security
     ///
-    /// Only what was verified is handed on. What is forged is a 401 as ever, and behind
-    /// [`danger::unsigned`](crate::danger::unsigned) this changes nothing.
+    /// Only verified bodies are forwarded. A forged call is still a 401. Behind
+    /// [`danger::unsigned`](crate::danger::unsigned) this setting has no effect.
     ///
     /// # Example
     ///
@@ -286,11 +307,13 @@ impl<T> WebhookLayer<T> {
         self
     }
 
-    /// Accepts webhooks only where `is_source` says so, and refuses the others with 403. Not
-    /// checked unless set; the digest is the proof.
+    /// Rejects requests for which `is_source` returns false, with 403.
     ///
-    /// The layer itself reads no address. `X-Forwarded-For` and its kind can be written by anyone;
-    /// read them only behind a proxy of your own that replaces them.
+    /// Defaults to accepting any source, because the digest is the proof. Set it to reject
+    /// strangers before their bodies are read.
+    ///
+    /// The layer itself reads no address. Anyone can send headers such as `X-Forwarded-For`: read
+    /// them only behind a proxy of your own that replaces them.
     ///
     /// # Example
     ///
@@ -317,10 +340,10 @@ impl<T> WebhookLayer<T> {
         self
     }
 
-    /// Calls `observe` for each refusal, with the head of the request. Nothing unless set.
+    /// Calls `observe` for each rejection, with the request head. Defaults to no call.
     ///
-    /// Do set it: a signature mismatch that nobody sees loses every payment silently. The digest is
-    /// marked sensitive in the head, so that `Debug` does not show it.
+    /// Set it, or enable feature `tracing`: a signature mismatch that nobody notices silently loses
+    /// every payment. The digest is marked sensitive in the head, so `Debug` does not show it.
     #[must_use]
     pub fn on_rejection<F>(mut self, observe: F) -> Self
     where
@@ -330,12 +353,13 @@ impl<T> WebhookLayer<T> {
         self
     }
 
-    /// Builds the responses to refused calls: a short text and the [kind](crate::RejectionKind)'s
-    /// status unless set.
+    /// Builds the responses to rejected calls. Defaults to a short text with the status of the
+    /// [kind](crate::RejectionKind).
     ///
-    /// Never tell the sender more than that; the [`Rejection`] is in the extensions in any case. A
-    /// 2xx from `build` would tell Inqud that all is well and end the retries: the kind's own status
-    /// takes its place.
+    /// Change it to match the error format of your API. Never tell the sender more than the default
+    /// does. The layer puts the [`Rejection`] into the extensions of the response in any case. A
+    /// 2xx from `build` would stop Inqud's retries, so the layer replaces it with the status of the
+    /// kind.
     #[must_use]
     pub fn rejection_response<F>(mut self, build: F) -> Self
     where
@@ -346,8 +370,9 @@ impl<T> WebhookLayer<T> {
     }
 }
 
-/// Whether a client can send this path, and does not write it otherwise: RFC 3986, without dot segments.
-/// An asterisk could be sent, but is meant as a pattern.
+/// Whether clients send this path in exactly this form: RFC 3986, without dot segments.
+///
+/// Clients can send an asterisk, but someone who writes one here means a pattern.
 fn is_canonical_path(path: &str) -> bool {
     let is_path_character =
         |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()+,;=:@%".contains(&byte);

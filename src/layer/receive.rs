@@ -1,4 +1,4 @@
-//! Frames to [`Received`]: hashed as they arrive, under a limit and a timeout.
+//! Receive: reads the body within a limit and a timeout, and hashes it as it arrives.
 
 use std::error::Error;
 use std::future::Future;
@@ -17,26 +17,29 @@ use super::body::into_bytes;
 use crate::rejection::{BoxError, Rejection, RejectionKind};
 use crate::signature::{Claim, Verified};
 
-/// After this many frames in one poll other tasks get their turn; a body could consist of nothing
-/// but empty frames that are always ready.
+/// The number of frames after which a poll yields to other tasks. A body can consist of empty
+/// frames that are always ready.
 const FRAMES_PER_POLL: u32 = 64;
 
-/// A frame up to this size is copied. It is a part of the server's read buffer and keeps all of that, which
-/// for a small body is many times its size. The copy costs a call of 1 KB up to 8 % in process with
-/// glibc, which is slow from 1 KiB on, and 3 % of 256 bytes. A large one would cost more than it saves.
+/// The largest frame that is copied.
+///
+/// A frame is a slice of the server's read buffer and keeps all of it alive. For a small body, that
+/// is many times its size. The copy costs up to 8 % of an in-process call of 1 KB with glibc, which
+/// is slow from 1 KiB on, and 3 % of a call of 256 bytes. Copying a larger frame would cost more
+/// than it saves.
 const COPIED: usize = 16 * 1024;
 
-/// A body of several frames gets a buffer for all of it at once if it is announced to be at most this
-/// large. Otherwise the buffer grows as bytes arrive.
+/// The largest announced body for which the buffer is reserved at once, if the body comes in
+/// several frames. The buffer of a larger one grows as bytes arrive.
 const RESERVED: usize = 2 * 1024;
 
-/// A whole body, its digest not yet compared.
+/// A complete body whose digest has not been compared yet.
 pub(super) struct Received {
     body: Bytes,
     claim: Option<Claim>,
 }
 
-/// A body that may be decoded, with or without proof.
+/// A body that may be decoded: verified, or unsigned by configuration.
 pub(super) enum Accepted {
     Verified(Verified),
     /// Only behind [`danger::unsigned`](crate::danger::unsigned).
@@ -63,11 +66,11 @@ pin_project! {
         body: B,
         limit: usize,
         timeout: Duration,
-        // Made when the body has first to be waited for: most are there at once, and a timer costs as
-        // much as half the HMAC.
+        // Created when the body has to be waited for: most bodies are there at once, and a timer
+        // costs half as much as the HMAC.
         timer: Option<Pin<Box<Sleep>>>,
         claim: Option<Claim>,
-        // The first frame, as long as nothing had to be waited for: it may be the whole body.
+        // The first frame, as long as nothing had to be waited for: it can be the whole body.
         frame: Bytes,
         buffer: Vec<u8>,
     }
@@ -91,12 +94,13 @@ where
         if let Poll::Ready(received) = self.as_mut().poll_frames(cx) {
             return Poll::Ready(received);
         }
-        // Whoever stalls does not keep the server's read buffer from it.
+        // Copy the first frame, so that a stalled call does not keep the server's read buffer
+        // alive.
         self.as_mut().copy_frame();
         let this = self.project();
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.timeout)));
-        // A body that is always ready can use up the budget that Tokio gives a task. A timer is then
-        // pending whatever the time is, and the task is woken at once: the clock decides.
+        // A body that is always ready can use up Tokio's cooperation budget. The timer is then
+        // pending whatever the time is, and the task is woken at once. So the clock decides.
         if timer.as_mut().poll(cx).is_ready() || Instant::now() >= timer.deadline() {
             return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTimeout)));
         }
@@ -115,7 +119,7 @@ where
     ) -> Poll<Result<Received, Rejection>> {
         let mut this = self.as_mut().project();
         for _ in 0..FRAMES_PER_POLL {
-            // A body that wrongly says it has ended is cut short, and its digest will not match.
+            // A body that wrongly reports its end is cut short, and its digest does not match.
             let frame = if this.body.is_end_stream() {
                 None
             } else {
@@ -127,14 +131,14 @@ where
                 return Poll::Ready(Ok(Received { body, claim: this.claim.take() }));
             };
             let frame = frame.map_err(|error| unreadable(error.into()))?;
-            // Trailers are passed over.
+            // Skip trailers.
             let Ok(data) = frame.into_data() else { continue };
             let len = this.frame.len().saturating_add(this.buffer.len());
             if data.remaining() > this.limit.saturating_sub(len) {
                 return Poll::Ready(Err(Rejection::new(RejectionKind::BodyTooLarge)));
             }
             if len == 0 {
-                // It may be all there is: then it is hashed at once, in the end.
+                // This can be the whole body, which is then hashed in one piece at its end.
                 *this.frame = if data.remaining() > COPIED { into_bytes(data) } else { copy(data) };
                 continue;
             }
@@ -162,7 +166,7 @@ where
     }
 }
 
-/// A timeout of a layer outside shows up as an error of the body.
+/// Classifies an error of the body. The timeout of an outer layer shows up as one.
 fn unreadable(error: BoxError) -> Rejection {
     let first: &(dyn Error + 'static) = &*error;
     let mut causes = std::iter::successors(Some(first), |&error| error.source());
@@ -174,21 +178,22 @@ fn unreadable(error: BoxError) -> Rejection {
     Rejection::caused_by(kind, error)
 }
 
-/// Of tower-http 0.7 by its type. Other versions have a type of their own and the same text.
+/// Recognizes the timeout of tower-http 0.7 by its type, and that of other versions, which have
+/// types of their own, by its text.
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     error.is::<TimeoutError>()
         || error.to_string() == "data was not received within the designated timeout"
 }
 
-/// The first capacity of the buffer of a body of which this much has arrived.
+/// The initial capacity of the buffer, given how much has arrived and how much is announced.
 fn capacity(arrived: usize, rest: &SizeHint, limit: usize) -> usize {
     let rest = usize::try_from(rest.lower()).unwrap_or(usize::MAX);
     let announced = arrived.saturating_add(rest).min(limit);
     if announced <= RESERVED { announced } else { arrived }
 }
 
-/// Grows by what has arrived, never by what was announced. Doubles like a `Vec`, but never beyond the
-/// limit, which the caller has checked.
+/// Appends `data` to the buffer. The capacity follows what has arrived, never what was announced.
+/// It doubles like that of a `Vec`, but not beyond the limit, which the caller has checked.
 fn append(buffer: &mut Vec<u8>, mut data: impl Buf, limit: usize) {
     let needed = buffer.len().saturating_add(data.remaining());
     if needed > buffer.capacity() {
@@ -208,7 +213,7 @@ fn copy(data: impl Buf) -> Bytes {
     copy.into()
 }
 
-/// Holds no more than the body, because a webhook may be kept for long.
+/// Releases the spare capacity, because a webhook may be kept for a long time.
 fn compact(buffer: &mut Vec<u8>) -> Bytes {
     let mut buffer = std::mem::take(buffer);
     buffer.shrink_to_fit();
@@ -222,7 +227,7 @@ mod tests {
     use super::{append, capacity, compact};
 
     #[test]
-    fn only_a_small_announcement_reserves_memory() {
+    fn reserves_memory_only_for_small_announced_bodies() {
         for (arrived, rest, limit, expected) in [
             (10, 90, 1000, 100),
             (10, 2038, 9000, 2048),
@@ -236,9 +241,9 @@ mod tests {
         }
     }
 
-    /// No more is held than twice what has arrived, nor more than the limit.
+    /// The buffer holds at most twice what has arrived, and never more than the limit.
     #[test]
-    fn a_buffer_grows_with_what_arrives_and_never_beyond_the_limit() {
+    fn buffer_grows_with_arrived_bytes_up_to_limit() {
         for (limit, frame) in [(1000, 1), (1001, 1), (4096, 7), (100_000, 999), (100_000, 60_000)] {
             let mut buffer = Vec::new();
             while buffer.len() < limit {

@@ -16,7 +16,7 @@ use super::receive::Receive;
 use crate::rejection::BoxError;
 use crate::telemetry;
 
-/// What [`WebhookLayer`](crate::WebhookLayer) makes of a service; described there.
+/// The service that [`WebhookLayer`](crate::WebhookLayer) creates. The layer's docs describe it.
 pub struct WebhookService<S, T> {
     inner: S,
     config: Arc<Config>,
@@ -55,10 +55,12 @@ where
         let admitted = admit(&self.config, &mut parts);
         let config = Arc::clone(&self.config);
         telemetry.rest();
-        // No callback is called in here: behind a `Buffer`, a panic would be the end of the service.
+        // Callbacks run in the future, not here: behind a `Buffer`, a panic in `call` ends the
+        // worker.
         match admitted {
             Ok(admitted) => {
-                // The service that was ready is the one to call; its clone may not be.
+                // Call the service that was polled ready, and keep the clone, which may not be
+                // ready.
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
                 let receive = Receive::new(admitted, body, config.body_limit, config.body_timeout);

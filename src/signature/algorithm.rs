@@ -1,14 +1,14 @@
-/// The HMAC that a webhook is signed with.
+/// The HMAC algorithm that webhooks are signed with.
 ///
-/// Inqud signs with HMAC-SHA1 (confirmed). The others serve a relay of your own that signs anew,
-/// and the day Inqud changes. The algorithm is part of the receiver's configuration; no request can
-/// choose it.
+/// Inqud signs with HMAC-SHA1 (confirmed). Use another one for a relay of your own that signs
+/// bodies again, or if Inqud changes its algorithm. The algorithm is part of the receiver's
+/// configuration. A request cannot choose it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Algorithm {
-    /// HMAC-SHA1, 40 hexadecimal digits: what Inqud sends (confirmed). The default.
+    /// HMAC-SHA1, 40 hexadecimal digits. Inqud uses it (confirmed), and it is the default.
     ///
-    /// The known attacks on SHA-1 find collisions; they do not forge an HMAC.
+    /// The known attacks on SHA-1 find collisions. They do not forge an HMAC.
     #[default]
     HmacSha1,
     /// HMAC-SHA256, 64 hexadecimal digits.
@@ -20,7 +20,7 @@ pub enum Algorithm {
 impl Algorithm {
     pub(super) const ALL: [Self; 3] = [Self::HmacSha1, Self::HmacSha256, Self::HmacSha512];
 
-    /// The length of a digest in bytes: 20, 32 or 64. Its text is twice as long.
+    /// The length of a digest in bytes: 20, 32 or 64. Its hexadecimal text is twice as long.
     #[must_use]
     pub const fn digest_len(self) -> usize {
         match self {

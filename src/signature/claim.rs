@@ -1,4 +1,4 @@
-//! A digest that a request claims, checked while the body arrives.
+//! A claimed digest, which is checked while the body arrives.
 
 use std::sync::Arc;
 
@@ -8,22 +8,22 @@ use super::mac::Mac;
 use super::{Digest, Secret, Verified, mismatch};
 use crate::rejection::{Rejection, RejectionKind};
 
-/// How much of a body is hashed at once while it arrives. Less is hashed at its end: most bodies are
-/// smaller, and need no state that is kept in between.
+/// The least number of bytes that is hashed at once while the body arrives. The rest is hashed at
+/// the end. Most bodies are smaller than this and need no HMAC state in between.
 const STRIDE: usize = 8 * 1024;
 
-/// A digest that a request claims, not yet checked, and the check as far as it has come.
+/// A digest that a request claims, and the progress of its verification.
 pub(crate) struct Claim {
     pub(super) digest: Digest,
-    /// Those of the moment in which the call began.
+    /// The secrets at the time when the call began.
     pub(super) secrets: Arc<[Secret]>,
-    /// Of the first secret, with the length of what it was fed.
+    /// The HMAC with the first secret, and the number of bytes it was fed.
     pub(super) mac: Option<(Box<Mac>, usize)>,
     pub(super) diagnoses: bool,
 }
 
 impl Claim {
-    /// `body` is all that has arrived so far.
+    /// Feeds new bytes to the HMAC. `body` is everything that has arrived so far.
     pub(crate) fn arrived(&mut self, body: &[u8]) {
         let fed = self.mac.as_ref().map_or(0, |(_, fed)| *fed);
         let Some(new) = body.get(fed..).filter(|new| new.len() >= STRIDE) else { return };
@@ -34,11 +34,12 @@ impl Claim {
         *fed = body.len();
     }
 
-    /// `body` must begin with what has [arrived](Self::arrived).
+    /// Compares the digest. `body` must begin with what has [arrived](Self::arrived).
     pub(crate) fn verify(self, body: Bytes) -> Result<Verified, Rejection> {
         let Self { digest, secrets, mut mac, diagnoses } = self;
         let matching = secrets.iter().find(|secret| {
-            // Fed already, if it is that of the first secret. It stays in its box, which is zeroized.
+            // The HMAC with the first secret may have been fed already. It stays in its box, which
+            // is zeroized.
             if let Some((mut mac, fed)) = mac.take() {
                 mac.update(body.get(fed..).unwrap_or_default());
                 return mac.verify(&digest);

@@ -1,4 +1,4 @@
-//! When a mismatch is looked at, and with which keys.
+//! Limits how often mismatches are diagnosed, and holds the keys to try.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,15 +9,16 @@ use tokio::time::Instant;
 use super::mac::Key;
 use super::{Diagnosis, guess};
 
-/// Time between two looks. A look costs up to 15 HMACs of the body for each secret.
+/// The time between two diagnoses. Each costs up to 15 HMACs of the body for each secret.
 const COOLDOWN: Duration = Duration::from_secs(10);
 
-/// What one secret is looked at with.
+/// The state for diagnosing mismatches of one secret.
 pub(super) struct Diagnoser {
-    /// Keys that are easily taken for the secret, under HMAC-SHA1.
+    /// The keys that result from the usual mistakes with this secret, for HMAC-SHA1.
     pub(super) mistakes: Vec<(Diagnosis, Key<Sha1>)>,
     created_at: Instant,
-    /// In milliseconds after `created_at`. A flood of forged calls only reads it.
+    /// In milliseconds after `created_at`. During the cooldown, a flood of forged calls only reads
+    /// it.
     cooldown_until: AtomicU64,
 }
 
@@ -30,14 +31,14 @@ impl Diagnoser {
     }
 
     pub(super) fn may_look(&self) -> bool {
-        // `as_millis` divides 128 bits, which a flood would notice.
+        // `as_millis` divides a 128-bit number, which is measurable in a flood of forged calls.
         let millis = |time: Duration| {
             time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into())
         };
         let (now, until) =
             (millis(self.created_at.elapsed()), self.cooldown_until.load(Ordering::Relaxed));
         let next = now.saturating_add(millis(COOLDOWN));
-        // If two come at once, one of them looks.
+        // If two calls get here at once, only one of them is diagnosed.
         let set = || {
             self.cooldown_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed)
         };

@@ -1,15 +1,16 @@
-//! The public word for a likely reason.
+//! The public enum of the likely causes.
 
 use std::fmt;
 
 use super::Algorithm;
 
-/// The likely reason why a digest was refused, for whoever reads the log.
+/// The likely cause of a wrong digest, for your log.
 ///
-/// A guess, and never a verdict: the call stays refused, and the sender is not told. Where it says
-/// that the digest is right for something, that was tried, and is so.
+/// A diagnosis never accepts a call, and the sender does not get it. If a variant says that the
+/// digest matches something, the layer has tried that and it does match. The other variants are
+/// guesses.
 ///
-/// `Display` says what is likely wrong and what to do; it quotes nothing of the call or the secret.
+/// `Display` says what is likely wrong and what to do. It quotes nothing of the call or the secret.
 ///
 /// # Example
 ///
@@ -19,7 +20,7 @@ use super::Algorithm;
 /// let secret = Secret::new("secret_value")?;
 /// let digest = sign(&secret, br#"{"id":"CAPD-1","status":"SUCCESS"}"#).to_string();
 ///
-/// // What a JSON middleware makes of it.
+/// // The same body after a JSON middleware.
 /// let rewritten = r#"{"id": "CAPD-1", "status": "SUCCESS"}"#;
 /// let rejection = Verifier::new(secret).verify(digest, rewritten).unwrap_err();
 /// assert_eq!(rejection.diagnosis(), Some(Diagnosis::BodyRewritten));
@@ -30,51 +31,52 @@ use super::Algorithm;
 pub enum Diagnosis {
     /// There is no digest. Inqud sends none for a webhook that has no secret (confirmed).
     NotSigned,
-    /// The request is signed the way that calls *to* Inqud's API are, with
-    /// `X-HMAC-SHA256-Signature` and `X-Salt` (confirmed). Webhooks are not.
+    /// The request is signed like a call *to* Inqud's API, with `X-HMAC-SHA256-Signature` and
+    /// `X-Salt` (confirmed). Webhooks are signed differently.
     ApiSignature,
-    /// The digest has as many digits as this algorithm makes, which is not the one expected. Calls
-    /// *to* Inqud's API are signed with SHA-256 (confirmed), and the two are easily mixed up.
+    /// The digest has the length of this algorithm, which is not the expected one. Calls *to*
+    /// Inqud's API are signed with SHA-256 (confirmed), and the two are easily confused.
     DigestOfAnotherAlgorithm(Algorithm),
     /// The digest looks like base64. Inqud's is hexadecimal (confirmed).
     DigestIsBase64,
-    /// There is more around the digits of the digest: a prefix such as `sha1=`, quotes, white space.
+    /// The header value has more than the digits of the digest: a prefix such as `sha1=`, quotes or
+    /// white space.
     DigestHasMoreThanDigits,
-    /// The digest is right for the secret without the white space around it.
+    /// The digest matches the secret without the white space around it.
     SecretHasWhitespace,
-    /// The digest is right for the secret with a newline after it.
+    /// The digest matches the secret with a newline after it.
     SecretLacksNewline,
-    /// The digest is right for the secret without the quotes around it.
+    /// The digest matches the secret without the quotes around it.
     SecretHasQuotes,
-    /// The digest is right for the bytes that the secret's hexadecimal digits stand for.
+    /// The digest matches the bytes that the secret encodes in hexadecimal.
     SecretNeedsHexDecoding,
-    /// The digest is right for the bytes that the secret's base64 stands for.
+    /// The digest matches the bytes that the secret encodes in base64.
     SecretNeedsBase64Decoding,
-    /// The digest is right for the hexadecimal text of the secret: it was decoded, and must not be.
+    /// The digest matches the hexadecimal text of the secret, which must not be decoded.
     SecretWasHexDecoded,
-    /// The digest is right for the base64 text of the secret: it was decoded, and must not be.
+    /// The digest matches the base64 text of the secret, which must not be decoded.
     SecretWasBase64Decoded,
-    /// The body is empty: it was lost, or read, on the way.
+    /// The body is empty. Something on the way dropped it or read it.
     BodyEmpty,
-    /// The digest is right for the body without the byte order mark before it.
+    /// The digest matches the body without the byte order mark before it.
     BodyHasByteOrderMark,
-    /// The digest is right for the body without the newline after it.
+    /// The digest matches the body without the newline after it.
     BodyHasNewline,
-    /// The digest is right for the body with a newline after it.
+    /// The digest matches the body with a newline after it.
     BodyLacksNewline,
-    /// The digest is right for the same JSON, written without white space and needless escapes:
-    /// it was parsed and written again on the way.
+    /// The digest matches the same JSON without white space or needless escapes. Something on the
+    /// way parsed the body and serialized it again.
     BodyRewritten,
-    /// None of the above, and the request neither says how long its body is nor that it comes in
-    /// chunks. A layer outside takes the length away when it decompresses, and the digest is over the
-    /// bytes as sent. A call that was made in process has no length either.
+    /// Nothing that was tried matches, and the HTTP/1 request has neither a `Content-Length` nor a
+    /// `Transfer-Encoding`. An outer layer that decompresses a body removes its length, and the
+    /// digest covers the bytes as sent. A call that is made in process has no length either.
     BodyDecompressed,
-    /// None of the above: another secret altogether, or another body.
+    /// Nothing that was tried matches. It is another secret or another body.
     Unexplained,
 }
 
 impl Diagnosis {
-    /// The name in logs, such as `body_rewritten`. Stays the same between versions.
+    /// The name of the diagnosis in logs, such as `body_rewritten`. It is stable between versions.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -105,71 +107,75 @@ impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotSigned => {
-                "not signed: either no secret is set beside the webhook's link at Inqud, or \
-                 someone else sent this"
+                "not signed: either no secret is set beside the webhook's link at Inqud, or someone \
+                 else sent this; set a secret there"
             }
             Self::ApiSignature => {
-                "signed like a call to Inqud's API (`X-HMAC-SHA256-Signature`), and not like a webhook"
+                "signed like a call to Inqud's API (`X-HMAC-SHA256-Signature`): sign it like a webhook"
             }
             Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha256) => {
-                "the digest is as long as one of SHA-256, with which calls to Inqud's API are \
-                 signed: Inqud's webhooks carry an HMAC-SHA1"
+                "the digest has the length of SHA-256, which signs calls to Inqud's API: Inqud's \
+                 webhooks carry an HMAC-SHA1"
             }
             Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha512) => {
-                "the digest is as long as one of SHA-512: Inqud's webhooks carry an HMAC-SHA1"
+                "the digest has the length of SHA-512: Inqud's webhooks carry an HMAC-SHA1"
             }
             Self::DigestOfAnotherAlgorithm(Algorithm::HmacSha1) => {
-                "the digest is as long as one of SHA-1, and the verifier expects another algorithm"
+                "the digest has the length of SHA-1: the verifier is configured for another algorithm"
             }
-            Self::DigestIsBase64 => "the digest looks like base64: it has to be hexadecimal",
+            Self::DigestIsBase64 => "the digest looks like base64: it must be hexadecimal",
             Self::DigestHasMoreThanDigits => {
-                "there is more than the digits of a digest: a prefix, quotes or white space"
+                "there is more than the digits of a digest, such as a prefix, quotes or white space: \
+                 send the digits alone"
             }
             Self::SecretHasWhitespace => {
-                "right without the white space around the configured secret: remove it"
+                "the digest matches the configured secret without the white space around it: remove \
+                 the white space"
             }
             Self::SecretLacksNewline => {
-                "right with a newline after the configured secret: one was saved at Inqud; set the \
-                 secret there anew, or add the newline with `Secret::verbatim`"
+                "the digest matches the configured secret with a newline after it: set the secret at \
+                 Inqud again without the newline, or add the newline with `Secret::verbatim`"
             }
             Self::SecretHasQuotes => {
-                "right without the quotes around the configured secret: remove them"
+                "the digest matches the configured secret without the quotes around it: remove the \
+                 quotes"
             }
             Self::SecretNeedsHexDecoding => {
-                "right for the bytes that the configured secret's hexadecimal digits stand for: \
+                "the digest matches the bytes that the configured secret encodes in hexadecimal: \
                  decode it first"
             }
             Self::SecretNeedsBase64Decoding => {
-                "right for the bytes that the configured secret's base64 stands for: decode it first"
+                "the digest matches the bytes that the configured secret encodes in base64: decode it \
+                 first"
             }
             Self::SecretWasHexDecoded => {
-                "right for the hexadecimal text of the configured secret: do not decode it"
+                "the digest matches the hexadecimal text of the configured secret: do not decode it"
             }
             Self::SecretWasBase64Decoded => {
-                "right for the base64 text of the configured secret: do not decode it"
+                "the digest matches the base64 text of the configured secret: do not decode it"
             }
             Self::BodyEmpty => {
-                "the body is empty: a proxy dropped it, or a layer outside has read it"
+                "the body is empty: look for a proxy that drops it or an outer layer that reads it"
             }
             Self::BodyHasByteOrderMark => {
-                "right without the byte order mark before the body: something on the way adds it"
+                "the digest matches the body without its byte order mark: look for what adds it"
             }
             Self::BodyHasNewline => {
-                "right without the newline after the body: something on the way adds it"
+                "the digest matches the body without the newline at its end: look for what adds it"
             }
             Self::BodyLacksNewline => {
-                "right with a newline after the body: something on the way takes it off"
+                "the digest matches the body with a newline at its end: look for what removes it"
             }
             Self::BodyRewritten => {
-                "right for the same JSON written compactly: something on the way parses the body \
-                 and writes it again"
+                "the digest matches the same JSON in compact form: look for what parses the body and \
+                 serializes it again"
             }
             Self::BodyDecompressed => {
-                "none of the usual mistakes, and the body comes without its length: was it \
-                 decompressed by a layer outside? Else the secret is another one"
+                "none of the usual mistakes, and the body has no length: look for an outer layer that \
+                 decompresses it, and check that the secret is that of this webhook"
             }
             Self::Unexplained => {
-                "none of the usual mistakes: is it the secret of this very webhook?"
+                "none of the usual mistakes: check that the secret is that of this webhook"
             }
         })
     }

@@ -6,14 +6,14 @@ use http::HeaderValue;
 
 use super::Algorithm;
 
-/// The longest digest there is, HMAC-SHA512.
+/// The length of the longest digest, HMAC-SHA512.
 const MAX_LEN: usize = 64;
 
-/// A digest of a body: what [`sign`](super::sign) makes and `X-Payload-Digest` carries.
+/// The digest of a body, as returned by [`sign`](super::sign) and carried by `X-Payload-Digest`.
 ///
-/// - `Display` is the text Inqud sends: lowercase hexadecimal, no prefix.
-/// - `Debug` does not show it: whoever has the digest of a body can send that body.
-/// - `==` takes the same time wherever two digests differ.
+/// - `Display` writes the text that Inqud sends: lowercase hexadecimal digits without a prefix.
+/// - `Debug` hides it, because anyone who has the digest of a body can send that body.
+/// - `==` compares the bytes in constant time.
 ///
 /// # Example
 ///
@@ -40,9 +40,11 @@ impl Digest {
         Self { bytes, algorithm }
     }
 
-    /// Reads exactly the digits of one digest, upper or lower case; `None` for anything else.
+    /// Parses the hexadecimal digits of one digest, in upper or lower case. Returns `None` for
+    /// anything else.
     ///
-    /// Not in constant time, and need not be: whoever sent the text knows it.
+    /// This does not run in constant time and does not have to, because the sender of the text
+    /// knows it.
     pub(super) fn from_hex(algorithm: Algorithm, text: &[u8]) -> Option<Self> {
         let mut bytes = [0; MAX_LEN];
         let room = bytes.get_mut(..algorithm.digest_len())?;
@@ -65,15 +67,17 @@ impl Digest {
         self.bytes.split_at(self.algorithm.digest_len()).0
     }
 
-    /// The algorithm that the digest belongs to.
+    /// The algorithm that the digest was made with.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 }
 
-/// What a hexadecimal digit is worth; anything else more than 15. Without a branch for each digit:
-/// digits and letters come at random, and a processor guesses wrong half of the time.
+/// The value of a hexadecimal digit, or more than 15 for any other byte.
+///
+/// There is no branch for each digit: digits and letters occur at random, and a processor would
+/// predict half of the branches wrong.
 fn nibble(digit: u8) -> u8 {
     let decimal = digit.wrapping_sub(b'0');
     let letter = digit.to_ascii_lowercase().wrapping_sub(b'a');
@@ -110,7 +114,8 @@ impl Hash for Digest {
     }
 }
 
-/// The value of `X-Payload-Digest`, marked sensitive, so that `Debug` of a header map hides it.
+/// Makes the value of `X-Payload-Digest`. It is marked sensitive, so `Debug` of a header map hides
+/// it.
 impl From<Digest> for HeaderValue {
     fn from(digest: Digest) -> Self {
         let mut value = Self::try_from(digest.to_string()).expect("digits can be a header's value");

@@ -1,4 +1,4 @@
-//! Likely reasons why a digest is not right. For the log: nothing in here can accept a call.
+//! Guesses why a digest is wrong, for the log. Nothing in here can accept a call.
 
 use std::iter;
 
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::mac::Mac;
 use super::{Algorithm, Diagnosis};
 
-/// Why the text of a digest is not one of `expected`, if it can be told.
+/// Why a header value is not a digest of the `expected` algorithm, if that can be guessed.
 #[cold]
 pub(super) fn diagnose_text(expected: Algorithm, text: &[u8]) -> Option<Diagnosis> {
     const LONGEST: usize = 256;
@@ -37,10 +37,10 @@ pub(super) fn diagnose_missing(headers: &HeaderMap) -> Diagnosis {
     if headers.contains_key(API_SIGNATURE) { Diagnosis::ApiSignature } else { Diagnosis::NotSigned }
 }
 
-/// Whether a body comes without its length, as after a layer that decompresses.
+/// Whether the head announces no body length, as it is after a layer that decompresses.
 #[cold]
 pub(super) fn is_without_length(head: &Parts) -> bool {
-    // Over HTTP/2 a body needs neither header.
+    // An HTTP/2 body needs neither header.
     head.version <= Version::HTTP_11
         && !head.headers.contains_key(header::CONTENT_LENGTH)
         && !head.headers.contains_key(header::TRANSFER_ENCODING)
@@ -48,6 +48,7 @@ pub(super) fn is_without_length(head: &Parts) -> bool {
 
 type KeyBytes = Zeroizing<Vec<u8>>;
 
+/// The keys that result from the usual mistakes with a secret.
 pub(super) fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, KeyBytes)> {
     let key = |key: &[u8]| Zeroizing::new(key.to_vec());
     let trimmed = secret.trim_ascii();
@@ -65,15 +66,15 @@ pub(super) fn mistaken_keys(secret: &[u8]) -> Vec<(Diagnosis, KeyBytes)> {
     }
     keys.extend(from_hex(trimmed).map(|key| (Diagnosis::SecretNeedsHexDecoding, key)));
     keys.extend(from_base64(trimmed).map(|key| (Diagnosis::SecretNeedsBase64Decoding, key)));
-    // Anyone can sign with an empty key, or with one of zeros, which tells nothing.
+    // Anyone can sign with an empty key or with one of zeros, so a match would say nothing.
     keys.retain(|(_, key)| key.iter().any(|byte| *byte != 0));
     keys
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What something on the way did to the body, if it can be undone. `is_right` is given what feeds a
-/// body to an HMAC.
+/// Finds out how the body was changed on the way, by undoing the usual changes. `is_right` gets a
+/// function that feeds a body to an HMAC, and returns whether the digest matches.
 pub(super) fn changed_body(
     body: &[u8],
     is_right: impl Fn(&dyn Fn(&mut Mac)) -> bool,
@@ -99,12 +100,14 @@ pub(super) fn changed_body(
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Escapes {
     Keep,
-    /// All that JSON does not need.
+    /// Undoes the escapes that JSON does not need.
     Undo,
 }
 
-/// Writes JSON without the white space between its tokens, in parts. Works on the text alone, so that
-/// no number and no order of keys changes; of what is not JSON it writes anything.
+/// Writes JSON, in parts, without the white space between its tokens.
+///
+/// It works on the text alone, so numbers and the order of keys do not change. For text that is not
+/// JSON, the output is unspecified.
 fn compact(json: &[u8], escapes: Escapes, mut write: impl FnMut(&[u8])) {
     let mut rest = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     let mut in_text = false;
@@ -144,7 +147,8 @@ fn compact(json: &[u8], escapes: Escapes, mut write: impl FnMut(&[u8])) {
     }
 }
 
-/// What comes after a backslash, if there is a shorter way to write it.
+/// Reads the escape after a backslash. Returns the character and the rest if JSON does not need the
+/// escape.
 fn unescape(text: &[u8]) -> Option<(char, &[u8])> {
     fn unit(text: &[u8]) -> Option<(u16, &[u8])> {
         let (digits, after) = text.strip_prefix(b"u")?.split_at_checked(4)?;
@@ -198,12 +202,12 @@ fn to_base64(bytes: &[u8]) -> KeyBytes {
     text
 }
 
-/// Without padding.
+/// The number of base64 digits, without padding.
 fn base64_len(bytes: usize) -> usize {
     bytes.saturating_mul(4).div_ceil(3)
 }
 
-/// Both alphabets, with and without padding.
+/// Decodes both alphabets of base64, with or without padding.
 fn from_base64(text: &[u8]) -> Option<KeyBytes> {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').take(2).count();
     let text = text.get(..text.len().saturating_sub(padding))?;
@@ -214,11 +218,11 @@ fn from_base64(text: &[u8]) -> Option<KeyBytes> {
         let [_, bytes @ ..] = group.to_be_bytes();
         key.extend(bytes.iter().take(chunk.len().saturating_sub(1)));
     }
-    // One digit alone stands for no byte.
+    // A single digit encodes no byte.
     (text.len() % 4 != 1).then_some(key)
 }
 
-/// What a digit of base64 is worth.
+/// The value of a base64 digit.
 fn sixth(digit: u8) -> Option<u32> {
     let from = |first: u8, worth: u32| {
         Some(u32::from(digit).saturating_sub(u32::from(first)).saturating_add(worth))

@@ -7,10 +7,10 @@ use sha2::{Sha256, Sha512};
 
 use super::{Algorithm, Digest};
 
-/// An HMAC that has taken its key and nothing else. Zeroized when dropped.
+/// The state of an HMAC after its key. Zeroized when dropped.
 ///
-/// It has no block buffer. `Hmac` has one, and leaves it uninitialised: a move then copies whatever the
-/// stack held there, which just after the key schedule is the key.
+/// It has no block buffer. `Hmac` has one and leaves it uninitialized, so a move copies whatever
+/// the stack held there. Just after the key schedule, that is the key.
 pub(super) struct Key<D: EagerHash>(HmacCore<D>);
 
 impl<D: EagerHash> Key<D> {
@@ -41,7 +41,7 @@ impl Key<Sha512> {
     }
 }
 
-/// An HMAC that has taken its key and some part of a message.
+/// The state of an HMAC after its key and a part of a message.
 pub(super) enum Mac {
     Sha1(Running<Sha1>),
     Sha256(Box<Running<Sha256>>),
@@ -57,12 +57,13 @@ impl Mac {
         }
     }
 
-    /// Ends the message, and compares in constant time. A digest of another algorithm is refused.
+    /// Finishes the HMAC and compares it with `digest` in constant time. A digest of another
+    /// algorithm never matches.
     pub(super) fn verify(&mut self, digest: &Digest) -> bool {
         self.finalize() == *digest
     }
 
-    /// Ends the message. In place, because a move would leave the state where it was.
+    /// Finishes the HMAC in place, because a move would leave a copy of the state behind.
     pub(super) fn finalize(&mut self) -> Digest {
         match self {
             Self::Sha1(mac) => Digest::new(Algorithm::HmacSha1, &mac.finalize()),
@@ -94,9 +95,10 @@ impl<D: EagerHash> Running<D> {
 mod tests {
     use super::{EagerHash, Sha1, Sha256, Sha512};
 
-    /// An `HmacCore` consists of two states of its hash function, and has no marker of its own.
+    /// An `HmacCore` consists of two states of its hash function and does not implement
+    /// `ZeroizeOnDrop` itself, so this checks the states.
     #[test]
-    fn every_state_that_holds_a_key_is_zeroized_when_dropped() {
+    fn hash_states_are_zeroized_on_drop() {
         fn zeroized<D: EagerHash<Core: zeroize::ZeroizeOnDrop>>() {}
         zeroized::<Sha1>();
         zeroized::<Sha256>();

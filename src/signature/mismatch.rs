@@ -1,12 +1,14 @@
-//! Why a digest does not match: all secrets and all guesses, on one body.
+//! Diagnoses a mismatch: tries all secrets and all guesses on one body.
 
 use super::{Algorithm, Diagnosis, Digest, Secret, guess};
 
-/// Larger bodies are not looked at, and no more secrets than that, so that a look is always over soon.
+/// The largest body that is diagnosed. Together with `MOST_SECRETS`, it bounds the time of a
+/// diagnosis.
 const LARGEST_BODY: usize = 64 * 1024;
+/// The number of secrets that are tried.
 const MOST_SECRETS: usize = 4;
 
-/// Why `digest` is not that of `body`; `None` if there was a look lately.
+/// The likely cause of a mismatch. `None` during the cooldown, or if the body is too large.
 #[cold]
 pub(super) fn explain(secrets: &[Secret], digest: &Digest, body: &[u8]) -> Option<Diagnosis> {
     if body.is_empty() {

@@ -1,4 +1,4 @@
-//! Signatures: secrets, digests, and the proof that a body carries the right one.
+//! Signatures: secrets, digests, and the proof that the digest of a body matched.
 
 mod algorithm;
 mod claim;

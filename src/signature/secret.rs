@@ -12,9 +12,11 @@ use crate::ConfigError;
 
 /// A webhook secret, ready to verify with.
 ///
-/// The secret is the text set beside the webhook's link in Inqud's back office; its UTF-8 bytes are
-/// the key of the HMAC (confirmed). The key is hashed once, here; the text itself is not kept. What
-/// is kept is zeroized when dropped and never printed. A clone is cheap and shares it.
+/// The secret is the text that is set beside the webhook's link in Inqud's back office. Its UTF-8
+/// bytes are the key of the HMAC (confirmed).
+///
+/// `Secret` hashes the key once and does not keep the text. The HMAC states that it keeps are
+/// zeroized when dropped and never printed. Cloning is cheap and shares the states.
 ///
 /// # Example
 ///
@@ -24,7 +26,7 @@ use crate::ConfigError;
 /// let secret = Secret::new("secret_value")?.label("2026-11");
 /// assert_eq!(format!("{secret:?}"), r#"Secret { label: Some("2026-11"), .. }"#);
 ///
-/// // A newline that came with a file would make every digest wrong.
+/// // A newline from a file would make every digest wrong.
 /// assert_eq!(Secret::new("secret_value\n").unwrap_err(), ConfigError::SurroundingWhitespace);
 /// assert_eq!(Secret::new("").unwrap_err(), ConfigError::SecretEmpty);
 /// # Ok::<_, ConfigError>(())
@@ -35,7 +37,7 @@ pub struct Secret {
     label: Option<Arc<str>>,
 }
 
-/// The key after its schedule, for each algorithm, and what is easily taken for it.
+/// The HMAC states after the key, for each algorithm, and those of the usual mistakes.
 struct PreparedKey {
     sha1: Key<Sha1>,
     sha256: Key<Sha256>,
@@ -44,7 +46,7 @@ struct PreparedKey {
 }
 
 impl PreparedKey {
-    /// In a frame of its own, so that [`wipe_stack`] wipes what it leaves.
+    /// Is never inlined, so that its stack frame lies where [`wipe_stack`] wipes.
     #[inline(never)]
     fn new(secret: &[u8]) -> Arc<Self> {
         Arc::new(Self {
@@ -56,7 +58,7 @@ impl PreparedKey {
     }
 }
 
-/// Overwrites the stack below its caller. The key schedules leave copies of the key there.
+/// Overwrites the stack below its caller, where the key schedules leave copies of the key.
 #[inline(never)]
 fn wipe_stack() {
     let mut below = [0_u8; 16 * 1024];
@@ -65,14 +67,14 @@ fn wipe_stack() {
 }
 
 impl Secret {
-    /// Takes a secret, text or bytes of any length.
+    /// Creates a secret from text or bytes of any length.
     ///
     /// # Errors
     ///
-    /// - [`ConfigError::SecretEmpty`]: anyone can sign with an empty secret.
-    /// - [`ConfigError::SecretAllZeros`]: that signs like the empty one.
-    /// - [`ConfigError::SurroundingWhitespace`]: a newline from a file, a blank from a copied
-    ///   line, a byte order mark or a NUL. If it does belong to the secret, see
+    /// - [`ConfigError::SecretEmpty`], because anyone can sign with an empty secret.
+    /// - [`ConfigError::SecretAllZeros`], because such a secret signs like an empty one.
+    /// - [`ConfigError::SurroundingWhitespace`], if there is white space, a byte order mark or a
+    ///   NUL at either end, such as a newline from a file. If it belongs to the secret, use
     ///   [`verbatim`](Self::verbatim).
     pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         let secret = Zeroizing::new(secret.into());
@@ -82,7 +84,7 @@ impl Secret {
         Self::prepare(&secret)
     }
 
-    /// Takes a secret as it is, even with white space around it.
+    /// Creates a secret exactly as given, even with white space around it.
     ///
     /// # Errors
     ///
@@ -107,8 +109,10 @@ impl Secret {
         Self { key, label: None }
     }
 
-    /// Names the secret, to tell during a rotation which one matched
-    /// ([`Webhook::secret_label`](crate::Webhook::secret_label)). None unless set. Not secret.
+    /// Sets a label, which is not secret. Defaults to none.
+    ///
+    /// During a rotation it shows which secret matched, in
+    /// [`Webhook::secret_label`](crate::Webhook::secret_label), in logs and in metrics.
     #[must_use]
     pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
         self.label = Some(label.into());
@@ -147,9 +151,10 @@ fn has_whitespace_around(secret: &[u8]) -> bool {
     }
 }
 
-/// The secrets that are accepted now: at least one, replaceable while the server runs.
+/// A list of accepted secrets that can be replaced while the server runs.
 ///
-/// A clone is a handle to the same secrets. Keep one, and give the other to the layer:
+/// It always contains at least one secret. A clone is a handle to the same list. Keep one handle
+/// and pass another to the layer:
 ///
 /// ```
 /// use tower_inqud::{PaymentRequest, Secret, Secrets, WebhookLayer};
@@ -160,34 +165,36 @@ fn has_whitespace_around(secret: &[u8]) -> bool {
 /// ])?;
 /// let layer = WebhookLayer::<PaymentRequest>::new(secrets.clone());
 ///
-/// // Later, when no webhook matches "2026-05" any more:
+/// // Later, when no webhook matches "2026-05" anymore:
 /// secrets.replace([Secret::new("the new one")?.label("2026-11")])?;
 /// # Ok::<_, tower_inqud::ConfigError>(())
 /// ```
 ///
-/// The first secret is tried while the body arrives; each further one costs one more pass over the
-/// body, and only where those before it did not match. So put the one in use first.
+/// The first secret is tried while the body arrives. Each further one costs another pass over the
+/// body, but only if the secrets before it do not match. Put the secret in use first.
 #[derive(Clone)]
 pub struct Secrets {
     current: Arc<RwLock<Arc<[Secret]>>>,
 }
 
 impl Secrets {
-    /// Accepts any of these secrets.
+    /// Creates a list that accepts any of these secrets.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NoSecrets`] if there is none.
+    /// [`ConfigError::NoSecrets`] if `secrets` is empty.
     pub fn new(secrets: impl IntoIterator<Item = Secret>) -> Result<Self, ConfigError> {
         Ok(Self { current: Arc::new(RwLock::new(at_least_one(secrets)?)) })
     }
 
-    /// Replaces the secrets for every handle and layer. A call that has begun is verified against
-    /// the secrets of its beginning; none is lost.
+    /// Replaces the secrets for every handle and layer.
+    ///
+    /// A call in flight is verified against the secrets from when it began, so a replacement loses
+    /// no call.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NoSecrets`] if there is none; the former ones stay.
+    /// [`ConfigError::NoSecrets`] if `secrets` is empty. The previous secrets then stay in use.
     pub fn replace(&self, secrets: impl IntoIterator<Item = Secret>) -> Result<(), ConfigError> {
         let secrets = at_least_one(secrets)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = secrets;

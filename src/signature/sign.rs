@@ -1,8 +1,8 @@
 use super::{Algorithm, Digest, Secret};
 
-/// Signs a body the way Inqud does: HMAC-SHA1.
+/// Signs a body the way Inqud does, with HMAC-SHA1.
 ///
-/// For the tests of your own handler: the result can be a header's value as it is.
+/// Use it in tests of your handler. The result converts into a header value:
 ///
 /// ```
 /// use http::Request;
@@ -23,7 +23,7 @@ pub fn sign(secret: &Secret, body: &[u8]) -> Digest {
 impl Algorithm {
     /// Signs `body` with this algorithm.
     ///
-    /// For what Inqud itself does, [`sign`](super::sign) is shorter.
+    /// To sign like Inqud, [`sign`](super::sign) is shorter.
     ///
     /// # Example
     ///

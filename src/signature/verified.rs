@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::Digest;
 
-/// A body whose digest was right. Only a [`Verifier`](crate::Verifier) makes one.
+/// A body whose digest matched. Only a [`Verifier`](crate::Verifier) makes one.
 #[derive(Clone)]
 pub struct Verified {
     pub(super) body: Bytes,
@@ -14,7 +14,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// The body, byte for byte as it was received.
+    /// The body, exactly as it was received.
     #[must_use]
     pub fn raw_body(&self) -> &Bytes {
         &self.body

@@ -7,13 +7,15 @@ use super::{Algorithm, Diagnosis, Digest, Secret, Secrets, Verified, guess};
 use crate::contract;
 use crate::rejection::{Rejection, RejectionKind};
 
-/// How a signature is checked: against which secrets, with which algorithm, from which header.
+/// Verifies signatures: holds the secrets, the algorithm and the name of the digest header.
 ///
-/// Inqud sends `X-Payload-Digest`: 40 lowercase hexadecimal digits, the HMAC-SHA1 of the raw body
-/// under the webhook's secret, and only if the merchant has set one (confirmed).
+/// Inqud sends `X-Payload-Digest` with 40 lowercase hexadecimal digits: the HMAC-SHA1 of the raw
+/// body, keyed with the webhook's secret. It sends the header only if the merchant has set a secret
+/// (confirmed).
 ///
-/// A [`Secret`] or [`Secrets`] turns into a verifier wherever the layer asks for one. It needs no
-/// server, and serves a queue consumer or a test just as well:
+/// [`WebhookLayer::new`](crate::WebhookLayer::new) takes a verifier. A [`Secret`] and [`Secrets`]
+/// convert into one. A verifier also works without a server, for example in a queue consumer or a
+/// test:
 ///
 /// ```
 /// use tower_inqud::{PaymentRequest, Secret, Verifier, sign};
@@ -35,7 +37,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Verifies what Inqud sends: HMAC-SHA1 in `X-Payload-Digest`.
+    /// Creates a verifier for what Inqud sends: HMAC-SHA1 in `X-Payload-Digest`.
     #[must_use]
     pub fn new(secrets: impl Into<Secrets>) -> Self {
         Self {
@@ -46,27 +48,32 @@ impl Verifier {
         }
     }
 
-    /// Expects another algorithm than [`Algorithm::HmacSha1`], Inqud's. Only digests of this one
-    /// are accepted.
+    /// Sets the algorithm. Only its digests are accepted. Defaults to [`Algorithm::HmacSha1`],
+    /// which Inqud uses.
+    ///
+    /// Change it for a relay of your own that signs with another algorithm.
     #[must_use]
     pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = algorithm;
         self
     }
 
-    /// Expects the digest in another header than `X-Payload-Digest`, Inqud's.
+    /// Sets the name of the digest header. Defaults to `X-Payload-Digest`, which Inqud uses.
+    ///
+    /// Change it for a relay of your own that sends the digest in another header.
     #[must_use]
     pub fn header(mut self, header: HeaderName) -> Self {
         self.header = header;
         self
     }
 
-    /// Whether to look for the likely reason of a wrong digest, [`Rejection::diagnosis`]. True unless
-    /// set.
+    /// Sets whether to look for the likely cause of a wrong digest, [`Rejection::diagnosis`].
+    /// Defaults to true.
     ///
-    /// A look at a mismatch costs up to 15 HMACs of the body for each secret. So there is one in 10 s
-    /// at most, at the first four secrets, and none at a body of more than 64 KiB. Mismatches in
-    /// between have no diagnosis.
+    /// Turn it off if you do not read the diagnosis. The diagnosis of a mismatch costs up to 15
+    /// HMACs of the body for each secret. At most one mismatch in 10 s is therefore diagnosed, with
+    /// the first four secrets, and none with a body of more than 64 KiB. The others have no
+    /// diagnosis.
     #[must_use]
     pub fn diagnose(mut self, diagnose: bool) -> Self {
         self.diagnoses = diagnose;
@@ -75,7 +82,7 @@ impl Verifier {
 
     /// Verifies a whole body against the text of its digest.
     ///
-    /// `body` must be the bytes as received: JSON that was parsed and written again has another
+    /// `body` must be the bytes as received. JSON that was parsed and serialized again has another
     /// digest.
     ///
     /// # Errors
@@ -93,10 +100,12 @@ impl Verifier {
     /// Verifies a whole body against the digest in the headers of its request.
     ///
     /// Use it in servers that are not tower services. It applies the layer's rules for the digest
-    /// header: there must be exactly one, and its digits must be all of its value. Everything else is
-    /// yours: limit the body, answer [`Rejection::status`] if it is refused, and 200 otherwise.
+    /// header: there must be exactly one, and its value must be the digits alone. The rest is up to
+    /// you: limit the body, respond with [`Rejection::status`] to a rejected call, and with 200
+    /// otherwise.
     ///
-    /// `body` must be the bytes as received, and not decompressed: the digest is over what was sent.
+    /// `body` must be the bytes as received, not decompressed, because the digest covers the bytes
+    /// as sent.
     ///
     /// # Errors
     ///
@@ -153,7 +162,7 @@ impl Verifier {
         self.claim(digest).verify(body)
     }
 
-    /// What the head of a refused request says about the reason, unless that is known already.
+    /// Adds a diagnosis that depends on the request head, unless the rejection has a better one.
     #[cold]
     pub(crate) fn explain(&self, rejection: Rejection, head: &Parts) -> Rejection {
         if !self.diagnoses {

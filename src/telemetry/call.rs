@@ -1,4 +1,4 @@
-//! One call from its head to its answer, and what there is to say of it.
+//! Records the telemetry of one call, from its head to its response.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::ack::Ack;
 use crate::contract;
 use crate::rejection::Rejection;
 
-/// A call that has begun. Says so if it is dropped before it ended.
+/// The telemetry of a call in flight. Dropping it before the end records why the call did not end.
 pub(crate) struct Call {
     began: Instant,
     span: log::Span,
     secret: Option<Arc<str>>,
     progress: Progress,
-    /// Between polls nothing works: a call that is dropped at work has panicked.
+    /// Whether a poll is running. A call that is dropped during a poll has panicked.
     at_work: bool,
 }
 
@@ -31,7 +31,7 @@ enum Progress {
 }
 
 impl Call {
-    /// At work, until it is told to [`rest`](Self::rest).
+    /// Begins a call, which is at work until [`rest`](Self::rest).
     pub(crate) fn begin() -> Self {
         Self {
             began: Instant::now(),
@@ -42,12 +42,12 @@ impl Call {
         }
     }
 
-    /// Does `work` in the span.
+    /// Runs `work` in the span.
     pub(crate) fn within<R>(&mut self, work: impl FnOnce() -> R) -> R {
         self.span.within(work)
     }
 
-    /// Polls in the span. What is ready leaves the call at work.
+    /// Polls in the span. The call stays at work if the result is ready.
     pub(crate) fn poll<R>(&mut self, work: impl FnOnce() -> Poll<R>) -> Poll<R> {
         self.at_work = true;
         let polled = self.span.within(work);
@@ -73,7 +73,7 @@ impl Call {
         self.span.verified(secret);
     }
 
-    /// An authentic body is handed on although it is not what was expected.
+    /// An authentic body is forwarded although it could not be decoded.
     pub(crate) fn undecodable(&mut self, rejection: &Rejection) {
         self.span.undecodable(rejection);
     }
@@ -87,7 +87,7 @@ impl Call {
         self.end("rejected", rejection.kind().as_str().into());
     }
 
-    /// `status` is the one before [`acknowledge`](crate::ack::acknowledge) changed it.
+    /// `status` is the status before [`acknowledge`](crate::ack::acknowledge) changed it.
     pub(crate) fn answered<B>(&mut self, status: StatusCode, response: &Response<B>) {
         if status != response.status() {
             self.span.acknowledged(status);
@@ -106,7 +106,7 @@ impl Call {
         }
     }
 
-    /// The inner service had an error instead of an answer.
+    /// The inner service returned an error instead of a response.
     pub(crate) fn inner_error(&mut self) {
         self.span.inner_error();
         self.end("error", "".into());

@@ -1,10 +1,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// How a call ended: the words that logs and metrics share.
+/// How a call ended, in the words that logs and metrics share.
 pub(super) struct End {
     pub(super) outcome: &'static str,
-    /// Why not better, if there is a word for it.
+    /// The reason of the outcome, or empty.
     pub(super) reason: Cow<'static, str>,
     pub(super) elapsed: Duration,
 }

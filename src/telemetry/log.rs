@@ -11,8 +11,8 @@ use crate::rejection::Rejection;
 
 const TARGET: &str = "tower_inqud";
 
-/// Events happen in the span and not as its children: where the span is not wanted, they still belong
-/// to whatever span is around the layer.
+/// Events are recorded inside the span and not with an explicit parent. If the span is filtered
+/// out, they still belong to the span around the layer.
 pub(super) struct Span(tracing::Span);
 
 impl Span {
@@ -66,7 +66,7 @@ impl Span {
 
     pub(super) fn acknowledged(&self, status: StatusCode) {
         let status = status.as_u16();
-        self.within(|| tracing::debug!(target: TARGET, status, "a success became 200"));
+        self.within(|| tracing::debug!(target: TARGET, status, "changed a 2xx to 200"));
     }
 
     pub(super) fn discarded(&self, reason: &str) {
@@ -75,9 +75,9 @@ impl Span {
 
     pub(super) fn failed(&self, status: StatusCode) {
         let status = status.as_u16();
-        self.within(
-            || tracing::warn!(target: TARGET, status, "not done; Inqud will send it again"),
-        );
+        self.within(|| {
+            tracing::warn!(target: TARGET, status, "not acknowledged; Inqud will send it again");
+        });
     }
 
     pub(super) fn late(&self, elapsed: Duration) {
@@ -101,11 +101,11 @@ impl Span {
     }
 
     pub(super) fn inner_error(&self) {
-        self.within(|| tracing::warn!(target: TARGET, "the inner service had an error"));
+        self.within(|| tracing::warn!(target: TARGET, "the inner service failed"));
     }
 
     pub(super) fn panicked(&self) {
-        self.within(|| tracing::error!(target: TARGET, "a call has panicked"));
+        self.within(|| tracing::error!(target: TARGET, "a call panicked"));
     }
 
     pub(super) fn ended(&self, end: &End) {

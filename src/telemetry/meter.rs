@@ -10,19 +10,23 @@ const TOTAL: &str = "inqud_webhook_requests_total";
 const DURATION: &str = "inqud_webhook_duration_seconds";
 const BODY: &str = "inqud_webhook_body_bytes";
 
-/// Tells the recorder, if there is one by now, what each metric is.
+/// Describes each metric to the recorder, if one is installed.
 pub(crate) fn describe() {
     metrics::describe_counter!(
         TOTAL,
         Unit::Count,
-        "Webhooks by outcome, reason and label of the secret."
+        "Webhook calls by outcome, reason and label of the secret."
     );
-    metrics::describe_histogram!(DURATION, Unit::Seconds, "From the head of a call to its answer.");
-    metrics::describe_histogram!(BODY, Unit::Bytes, "Bodies that were received in whole.");
+    metrics::describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "Time from the request head to the response."
+    );
+    metrics::describe_histogram!(BODY, Unit::Bytes, "Sizes of bodies that arrived completely.");
 }
 
 pub(super) fn received(bytes: usize) {
-    // Bodies are far smaller than what an `f64` counts exactly.
+    // An `f64` holds any `u32` exactly, and bodies are smaller than that.
     metrics::histogram!(BODY).record(u32::try_from(bytes).unwrap_or(u32::MAX));
 }
 

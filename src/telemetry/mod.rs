@@ -1,5 +1,5 @@
-//! What a call leaves for whoever runs the server: a span and events (feature `tracing`), counters and
-//! histograms (feature `metrics`). Without both features a [`Call`] is nothing at all.
+//! Telemetry of a call: a span and events (feature `tracing`), counters and histograms (feature
+//! `metrics`). Without both features, [`Call`] is empty and does nothing.
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod call;

@@ -1,4 +1,4 @@
-//! What stands in for a feature that is off: the same names, and no work.
+//! No-op replacements for features that are off.
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 pub(crate) use self::neither::Call;
