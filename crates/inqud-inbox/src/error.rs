@@ -44,13 +44,13 @@ pub enum InboxErrorKind {
 }
 
 impl InboxError {
-    /// Of a kind, for a [`Store`](crate::Store) of your own.
+    /// Makes an error of a kind.
     #[must_use]
     pub fn new(kind: InboxErrorKind) -> Self {
         Self { kind, source: None }
     }
 
-    /// The same with what caused it.
+    /// Makes an error of a kind, with what caused it.
     #[must_use]
     pub fn caused_by(
         kind: InboxErrorKind,

@@ -10,9 +10,10 @@ use std::task::Poll;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 
+use crate::admin::{KindStats, Stats};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::record::Record;
-use crate::store::{Inserted, KindStats, Stats, Store};
+use crate::store::{Inserted, Store};
 
 /// How many records one commit covers at most, and about how many bytes of bodies.
 const BATCH: usize = 256;

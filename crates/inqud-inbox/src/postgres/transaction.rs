@@ -43,9 +43,10 @@ impl fmt::Debug for PostgresTransaction {
 
 /// Settles as done, in the transaction itself, and commits it. There is never a second one.
 pub(super) async fn commit(effects: Vec<PostgresEffect>, ticket: &Ticket) -> Settled {
-    let Some(mut open) = effects.into_iter().next().and_then(|it| Arc::into_inner(it.0)) else {
-        let error = "the transaction is still in use: let go of it before the handler returns";
-        return Settled::EffectFailed(error.to_owned());
+    let Some(effect) = effects.into_iter().next() else { return Settled::LeaseExpired };
+    let mut open = match effect.into_open() {
+        Ok(open) => open,
+        Err(error) => return Settled::EffectFailed(error.to_owned()),
     };
     let settled = within(ANSWER, async {
         tables::settle_in(&open.connection, ticket, open.id).await.map_err(engine)

@@ -158,6 +158,11 @@ impl Writer {
         self.messages.send(Message::Work(works)).await.map_err(|_| closed())
     }
 
+    /// Whether the thread has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.messages.is_closed()
+    }
+
     /// Ends the thread after what was handed over before, and waits for it.
     pub(super) async fn close(&self) {
         // No work, for that may fail. It finds nobody where it was closed before.
