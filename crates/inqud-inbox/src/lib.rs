@@ -179,6 +179,7 @@ mod postgres;
 mod queue;
 mod receiver;
 mod record;
+mod report;
 mod runner;
 mod sealed;
 #[cfg(feature = "sqlite")]
@@ -207,6 +208,7 @@ pub use self::memory::{Memory, MemoryEffect};
 pub use self::postgres::{Once, Postgres, PostgresEffect, PostgresOptions, PostgresTransaction};
 pub use self::receiver::Receiver;
 pub use self::record::{Record, Storable};
+pub use self::report::RunReport;
 pub use self::runner::Runner;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Attached, Sqlite, SqliteEffect};
