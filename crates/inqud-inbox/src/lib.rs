@@ -103,6 +103,11 @@
 //!    letter, and its object goes on.
 //! 5. If the process dies, what it was handling is handled again.
 //!
+//! # Testing
+//!
+//! [`testing`] has what a unit test of a handler needs. [`Runner::run_until_idle`] processes everything that is
+//! due, and returns. [`Inbox::memory`] needs no database, and the crate `inqud-mock` delivers what Inqud would.
+//!
 //! # Operations
 //!
 //! [`Inbox::stats`] counts the backlog, dead letters, reviews and skipped notifications, by kind.
@@ -186,6 +191,7 @@ mod sealed;
 mod sqlite;
 mod store;
 mod telemetry;
+pub mod testing;
 
 /// Not public: what this crate's own tests need to make stores that fail.
 #[doc(hidden)]
