@@ -138,7 +138,7 @@ async fn on_request(
         if !request.is_paid_for(&amount, &currency) {
             return Err("paid another amount than the order costs".into());
         }
-        match cx.once(&format!("ship:{order}")).await? {
+        match cx.once(format!("ship:{order}")).await? {
             Once::First => _ = transaction.execute(SHIP, &[&order]).await?,
             Once::After(first) => println!("  {order:<10} is paid again, first by {first}"),
         }

@@ -179,6 +179,9 @@ mod signature;
 mod telemetry;
 mod webhook;
 
+pub use jiff;
+pub use rust_decimal;
+
 pub use self::ack::Ack;
 #[cfg(feature = "axum")]
 pub use self::axum::{MissingLayer, WebhookRejection};

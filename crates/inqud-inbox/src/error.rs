@@ -45,7 +45,7 @@ pub enum InboxErrorKind {
 }
 
 impl InboxError {
-    /// Creates an error of the given kind, for a [`Store`](crate::Store) of your own.
+    /// Creates an error of the given kind.
     #[must_use]
     pub fn new(kind: InboxErrorKind) -> Self {
         Self { kind, source: None }

@@ -12,8 +12,11 @@ use crate::key::Key;
 use crate::store::{Claimed, Store};
 use tower_inqud::Verdict;
 
-/// An event from the inbox. It was authentic when it was stored.
-/// `Debug` shows the event, as that of a [`Webhook`](tower_inqud::Webhook) does, and not the body.
+/// An event that a [`Runner`](crate::Runner) read from the inbox, and its body. It was authentic when it was
+/// stored.
+///
+/// It dereferences to the event. `Debug` shows the event, as that of a [`Webhook`](tower_inqud::Webhook)
+/// does, and leaves out the body. A test makes one with [`testing::stored`](crate::testing::stored).
 #[derive(Clone)]
 pub struct Stored<T> {
     event: T,
@@ -25,13 +28,13 @@ impl<T> Stored<T> {
         Self { event, body }
     }
 
-    /// The body, byte for byte as it was received.
+    /// Returns the body, byte for byte as it was received.
     #[must_use]
     pub fn raw_body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The event alone.
+    /// Returns the event, without the body.
     #[must_use]
     pub fn into_event(self) -> T {
         self.event
@@ -52,56 +55,82 @@ impl<T: fmt::Debug> fmt::Debug for Stored<T> {
     }
 }
 
-/// What a handler gets beside the event: its key, verdict and attempt, and a way to commit writes together
-/// with "done": `effect` and `once`, or in Postgres `transaction` and `once`.
+/// What a handler gets with each event: the key, verdict and attempt of the notification, and a way to commit
+/// writes together with "done".
+///
+/// | store | write with "done" | write once for an idempotency key |
+/// | --- | --- | --- |
+/// | [`Memory`](crate::Memory), `Sqlite` | `cx.effect(closure)` | `cx.once(key, closure, otherwise)` |
+/// | `Postgres` | `cx.transaction().await` | `cx.once(key).await` |
+///
+/// A clone is cheap, and the same context. A test makes one with [`TestContext`](crate::testing::TestContext).
 pub struct Context<S: Store> {
     shared: Arc<Shared<S>>,
 }
 
 struct Shared<S: Store> {
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "for its transactions"))]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "Postgres opens transactions with it")
+    )]
     store: Arc<S>,
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "for its transactions"))]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "Postgres limits statements with it")
+    )]
     handler_timeout: Duration,
-    key: Key,
-    verdict: Verdict,
-    attempt: u32,
-    received_at: Timestamp,
+    attempt: Attempt,
     effects: Mutex<Vec<S::Effect>>,
+}
+
+/// What a handler is told about an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) key: Key,
+    pub(super) verdict: Verdict,
+    pub(super) number: u32,
+    pub(super) received_at: Timestamp,
 }
 
 impl<S: Store> Context<S> {
     pub(super) fn new(claimed: &Claimed, store: Arc<S>, handler_timeout: Duration) -> Self {
         let Claimed { key, attempt, received_at, .. } = *claimed;
-        let (verdict, effects) = (claimed.ticket.verdict, Mutex::default());
-        let shared = Shared { store, handler_timeout, key, verdict, attempt, received_at, effects };
+        let attempt =
+            Attempt { key, verdict: claimed.ticket.verdict, number: attempt, received_at };
+        Self::of(attempt, store, handler_timeout)
+    }
+
+    pub(super) fn of(attempt: Attempt, store: Arc<S>, handler_timeout: Duration) -> Self {
+        let shared = Shared { store, handler_timeout, attempt, effects: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
-    /// The same for each attempt at this notification, and for no other. Another notification about the same
-    /// object has another one, also one that is [amended](Verdict::Amended): what must happen once per order
-    /// needs a key of your own.
+    /// Returns the key of the notification, which is the same for each attempt.
+    ///
+    /// Another notification about the same object has another key, even if it only
+    /// [amends](Verdict::Amended) this one. What must happen once per order needs an idempotency key of your
+    /// own, such as `ship:order-17`: see `once`.
     #[must_use]
     pub fn key(&self) -> Key {
-        self.shared.key
+        self.shared.attempt.key
     }
 
-    /// How it compares with the notification of its object that was handled last.
+    /// Returns how the notification compares with the one of its object that was handled last.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        self.shared.verdict
+        self.shared.attempt.verdict
     }
 
-    /// Which attempt this is, from 1.
+    /// Returns the number of this attempt, starting at 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.shared.attempt
+        self.shared.attempt.number
     }
 
-    /// When the notification was stored.
+    /// Returns when the notification was stored.
     #[must_use]
     pub fn received_at(&self) -> Timestamp {
-        self.shared.received_at
+        self.shared.attempt.received_at
     }
 
     #[cfg(feature = "postgres")]
@@ -118,7 +147,7 @@ impl<S: Store> Context<S> {
         self.effects().push(effect);
     }
 
-    /// What was asked for until now; what comes later is lost.
+    /// Takes the effects that were added until now. Later ones are lost.
     pub(super) fn take(&self) -> Vec<S::Effect> {
         std::mem::take(&mut *self.effects())
     }
@@ -145,8 +174,8 @@ impl<S: Store> fmt::Debug for Context<S> {
     }
 }
 
-/// A closure as the service that a [`Runner`](crate::Runner) calls; made by
-/// [`Inbox::process`](crate::Inbox::process).
+/// The service around a closure that [`Inbox::process`](crate::Inbox::process) gives to its
+/// [`Runner`](crate::Runner).
 #[derive(Clone)]
 pub struct HandlerFn<F>(F);
 

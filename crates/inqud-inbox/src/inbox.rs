@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tower_service::Service;
 
+use crate::admin::{Entry, List, Stats};
 use crate::error::{BoxError, InboxError};
 use crate::handler::{Context, HandlerFn, Stored};
 use crate::key::Key;
@@ -12,16 +13,23 @@ use crate::queue::Queue;
 use crate::receiver::Receiver;
 use crate::record::Storable;
 use crate::runner::{Runner, UNCLAIMED};
-use crate::store::{Entry, List, Stats, Store};
+use crate::store::Store;
 use crate::telemetry;
 
 /// A durable inbox over a store. A clone is cheap, and the same inbox. See the [crate](crate).
+///
+/// # Operations
+///
+/// [`stats`](Self::stats), [`list`](Self::list), [`dead`](Self::dead), [`review`](Self::review),
+/// [`unclaimed`](Self::unclaimed), [`redrive`](Self::redrive), [`discard`](Self::discard) and
+/// [`prune`](Self::prune) are what an operator does with it. For a tool that opens the inbox beside the
+/// running server, see [`Admin`](crate::Admin).
 pub struct Inbox<S> {
     queue: Arc<Queue<S>>,
 }
 
 impl Inbox<Memory> {
-    /// An inbox that forgets all when the process ends, for tests.
+    /// Opens an inbox in memory, for tests: nothing outlives the process.
     #[must_use]
     pub fn memory() -> Self {
         Self::new(Memory::default())
@@ -29,7 +37,7 @@ impl Inbox<Memory> {
 }
 
 impl<S: Store> Inbox<S> {
-    /// An inbox over a store of your own.
+    /// Makes an inbox over a store that is already open.
     #[must_use]
     pub fn new(store: S) -> Self {
         Self::over(Arc::new(store), 1024)
@@ -106,22 +114,32 @@ impl<S: Store> Inbox<S> {
         self.store().unclaimed(since).await
     }
 
-    /// Up to `count` notifications of a list, the oldest first.
+    /// Lists up to `limit` notifications, the oldest first.
     ///
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
-        self.store().list(list, count).await
+    pub async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
+        self.store().list(list, limit).await
     }
 
-    /// Up to `count` dead letters, the oldest first.
+    /// Lists up to `limit` dead letters, the oldest first.
     ///
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn dead(&self, count: usize) -> Result<Vec<Entry>, InboxError> {
-        self.list(List::Dead, count).await
+    pub async fn dead(&self, limit: usize) -> Result<Vec<Entry>, InboxError> {
+        self.store().dead(limit).await
+    }
+
+    /// Lists up to `limit` notifications that are kept for [review](tower_inqud::Verdict::Review), the oldest
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn review(&self, limit: usize) -> Result<Vec<Entry>, InboxError> {
+        self.store().review(limit).await
     }
 
     /// Requeues dead letters and what is kept for review, and resets their attempt counts. Returns how many
@@ -135,7 +153,8 @@ impl<S: Store> Inbox<S> {
     ///
     /// If the store fails.
     pub async fn redrive(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
-        let redriven = self.store().redrive(keys.into_iter().collect()).await;
+        let keys: Vec<_> = keys.into_iter().collect();
+        let redriven = self.store().redrive(keys).await;
         self.queue.stored.notify_waiters();
         redriven
     }
@@ -147,21 +166,37 @@ impl<S: Store> Inbox<S> {
     ///
     /// If the store fails.
     pub async fn discard(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
-        self.store().discard(keys.into_iter().collect()).await
+        let keys: Vec<_> = keys.into_iter().collect();
+        self.store().discard(keys).await
     }
 
-    /// Deletes the bodies of notifications that were processed or skipped more than `age` ago, up to
-    /// `count` in one commit. Their keys stay. Returns how many there were: call it again until that
-    /// is less.
+    /// Deletes the bodies of up to `limit` notifications that were processed or skipped more than `age`
+    /// ago, in one commit. Returns how many it deleted: call it again until that is less than `limit`.
+    ///
+    /// Their keys stay, because duplicates are detected by them.
     ///
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
-        self.store().prune(age, count).await
+    pub async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
+        self.store().prune(age, limit).await
     }
 
-    /// The store itself.
+    /// Closes the store, after what was handed to it before. All clones of the inbox are closed with it.
+    ///
+    /// Later calls fail with [`Closed`](crate::InboxErrorKind::Closed): receivers answer 503, and runners
+    /// end. Let the runners end first: what a handler does when the store is closed is done again later.
+    ///
+    /// You rarely need it. A store also closes soon after the last clone of its inbox is dropped.
+    pub async fn close(&self) {
+        self.store().close().await;
+    }
+
+    pub(super) fn shared_store(&self) -> Arc<S> {
+        Arc::clone(&self.queue.store)
+    }
+
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &S {
         &self.queue.store

@@ -1,8 +1,8 @@
-//! A durable inbox: a notification is stored before it is answered 200, and processed afterwards, in a
-//! SQLite file with feature `sqlite`, in a Postgres database with feature `postgres`.
+//! A durable inbox: it stores a notification before the webhook is answered with 200, and processes it
+//! afterwards. It uses a SQLite file (feature `sqlite`) or a Postgres database (feature `postgres`).
 //!
-//! After the 200 Inqud does not send it again (confirmed), so whatever dies with the process then is
-//! lost. Inqud's own advice is to store at once, and to process afterwards (confirmed).
+//! Inqud does not send a webhook again after a 200 (confirmed), so whatever your process has not finished by then
+//! is lost when it dies. Inqud's own advice is to store at once, and to process later (confirmed).
 //!
 //! # Example
 //!
@@ -63,60 +63,67 @@
 //!
 //! # Receiving
 //!
-//! [`Inbox::receiver`] is a tower service for behind a [`WebhookLayer`](tower_inqud::WebhookLayer) of the
+//! [`Inbox::receiver`] is a tower service. Put it behind a [`WebhookLayer`](tower_inqud::WebhookLayer) of the
 //! same type.
 //!
-//! 1. It answers 200 after the commit, to a new notification and to a duplicate alike. A duplicate, which is
-//!    told by its [`OrderKey`](tower_inqud::OrderKey), is stored once; one whose bytes differ is counted apart.
-//! 2. It answers 503 with `Retry-After`, and so gets it again, when the queue in front of the store is
-//!    full, the store fails, or 8 s have passed. The [`InboxError`] rides in the extensions of the
-//!    response.
-//! 3. While the queue is full it is not ready, for 8 s at most. It takes no place in it before it is
-//!    called, so that layers that shed load, buffer or limit may be put around it.
-//! 4. Once it was called, the notification is stored even if the sender leaves. If the runtime that it
-//!    was called in ends meanwhile, the next to call in another has it stored. A runtime that lives on has to be driven: while one
-//!    stands still amid a commit, all wait for it.
-//! 5. It takes a [`Webhook<T>`](tower_inqud::Webhook) only: what came without
-//!    [proof](tower_inqud::danger::unsigned) it does not store.
-//! 6. An authentic body that cannot be decoded is refused by the layer in front. With
-//!    [`forward_undecodable`](tower_inqud::WebhookLayer::forward_undecodable) it is stored as a dead letter,
-//!    once, and answered 200. When it is [redriven](Inbox::redrive) and can be decoded, by a new release
-//!    of yours, it becomes what it is, keeps its place among what arrived, and is processed once.
+//! 1. It answers 200 after the commit, to a new notification and to a duplicate alike. A duplicate is detected by
+//!    its [`OrderKey`](tower_inqud::OrderKey), and is not stored again. One whose bytes differ is counted
+//!    separately.
+//! 2. It answers 503 with `Retry-After` if the queue in front of the store is full, if the store fails, or
+//!    after 8 s. Inqud then sends the webhook again. The [`InboxError`] is in the extensions of the response.
+//! 3. It is not ready while the queue is full, for 8 s at most. It reserves no place in the queue before it is
+//!    called, so you can put layers that shed load, buffer or limit around it.
+//! 4. Once it is called, the notification is stored, even if the sender disconnects. If the runtime of the call
+//!    shuts down first, the next call in another runtime stores it. A runtime that is alive has to be driven: if one
+//!    stops in the middle of a commit, all calls wait for it.
+//! 5. It takes a [`Webhook<T>`](tower_inqud::Webhook) only. It does not store a webhook that came
+//!    [without proof](tower_inqud::danger::unsigned).
+//! 6. The layer in front rejects an authentic body that cannot be decoded. With
+//!    [`forward_undecodable`](tower_inqud::WebhookLayer::forward_undecodable) the inbox stores it once, as a dead
+//!    letter, and answers 200. [Redrive](Inbox::redrive) it when a new release of yours can decode it: it
+//!    keeps its place in the order of arrival, and is processed once.
 //!
 //! # Processing
 //!
-//! [`Inbox::process`] calls a handler, an async closure or, with [`Inbox::process_with`], any tower
-//! service, so that timeouts, limits and traces can be put around it.
+//! [`Inbox::process`] calls a handler, which is an async closure. [`Inbox::process_with`] takes any tower
+//! service, so you can put timeouts, limits and traces around it.
 //!
-//! 1. Each notification is handled at least once. What a handler passes to `cx.effect` (memory, SQLite) or
-//!    writes in `cx.transaction` (Postgres) commits together with "done", exactly once. What must happen once
-//!    per order needs `cx.once`, with a key of your own.
-//! 2. Notifications about one object (the same kind and [`id`](tower_inqud::Notification::id)) are handled one at a
-//!    time, by their [`position`](tower_inqud::OrderKey::position) and then by their arrival. Different objects are
+//! 1. Each notification is handled at least once. What a handler passes to `cx.effect` (memory, SQLite), or
+//!    writes in `cx.transaction` (Postgres), is committed together with "done", exactly once. If something
+//!    must happen once per order, use `cx.once` with an idempotency key of your own.
+//! 2. Notifications about one object (the same kind and [`id`](tower_inqud::Notification::id)) are handled one
+//!    at a time, by their [`position`](tower_inqud::OrderKey::position) and then by arrival. Different objects are
 //!    handled concurrently.
-//! 3. [`Context::verdict`] tells how a notification stands to the one of its object that was handled last. One that is
-//!    [`Stale`](tower_inqud::Verdict::Stale) is skipped, and kept; or handled, with [`Runner::handle_stale`]. One
-//!    that is for [`Review`](tower_inqud::Verdict::Review) is kept as a dead letter is, and not handled until it is
-//!    [redriven](Inbox::redrive). A handler that fails half-way has processed nothing.
-//! 4. If the handler returns an error, panics or takes too long, or an effect fails, it is tried again,
-//!    later each time. Its object waits meanwhile. After [20 attempts](Runner::max_attempts) it is a dead
+//! 3. [`Context::verdict`] tells how a notification compares with the one of its object that was handled last. A
+//!    [`Stale`](tower_inqud::Verdict::Stale) one is skipped, and kept; with [`Runner::handle_stale`] it is handled.
+//!    One for [`Review`](tower_inqud::Verdict::Review) is kept like a dead letter, and is handled only after you
+//!    [redrive](Inbox::redrive) it. A handler that fails half-way has processed nothing.
+//! 4. If the handler returns an error, panics or times out, or if an effect fails, the notification is retried with
+//!    backoff. Its object waits meanwhile. After [20 attempts](Runner::max_attempts) the notification becomes a dead
 //!    letter, and its object goes on.
-//! 5. When the process dies, what it had begun is begun again.
+//! 5. If the process dies, what it was handling is handled again.
+//!
+//! # Testing
+//!
+//! [`testing`] has what a unit test of a handler needs. [`Runner::run_until_idle`] processes everything that is
+//! due, and returns. [`Inbox::memory`] needs no database, and the crate `inqud-mock` delivers what Inqud would.
 //!
 //! # Operations
 //!
-//! [`Inbox::stats`] tells how much there is to do, by kind. [`Inbox::list`] lists dead letters, what is kept for
-//! review, and what was skipped or handled as amended or unordered. [`Inbox::redrive`] has dead letters and
-//! reviews handled after all, [`Inbox::discard`] marks them as skipped, and [`Inbox::prune`] deletes old
-//! bodies. So does, beside the process that has the inbox open, the command `inqud-webhook inbox`
-//! (the crate `inqud-webhook`, with feature `sqlite` or `postgres`). It shows no body unless it is asked for, but
-//! it does show the errors of handlers.
+//! [`Inbox::stats`] counts the backlog, dead letters, reviews and skipped notifications, by kind.
+//! [`Inbox::list`] lists all of them except the backlog, and what was handled as amended or unordered.
+//! [`Inbox::redrive`] requeues dead letters and reviews, [`Inbox::discard`] marks them as skipped, and
+//! [`Inbox::prune`] deletes old bodies.
+//!
+//! The command `inqud-webhook inbox` does the same next to the running process (the crate `inqud-webhook`, with
+//! feature `sqlite` or `postgres`). It shows no body unless you ask for it, but it does show the errors
+//! of handlers. To write such a tool yourself, see [`Admin`].
 //!
 //! # Telemetry
 //!
-//! With feature `tracing` each notification that is claimed has a span `inqud_inbox` at INFO, in which
-//! its handler is called too, with the fields `kind` ([`Storable::KIND`]), `key`, `attempt`, `verdict`,
-//! `outcome` and, if there was a handler, `elapsed_us`. With the target `inqud_inbox` there are:
+//! With feature `tracing` each claimed notification has a span `inqud_inbox` at INFO, in which its handler is
+//! called too. Its fields are `kind` ([`Storable::KIND`]), `key`, `attempt`, `verdict`, `outcome` and, if a
+//! handler was called, `elapsed_us`. The events have the target `inqud_inbox`:
 //!
 //! | level | message | when |
 //! | --- | --- | --- |
@@ -131,7 +138,7 @@
 //! | WARN | a runner goes on after a failure | of the store, with `reason`; see [`Runner::on_error`] |
 //! | WARN | not stored; Inqud will send it again | a receiver answered 503, with `kind` and `reason` |
 //!
-//! With feature `metrics` there are, beside [those of the layer](tower_inqud::WebhookLayer#telemetry):
+//! With feature `metrics` there are these, next to [those of the layer](tower_inqud::WebhookLayer#telemetry):
 //!
 //! | metric | kind | labels |
 //! | --- | --- | --- |
@@ -141,29 +148,30 @@
 //! | `inqud_inbox_handler_duration_seconds` | histogram | `kind` |
 //! | `inqud_inbox_latency_seconds` | histogram, from being stored to being done | `kind` |
 //! | `inqud_inbox_backlog` | gauge, set by [`Inbox::stats`] | `kind` |
-//! | `inqud_inbox_oldest_age_seconds` | gauge, set by it too; 0 if nothing is open | `kind` |
-//! | `inqud_inbox_dead_letters` | gauge, set by it too | `kind` |
-//! | `inqud_inbox_review` | gauge, set by it too | `kind` |
-//! | `inqud_inbox_skipped` | gauge, set by it too | `kind` |
+//! | `inqud_inbox_oldest_age_seconds` | gauge, set by `stats`; 0 if there is no backlog | `kind` |
+//! | `inqud_inbox_dead_letters` | gauge, set by `stats` | `kind` |
+//! | `inqud_inbox_review` | gauge, set by `stats` | `kind` |
+//! | `inqud_inbox_skipped` | gauge, set by `stats` | `kind` |
 //!
-//! - `outcome` of what was received is `new`, `duplicate`, `duplicate_differs` (in bytes, but not in what is material), `review`,
-//!   `undecodable` (kept as a dead letter), the
-//!   [name of the kind](InboxErrorKind::as_str) of what was answered 503, or `disconnected`, if the sender did not
-//!   wait for the answer.
-//! - `outcome` of what was processed is `done`, `skipped` (older), `review`, `requeued` (stored as what it is), `retry`, `dead`, `lease_expired`,
-//!   `unsettled` (the store failed; it is handled again when its lease has passed) or `dropped` (the
-//!   runner was).
+//! - The `outcome` of a received notification is `new`, `duplicate`, `duplicate_differs` (its bytes differ, but
+//!   only in ignored fields), `review`, `undecodable` (stored as a dead letter), the
+//!   [name of the error's kind](InboxErrorKind::as_str) if the answer was 503, or `disconnected` if the
+//!   sender did not wait for the answer.
+//! - The `outcome` of a processed notification is `done`, `skipped` (stale), `review`, `requeued` (decoded, and stored
+//!   again as what it is), `retry`, `dead`, `lease_expired`, `unsettled` (the store failed; it is handled again
+//!   when its lease expires) or `dropped` (the runner was dropped).
 //!
-//! Neither shows anything of a body, but for what a handler writes into its errors, which are told as
-//! they are. The gauges are as old as the last look: call `stats` every 15 s, say.
+//! Neither shows anything of a body, except what a handler writes into its errors, which are logged as they
+//! are. The gauges are as old as the last call of `stats`: call it every 15 s, for example.
 //!
 //! # Keys and bodies
 //!
-//! Rows are kept, because duplicates are detected by them: about 300 bytes each without the body, in Postgres
-//! 400. [`Inbox::prune`] deletes old bodies.
+//! Rows are kept, because duplicates are detected by them: about 300 bytes each without the body, 400 in
+//! Postgres. [`Inbox::prune`] deletes old bodies.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod admin;
 mod backoff;
 mod error;
 pub mod guide;
@@ -176,29 +184,38 @@ mod postgres;
 mod queue;
 mod receiver;
 mod record;
+mod report;
 mod runner;
+mod sealed;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
 mod telemetry;
+pub mod testing;
+
+/// Not public: what this crate's own tests need to make stores that fail.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::sealed::Sealed;
+}
 
 #[cfg(feature = "sqlite")]
 pub use rusqlite;
 #[cfg(feature = "postgres")]
 pub use tokio_postgres;
 
+pub use self::admin::{Admin, Entry, KindStats, List, Stats};
 pub use self::error::{InboxError, InboxErrorKind};
 pub use self::handler::{Context, HandlerFn, Stored};
 pub use self::inbox::Inbox;
 pub use self::key::Key;
 pub use self::memory::{Memory, MemoryEffect};
 #[cfg(feature = "postgres")]
-pub use self::postgres::{Once, Postgres, PostgresEffect, PostgresTransaction};
+pub use self::postgres::{Once, Postgres, PostgresEffect, PostgresOptions, PostgresTransaction};
 pub use self::receiver::Receiver;
 pub use self::record::{Record, Storable};
+pub use self::report::RunReport;
 pub use self::runner::Runner;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Attached, Sqlite, SqliteEffect};
-pub use self::store::{
-    Claimed, Entry, Inserted, KindStats, List, Outcome, Settled, Settlement, Stats, Store, Ticket,
-};
+pub use self::store::{Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};

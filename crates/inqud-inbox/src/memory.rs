@@ -7,28 +7,31 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::error::BoxError;
-use crate::error::InboxError;
+use crate::admin::{Admin, Entry, List, Stats};
+use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::handler::Context;
 use crate::key::Key;
 use crate::record::Record;
+use crate::sealed::Sealed;
 use crate::store;
-use crate::store::{
-    Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Store, Ticket,
-};
+use crate::store::{Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
 use tower_inqud::{Dedup, Processed, Verdict};
 
-/// A store in memory, for tests: it forgets all when the process ends.
+/// A store in memory, for tests: nothing outlives the process.
 ///
-/// Its clock is Tokio's, so that a test with paused time sees leases and waits pass.
+/// Its clock is Tokio's, so that leases and backoff expire in a test that pauses or advances the time.
 #[derive(Default)]
 pub struct Memory {
     tables: Mutex<Tables>,
 }
 
 impl Memory {
-    fn tables(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tables(&self) -> Result<MutexGuard<'_, Tables>, InboxError> {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if tables.is_closed {
+            return Err(InboxError::new(InboxErrorKind::Closed));
+        }
+        Ok(tables)
     }
 }
 
@@ -38,7 +41,7 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// What a handler has done together with "done", in a [`Memory`].
+/// What a handler commits together with "done" in a [`Memory`] store.
 pub struct MemoryEffect(Effect);
 
 enum Effect {
@@ -56,8 +59,10 @@ impl fmt::Debug for MemoryEffect {
 }
 
 impl Context<Memory> {
-    /// Calls `effect` when the notification is settled as done; if it fails, the notification is tried
-    /// again. What it did before it failed is not undone.
+    /// Calls `effect` when the notification is settled as done.
+    ///
+    /// Effects run in their order, and only if the handler returns `Ok`. If one fails or panics, the
+    /// notification is retried. What the effect changed before it failed is not undone.
     pub fn effect<F, R, E>(&self, effect: F)
     where
         F: FnOnce() -> Result<R, E> + Send + 'static,
@@ -67,11 +72,10 @@ impl Context<Memory> {
         self.push(MemoryEffect(Effect::Plain(Box::new(effect))));
     }
 
-    /// Calls `effect` once for all notifications of this inbox that name the same `idempotency_key`, such as
-    /// `ship:order-17`. For each later one `otherwise` is called, with the key of the notification that was
-    /// first.
+    /// Calls `effect` once for all notifications of this inbox that use the same `idempotency_key`, such as
+    /// `ship:order-17`. For each later one it calls `otherwise`, with the key of the first notification.
     ///
-    /// The key is kept if the effect succeeds.
+    /// The idempotency key is kept only if the effect succeeds.
     pub fn once<F, R, E, G, Q>(&self, idempotency_key: impl Into<String>, effect: F, otherwise: G)
     where
         F: FnOnce() -> Result<R, E> + Send + 'static,
@@ -108,8 +112,21 @@ impl MemoryEffect {
     }
 }
 
+fn run_all(
+    effects: Vec<MemoryEffect>,
+    key: Key,
+    idempotency_keys: &mut HashMap<String, Key>,
+) -> Result<(), BoxError> {
+    effects.into_iter().try_for_each(|effect| {
+        let run = || effect.run(key, idempotency_keys);
+        let done = catch_unwind(AssertUnwindSafe(run));
+        done.unwrap_or_else(|_| Err("the effect panicked".into()))
+    })
+}
+
 #[derive(Default)]
 struct Tables {
+    is_closed: bool,
     rows: Vec<Row>,
     keys: BTreeMap<Key, usize>,
     objects: HashMap<(&'static str, Arc<str>), Object>,
@@ -270,13 +287,9 @@ impl Tables {
         let mut decoded = None;
         match outcome {
             Outcome::Done(effects) => {
-                for effect in effects {
-                    let run = || effect.run(row.record.key, &mut self.idempotency_keys);
-                    let done = catch_unwind(AssertUnwindSafe(run));
-                    match done.unwrap_or_else(|_| Err("the effect panicked".into())) {
-                        Ok(()) => {}
-                        Err(error) => return Settled::EffectFailed(error.to_string()),
-                    }
+                let done = run_all(effects, row.record.key, &mut self.idempotency_keys);
+                if let Err(error) = done {
+                    return Settled::EffectFailed(error.to_string());
                 }
                 row.state = State::Done;
                 object.processed = ticket.processed.or_else(|| object.processed.take());
@@ -394,34 +407,12 @@ fn later(now: Instant, by: Duration) -> Instant {
     now.checked_add(by.min(YEAR)).unwrap_or(now)
 }
 
-impl Store for Memory {
-    type Effect = MemoryEffect;
+impl Sealed for Memory {}
 
-    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
-        let mut tables = self.tables();
-        Ok(records.into_iter().map(|record| tables.insert(record)).collect())
-    }
-
-    async fn claim(
-        &self,
-        kind: &'static str,
-        count: usize,
-        lease: Duration,
-    ) -> Result<Vec<Claimed>, InboxError> {
-        Ok(self.tables().claim(kind, count, lease))
-    }
-
-    async fn settle(
-        &self,
-        settlements: Vec<Settlement<MemoryEffect>>,
-    ) -> Result<Vec<Settled>, InboxError> {
-        let mut tables = self.tables();
-        Ok(settlements.into_iter().map(|settlement| tables.settle(settlement)).collect())
-    }
-
+impl Admin for Memory {
     async fn stats(&self) -> Result<Stats, InboxError> {
         let mut stats = Stats::default();
-        for row in &self.tables().rows {
+        for row in &self.tables()?.rows {
             if row.state == State::Done {
                 continue;
             }
@@ -443,7 +434,7 @@ impl Store for Memory {
     }
 
     async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
-        let tables = self.tables();
+        let tables = self.tables()?;
         let is_claimed =
             |kind: &str| tables.claimed.get(kind).is_some_and(|claimed| claimed.elapsed() < since);
         let open = tables.objects.iter().filter(|(_, object)| !object.open.is_empty());
@@ -451,30 +442,71 @@ impl Store for Memory {
         Ok(kinds.into_iter().filter(|kind| !is_claimed(kind)).map(str::to_owned).collect())
     }
 
-    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
-        let tables = self.tables();
-        let rows = tables.rows.iter().filter(|row| row.is_in(list)).take(count);
+    async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
+        let tables = self.tables()?;
+        let rows = tables.rows.iter().filter(|row| row.is_in(list)).take(limit);
         Ok(rows.map(Row::entry).collect())
     }
 
-    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
-        let mut tables = self.tables();
+    async fn redrive(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        let mut tables = self.tables()?;
         Ok(keys.into_iter().filter(|key| tables.redrive(*key)).count())
     }
 
-    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
-        let mut tables = self.tables();
+    async fn discard(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        let mut tables = self.tables()?;
         Ok(keys.into_iter().filter(|key| tables.discard(*key)).count())
     }
 
-    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+    async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
         let old = |row: &&mut Row| {
             matches!(row.state, State::Done | State::Skipped)
                 && row.settled.is_some_and(|settled| settled.elapsed() >= age)
                 && !row.record.body.is_empty()
         };
-        let mut tables = self.tables();
-        let pruned = tables.rows.iter_mut().filter(old).take(count);
+        let mut tables = self.tables()?;
+        let pruned = tables.rows.iter_mut().filter(old).take(limit);
         Ok(pruned.map(|row| row.record.body.clear()).count())
+    }
+}
+
+impl Store for Memory {
+    type Effect = MemoryEffect;
+
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        let mut tables = self.tables()?;
+        Ok(records.into_iter().map(|record| tables.insert(record)).collect())
+    }
+
+    async fn claim(
+        &self,
+        kind: &'static str,
+        count: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>, InboxError> {
+        Ok(self.tables()?.claim(kind, count, lease))
+    }
+
+    async fn settle(
+        &self,
+        settlements: Vec<Settlement<MemoryEffect>>,
+    ) -> Result<Vec<Settled>, InboxError> {
+        let mut tables = self.tables()?;
+        Ok(settlements.into_iter().map(|settlement| tables.settle(settlement)).collect())
+    }
+
+    async fn commit(&self, key: Key, effects: Vec<MemoryEffect>) -> Result<(), InboxError> {
+        let done = run_all(effects, key, &mut self.tables()?.idempotency_keys);
+        done.map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))
+    }
+
+    async fn close(&self) {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
     }
 }

@@ -23,9 +23,10 @@ use std::task::Poll;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 
+use crate::admin::{KindStats, Stats};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::record::Record;
-use crate::store::{Inserted, KindStats, Stats, Store};
+use crate::store::{Inserted, Store};
 
 /// The limits of one commit: the number of records, and roughly the total size of their bodies.
 const BATCH: usize = 256;

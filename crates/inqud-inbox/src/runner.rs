@@ -19,6 +19,7 @@ use crate::handler::{Context, Stored};
 use crate::queue::Queue;
 use crate::record::dead_reason;
 use crate::record::{Record, Storable};
+use crate::report::RunReport;
 use crate::store::{Claimed, Outcome, Settled, Settlement, Store, Ticket};
 use crate::telemetry;
 use tower_inqud::Rejection;
@@ -54,6 +55,7 @@ pub struct Runner<S, T, H> {
     backoff: Backoff,
     handler_timeout: Duration,
     handles_stale: bool,
+    until_idle: bool,
     on_error: Box<dyn Fn(&InboxError) + Send + Sync>,
     event: PhantomData<fn() -> T>,
 }
@@ -75,6 +77,7 @@ where
             backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
             handler_timeout: Duration::from_secs(60),
             handles_stale: false,
+            until_idle: false,
             on_error: Box::new(|_| {}),
             event: PhantomData,
         }
@@ -151,6 +154,52 @@ where
     ///
     /// Returns [`Closed`](InboxErrorKind::Closed) if the inbox is closed while this runs.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), InboxError> {
+        self.run(shutdown).await.map(drop)
+    }
+
+    /// Processes until nothing is due and no handler runs, and returns what became of the notifications: for
+    /// tests.
+    ///
+    /// A notification that waits for a retry is not due. Set [`backoff`](Self::backoff) to zero to have it
+    /// retried at once, until it succeeds or is a dead letter. A notification that another runner has leased
+    /// is not due either.
+    ///
+    /// # Errors
+    ///
+    /// Ends with the first error of the store.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use inqud_inbox::{Context, Inbox, Memory, Record, Store, Stored};
+    /// use std::time::Duration;
+    /// use tower_inqud::{PaymentRequest, danger};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let inbox = Inbox::memory();
+    /// // Or through a receiver, as Inqud delivers it.
+    /// let body = br#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+    /// let request: PaymentRequest = danger::decode(body)?;
+    /// inbox.store().insert(vec![Record::new(&request, body.as_slice().into())]).await?;
+    ///
+    /// let handler = async |_: Stored<PaymentRequest>, cx: Context<Memory>| match cx.attempt() {
+    ///     1 => Err("not yet"),
+    ///     _ => Ok(()),
+    /// };
+    /// let runner = inbox.process(handler).backoff(Duration::ZERO, Duration::ZERO);
+    /// let report = runner.run_until_idle().await?;
+    /// assert_eq!((report.retried, report.done), (1, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn run_until_idle(mut self) -> Result<RunReport, InboxError> {
+        self.until_idle = true;
+        self.run(future::pending()).await
+    }
+
+    async fn run(self, shutdown: impl Future<Output = ()>) -> Result<RunReport, InboxError> {
+        let mut report = RunReport::default();
         let mut shutdown = pin!(shutdown);
         let mut is_ending = false;
         let mut running = Running { tasks: JoinSet::new(), tickets: HashMap::new() };
@@ -178,13 +227,15 @@ where
             let mut ready = poll_fn(|task| Poll::Ready(self.ready(free, &mut unready, task))).await;
 
             // At the same time, so that the store can cover both with one commit.
-            let settle = self.settle(std::mem::take(&mut settlements));
+            let is_settling = !settlements.is_empty();
+            let settle = self.settle(std::mem::take(&mut settlements), &mut report);
             let (failed, claimed) = tokio::join!(settle, self.claim(ready.len()));
             settlements.extend(failed?);
             for claimed in claimed? {
                 let Some(handler) = ready.pop() else { break };
                 self.begin(claimed, handler, &mut running, &mut settlements);
             }
+            let is_idle = !ready.is_empty() && running.tasks.is_empty() && settlements.is_empty();
             if !ready.is_empty() {
                 // Nothing more is due. A ready service may hold a permit of a limit that it shares with
                 // others, so it must not be kept while there is no work for it.
@@ -192,7 +243,14 @@ where
                 unready = None;
             }
             if is_ending && running.tasks.is_empty() && settlements.is_empty() {
-                return Ok(());
+                return Ok(report);
+            }
+            if self.until_idle && is_idle {
+                if is_settling {
+                    // The claim may have come before the settlement that made an object due.
+                    continue;
+                }
+                return Ok(report);
             }
             tokio::select! {
                 () = &mut shutdown, if !is_ending => is_ending = true,
@@ -269,6 +327,7 @@ where
     async fn settle(
         &self,
         settlements: Vec<Unsettled<S::Effect>>,
+        report: &mut RunReport,
     ) -> Result<Vec<Unsettled<S::Effect>>, InboxError> {
         if settlements.is_empty() {
             return Ok(Vec::new());
@@ -276,7 +335,7 @@ where
         let (settlements, mut attempts): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
         let mut tickets = Vec::with_capacity(settlements.len());
         for (settlement, attempt) in settlements.iter().zip(&mut attempts) {
-            tickets.push(settlement.ticket.clone());
+            tickets.push((settlement.ticket.clone(), RunReport::of(&settlement.outcome)));
             attempt.telemetry.decide(&settlement.outcome);
         }
         let settled = match self.queue.store.settle(settlements).await {
@@ -287,10 +346,18 @@ where
             }
         };
         let mut failed = Vec::new();
-        for ((ticket, attempt), settled) in tickets.into_iter().zip(attempts).zip(settled) {
+        for (((ticket, of_outcome), attempt), settled) in
+            tickets.into_iter().zip(attempts).zip(settled)
+        {
             match settled {
-                Settled::Done => attempt.telemetry.settled(),
-                Settled::LeaseExpired => attempt.telemetry.lease_expired(),
+                Settled::Done => {
+                    *report = report.plus(of_outcome);
+                    attempt.telemetry.settled();
+                }
+                Settled::LeaseExpired => {
+                    report.lease_expired = report.lease_expired.saturating_add(1);
+                    attempt.telemetry.lease_expired();
+                }
                 Settled::EffectFailed(error) => {
                     let outcome = self.failure(attempt.number, &error);
                     failed.push((Settlement { ticket, outcome }, attempt));
@@ -301,7 +368,7 @@ where
     }
 
     fn report_error(&self, error: InboxError) -> Result<(), InboxError> {
-        if error.kind() == InboxErrorKind::Closed {
+        if error.kind() == InboxErrorKind::Closed || self.until_idle {
             return Err(error);
         }
         telemetry::failed(&error);

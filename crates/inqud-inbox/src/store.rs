@@ -5,29 +5,54 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::admin::Admin;
 use crate::error::InboxError;
 use crate::key::Key;
 use crate::record::Record;
 use tower_inqud::{OrderKey, Processed, Verdict};
 
-/// Where an inbox keeps its notifications.
+/// Where an inbox keeps its notifications: [`Memory`](crate::Memory), `Sqlite` or `Postgres`.
 ///
-/// An *object* is a kind and an id. Its notifications are *open* until they are settled; it is *due*
-/// while it has open ones and is neither leased nor waiting to try again. All methods take batches, for
-/// a commit costs the same for one as for a hundred; each batch is one commit, or fails as a whole.
-/// Times are durations because a store has a clock of its own.
-pub trait Store: Send + Sync + 'static {
-    /// What a handler can have committed together with "done".
+/// You need it as a bound, for code that works with any inbox: `fn serve<S: Store>(inbox: &Inbox<S>)`.
+/// [`Receiver`](crate::Receiver) and [`Runner`](crate::Runner) call its methods, and so can a test of
+/// yours.
+///
+/// An *object* is a kind and an id. Its notifications are *open* until they are settled. An object is
+/// *due* while it has open notifications, and is neither leased nor waiting for a retry. All methods take
+/// batches, because a commit costs the same for one notification as for a hundred. Each batch is one
+/// commit, or fails as a whole. Times are durations, because a store has its own clock.
+///
+/// The trait is sealed: only types of this crate implement it.
+///
+/// ```compile_fail,E0277
+/// use std::time::Duration;
+///
+/// use inqud_inbox::{Admin, Entry, InboxError, Key, List, Stats};
+///
+/// struct Mine;
+///
+/// impl Admin for Mine {
+///     async fn stats(&self) -> Result<Stats, InboxError> { todo!() }
+///     async fn unclaimed(&self, _: Duration) -> Result<Vec<String>, InboxError> { todo!() }
+///     async fn list(&self, _: List, _: usize) -> Result<Vec<Entry>, InboxError> { todo!() }
+///     async fn redrive(&self, _: impl IntoIterator<Item = Key> + Send) -> Result<usize, InboxError> { todo!() }
+///     async fn discard(&self, _: impl IntoIterator<Item = Key> + Send) -> Result<usize, InboxError> { todo!() }
+///     async fn prune(&self, _: Duration, _: usize) -> Result<usize, InboxError> { todo!() }
+/// }
+/// ```
+pub trait Store: Admin + Send + Sync + 'static {
+    /// What a handler can commit together with "done".
     type Effect: Send + 'static;
 
-    /// Stores those that are new, in their order, and those with a [`Record::dead`] as dead letters. Returns
-    /// after the commit, with one answer for each record.
+    /// Stores new notifications, in their order, and those with a [`Record::dead`] as dead letters. Returns
+    /// one answer for each record, after the commit.
     ///
-    /// What becomes of a record that says what was said before is [`OrderKey::dedup`]'s to decide, over all
-    /// that is stored of its object; then its key is [`Record::key_after`] the last of them.
+    /// [`OrderKey::dedup`] decides, over everything that is stored of the object, what becomes of a record
+    /// that repeats an earlier one. If such a record is stored, its key is [`Record::key_after`] the last
+    /// one.
     ///
-    /// Records that say what was said before may be in a second commit, after the others. If that fails, so
-    /// does the call, and what was stored is a duplicate when it is delivered again.
+    /// Repeated records may be stored in a second commit, after the others. If that fails, the call fails.
+    /// What the first commit stored is a duplicate when it is delivered again.
     ///
     /// [`OrderKey::dedup`]: tower_inqud::OrderKey::dedup
     fn insert(
@@ -35,12 +60,14 @@ pub trait Store: Send + Sync + 'static {
         records: Vec<Record>,
     ) -> impl Future<Output = Result<Vec<Inserted>, InboxError>> + Send;
 
-    /// Leases up to `count` due objects of a kind, those first that are due the longest, and gives the
-    /// first open notification of each, by [position](tower_inqud::OrderKey::position), then by arrival. An object
-    /// is leased to one at a time; when the lease has passed it is due again.
+    /// Leases up to `count` due objects of a kind, and returns the first open notification of each, by
+    /// [position](tower_inqud::OrderKey::position), then by arrival.
     ///
-    /// Claiming counts as an attempt: what ends the process counts too. It also says that there is a runner
-    /// for the kind: see [`unclaimed`](Self::unclaimed).
+    /// Objects that have been due the longest come first. An object has one lease at a time. When the lease
+    /// expires, the object is due again.
+    ///
+    /// A claim counts as an attempt, so that a notification that kills the process is counted too. It also
+    /// records that the kind has a runner: see [`Admin::unclaimed`].
     fn claim(
         &self,
         kind: &'static str,
@@ -48,76 +75,58 @@ pub trait Store: Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<Vec<Claimed>, InboxError>> + Send;
 
-    /// Settles what was claimed, one answer each, in their order. Each is on its own: what fails in one
-    /// leaves nothing behind and spoils no other.
+    /// Settles claims, and returns one answer for each, in their order.
+    ///
+    /// Each settlement is independent: one that fails leaves nothing behind and does not affect the others.
     fn settle(
         &self,
         settlements: Vec<Settlement<Self::Effect>>,
     ) -> impl Future<Output = Result<Vec<Settled>, InboxError>> + Send;
 
-    /// How much there is to do.
-    fn stats(&self) -> impl Future<Output = Result<Stats, InboxError>> + Send;
-
-    /// Kinds that have open notifications, and that no runner has claimed for as long as `since`.
-    fn unclaimed(
+    /// Commits effects without a claim, as the notification with this key: for
+    /// [`TestContext`](crate::testing::TestContext).
+    #[doc(hidden)]
+    fn commit(
         &self,
-        since: Duration,
-    ) -> impl Future<Output = Result<Vec<String>, InboxError>> + Send;
+        key: Key,
+        effects: Vec<Self::Effect>,
+    ) -> impl Future<Output = Result<(), InboxError>> + Send;
 
-    /// Up to `count` notifications of a list, the oldest first.
-    fn list(
-        &self,
-        list: List,
-        count: usize,
-    ) -> impl Future<Output = Result<Vec<Entry>, InboxError>> + Send;
-
-    /// Opens dead letters and what is kept for review again, with their attempts uncounted. Returns how
-    /// many there were. For those of the second, the review is over.
-    fn redrive(&self, keys: Vec<Key>) -> impl Future<Output = Result<usize, InboxError>> + Send;
-
-    /// Counts dead letters and what is kept for review as skipped from now on. Returns how many there were.
-    fn discard(&self, keys: Vec<Key>) -> impl Future<Output = Result<usize, InboxError>> + Send;
-
-    /// Deletes the bodies of up to `count` notifications that were done or skipped before `age`. Their
-    /// keys stay. Returns how many there were.
-    fn prune(
-        &self,
-        age: Duration,
-        count: usize,
-    ) -> impl Future<Output = Result<usize, InboxError>> + Send;
+    /// Closes the store. See [`Inbox::close`](crate::Inbox::close).
+    fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// What became of a record.
+/// The answer to a record that was inserted.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Inserted {
-    /// It is stored.
+    /// The record was new, and is stored.
     New,
-    /// It had been, byte for byte, or its body is deleted by now.
+    /// The same notification was stored before, with the same bytes or with a body that is pruned by now.
     Duplicate,
-    /// It had been, and the bodies differ in what is not material: see
-    /// [`Notification::ignored_fields`](tower_inqud::Notification::ignored_fields).
+    /// The same notification was stored before. Its bytes differ, but only in
+    /// [ignored fields](tower_inqud::Notification::ignored_fields).
     DuplicateDiffers,
-    /// It is stored for [review](Verdict::Review), and not processed.
+    /// The record is stored for [review](Verdict::Review), and not processed.
     Review,
 }
 
-/// A notification to process, and the lease of its object.
+/// A claimed notification, and the lease of its object.
 #[derive(Clone)]
 pub struct Claimed {
-    /// What to settle it with.
+    /// Identifies the claim when it is settled.
     pub ticket: Ticket,
-    /// Its key.
+    /// The key of the notification.
     pub key: Key,
-    /// Its body.
+    /// The body of the notification.
     pub body: Bytes,
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, starting at 1.
     pub attempt: u32,
-    /// When it was stored, by the store's clock.
+    /// When the notification was stored, by the store's clock.
     pub received_at: Timestamp,
 }
 
-/// Without the body, which holds personal data.
+/// Leaves out the body, which holds personal data.
 impl fmt::Debug for Claimed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claimed")
@@ -130,28 +139,28 @@ impl fmt::Debug for Claimed {
     }
 }
 
-/// Names one claim. Worthless once the object has been claimed again.
+/// Identifies a claim. It is void once the object is claimed again.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
 pub struct Ticket {
-    /// The notification.
+    /// The number of the notification.
     pub seq: i64,
     /// The kind of its object.
     pub kind: &'static str,
     /// The id of its object.
     pub object: Arc<str>,
-    /// Which claim of the object it is.
+    /// The number of this claim among those of the object.
     pub claim: i64,
-    /// How it stands to what was processed. Nothing changes that during the lease.
+    /// How the notification compares with what was processed of its object. It cannot change during the
+    /// lease.
     pub verdict: Verdict,
-    /// What was processed of the object, once this was. `None` leaves it as it is.
+    /// What counts as processed of the object once this notification is done. `None` leaves it unchanged.
     pub processed: Option<Processed>,
 }
 
 impl Ticket {
-    /// Of a claim: the notification's number, its object, which claim of that, the notification's order key and
-    /// whether it was reviewed, and what was processed of its object.
-    #[must_use]
-    pub fn new(
+    /// `order_key` and `is_reviewed` are the notification's, and `processed` is its object's.
+    pub(crate) fn new(
         seq: i64,
         (kind, object): (&'static str, Arc<str>),
         claim: i64,
@@ -165,37 +174,37 @@ impl Ticket {
     }
 }
 
-/// How a claim ended.
+/// A claim, and how it ended.
 #[derive(Debug)]
 pub struct Settlement<E> {
-    /// Which claim.
+    /// The claim.
     pub ticket: Ticket,
-    /// How.
+    /// How it ended.
     pub outcome: Outcome<E>,
 }
 
-/// What became of a notification that was claimed.
+/// What becomes of a claimed notification.
 #[derive(Debug)]
 pub enum Outcome<E> {
     /// Processed. The effects are committed with it, in their order.
     Done(Vec<E>),
-    /// Not processed, and never to be: it is older than what was.
+    /// Never to be processed, because it is stale.
     Skipped,
-    /// Not processed, and kept for review. The object goes on with its next.
+    /// Kept for review, and not processed. Its object goes on with the next notification.
     Review,
-    /// A body that could not be decoded when it came can be by now: its row becomes this record's, and keeps
-    /// its place among what arrived.
+    /// A body that could not be decoded when it was received can be decoded now. Its row becomes this
+    /// record's, and keeps its place in the order of arrival.
     Decoded(Record),
-    /// To be tried again.
+    /// To be retried.
     Retry {
-        /// How long to wait with the object.
+        /// How long the object waits.
         after: Duration,
-        /// Why.
+        /// The error of this attempt.
         error: String,
     },
-    /// Given up. The object goes on with its next.
+    /// A dead letter. Its object goes on with the next notification.
     Dead {
-        /// Why.
+        /// The error of the last attempt.
         error: String,
     },
 }
@@ -203,11 +212,11 @@ pub enum Outcome<E> {
 /// The answer to a settlement.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Settled {
-    /// Committed.
+    /// It is committed.
     Done,
-    /// An effect failed, with this error. None of the effects was kept; the claim stands.
+    /// An effect failed with this error. No effect was committed, and the claim stands.
     EffectFailed(String),
-    /// The lease passed and the object was claimed again. Nothing was kept.
+    /// The lease expired, and the object was claimed again. Nothing was committed.
     LeaseExpired,
 }
 
@@ -221,134 +230,3 @@ pub(crate) const REVIEW_WITHOUT_TIME: &str =
 
 /// Why an undecodable body that can be decoded is skipped.
 pub(crate) const SKIPPED_DUPLICATE: &str = "is a duplicate of what was stored meanwhile";
-
-/// How much there is to do, by kind.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// One for each kind that has anything, by name.
-    pub kinds: Vec<KindStats>,
-}
-
-/// How much there is to do of one kind.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct KindStats {
-    /// The [name of the type](crate::Storable::KIND).
-    pub kind: String,
-    /// Notifications that are still to be processed.
-    pub backlog: u64,
-    /// When the oldest of them was stored.
-    pub oldest: Option<Timestamp>,
-    /// Dead letters.
-    pub dead: u64,
-    /// Those that are kept for review.
-    pub review: u64,
-    /// Those that were skipped, because they were older than what was processed, or discarded.
-    pub skipped: u64,
-}
-
-impl KindStats {
-    /// Nothing of a kind.
-    #[must_use]
-    pub fn new(kind: impl Into<String>) -> Self {
-        Self { kind: kind.into(), ..Self::default() }
-    }
-}
-
-impl Stats {
-    /// Notifications that are still to be processed.
-    #[must_use]
-    pub fn backlog(&self) -> u64 {
-        self.sum(|kind| kind.backlog)
-    }
-
-    /// Dead letters.
-    #[must_use]
-    pub fn dead(&self) -> u64 {
-        self.sum(|kind| kind.dead)
-    }
-
-    /// Those that are kept for review.
-    #[must_use]
-    pub fn review(&self) -> u64 {
-        self.sum(|kind| kind.review)
-    }
-
-    /// Those that were skipped.
-    #[must_use]
-    pub fn skipped(&self) -> u64 {
-        self.sum(|kind| kind.skipped)
-    }
-
-    /// When the oldest of those that are to be processed was stored.
-    #[must_use]
-    pub fn oldest(&self) -> Option<Timestamp> {
-        self.kinds.iter().filter_map(|kind| kind.oldest).min()
-    }
-
-    /// The statistics of a kind, which are added if there are none.
-    pub fn kind(&mut self, kind: &str) -> &mut KindStats {
-        let at = self.kinds.iter().position(|it| it.kind == kind).unwrap_or_else(|| {
-            self.kinds.push(KindStats::new(kind));
-            self.kinds.len().saturating_sub(1)
-        });
-        #[allow(clippy::indexing_slicing, reason = "it was found or added")]
-        &mut self.kinds[at]
-    }
-
-    fn sum(&self, count: impl Fn(&KindStats) -> u64) -> u64 {
-        self.kinds.iter().map(count).fold(0, u64::saturating_add)
-    }
-}
-
-/// Which notifications to list.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum List {
-    /// Dead letters.
-    Dead,
-    /// Those that are kept for [review](Verdict::Review).
-    Review,
-    /// Those that were skipped.
-    Skipped,
-    /// Those that were processed as [amended](Verdict::Amended).
-    Amended,
-    /// Those that were processed as [unordered](Verdict::Unordered).
-    Unordered,
-}
-
-/// A notification as it is [listed](crate::Inbox::list).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Entry {
-    /// Its key, to redrive or discard it with.
-    pub key: Key,
-    /// The name of its type.
-    pub kind: String,
-    /// The id of its object.
-    pub object: String,
-    /// Its body; empty if that was deleted.
-    pub body: Bytes,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// The last error, or why it is kept.
-    pub error: String,
-    /// When it was stored.
-    pub received_at: Timestamp,
-}
-
-/// Without the body, which holds personal data.
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
-            .field("key", &self.key)
-            .field("kind", &self.kind)
-            .field("object", &self.object)
-            .field("body_len", &self.body.len())
-            .field("attempts", &self.attempts)
-            .field("error", &self.error)
-            .field("received_at", &self.received_at)
-            .finish()
-    }
-}

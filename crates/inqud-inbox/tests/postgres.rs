@@ -16,8 +16,8 @@ use std::time::Duration;
 use http::StatusCode;
 use inqud_inbox::tokio_postgres::{Client, Config, NoTls};
 use inqud_inbox::{
-    Context, Inbox, InboxError, InboxErrorKind, Inserted, Outcome, Postgres, PostgresTransaction,
-    Record, Settled, Settlement, Storable, Store, Stored,
+    Context, Inbox, InboxError, InboxErrorKind, Inserted, Outcome, Postgres, PostgresOptions,
+    PostgresTransaction, Record, Settled, Settlement, Storable, Store, Stored,
 };
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, sleep, timeout};
@@ -649,4 +649,53 @@ async fn stores_ids_that_postgres_cannot_hold() {
         5,
         "none is mixed up"
     );
+}
+
+#[tokio::test]
+async fn close_waits_for_what_was_begun() {
+    let Some((inbox, client, _)) = shop("closing").await else { return };
+    let lock = "BEGIN; LOCK inqud_inbox.notification IN ACCESS EXCLUSIVE MODE";
+    client.batch_execute(lock).await.unwrap();
+    let store = inbox.clone();
+    let insert = async move { store.store().insert(vec![record("CAPD-1", 0)]).await };
+    let insert = tokio::spawn(insert);
+    let waiting = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+        WHERE NOT granted AND datname = current_database()";
+    while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let closed = tokio::spawn(async move { inbox.close().await });
+    sleep(Duration::from_millis(200)).await;
+    assert!(!closed.is_finished());
+    client.batch_execute("COMMIT").await.unwrap();
+    timeout(LONG, closed).await.unwrap().unwrap();
+    assert_eq!(insert.await.unwrap().unwrap(), [Inserted::New]);
+}
+
+#[tokio::test]
+async fn opens_no_more_connections_than_the_options_say() {
+    let Some((_, client, config)) = shop("pools").await else { return };
+    let config = config.clone().application_name("pools").clone();
+    let options = PostgresOptions::new(config).max_connections(2).max_handler_connections(3);
+    assert!(!format!("{options:?}").contains("loopback-only"));
+    let inbox = options.open(NoTls).await.unwrap();
+    let records = (0..40).map(|id| record(&format!("CAPD-{id}"), 0)).collect();
+    inbox.store().insert(records).await.unwrap();
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pools'";
+    let most = Arc::new(AtomicUsize::new(0));
+    let (seen, client) = (most.clone(), Arc::new(client));
+    let handler = move |_: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        let (seen, client) = (seen.clone(), client.clone());
+        async move {
+            cx.transaction().await?;
+            let open: i64 = client.query_one(count, &[]).await?.get(0);
+            seen.fetch_max(usize::try_from(open)?, Ordering::SeqCst);
+            Ok::<_, BoxError>(())
+        }
+    };
+    let report = inbox.process(handler).concurrency(8).run_until_idle().await.unwrap();
+    assert_eq!((report.done, report.retried), (40, 0));
+    let most = most.load(Ordering::SeqCst);
+    assert!((4..=5).contains(&most), "{most}");
+    inbox.close().await;
 }

@@ -25,8 +25,9 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use inqud_inbox::__private::Sealed;
 use inqud_inbox::{
-    Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List, Memory,
+    Admin, Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List, Memory,
     Record, Settled, Settlement, Stats, Store, Stored,
 };
 use log::Log;
@@ -110,6 +111,40 @@ impl Moody {
     }
 }
 
+impl Sealed for Moody {}
+
+impl Admin for Moody {
+    async fn stats(&self) -> Result<Stats, InboxError> {
+        self.memory.stats().await
+    }
+
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.memory.unclaimed(since).await
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.memory.list(list, count).await
+    }
+
+    async fn redrive(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        self.memory.redrive(keys).await
+    }
+
+    async fn discard(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        self.memory.discard(keys).await
+    }
+
+    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+        self.memory.prune(age, count).await
+    }
+}
+
 impl Store for Moody {
     type Effect = <Memory as Store>::Effect;
 
@@ -139,28 +174,12 @@ impl Store for Moody {
         self.memory.settle(settlements).await
     }
 
-    async fn stats(&self) -> Result<Stats, InboxError> {
-        self.memory.stats().await
+    async fn commit(&self, key: Key, effects: Vec<Self::Effect>) -> Result<(), InboxError> {
+        self.memory.commit(key, effects).await
     }
 
-    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
-        self.memory.unclaimed(since).await
-    }
-
-    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
-        self.memory.list(list, count).await
-    }
-
-    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
-        self.memory.redrive(keys).await
-    }
-
-    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
-        self.memory.discard(keys).await
-    }
-
-    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
-        self.memory.prune(age, count).await
+    async fn close(&self) {
+        self.memory.close().await;
     }
 }
 

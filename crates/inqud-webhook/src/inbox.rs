@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-#[cfg(feature = "sqlite")]
-use inqud_inbox::Attached;
-use inqud_inbox::{Entry, Inbox, InboxError, Key, List, Stats};
+use inqud_inbox::{Admin, Entry, Inbox, InboxError, Key, List, Stats};
 #[cfg(feature = "postgres")]
 use inqud_inbox::{Postgres, tokio_postgres::NoTls};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
@@ -37,6 +35,19 @@ pub(crate) struct InboxCommand {
 
 #[derive(Subcommand)]
 enum Action {
+    #[command(flatten)]
+    Tend(Tend),
+    /// Creates the inbox's tables in Postgres, or migrates them to this version.
+    #[cfg(feature = "postgres")]
+    Migrate(MigrateArgs),
+    /// Prints the SQL that `migrate` runs, for your own migration tool. Apply it once, in one transaction.
+    #[cfg(feature = "postgres")]
+    Sql,
+}
+
+/// Commands that open an inbox.
+#[derive(Subcommand)]
+enum Tend {
     /// Shows the backlog, dead letters, reviews and skipped notifications, by kind.
     Stats(StatsArgs),
     /// Lists dead letters, oldest first.
@@ -62,12 +73,6 @@ enum Action {
     /// Deletes the bodies of notifications that were processed or skipped long ago. Their keys are kept,
     /// because duplicates are detected by them.
     Prune(PruneArgs),
-    /// Creates the inbox's tables in Postgres, or migrates them to this version.
-    #[cfg(feature = "postgres")]
-    Migrate(MigrateArgs),
-    /// Prints the SQL that `migrate` runs, for your own migration tool. Apply it once, in one transaction.
-    #[cfg(feature = "postgres")]
-    Sql,
 }
 
 #[derive(Args)]
@@ -146,20 +151,7 @@ struct StoreArgs {
 impl InboxCommand {
     pub(crate) async fn run(&self, out: &Out) -> Outcome {
         match &self.action {
-            Action::Stats(args) => {
-                let store = args.store.open().await?;
-                let (stats, unclaimed) = (store.stats().await?, store.unclaimed().await?);
-                let for_people = || stats_for_people(&stats, &unclaimed);
-                Ok(out.conclude(true, for_people, || stats_as_json(&stats, &unclaimed))?)
-            }
-            Action::Dead(args) => args.run(List::Dead, out).await,
-            Action::Review(args) => args.run(List::Review, out).await,
-            Action::Skipped(args) => args.run(List::Skipped, out).await,
-            Action::Amended(args) => args.run(List::Amended, out).await,
-            Action::Unordered(args) => args.run(List::Unordered, out).await,
-            Action::Redrive(args) => args.run(out).await,
-            Action::Discard(args) => args.run(out).await,
-            Action::Prune(args) => args.run(out).await,
+            Action::Tend(tend) => tend.open_and_run(out).await,
             #[cfg(feature = "postgres")]
             Action::Migrate(args) => args.run(out).await,
             #[cfg(feature = "postgres")]
@@ -172,10 +164,62 @@ impl InboxCommand {
     }
 }
 
+impl Tend {
+    async fn open_and_run(&self, out: &Out) -> Outcome {
+        let store = self.store();
+        #[cfg(feature = "postgres")]
+        if let Some(url) = &store.postgres {
+            let opened = Inbox::postgres(database::config(url.as_deref())?, NoTls).await;
+            return self.run(opened.map_err(chained)?.store(), out).await;
+        }
+        #[cfg(feature = "sqlite")]
+        if let Some(path) = &store.sqlite {
+            let attached = Inbox::attach(path)
+                .map_err(|error| format!("{}: {}", path.display(), error_chain(&error)))?;
+            return self.run(&attached, out).await;
+        }
+        Err("no inbox is named".into())
+    }
+
+    fn store(&self) -> &StoreArgs {
+        match self {
+            Self::Stats(args) => &args.store,
+            Self::Dead(args)
+            | Self::Review(args)
+            | Self::Skipped(args)
+            | Self::Amended(args)
+            | Self::Unordered(args) => &args.store,
+            Self::Redrive(args) => &args.store,
+            Self::Discard(args) => &args.store,
+            Self::Prune(args) => &args.store,
+        }
+    }
+
+    async fn run(&self, inbox: &impl Admin, out: &Out) -> Outcome {
+        match self {
+            Self::Stats(_) => stats(inbox, out).await,
+            Self::Dead(args) => args.run(List::Dead, inbox, out).await,
+            Self::Review(args) => args.run(List::Review, inbox, out).await,
+            Self::Skipped(args) => args.run(List::Skipped, inbox, out).await,
+            Self::Amended(args) => args.run(List::Amended, inbox, out).await,
+            Self::Unordered(args) => args.run(List::Unordered, inbox, out).await,
+            Self::Redrive(args) => args.run(inbox, out).await,
+            Self::Discard(args) => args.run(inbox, out).await,
+            Self::Prune(args) => args.run(inbox, out).await,
+        }
+    }
+}
+
+async fn stats(inbox: &impl Admin, out: &Out) -> Outcome {
+    let stats = inbox.stats().await.map_err(chained)?;
+    let unclaimed = inbox.unclaimed(UNCLAIMED).await.map_err(chained)?;
+    let for_people = || stats_for_people(&stats, &unclaimed);
+    Ok(out.conclude(true, for_people, || stats_as_json(&stats, &unclaimed))?)
+}
+
 impl ListArgs {
-    async fn run(&self, list: List, out: &Out) -> Outcome {
-        let store = self.store.open().await?;
-        let stats = store.stats().await?;
+    async fn run(&self, list: List, inbox: &impl Admin, out: &Out) -> Outcome {
+        let stats = inbox.stats().await.map_err(chained)?;
         let (name, all) = match list {
             List::Dead => ("dead", Some(stats.dead())),
             List::Review => ("review", Some(stats.review())),
@@ -183,7 +227,7 @@ impl ListArgs {
             List::Amended => ("amended", None),
             _ => ("unordered", None),
         };
-        let entries = store.list(list, self.limit).await?;
+        let entries = inbox.list(list, self.limit).await.map_err(chained)?;
         let shown = u64::try_from(entries.len()).unwrap_or(u64::MAX);
         let for_people = || {
             let mut text: String = entries.iter().map(|it| entry_text(it, self.bodies)).collect();
@@ -206,14 +250,13 @@ impl ListArgs {
 }
 
 impl RedriveArgs {
-    async fn run(&self, out: &Out) -> Outcome {
-        let store = self.store.open().await?;
+    async fn run(&self, inbox: &impl Admin, out: &Out) -> Outcome {
         let (redriven, rest) = if self.all {
-            (redrive_all(&store).await?, 0)
+            (redrive_all(inbox).await?, 0)
         } else {
             let keys = distinct(&self.keys);
             let count = keys.len();
-            let redriven = store.redrive(keys).await?;
+            let redriven = inbox.redrive(keys).await.map_err(chained)?;
             (redriven, count.saturating_sub(redriven))
         };
         let for_people = || format!("{redriven} requeued\n{}", unmatched(rest));
@@ -224,14 +267,14 @@ impl RedriveArgs {
 
 /// Redrives each dead letter once. Without the set of seen keys, one that fails again at once would be redriven
 /// forever.
-async fn redrive_all(store: &Store) -> Result<usize, BoxError> {
-    let all = usize::try_from(store.stats().await?.dead()).unwrap_or(usize::MAX);
+async fn redrive_all(inbox: &impl Admin) -> Result<usize, BoxError> {
+    let all = usize::try_from(inbox.stats().await.map_err(chained)?.dead()).unwrap_or(usize::MAX);
     let mut seen = HashSet::new();
     let (mut redriven, mut again) = (0_usize, 0_usize);
     while seen.len() < all {
         // Those that became dead letters again are first in the list, because they are the oldest.
         let asked = BATCH.saturating_add(again);
-        let letters = store.list(List::Dead, asked).await?;
+        let letters = inbox.list(List::Dead, asked).await.map_err(chained)?;
         let count = letters.len();
         let keys = letters.into_iter().map(|letter| letter.key).filter(|key| seen.insert(*key));
         let keys: Vec<_> = keys.collect();
@@ -239,17 +282,16 @@ async fn redrive_all(store: &Store) -> Result<usize, BoxError> {
         if keys.is_empty() && count < asked {
             break;
         }
-        redriven = redriven.saturating_add(store.redrive(keys).await?);
+        redriven = redriven.saturating_add(inbox.redrive(keys).await.map_err(chained)?);
     }
     Ok(redriven)
 }
 
 impl DiscardArgs {
-    async fn run(&self, out: &Out) -> Outcome {
-        let store = self.store.open().await?;
+    async fn run(&self, inbox: &impl Admin, out: &Out) -> Outcome {
         let keys = distinct(&self.keys);
         let count = keys.len();
-        let discarded = store.discard(keys).await?;
+        let discarded = inbox.discard(keys).await.map_err(chained)?;
         let rest = count.saturating_sub(discarded);
         let for_people = || format!("{discarded} discarded\n{}", unmatched(rest));
         let as_json = || json!({ "discarded": discarded, "unmatched": rest });
@@ -277,11 +319,10 @@ fn unmatched(count: usize) -> String {
 }
 
 impl PruneArgs {
-    async fn run(&self, out: &Out) -> Outcome {
-        let store = self.store.open().await?;
+    async fn run(&self, inbox: &impl Admin, out: &Out) -> Outcome {
         let mut pruned = 0_usize;
         loop {
-            let some = store.prune(self.older_than, BATCH).await?;
+            let some = inbox.prune(self.older_than, BATCH).await.map_err(chained)?;
             pruned = pruned.saturating_add(some);
             if some < BATCH {
                 break;
@@ -296,97 +337,10 @@ impl PruneArgs {
 impl MigrateArgs {
     async fn run(&self, out: &Out) -> Outcome {
         let config = database::config(self.postgres.as_ref().and_then(Option::as_deref))?;
-        Inbox::migrate(&config, NoTls).await.map_err(|error| error_chain(&error))?;
+        Inbox::migrate(&config, NoTls).await.map_err(chained)?;
         let version = Postgres::MIGRATIONS.len();
         let for_people = || format!("the tables are at version {version}\n");
         Ok(out.conclude(true, for_people, || json!({ "version": version }))?)
-    }
-}
-
-impl StoreArgs {
-    async fn open(&self) -> Result<Store, BoxError> {
-        #[cfg(feature = "postgres")]
-        if let Some(url) = &self.postgres {
-            let opened = Inbox::postgres(database::config(url.as_deref())?, NoTls).await;
-            return Ok(Store::Postgres(opened.map_err(|error| error_chain(&error))?));
-        }
-        #[cfg(feature = "sqlite")]
-        if let Some(path) = &self.sqlite {
-            let attached = Inbox::attach(path)
-                .map_err(|error| format!("{}: {}", path.display(), error_chain(&error)))?;
-            return Ok(Store::Sqlite(attached));
-        }
-        Err("no inbox given: pass --sqlite or --postgres".into())
-    }
-}
-
-/// The opened inbox: one variant for each option of [`StoreArgs`].
-enum Store {
-    #[cfg(feature = "postgres")]
-    Postgres(Inbox<Postgres>),
-    #[cfg(feature = "sqlite")]
-    Sqlite(Attached),
-}
-
-impl Store {
-    async fn stats(&self) -> Result<Stats, BoxError> {
-        let stats = match self {
-            #[cfg(feature = "postgres")]
-            Self::Postgres(inbox) => inbox.stats().await,
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(attached) => attached.stats().await,
-        };
-        stats.map_err(|error| error_chain(&error).into())
-    }
-
-    async fn unclaimed(&self) -> Result<Vec<String>, BoxError> {
-        let kinds = match self {
-            #[cfg(feature = "postgres")]
-            Self::Postgres(inbox) => inbox.unclaimed(UNCLAIMED).await,
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(attached) => attached.unclaimed(UNCLAIMED).await,
-        };
-        kinds.map_err(|error| error_chain(&error).into())
-    }
-
-    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, BoxError> {
-        let entries = match self {
-            #[cfg(feature = "postgres")]
-            Self::Postgres(inbox) => inbox.list(list, count).await,
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(attached) => attached.list(list, count).await,
-        };
-        entries.map_err(|error| error_chain(&error).into())
-    }
-
-    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
-        let redriven = match self {
-            #[cfg(feature = "postgres")]
-            Self::Postgres(inbox) => inbox.redrive(keys).await,
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(attached) => attached.redrive(keys).await,
-        };
-        redriven.map_err(|error| error_chain(&error).into())
-    }
-
-    async fn discard(&self, keys: Vec<Key>) -> Result<usize, BoxError> {
-        let discarded = match self {
-            #[cfg(feature = "postgres")]
-            Self::Postgres(inbox) => inbox.discard(keys).await,
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(attached) => attached.discard(keys).await,
-        };
-        discarded.map_err(|error| error_chain(&error).into())
-    }
-
-    async fn prune(&self, age: Duration, count: usize) -> Result<usize, BoxError> {
-        let pruned = match self {
-            #[cfg(feature = "postgres")]
-            Self::Postgres(inbox) => inbox.prune(age, count).await,
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(attached) => attached.prune(age, count).await,
-        };
-        pruned.map_err(|error| error_chain(&error).into())
     }
 }
 
@@ -475,6 +429,10 @@ fn age(text: &str) -> Result<Duration, String> {
     let span: Span = text.parse().map_err(wrong)?;
     let age = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
     Duration::try_from(age).map_err(|_| "must not be negative".to_owned())
+}
+
+fn chained(error: InboxError) -> BoxError {
+    error_chain(&error).into()
 }
 
 /// Formats an error and its causes in one line.

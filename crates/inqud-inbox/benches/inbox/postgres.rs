@@ -42,7 +42,7 @@ impl Engine for Postgres {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("place {}", COUNT.fetch_add(1, Ordering::Relaxed));
         let server = shared().unwrap();
-        server.inbox(&name).await.close();
+        server.inbox(&name).await.close().await;
         let config = server.config(&name);
         let table = "CREATE TABLE effect (seq bigserial PRIMARY KEY, object text)";
         connect(&config).await.batch_execute(table).await.unwrap();
@@ -55,7 +55,7 @@ impl Engine for Postgres {
     }
 
     async fn close(inbox: Inbox<inqud_inbox::Postgres>) {
-        inbox.close();
+        inbox.close().await;
     }
 
     async fn effect(cx: &Context<inqud_inbox::Postgres>, object: String) {

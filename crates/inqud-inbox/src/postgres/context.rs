@@ -1,4 +1,4 @@
-//! What a handler can do beside "done".
+//! What a handler can commit together with "done".
 
 use std::sync::Arc;
 
@@ -11,19 +11,18 @@ use crate::error::InboxError;
 use crate::handler::Context;
 
 impl Context<Postgres> {
-    /// The transaction that settles the notification as done: what is written in it and "done" are both
-    /// committed, or neither. It begins with the first call; later calls give the same. The handler need
-    /// not give it back: let go of it before you return.
+    /// Returns the transaction that settles the notification as done: what you write in it and "done" are both
+    /// committed, or neither is.
     ///
-    /// It is committed only if the handler returns `Ok`. If that fails, nothing is kept, and the
-    /// notification is tried again; so too if a statement had failed, or if a task of yours still holds it
-    /// when the handler returns. Do not end it yourself: a `COMMIT` of yours keeps what was written, and
-    /// the handler is called again.
+    /// The first call begins it, and later calls return the same one. The runner commits it after the handler
+    /// returned `Ok`. Drop what this returns before that. If the commit fails, a statement in it has failed,
+    /// or a task of yours still holds it when the handler returns, nothing is committed and the notification
+    /// is retried. Do not end the transaction yourself: after a `COMMIT` of yours the handler is called again.
     ///
-    /// The isolation is `READ COMMITTED`. Do slow things before you begin: it holds a connection, and
-    /// the locks of what it wrote. A statement ends after the runner's
-    /// [timeout](crate::Runner::handler_timeout), unless the role has a `statement_timeout` anyway. A role
-    /// that was set in it has to be reset before the handler returns.
+    /// The isolation level is `READ COMMITTED`. Do slow work before the first call, because the transaction
+    /// holds a connection, and locks on the rows that it wrote. A statement fails after the
+    /// [timeout](crate::Runner::handler_timeout) of the handler, unless the role has a `statement_timeout`.
+    /// If you change the role in it, reset it before the handler returns.
     ///
     /// # Errors
     ///
@@ -34,7 +33,7 @@ impl Context<Postgres> {
             return Ok(PostgresTransaction(begun));
         }
         let new = Arc::new(self.store().begin(self.handler_timeout()).await?);
-        // Of two calls at the same time the first to get here wins; the other's is rolled back.
+        // Two calls may race. The first to get here wins, and the other transaction is rolled back.
         let mut effects = self.effects();
         if effects.is_empty() {
             effects.push(PostgresEffect(Arc::clone(&new)));
@@ -42,27 +41,26 @@ impl Context<Postgres> {
         let begun = effects.first().map_or(new, |begun| Arc::clone(&begun.0));
         Ok(PostgresTransaction(begun))
     }
-}
 
-impl Context<Postgres> {
-    /// Whether this notification is the first of this inbox to name `idempotency_key`: a key of your own, such as
-    /// `ship:order-17`.
+    /// Tells whether this notification is the first of this inbox to use `idempotency_key`: a key of your own,
+    /// such as `ship:order-17`.
     ///
-    /// The key is kept in the [transaction](Self::transaction) of the handler, with what that writes, or
-    /// neither is; it is never deleted. If another transaction has named it and is not over, this waits for
-    /// that. Name several keys in the same order everywhere, or two handlers can wait for each other until
-    /// Postgres ends one, which is tried again.
+    /// The idempotency key is stored in the [transaction](Self::transaction) of the handler: it and what you
+    /// write are both committed, or neither is. It is never deleted. If another open transaction has used the
+    /// same key, this waits until that one ends. Use several keys in the same order everywhere. Otherwise two
+    /// handlers can deadlock, and Postgres fails one of them, which is retried.
     ///
-    /// For what can be undone or amended, such as a credited balance, write the target into the row of the
-    /// object instead.
+    /// Do not use it for what can be undone or amended, such as a credited balance. Write the new value into
+    /// the row of the object instead.
     ///
     /// # Errors
     ///
     /// If there is no connection, or the statement fails.
-    pub async fn once(&self, idempotency_key: &str) -> Result<Once, InboxError> {
+    pub async fn once(&self, idempotency_key: impl Into<String>) -> Result<Once, InboxError> {
+        let idempotency_key = idempotency_key.into();
         let transaction = self.transaction().await?;
-        let marked =
-            tables::insert_once(&transaction.0.connection, idempotency_key, self.key()).await;
-        Ok(marked.map_err(engine)?.map_or(Once::First, Once::After))
+        let first =
+            tables::insert_once(&transaction.0.connection, &idempotency_key, self.key()).await;
+        Ok(first.map_err(engine)?.map_or(Once::First, Once::After))
     }
 }

@@ -5,9 +5,29 @@ use std::task::{self, Waker};
 
 use deadpool_postgres::Object;
 
-/// What a handler has done together with "done", in a [`Postgres`](crate::Postgres): its
+use super::error::{engine, failed};
+use crate::error::InboxError;
+
+/// What a handler commits together with "done" in a [`Postgres`](crate::Postgres) store: its
 /// [transaction](crate::Context::transaction).
 pub struct PostgresEffect(pub(super) Arc<Open>);
+
+impl PostgresEffect {
+    /// The transaction, if nobody else holds it.
+    pub(super) fn into_open(self) -> Result<Open, &'static str> {
+        let in_use = "the transaction is still in use: let go of it before the handler returns";
+        Arc::into_inner(self.0).ok_or(in_use)
+    }
+
+    /// Commits without settling anything.
+    pub(super) async fn commit(self) -> Result<(), InboxError> {
+        let mut open = self.into_open().map_err(failed)?;
+        // A bare COMMIT of a transaction that has failed is no error.
+        open.connection.batch_execute("SELECT; COMMIT").await.map_err(engine)?;
+        open.is_ended = true;
+        Ok(())
+    }
+}
 
 impl fmt::Debug for PostgresEffect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,10 +35,10 @@ impl fmt::Debug for PostgresEffect {
     }
 }
 
-/// A transaction that is rolled back unless it was ended.
+/// A transaction that is rolled back when it is dropped before it has ended.
 pub(super) struct Open {
     pub(super) connection: Object,
-    /// The database's name for it.
+    /// Its id in the database.
     pub(super) id: i64,
     pub(super) is_ended: bool,
 }
@@ -26,7 +46,8 @@ pub(super) struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         if !self.is_ended {
-            // The first poll sends it; whoever gets the connection from the pool is heard after it.
+            // The first poll sends it. The server reads it before anything that the next user of the
+            // connection sends.
             let rollback = pin!(self.connection.batch_execute("ROLLBACK"));
             let _ = rollback.poll(&mut task::Context::from_waker(Waker::noop()));
         }

@@ -4,95 +4,64 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{
-    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
-};
+use deadpool_postgres::{ClientWrapper, Object, Pool};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, timeout};
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Config, Error, Socket};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::Error;
 
 use super::effect::{Open, PostgresEffect};
-use super::error::{ANSWER, CONNECT, connection, engine, failed, within};
+use super::error::{ANSWER, connection, engine, failed, within};
 use super::{schema, tables, transaction};
+use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{InboxError, InboxErrorKind};
-use crate::inbox::Inbox;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Store};
+use crate::sealed::Sealed;
+use crate::store::{Claimed, Inserted, Outcome, Settled, Settlement, Store};
 
-/// The statements look up their parameters by index, however many there are. Planning them again for each
-/// batch would take longer than running them.
-const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
-
-/// How often it is written that a runner asks for a kind.
+/// How often a process records that it has a runner for a kind.
 const RECORD_RUNNER: Duration = Duration::from_secs(60);
 
-/// Connections of the inbox itself, beside those of the handlers: however many wait for those, a
-/// notification is stored.
-const OWN: usize = 4;
-const HANDLERS: usize = 64;
+/// How often [`Store::close`] looks whether all connections are back.
+const CLOSE_POLL: Duration = Duration::from_millis(10);
 
-/// A store in a Postgres database, 13 or later and of encoding UTF8: for several receivers and several
-/// runners, on as many machines.
+/// A store in a Postgres database, version 13 or later and with the encoding UTF8. Any number of receivers
+/// and runners share it, on any number of machines.
 ///
-/// - Its tables are in a schema of their own, `inqud_inbox`, which [`Inbox::migrate`] makes; yours are
-///   in the same database, so that [the transaction of a handler](crate::Context::transaction) reaches them.
-/// - A put waits for the disk also where `synchronous_commit` is off. A server with `fsync` off is
-///   refused.
-/// - It holds up to 4 connections of its own, and one for each transaction of a handler, up to 64.
-///   Each waits 5 s for a connection and 10 s for an answer; then it fails, and with it the call.
-/// - Leases and waits go by the database's clock. If that is set back, they are longer by as much.
-/// - What one process stores, a runner of another finds within a second, when it looks.
+/// - Its tables are in their own schema, `inqud_inbox`, which [`Inbox::migrate`](crate::Inbox::migrate)
+///   makes. Your tables are in the same database, so that
+///   [the transaction of a handler](crate::Context::transaction) reaches them.
+/// - Storing a notification waits for the disk, even if `synchronous_commit` is off. A server that runs with
+///   `fsync` off is refused.
+/// - It has up to 4 connections of its own, and one for each transaction of a handler, up to 64. See
+///   [`PostgresOptions`](crate::PostgresOptions). A call fails if it waits 5 s for a connection, or 10 s for
+///   an answer.
+/// - Leases and backoff use the database's clock. If it is set back, they last longer by as much.
+/// - A runner polls, so it finds what another process stored within a second.
 ///
 /// A role that only receives and processes needs `USAGE` on the schema, `SELECT` on its table `version`,
 /// and `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once` and `runner`.
 pub struct Postgres {
     own: Pool,
     handlers: Pool,
-    /// When it was written last that a runner asks for a kind.
+    /// When a runner of each kind was recorded last.
     asked: Mutex<HashMap<&'static str, Instant>>,
 }
 
-impl Inbox<Postgres> {
-    /// Opens the inbox in a database that was [migrated](Self::migrate). Connections end in `tls`, which
-    /// is [`NoTls`](tokio_postgres::NoTls) or the connector of a crate such as `postgres-native-tls`.
+impl Postgres {
+    /// The SQL of [`Inbox::migrate`](crate::Inbox::migrate): one text for each version, in order.
     ///
-    /// # Errors
-    ///
-    /// - [`NotMigrated`](InboxErrorKind::NotMigrated): its tables are missing, or of an earlier version.
-    /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew): a later version made the tables.
-    /// - [`NotDurable`](InboxErrorKind::NotDurable): the server runs with `fsync` off.
-    /// - [`Store`](InboxErrorKind::Store): there is no connection.
-    pub async fn postgres<T>(mut config: Config, tls: T) -> Result<Self, InboxError>
-    where
-        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        T::Stream: Send + Sync,
-        T::TlsConnect: Send + Sync,
-        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
-        if config.get_tcp_user_timeout().is_none() {
-            // Or a connection whose other end is gone hangs for a quarter of an hour.
-            config.tcp_user_timeout(ANSWER);
-        }
-        let pool = |method, size| {
-            let method = ManagerConfig { recycling_method: method };
-            let manager = Manager::from_config(config.clone(), tls.clone(), method);
-            let pool = Pool::builder(manager).max_size(size).runtime(Runtime::Tokio1);
-            let pool = pool.wait_timeout(Some(CONNECT)).create_timeout(Some(CONNECT));
-            pool.recycle_timeout(Some(CONNECT))
-        };
-        let plan_once = Hook::async_fn(|client: &mut ClientWrapper, _| {
-            Box::pin(async { client.batch_execute(PLAN_ONCE).await.map_err(HookError::Backend) })
-        });
-        let own = pool(RecyclingMethod::Fast, OWN).post_create(plan_once);
-        let store = Postgres {
-            own: own.build().map_err(failed)?,
-            // What a handler set for its session is no other's, and a connection that hangs is found out.
-            handlers: pool(RecyclingMethod::Clean, HANDLERS).build().map_err(failed)?,
-            asked: Mutex::default(),
-        };
-        let client = connection(&store.own).await?;
+    /// To migrate with a tool of your own, apply each of them once.
+    pub const MIGRATIONS: &[&str] = schema::MIGRATIONS;
+
+    /// Takes two pools that nobody uses yet.
+    pub(super) fn new(own: Pool, handlers: Pool) -> Self {
+        Self { own, handlers, asked: Mutex::default() }
+    }
+
+    /// Checks that the database can hold an inbox of this version.
+    pub(super) async fn check(&self) -> Result<(), InboxError> {
+        let client = connection(&self.own).await?;
         within(ANSWER, schema::check(&client)).await?;
         let settings = within(ANSWER, async { tables::settings(&client).await.map_err(engine) });
         let (fsync, encoding) = settings.await?;
@@ -102,44 +71,8 @@ impl Inbox<Postgres> {
         if encoding != "UTF8" {
             return Err(failed(format!("the encoding of the database is {encoding}, not UTF8")));
         }
-        drop(client);
-        Ok(Self::new(store))
+        Ok(())
     }
-
-    /// Makes the tables, or brings those of an earlier version to this one; one process at a time, in one
-    /// transaction. Call it when you deploy, or each time before [`postgres`](Self::postgres). The role
-    /// needs the right to create a schema, the first time. What it does is in [`Postgres::MIGRATIONS`].
-    ///
-    /// # Errors
-    ///
-    /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew): a later version made the tables.
-    /// - [`Store`](InboxErrorKind::Store): there is no connection, or the role may not.
-    pub async fn migrate<T>(config: &Config, tls: T) -> Result<(), InboxError>
-    where
-        T: MakeTlsConnect<Socket>,
-        T::Stream: Send + 'static,
-    {
-        let (mut client, connection) =
-            timeout(CONNECT, config.connect(tls)).await.map_err(failed)?.map_err(engine)?;
-        // Ends with the client.
-        let connection = tokio::spawn(connection);
-        let migrated = schema::migrate(&mut client, Postgres::MIGRATIONS).await;
-        drop(client);
-        let _ = connection.await;
-        migrated
-    }
-
-    /// Closes all connections. All clones of the inbox are closed with it.
-    pub fn close(&self) {
-        self.store().own.close();
-        self.store().handlers.close();
-    }
-}
-
-impl Postgres {
-    /// The SQL of [`Inbox::migrate`], a text for each version, in order. To apply them with a tool of
-    /// your own, apply each once.
-    pub const MIGRATIONS: &[&str] = schema::MIGRATIONS;
 
     /// Once a minute.
     fn should_record_runner(&self, kind: &'static str) -> bool {
@@ -164,7 +97,7 @@ impl Postgres {
         self.spawn(work).await.map_err(failed)?
     }
 
-    /// In a task of its own, which goes on if the caller is dropped.
+    /// In a task of its own, which continues if the caller is dropped.
     fn spawn<R: Send + 'static>(
         &self,
         work: impl for<'c> FnOnce(&'c ClientWrapper) -> Work<'c, R> + Send + 'static,
@@ -174,7 +107,7 @@ impl Postgres {
             let pooled = PooledClient(Some(connection(&pool).await?));
             let work = async { work(pooled.client()?).await.map_err(engine) };
             let Ok(done) = timeout(ANSWER, work).await else {
-                // Who knows how many more of them hang.
+                // Others may hang too.
                 pool.retain(|_, _| false);
                 return Err(failed("the database did not answer in time"));
             };
@@ -183,8 +116,8 @@ impl Postgres {
     }
 }
 
-/// A connection that goes back to the pool only after all went well: else it may be amid a transaction,
-/// in which what comes next would be lost.
+/// A connection that goes back to the pool only after success. Otherwise it may still be in a transaction,
+/// and the next user's work would be lost with that.
 struct PooledClient(Option<Object>);
 
 impl PooledClient {
@@ -227,7 +160,7 @@ impl Postgres {
                 });
                 waiting.push((at, one));
             }
-            // Until it is known better: what keeps its lock is settled by the lease.
+            // Until there is an answer. If its lock is never released, the lease settles it.
             settled.push(answer.unwrap_or(Settled::LeaseExpired));
         }
         for (at, one) in waiting {
@@ -240,6 +173,42 @@ impl Postgres {
 }
 
 type Work<'c, R> = Pin<Box<dyn Future<Output = Result<R, Error>> + Send + 'c>>;
+
+impl Sealed for Postgres {}
+
+impl Admin for Postgres {
+    async fn stats(&self) -> Result<Stats, InboxError> {
+        self.run(|client| Box::pin(tables::stats(client))).await
+    }
+
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.run(move |client| Box::pin(tables::unclaimed(client, since))).await
+    }
+
+    async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
+        self.run(move |client| Box::pin(tables::list(client, list, limit))).await
+    }
+
+    async fn redrive(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        self.run(move |client| Box::pin(async move { tables::redrive(client, &keys).await })).await
+    }
+
+    async fn discard(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        self.run(move |client| Box::pin(async move { tables::discard(client, &keys).await })).await
+    }
+
+    async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
+        self.run(move |client| Box::pin(tables::prune(client, age, limit))).await
+    }
+}
 
 impl Store for Postgres {
     type Effect = PostgresEffect;
@@ -279,7 +248,7 @@ impl Store for Postgres {
                             async move { tables::replace_decoded(client, &ticket, &record).await },
                         )
                     });
-                    // A failure is settled by the lease.
+                    // The lease settles a failure.
                     commits.spawn(async move {
                         let settled = decoded.await.ok().and_then(Result::ok);
                         (at, settled.unwrap_or(Settled::LeaseExpired))
@@ -291,7 +260,7 @@ impl Store for Postgres {
                 }
             }
         }
-        // What a task does not tell, because it panicked, is settled by the lease.
+        // A task that panicked gives no answer: the lease settles it.
         let mut all = vec![Settled::LeaseExpired; count];
         let together = self.settle_together(together).await;
         while let Some(committed) = commits.join_next().await {
@@ -304,28 +273,23 @@ impl Store for Postgres {
         Ok(all)
     }
 
-    async fn stats(&self) -> Result<Stats, InboxError> {
-        self.run(|client| Box::pin(tables::stats(client))).await
+    async fn commit(&self, _: Key, effects: Vec<PostgresEffect>) -> Result<(), InboxError> {
+        for effect in effects {
+            within(ANSWER, effect.commit()).await?;
+        }
+        Ok(())
     }
 
-    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
-        self.run(move |client| Box::pin(tables::unclaimed(client, since))).await
-    }
-
-    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
-        self.run(move |client| Box::pin(tables::list(client, list, count))).await
-    }
-
-    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
-        self.run(move |client| Box::pin(async move { tables::redrive(client, &keys).await })).await
-    }
-
-    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
-        self.run(move |client| Box::pin(async move { tables::discard(client, &keys).await })).await
-    }
-
-    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
-        self.run(move |client| Box::pin(tables::prune(client, age, count))).await
+    async fn close(&self) {
+        self.own.close();
+        self.handlers.close();
+        // Each is closed when it comes back. Handlers may keep theirs for as long as they run.
+        let are_back = async {
+            while self.own.status().size > 0 {
+                sleep(CLOSE_POLL).await;
+            }
+        };
+        let _ = timeout(ANSWER, are_back).await;
     }
 }
 

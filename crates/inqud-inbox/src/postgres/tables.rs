@@ -39,10 +39,11 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use super::effect::PostgresEffect;
+use crate::admin::{Entry, List, Stats};
 use crate::key::Key;
 use crate::record::Record;
 use crate::store;
-use crate::store::{Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Ticket};
+use crate::store::{Claimed, Inserted, Outcome, Settled, Settlement, Ticket};
 use tower_inqud::{Dedup, OrderKey, Processed, Verdict};
 
 /// Sets the isolation level that lock-then-look relies on, whatever the default of the database is.

@@ -46,10 +46,11 @@ impl fmt::Debug for PostgresTransaction {
 /// Settles a notification as done in the transaction of its handler, and commits it. A handler has at most
 /// one transaction, so `effects` has at most one element.
 pub(super) async fn commit(effects: Vec<PostgresEffect>, ticket: &Ticket) -> Settled {
+    let Some(effect) = effects.into_iter().next() else { return Settled::LeaseExpired };
     // If a task that the handler spawned still holds the transaction, it could write after the commit.
-    let Some(mut open) = effects.into_iter().next().and_then(|it| Arc::into_inner(it.0)) else {
-        let error = "the transaction is still in use: drop it before the handler returns";
-        return Settled::EffectFailed(error.to_owned());
+    let mut open = match effect.into_open() {
+        Ok(open) => open,
+        Err(error) => return Settled::EffectFailed(error.to_owned()),
     };
     let settled = within(ANSWER, async {
         tables::settle_in(&open.connection, ticket, open.id).await.map_err(engine)

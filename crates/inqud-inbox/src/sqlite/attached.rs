@@ -1,4 +1,4 @@
-//! The inbox in a file that another process holds.
+//! The inbox in a file that another process has open.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,41 +11,62 @@ use super::error::{engine, failed};
 use super::file::{check_version, connect, is_on_network};
 use super::store::Sqlite;
 use super::{schema, tables};
+use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::key::Key;
-use crate::store::{Entry, List, Stats};
+use crate::sealed::Sealed;
 
-/// How many rows one commit changes at most.
+/// The most rows that one commit changes.
 const GROUP: usize = 256;
 
-/// As long as SQLite lets one that waits for a lock sleep, so that whoever waits has it next.
+/// How long SQLite sleeps at most between two tries to get a lock. After such a pause the server has had
+/// its turn.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A look into the file of an inbox while another process holds that open, for a command line beside
-/// the server; made by [`Inbox::attach`].
+/// The file of an inbox that another process has open: for [`Admin`] tools next to the server.
 ///
-/// It can neither receive nor process: of two that do, each would take the other's work for that of a
-/// process that is gone. It writes at most 256 rows a commit, and leaves the file to others in between:
-/// a notification that comes meanwhile waits for a fraction of a second.
+/// It is made by [`Inbox::attach`]. It can neither receive nor process, because it would take work that the
+/// server has in progress for that of a dead process. A commit of it changes at most 256 rows, and then it
+/// leaves the file to the server: a notification that arrives meanwhile waits for a fraction of a second.
+///
+/// - [`stats`](Admin::stats) sets no gauges.
+/// - A runner of the server finds what was [redriven](Admin::redrive) within a second.
+/// - [`discard`](Admin::discard) and [`prune`](Admin::prune) take the time of the file's last commit as now.
+/// - A change takes as many commits as it needs. If the store fails in between, what was committed before
+///   stays.
+///
+/// # Example
+///
+/// ```no_run
+/// use inqud_inbox::{Admin, Inbox};
+///
+/// # async fn run() -> Result<(), inqud_inbox::InboxError> {
+/// let inbox = Inbox::attach("inqud-inbox.db")?;
+/// println!("{} dead letters", inbox.stats().await?.dead());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Attached {
     path: PathBuf,
 }
 
 impl Inbox<Sqlite> {
-    /// Opens the file of an inbox beside the process that holds it open, without its lock, and without
-    /// beginning anew what that has begun. It works while nobody holds it, too.
+    /// Opens the file of an inbox next to the process that has it open, to look at it and to tend it.
     ///
-    /// It reads the file, and so blocks for a moment.
+    /// It takes no lock, and leaves leases alone. It also works if no process has the file open.
+    ///
+    /// It reads the file, so it blocks for a moment.
     ///
     /// # Errors
     ///
-    /// - [`NotFound`](InboxErrorKind::NotFound): there is no such file, or no inbox has been opened in it.
-    ///   None is made.
+    /// - [`NotFound`](InboxErrorKind::NotFound): there is no such file, or no inbox was ever opened in it. No
+    ///   file is created.
     /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew),
-    ///   [`NetworkFilesystem`](InboxErrorKind::NetworkFilesystem), [`UnsupportedSqlite`](InboxErrorKind::UnsupportedSqlite),
-    ///   [`Store`](InboxErrorKind::Store): as of [`Inbox::sqlite`].
+    ///   [`NetworkFilesystem`](InboxErrorKind::NetworkFilesystem),
+    ///   [`UnsupportedSqlite`](InboxErrorKind::UnsupportedSqlite), [`Store`](InboxErrorKind::Store): as for
+    ///   [`Inbox::sqlite`].
     pub fn attach(path: impl AsRef<Path>) -> Result<Attached, InboxError> {
         check_version(rusqlite::version_number())?;
         let not_found = |error| InboxError::caused_by(InboxErrorKind::NotFound, error);
@@ -53,7 +74,7 @@ impl Inbox<Sqlite> {
         if is_on_network(&path) {
             return Err(InboxError::new(InboxErrorKind::NetworkFilesystem));
         }
-        // Nothing is set before it is known to be an inbox.
+        // Sets nothing before it knows that the file is an inbox.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;
         schema::check(&connection)?;
@@ -61,87 +82,68 @@ impl Inbox<Sqlite> {
     }
 }
 
-impl Attached {
-    /// As [`Inbox::stats`].
-    ///
-    /// # Errors
-    ///
-    /// If the store fails.
-    pub async fn stats(&self) -> Result<Stats, InboxError> {
+impl Sealed for Attached {}
+
+impl Admin for Attached {
+    async fn stats(&self) -> Result<Stats, InboxError> {
         self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, |it| tables::stats(it).map_err(engine)).await
     }
 
-    /// Kinds with open notifications that no runner has claimed for as long as `since`.
-    ///
-    /// # Errors
-    ///
-    /// If the store fails.
-    pub async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
         let unclaimed = move |it: &mut Connection| tables::unclaimed(it, since).map_err(engine);
         self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, unclaimed).await
     }
 
-    /// As [`Inbox::list`].
-    ///
-    /// # Errors
-    ///
-    /// If the store fails.
-    pub async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
-        let list = move |it: &mut Connection| tables::list(it, list, count).map_err(engine);
+    async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
+        let list = move |it: &mut Connection| tables::list(it, list, limit).map_err(engine);
         self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, list).await
     }
 
-    /// As [`Inbox::redrive`]; a runner of the other process finds them within a second.
-    ///
-    /// # Errors
-    ///
-    /// If the store fails. What was committed before stays so.
-    pub async fn redrive(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
+    async fn redrive(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
         self.change(keys, tables::redrive).await
     }
 
-    /// As [`Inbox::discard`], as of the last commit of the file: by that [`prune`](Self::prune) counts.
-    ///
-    /// # Errors
-    ///
-    /// If the store fails. What was committed before stays so.
-    pub async fn discard(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
+    async fn discard(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
         self.change(keys, tables::discard).await
     }
 
-    /// As [`Inbox::prune`], but in as many commits as it takes.
-    ///
-    /// # Errors
-    ///
-    /// If the store fails. What was committed before stays so.
-    pub async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+    async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
         let prune = move |connection: &mut Connection| {
             let mut pruned = 0_usize;
             loop {
-                let group = count.saturating_sub(pruned).min(GROUP);
+                let group = limit.saturating_sub(pruned).min(GROUP);
                 let some = commit(connection, |it| {
-                    // As above: what is fresh by that clock is not to be old by the wall's.
+                    // By the clock of the file: see `change`.
                     tables::prune(it, tables::last(it)?, age, group)
                 })?;
                 pruned = pruned.saturating_add(some);
-                if some < group || pruned >= count {
+                if some < group || pruned >= limit {
                     return Ok(pruned);
                 }
             }
         };
         self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, prune).await
     }
+}
 
+impl Attached {
     async fn change(
         &self,
-        keys: impl IntoIterator<Item = Key>,
+        keys: impl IntoIterator<Item = Key> + Send,
         change: fn(&Connection, &[Key], i64) -> rusqlite::Result<usize>,
     ) -> Result<usize, InboxError> {
         let keys: Vec<_> = keys.into_iter().collect();
         let change = move |connection: &mut Connection| {
             keys.chunks(GROUP).try_fold(0_usize, |count, keys| {
                 let changed = commit(connection, |it| {
-                    // The clock of the process that holds it may be behind that of the wall.
+                    // The server's clock may be behind the system's. What is new by the first must not be
+                    // old by the second.
                     change(it, keys, tables::last(it)?)
                 })?;
                 Ok(count.saturating_add(changed))

@@ -1,4 +1,4 @@
-//! What a handler can do beside "done".
+//! What a handler can commit together with "done".
 
 use rusqlite::Connection;
 
@@ -10,12 +10,15 @@ use crate::handler::Context;
 use crate::key::Key;
 
 impl Context<Sqlite> {
-    /// Has `effect` done in the transaction that settles the notification as done: both are kept, or
-    /// neither. Effects of one handler are done in their order, and only if it returns `Ok`.
+    /// Calls `effect` in the transaction that settles the notification as done: both are committed, or
+    /// neither is.
     ///
-    /// If one fails or panics, or makes the commit fail, none of them is kept, and the notification is
-    /// tried again. The writer does them, so be short, and leave the transaction open. It covers other
-    /// notifications too: if it is rolled back, what an effect did is undone, and it is called again.
+    /// Effects run in their order, and only if the handler returns `Ok`. If one fails or panics, or makes the
+    /// commit fail, none of them is committed, and the notification is retried.
+    ///
+    /// The writer thread runs them: be short, and do not end the transaction. It covers other notifications
+    /// too. If it is rolled back because of one of those, the effect is undone and called again. That is why
+    /// it is an `Fn`.
     pub fn effect<F, R, E>(&self, effect: F)
     where
         F: Fn(&Connection) -> Result<R, E> + Send + 'static,
@@ -24,15 +27,16 @@ impl Context<Sqlite> {
         self.push_effect(move |connection, _| effect(connection).map(drop).map_err(Into::into));
     }
 
-    /// Has `effect` done once for all notifications of this inbox that name the same `idempotency_key`: a key of your
-    /// own, such as `ship:order-17`. For each later one `otherwise` is called, with the key of the
-    /// notification that was first.
+    /// Calls `effect` once for all notifications of this inbox that use the same `idempotency_key`: a key of
+    /// your own, such as `ship:order-17`. For each later one it calls `otherwise`, with the key of the first
+    /// notification.
     ///
-    /// Which one is first is decided when the notification is settled. The key is kept with the effect, or
-    /// neither is; it is never deleted. Both closures are under the rules of [`effect`](Self::effect).
+    /// Which one is first is decided when the notification is settled. The idempotency key and the effect are
+    /// committed together, or neither is. It is never deleted. The rules of [`effect`](Self::effect) hold for
+    /// both closures.
     ///
-    /// For what can be undone or amended, such as a credited balance, write the target into the row of the
-    /// object instead.
+    /// Do not use it for what can be undone or amended, such as a credited balance. Write the new value into
+    /// the row of the object instead.
     pub fn once<F, R, E, G, Q>(&self, idempotency_key: impl Into<String>, effect: F, otherwise: G)
     where
         F: Fn(&Connection) -> Result<R, E> + Send + 'static,

@@ -6,10 +6,10 @@ use super::catch_drop::CatchDrop;
 use crate::error::BoxError;
 use crate::key::Key;
 
-/// What a handler has done together with "done", in a [`Sqlite`](crate::Sqlite).
+/// What a handler commits together with "done" in a [`Sqlite`](crate::Sqlite) store.
 pub struct SqliteEffect(CatchDrop<Box<Effect>>);
 
-/// Given the key of the notification.
+/// Called with the key of the notification.
 type Effect = dyn Fn(&Connection, Key) -> Result<(), BoxError> + Send;
 
 impl SqliteEffect {

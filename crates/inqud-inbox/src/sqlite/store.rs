@@ -12,61 +12,65 @@ use super::file::{check_version, connect, create, is_on_network, lock};
 use super::schema;
 use super::tables::{self, Tables};
 use super::writer::{self, Writer};
+use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::key::Key;
 use crate::record::Record;
-use crate::store::{Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Store};
+use crate::sealed::Sealed;
+use crate::store::{Claimed, Inserted, Outcome, Settled, Settlement, Store};
 
-/// A store in a file of SQLite, whose library is built along.
+/// A store in a SQLite file. SQLite itself is compiled in.
 ///
-/// - One thread writes. What waits for it is committed together, in write-ahead mode and with
-///   `synchronous=FULL`: a commit has reached the disk when it is told.
-/// - One inbox a file: a second, in this process or another, is refused. The lock is a file beside it,
-///   whose name ends in `-inqud-lock`; the system frees it with the process. A command line beside the
-///   server may [attach](Inbox::attach).
-/// - Its clock is the system's when the file is opened, and runs on from there: it never goes back, also
-///   when the system's is set back, and also not from one run to the next.
-/// - Network file systems are refused where the system tells them (Linux).
-/// - Of the latest 16,384 objects, and at times four times as many, it keeps a hash in memory, a few megabytes
-///   at most: they get into the index of the file later, those that belong on one page together.
-/// - Its log, a file beside it whose name ends in `-wal`, grows to about 64 MB, and further while a
-///   connection of yours reads for long.
-/// - The file is made for its owner only, mode 0600: the bodies hold personal data. One that exists
-///   stays as it is.
-/// - Tables of your own may live in the same file, for [effects](crate::Context::effect) to write to; those of the
-///   inbox have names that begin with `inqud_inbox_`. You may read with connections of your own. Write
-///   through [`Inbox::write`], or the writer has to wait for you.
+/// - One thread writes. Work that waits for it is committed together, in write-ahead mode and with
+///   `synchronous=FULL`: a commit has reached the disk when it is answered.
+/// - A file has one inbox. A second one, in this process or another, is refused. The lock is a file next to
+///   it, whose name ends in `-inqud-lock`. The operating system releases it when the process ends. A command
+///   line next to the server can [attach](Inbox::attach).
+/// - Its clock starts with the system's when the file is opened. It never goes back, even if the system's
+///   clock does, and not from one run to the next either.
+/// - Network file systems are refused if the operating system names them (Linux).
+/// - It keeps hashes of the latest 16,384 objects in memory, at times of four times as many: a few megabytes
+///   at most. They are written to the index in the file later, page by page.
+/// - Its log is a file next to it, whose name ends in `-wal`. It grows to about 64 MB, and further while
+///   a connection of yours reads for long.
+/// - It creates the file for its owner only, with mode 0600, because the bodies hold personal data. It does
+///   not change the mode of an existing file.
+/// - Your own tables may live in the same file, so that [effects](crate::Context::effect) can write to them.
+///   The names of the inbox's tables begin with `inqud_inbox_`. You may read with your own connections. Write
+///   through [`Inbox::write`], because the writer has to wait for any other.
 pub struct Sqlite {
     pub(super) writer: Writer,
     path: PathBuf,
 }
 
 impl Inbox<Sqlite> {
-    /// Opens the inbox in a file, which is made if there is none. Work that a process before had begun
-    /// is due at once.
+    /// Opens the inbox in a file, and creates the file if there is none. Work that an earlier process did not
+    /// finish is due at once.
     ///
-    /// It reads and writes the file, and so blocks for a moment: do it when you start.
+    /// It reads and writes the file, so it blocks for a moment: call it when you start.
     ///
     /// # Errors
     ///
-    /// - [`InUse`](InboxErrorKind::InUse): another inbox has it.
-    /// - [`NetworkFilesystem`](InboxErrorKind::NetworkFilesystem): it is on a network file system.
-    /// - [`NotDurable`](InboxErrorKind::NotDurable): `journal_mode` or `synchronous` read otherwise than
-    ///   they were set.
-    /// - [`UnsupportedSqlite`](InboxErrorKind::UnsupportedSqlite): the program was linked with an SQLite before 3.51.3.
-    /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew): a later version made the tables.
-    /// - [`Store`](InboxErrorKind::Store): it cannot be opened, or is no database.
+    /// - [`InUse`](InboxErrorKind::InUse): another inbox has the file open.
+    /// - [`NetworkFilesystem`](InboxErrorKind::NetworkFilesystem): the file is on a network file system.
+    /// - [`NotDurable`](InboxErrorKind::NotDurable): SQLite did not accept `journal_mode` or `synchronous`.
+    /// - [`UnsupportedSqlite`](InboxErrorKind::UnsupportedSqlite): the program is linked with SQLite before
+    ///   3.51.3.
+    /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew): a later version of this crate made the tables.
+    /// - [`Store`](InboxErrorKind::Store): the file cannot be opened, or is not a database.
     pub fn sqlite(path: impl AsRef<Path>) -> Result<Self, InboxError> {
         Ok(Self::new(Sqlite::open(path.as_ref())?))
     }
 
-    /// Has `work` done by the writer, in a transaction, and waits for its commit. For tables of your
-    /// own: what it writes here waits for no lock. Be short, for notifications wait meanwhile.
+    /// Runs `work` on the writer thread, in a transaction of its own, and waits for the commit.
+    ///
+    /// Use it to write to your own tables: it does not wait for a lock. Be short, because notifications wait
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// The error of `work`, and then nothing of it is kept; or that of the store.
+    /// The error of `work`, or that of the store. Nothing is committed then.
     pub async fn write<F, R, E>(&self, work: F) -> Result<R, InboxError>
     where
         F: FnOnce(&Connection) -> Result<R, E> + Send + 'static,
@@ -74,20 +78,12 @@ impl Inbox<Sqlite> {
         E: Into<BoxError>,
     {
         let mut work = CatchDrop::new(work);
-        let work = move |connection: &Connection| match work.take() {
-            Some(work) => work(connection).map_err(Into::into),
-            None => Err("it was done before".into()),
-        };
-        let done =
-            self.store().writer.commit_alone(move |tables| tables.in_savepoint(work)).await?;
-        done.map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))
-    }
-
-    /// Closes the file, after what was begun before. All clones of the inbox are closed with it.
-    ///
-    /// Without it, the file is closed soon after the last of them is dropped.
-    pub async fn close(&self) {
-        self.store().writer.close().await;
+        self.store()
+            .commit_alone(move |connection| match work.take() {
+                Some(work) => work(connection).map_err(Into::into),
+                None => Err("it was done before".into()),
+            })
+            .await
     }
 }
 
@@ -107,17 +103,77 @@ impl Sqlite {
         Ok(Self { writer: Writer::start(connection, reopen, lock)?, path })
     }
 
+    /// In a transaction of its own, which holds a savepoint.
+    async fn commit_alone<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<R, BoxError> + Send + 'static,
+    ) -> Result<R, InboxError> {
+        let done = self.writer.commit_alone(move |tables| tables.in_savepoint(work)).await?;
+        done.map_err(failed)
+    }
+
     /// On a thread and a connection of its own.
     async fn read<R: Send + 'static>(
         &self,
         look: impl FnOnce(&Connection) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, InboxError> {
+        if self.writer.is_closed() {
+            return Err(InboxError::new(InboxErrorKind::Closed));
+        }
         let path = self.path.clone();
         let read = move || {
             let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
             look(&connection).map_err(engine)
         };
         tokio::task::spawn_blocking(read).await.map_err(failed)?
+    }
+}
+
+impl Sealed for Sqlite {}
+
+impl Admin for Sqlite {
+    async fn stats(&self) -> Result<Stats, InboxError> {
+        self.read(tables::stats).await
+    }
+
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.read(move |connection| tables::unclaimed(connection, since)).await
+    }
+
+    async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
+        self.read(move |connection| tables::list(connection, list, limit)).await
+    }
+
+    async fn redrive(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        let redrive = move |tables: &mut Tables<'_>| {
+            let now = tables.now();
+            tables::redrive(tables.connection, &keys, now)
+        };
+        self.writer.commit(redrive).await
+    }
+
+    async fn discard(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        let discard = move |tables: &mut Tables<'_>| {
+            let now = tables.now();
+            tables::discard(tables.connection, &keys, now)
+        };
+        self.writer.commit(discard).await
+    }
+
+    async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
+        let prune = move |tables: &mut Tables<'_>| {
+            let now = tables.now();
+            tables::prune(tables.connection, now, age, limit)
+        };
+        self.writer.commit(prune).await
     }
 }
 
@@ -164,40 +220,15 @@ impl Store for Sqlite {
         settled.into_iter().collect()
     }
 
-    async fn stats(&self) -> Result<Stats, InboxError> {
-        self.read(tables::stats).await
+    async fn commit(&self, key: Key, effects: Vec<SqliteEffect>) -> Result<(), InboxError> {
+        self.commit_alone(move |connection| {
+            effects.iter().try_for_each(|effect| effect.run(connection, key))
+        })
+        .await
     }
 
-    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
-        self.read(move |connection| tables::unclaimed(connection, since)).await
-    }
-
-    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
-        self.read(move |connection| tables::list(connection, list, count)).await
-    }
-
-    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
-        let redrive = move |tables: &mut Tables<'_>| {
-            let now = tables.now();
-            tables::redrive(tables.connection, &keys, now)
-        };
-        self.writer.commit(redrive).await
-    }
-
-    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
-        let discard = move |tables: &mut Tables<'_>| {
-            let now = tables.now();
-            tables::discard(tables.connection, &keys, now)
-        };
-        self.writer.commit(discard).await
-    }
-
-    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
-        let prune = move |tables: &mut Tables<'_>| {
-            let now = tables.now();
-            tables::prune(tables.connection, now, age, count)
-        };
-        self.writer.commit(prune).await
+    async fn close(&self) {
+        self.writer.close().await;
     }
 }
 

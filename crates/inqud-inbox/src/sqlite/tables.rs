@@ -11,11 +11,12 @@ use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
 use super::catch_drop::contain;
 use super::effect::SqliteEffect;
 use super::index::Index;
+use crate::admin::{Entry, List, Stats};
 use crate::error::BoxError;
 use crate::key::Key;
 use crate::record::Record;
 use crate::store;
-use crate::store::{Claimed, Entry, Inserted, List, Outcome, Settled, Settlement, Stats, Ticket};
+use crate::store::{Claimed, Inserted, Outcome, Settled, Settlement, Ticket};
 use tower_inqud::{Dedup, OrderKey, Processed, Verdict};
 
 pub(super) struct Tables<'c> {

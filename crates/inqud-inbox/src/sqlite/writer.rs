@@ -184,6 +184,11 @@ impl Writer {
         self.messages.send(Message::Work(works)).await.map_err(|_| closed())
     }
 
+    /// Whether the thread has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.messages.is_closed()
+    }
+
     /// Ends the thread after everything that was handed over before, and waits for it.
     pub(super) async fn close(&self) {
         // Sending fails if the writer has ended already.

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::decided::Decided;
 use super::{log, meter};
+use crate::admin::{KindStats, Stats};
 use crate::error::InboxError;
-use crate::store::{Claimed, Inserted, KindStats, Outcome, Stats};
+use crate::store::{Claimed, Inserted, Outcome};
 
 pub(crate) fn describe() {
     meter::describe();

@@ -13,7 +13,7 @@ pub(super) use self::no_tracing::{Span, failed, refused, review_on_receipt, uncl
 mod no_metrics {
     use std::time::Duration;
 
-    use crate::store::{KindStats, Stats};
+    use crate::admin::{KindStats, Stats};
 
     pub(crate) fn describe() {}
 
@@ -79,8 +79,9 @@ mod no_tracing {
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 mod neither {
+    use crate::admin::{KindStats, Stats};
     use crate::error::InboxError;
-    use crate::store::{Claimed, Inserted, KindStats, Outcome, Stats};
+    use crate::store::{Claimed, Inserted, Outcome};
 
     pub(crate) fn describe() {}
 

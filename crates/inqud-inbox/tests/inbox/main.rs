@@ -8,6 +8,7 @@ mod postgres;
 mod support;
 
 mod any_order;
+mod handlers;
 mod order;
 mod promises;
 mod undecodable;

@@ -1122,7 +1122,7 @@ impl Shop for Postgres {
     }
 
     async fn ship(cx: &Context<Self>, _: &'static str, order: String) -> Result<(), BoxError> {
-        let statement = match cx.once(&format!("ship:{order}")).await? {
+        let statement = match cx.once(format!("ship:{order}")).await? {
             Once::First => FIRST,
             Once::After(_) => AGAIN,
         };

@@ -21,8 +21,9 @@ use crate::{crash, postgres, support};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use inqud_inbox::__private::Sealed;
 use inqud_inbox::{
-    Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List, Memory,
+    Admin, Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List, Memory,
     Outcome, Record, Settled, Settlement, Sqlite, Stats, Storable, Store, Stored, Ticket, rusqlite,
 };
 use inqud_inbox::{Postgres, tokio_postgres::NoTls};
@@ -440,7 +441,8 @@ async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<
                 }
             }
             Step::Discard(list) => {
-                let keys = listed(store, *list).await.iter().map(|it| it.key).take(1).collect();
+                let keys: Vec<_> =
+                    listed(store, *list).await.iter().map(|it| it.key).take(1).collect();
                 said.push(format!("{}", store.discard(keys).await.unwrap()));
             }
         }
@@ -545,6 +547,40 @@ impl Moody {
     }
 }
 
+impl Sealed for Moody {}
+
+impl Admin for Moody {
+    async fn stats(&self) -> Result<Stats, InboxError> {
+        self.memory.stats().await
+    }
+
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.memory.unclaimed(since).await
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.memory.list(list, count).await
+    }
+
+    async fn redrive(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        self.memory.redrive(keys).await
+    }
+
+    async fn discard(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        self.memory.discard(keys).await
+    }
+
+    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+        self.memory.prune(age, count).await
+    }
+}
+
 impl Store for Moody {
     type Effect = <Memory as Store>::Effect;
 
@@ -576,28 +612,12 @@ impl Store for Moody {
         self.memory.settle(settlements).await
     }
 
-    async fn stats(&self) -> Result<Stats, InboxError> {
-        self.memory.stats().await
+    async fn commit(&self, key: Key, effects: Vec<Self::Effect>) -> Result<(), InboxError> {
+        self.memory.commit(key, effects).await
     }
 
-    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
-        self.memory.unclaimed(since).await
-    }
-
-    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
-        self.memory.list(list, count).await
-    }
-
-    async fn redrive(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
-        self.memory.redrive(keys).await
-    }
-
-    async fn discard(&self, keys: Vec<Key>) -> Result<usize, InboxError> {
-        self.memory.discard(keys).await
-    }
-
-    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
-        self.memory.prune(age, count).await
+    async fn close(&self) {
+        self.memory.close().await;
     }
 }
 
@@ -828,6 +848,15 @@ fn another_runtime_stores_what_one_left() {
 }
 
 #[tokio::test]
+async fn run_until_idle_ends_with_the_error_of_the_store() {
+    let inbox = Moody::inbox(100);
+    inbox.store().fails.store(true, Ordering::SeqCst);
+    let handler = async |_: Stored<PaymentRequest>, _: Context<Moody>| Ok::<_, Infallible>(());
+    let error = timeout(LONG, inbox.process(handler).run_until_idle()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::Store);
+}
+
+#[tokio::test]
 async fn panicking_store_is_503_until_it_works() {
     let inbox = Moody::inbox(100);
     inbox.store().panics.store(true, Ordering::SeqCst);
@@ -929,6 +958,35 @@ async fn missing_answers_of_a_store_are_503() {
     #[derive(Debug)]
     struct Terse;
 
+    impl Sealed for Terse {}
+
+    impl Admin for Terse {
+        async fn stats(&self) -> Result<Stats, InboxError> {
+            Ok(Stats::default())
+        }
+        async fn unclaimed(&self, _: Duration) -> Result<Vec<String>, InboxError> {
+            Ok(Vec::new())
+        }
+        async fn list(&self, _: List, _: usize) -> Result<Vec<Entry>, InboxError> {
+            Ok(Vec::new())
+        }
+        async fn redrive(
+            &self,
+            _: impl IntoIterator<Item = Key> + Send,
+        ) -> Result<usize, InboxError> {
+            Ok(0)
+        }
+        async fn discard(
+            &self,
+            _: impl IntoIterator<Item = Key> + Send,
+        ) -> Result<usize, InboxError> {
+            Ok(0)
+        }
+        async fn prune(&self, _: Duration, _: usize) -> Result<usize, InboxError> {
+            Ok(0)
+        }
+    }
+
     impl Store for Terse {
         type Effect = ();
         async fn insert(&self, _: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
@@ -945,24 +1003,10 @@ async fn missing_answers_of_a_store_are_503() {
         async fn settle(&self, _: Vec<Settlement<()>>) -> Result<Vec<Settled>, InboxError> {
             Ok(Vec::new())
         }
-        async fn stats(&self) -> Result<Stats, InboxError> {
-            Ok(Stats::default())
+        async fn commit(&self, _: Key, _: Vec<()>) -> Result<(), InboxError> {
+            Ok(())
         }
-        async fn unclaimed(&self, _: Duration) -> Result<Vec<String>, InboxError> {
-            Ok(Vec::new())
-        }
-        async fn list(&self, _: List, _: usize) -> Result<Vec<Entry>, InboxError> {
-            Ok(Vec::new())
-        }
-        async fn redrive(&self, _: Vec<Key>) -> Result<usize, InboxError> {
-            Ok(0)
-        }
-        async fn discard(&self, _: Vec<Key>) -> Result<usize, InboxError> {
-            Ok(0)
-        }
-        async fn prune(&self, _: Duration, _: usize) -> Result<usize, InboxError> {
-            Ok(0)
-        }
+        async fn close(&self) {}
     }
 
     let response = support::call(received(&Inbox::new(Terse)), support::signed(body(1, 0))).await;
