@@ -106,7 +106,7 @@ async fn accepted_call_has_a_span_and_is_counted() {
         assert!(close.contains(field), "no {field} in {close}");
     }
     assert!(line(&log, "in the handler").contains("inqud_webhook{"));
-    assert!(!log.contains("WARN") && !log.contains("a success became 200"), "{log}");
+    assert!(!log.contains("WARN") && !log.contains("changed a 2xx to 200"), "{log}");
     counted(&metrics, "accepted", "", "2026-11");
     assert!(metrics.contains("inqud_webhook_body_bytes_sum 34\n"), "{metrics}");
 }
@@ -115,9 +115,9 @@ async fn accepted_call_has_a_span_and_is_counted() {
 async fn every_metric_is_described() {
     let (_, metrics) = answered(StatusCode::OK, signed(SMALL)).await;
     for help in [
-        "# HELP inqud_webhook_requests_total Webhooks by outcome, reason and label of the secret.",
-        "# HELP inqud_webhook_duration_seconds From the head of a call to its answer.",
-        "# HELP inqud_webhook_body_bytes Bodies that were received in whole.",
+        "# HELP inqud_webhook_requests_total Webhook calls by outcome, reason and label of the secret.",
+        "# HELP inqud_webhook_duration_seconds Time from the request head to the response.",
+        "# HELP inqud_webhook_body_bytes Sizes of bodies that arrived completely.",
     ] {
         assert!(metrics.contains(help), "{metrics}");
     }
@@ -126,7 +126,7 @@ async fn every_metric_is_described() {
 #[tokio::test]
 async fn logs_a_2xx_that_became_200_at_debug() {
     let (log, metrics) = answered(StatusCode::NO_CONTENT, signed(SMALL)).await;
-    let told = line(&log, "a success became 200");
+    let told = line(&log, "changed a 2xx to 200");
     assert!(told.contains("DEBUG") && told.contains("status=204"), "{told}");
     counted(&metrics, "accepted", "", "2026-11");
 }
@@ -136,7 +136,7 @@ async fn warns_of_a_failed_call_with_its_status() {
     for status in [302, 308, 400, 404, 429, 500, 503] {
         let answer = StatusCode::from_u16(status).unwrap();
         let (log, metrics) = answered(answer, signed(SMALL)).await;
-        let told = line(&log, "not done; Inqud will send it again");
+        let told = line(&log, "not acknowledged; Inqud will send it again");
         assert!(told.contains("WARN") && told.contains(&format!("status={status}")), "{told}");
         let end = format!("outcome=\"failed\" reason=\"{status}\"");
         assert!(line(&log, "close").contains(&end), "{log}");
@@ -179,7 +179,7 @@ async fn warns_of_a_rejection_with_its_reason() {
             "2026-11",
         ),
         (signed("{"), "not_json", "the body is not JSON", "2026-11"),
-        (get, "method_not_allowed", "a webhook is sent with POST", ""),
+        (get, "method_not_allowed", "webhooks must be sent with POST", ""),
     ] {
         let (log, metrics) = answered(StatusCode::OK, request).await;
         let told = line(&log, "rejected a webhook");
@@ -329,7 +329,7 @@ async fn logs_a_panic() {
         call(service, signed(SMALL)).await;
     });
     for (log, metrics) in [handler.await, decoding.await] {
-        assert!(line(&log, "a call has panicked").contains("ERROR"), "{log}");
+        assert!(line(&log, "a call panicked").contains("ERROR"), "{log}");
         assert!(
             !log.contains("expect a duplicate") && !log.contains("the sender disconnected"),
             "{log}"
@@ -364,7 +364,7 @@ async fn counts_an_error_of_the_inner_service() {
         tower::Service::call(&mut service, signed(SMALL)).await.unwrap_err();
     })
     .await;
-    assert!(line(&log, "the inner service had an error").contains("WARN"), "{log}");
+    assert!(line(&log, "the inner service failed").contains("WARN"), "{log}");
     counted(&metrics, "error", "", "2026-11");
 }
 

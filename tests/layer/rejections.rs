@@ -69,11 +69,11 @@ fn cases() -> Vec<Case> {
     encoded_twice.headers_mut().append(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
 
     let missing = "the digest header is missing";
-    let malformed = "the digest is not the hexadecimal text of an HMAC";
+    let malformed = "the digest is not a hexadecimal HMAC";
     let encoded = "the body must not be encoded";
     let too_large = "the body is too large";
     vec![
-        case(MethodNotAllowed, 405, "a webhook is sent with POST", false, get),
+        case(MethodNotAllowed, 405, "webhooks must be sent with POST", false, get),
         case(DigestMissing, 401, missing, false, unsigned),
         case(DigestDuplicated, 401, "there is more than one digest header", false, twice),
         case(DigestMalformed, 401, malformed, false, with_header(contract::DIGEST_HEADER, "")),
