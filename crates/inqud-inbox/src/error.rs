@@ -110,7 +110,7 @@ impl fmt::Display for InboxError {
                 "SQLite before 3.51.3 can corrupt the inbox's file: update rusqlite to 0.39 or later. If \
                  LIBSQLITE3_SYS_USE_PKG_CONFIG is set, unset it or update the system's SQLite"
             }
-            InboxErrorKind::NotFound => "there is no inbox in the file: check the path",
+            InboxErrorKind::NotFound => "no inbox in the file: check the path",
             InboxErrorKind::SchemaTooNew => {
                 "the tables were created by a later version of inqud-inbox: update this program"
             }
