@@ -42,11 +42,11 @@ const TABLES: &str = "
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    tracing_subscriber::fmt().init();
     run().await
 }
 
 pub(crate) async fn run() -> Result<(), BoxError> {
+    tracing_subscriber::fmt().init();
     // Before any layer is built, because a layer describes its metrics.
     let metrics = install_metrics()?;
 

@@ -665,7 +665,7 @@ fn head_with(digest: &str) -> String {
 #[cfg(target_os = "linux")]
 fn a_body_in_many_chunks_costs_little_memory() {
     const CALLS: usize = 16;
-    const BYTES: usize = 64 * 1024;
+    const BYTES: usize = 16 * 1024;
     // One call more than is measured, so that the process still runs when its memory is read.
     let listener = Listener::start(&["--count", &(CALLS + 1).to_string()]);
     let status = format!("/proc/{}/status", listener.child.id());
