@@ -664,7 +664,7 @@ fn head_with(digest: &str) -> String {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_body_in_many_chunks_costs_little_memory() {
-    const CALLS: usize = 16;
+    const CALLS: usize = 32;
     const BYTES: usize = 16 * 1024;
     // One call more than is measured, so that the process still runs when its memory is read.
     let listener = Listener::start(&["--count", &(CALLS + 1).to_string()]);
