@@ -48,26 +48,29 @@ impl<S: Store> Inbox<S> {
         Self { queue: Arc::new(Queue::new(store, capacity)) }
     }
 
-    /// The same store behind a queue for so many notifications, at least 1. 1,024 unless set. With the
-    /// [limit of a body](tower_inqud::WebhookLayer::body_limit) it bounds the memory.
+    /// Sets how many notifications can wait in the queue in front of the store, at least 1. Defaults to 1,024.
     ///
-    /// Set it before you make receivers and runners: those of before have another queue.
+    /// Together with the [body limit](tower_inqud::WebhookLayer::body_limit) it bounds the memory. Set it before
+    /// you create receivers and runners, because the ones created earlier keep the queue they have.
     #[must_use]
     pub fn capacity(self, capacity: usize) -> Self {
         Self::over(Arc::clone(&self.queue.store), capacity)
     }
 
-    /// The service that stores notifications of a type, for behind a
-    /// [`WebhookLayer<T>`](tower_inqud::WebhookLayer). Calls need a Tokio runtime with its timers enabled.
+    /// Returns the tower service that stores notifications of type `T`. Put it behind a
+    /// [`WebhookLayer<T>`](tower_inqud::WebhookLayer).
+    ///
+    /// Calls need a Tokio runtime with its timers enabled.
     #[must_use]
     pub fn receiver<T: Storable>(&self) -> Receiver<S, T> {
         Receiver::new(Arc::clone(&self.queue))
     }
 
-    /// Has a closure called for each notification of a type; see [the module](crate#processing).
+    /// Creates a runner that calls an async closure for each notification of type `T`. See
+    /// [processing](crate#processing).
     ///
-    /// It is called again and again, so what it owns it has to lend to each future: as an `Arc` that is
-    /// cloned, in `move |n, cx| { let shop = shop.clone(); async move { .. } }`.
+    /// The closure is called many times, so each future needs its own handle to shared state:
+    /// `move |n, cx| { let shop = shop.clone(); async move { .. } }`.
     pub fn process<T, F, Fut, E>(&self, handler: F) -> Runner<S, T, HandlerFn<F>>
     where
         T: Storable,
@@ -78,8 +81,8 @@ impl<S: Store> Inbox<S> {
         self.process_with(HandlerFn::new(handler))
     }
 
-    /// Has a tower service called for each notification of a type. Each call is to a clone of its own,
-    /// when that is ready.
+    /// Creates a runner that calls a tower service for each notification of type `T`. Each call uses a clone
+    /// that is ready.
     pub fn process_with<T, H>(&self, handler: H) -> Runner<S, T, H>
     where
         T: Storable,
@@ -90,7 +93,7 @@ impl<S: Store> Inbox<S> {
         Runner::new(Arc::clone(&self.queue), handler)
     }
 
-    /// How much there is to do. With feature `metrics`, this sets [the gauges](crate#telemetry). With feature
+    /// Counts the backlog, dead letters, reviews and skipped notifications, by kind. With feature `metrics`, this sets [the gauges](crate#telemetry). With feature
     /// `tracing`, it warns of kinds with open notifications that no runner has claimed for three minutes.
     ///
     /// # Errors
@@ -105,7 +108,7 @@ impl<S: Store> Inbox<S> {
         Ok(stats)
     }
 
-    /// Kinds with open notifications that no runner, of any process, has claimed for as long as `since`.
+    /// Returns the kinds with open notifications that no runner, of any process, has claimed for as long as `since`.
     ///
     /// # Errors
     ///
@@ -142,12 +145,13 @@ impl<S: Store> Inbox<S> {
         self.store().review(limit).await
     }
 
-    /// Requeues dead letters and what is kept for review, and resets their attempt counts. Returns how many
-    /// there were.
+    /// Requeues dead letters and notifications kept for review, and resets their attempt counts. Returns how
+    /// many it found.
     ///
-    /// A dead letter that is older by now than what was processed of its object is skipped, unless
-    /// [asked for](Runner::handle_stale). One that could not be decoded is dead again if it still cannot.
-    /// What was kept for review is handled, unless a settled notification that arrived later was processed.
+    /// A dead letter is skipped if a newer notification about its object was processed meanwhile, unless the
+    /// runner [handles stale ones](Runner::handle_stale). An undecodable one becomes a dead letter again if it
+    /// still cannot be decoded. A notification kept for review is handled, unless a settled one that arrived
+    /// later was processed.
     ///
     /// # Errors
     ///
@@ -159,8 +163,8 @@ impl<S: Store> Inbox<S> {
         redriven
     }
 
-    /// Marks dead letters and what is kept for review as skipped: they are never processed, their keys stay,
-    /// and [`Inbox::prune`] deletes their bodies. This cannot be undone. Returns how many there were.
+    /// Marks dead letters and notifications kept for review as skipped. They are never processed, their keys
+    /// are kept, and [`Inbox::prune`] deletes their bodies. This cannot be undone. Returns how many it found.
     ///
     /// # Errors
     ///
@@ -173,7 +177,7 @@ impl<S: Store> Inbox<S> {
     /// Deletes the bodies of up to `limit` notifications that were processed or skipped more than `age`
     /// ago, in one commit. Returns how many it deleted: call it again until that is less than `limit`.
     ///
-    /// Their keys stay, because duplicates are detected by them.
+    /// Their keys are kept, because duplicates are detected by them.
     ///
     /// # Errors
     ///

@@ -121,48 +121,11 @@
 //!
 //! # Telemetry
 //!
-//! With feature `tracing` each claimed notification has a span `inqud_inbox` at INFO, in which its handler is
-//! called too. Its fields are `kind` ([`Storable::KIND`]), `key`, `attempt`, `verdict`, `outcome` and, if a
-//! handler was called, `elapsed_us`. The events have the target `inqud_inbox`:
+//! With feature `tracing` each claimed notification has a span, in which its handler runs. With feature `metrics`
+//! there are counters, histograms and gauges. [The guide](guide::inbox#metrics-and-logs) lists all of them, with every
+//! label. [`Inbox::stats`] sets the gauges: call it every 15 s, for example.
 //!
-//! | level | message | when |
-//! | --- | --- | --- |
-//! | ERROR | given up: a dead letter | with the `error` |
-//! | WARN | failed; to be retried | with the `error`, and `retry_in` |
-//! | WARN | the lease has passed, and another claimed it; nothing of it was kept | |
-//! | INFO | can be decoded by now; stored as what it is | a redriven dead letter |
-//! | WARN | kept for review | with why: by a receiver, or when it was claimed |
-//! | WARN | has open notifications, and no runner processes this `kind` | a runner or [`Inbox::stats`] found it, and nobody has claimed the kind for three minutes |
-//! | INFO | skipped: stale, older than what was processed | |
-//! | INFO | processed; its order is not known or its content differs | the `verdict` is `unordered` or `amended` |
-//! | WARN | a runner goes on after a failure | of the store, with `reason`; see [`Runner::on_error`] |
-//! | WARN | not stored; Inqud will send it again | a receiver answered 503, with `kind` and `reason` |
-//!
-//! With feature `metrics` there are these, next to [those of the layer](tower_inqud::WebhookLayer#telemetry):
-//!
-//! | metric | kind | labels |
-//! | --- | --- | --- |
-//! | `inqud_inbox_received_total` | counter of calls of a receiver | `kind`, `outcome` |
-//! | `inqud_inbox_commit_duration_seconds` | histogram, from the call to the commit | `kind` |
-//! | `inqud_inbox_processed_total` | counter of claims | `kind`, `outcome`, `verdict` |
-//! | `inqud_inbox_handler_duration_seconds` | histogram | `kind` |
-//! | `inqud_inbox_latency_seconds` | histogram, from being stored to being done | `kind` |
-//! | `inqud_inbox_backlog` | gauge, set by [`Inbox::stats`] | `kind` |
-//! | `inqud_inbox_oldest_age_seconds` | gauge, set by `stats`; 0 if there is no backlog | `kind` |
-//! | `inqud_inbox_dead_letters` | gauge, set by `stats` | `kind` |
-//! | `inqud_inbox_review` | gauge, set by `stats` | `kind` |
-//! | `inqud_inbox_skipped` | gauge, set by `stats` | `kind` |
-//!
-//! - The `outcome` of a received notification is `new`, `duplicate`, `duplicate_differs` (its bytes differ, but
-//!   only in ignored fields), `review`, `undecodable` (stored as a dead letter), the
-//!   [name of the error's kind](InboxErrorKind::as_str) if the answer was 503, or `disconnected` if the
-//!   sender did not wait for the answer.
-//! - The `outcome` of a processed notification is `done`, `skipped` (stale), `review`, `requeued` (decoded, and stored
-//!   again as what it is), `retry`, `dead`, `lease_expired`, `unsettled` (the store failed; it is handled again
-//!   when its lease expires) or `dropped` (the runner was dropped).
-//!
-//! Neither shows anything of a body, except what a handler writes into its errors, which are logged as they
-//! are. The gauges are as old as the last call of `stats`: call it every 15 s, for example.
+//! Neither shows anything of a body, except what a handler writes into its errors, which are logged as they are.
 //!
 //! # Keys and bodies
 //!

@@ -202,7 +202,7 @@ fn refuse(error: InboxError) -> Response<String> {
 fn missing_layer<T>() -> Response<String> {
     let event = type_name::<T>();
     let mut response = Response::new(format!(
-        "the request carries no webhook of type `{event}`. Perhaps you forgot the layer, or it decodes \
+        "the request has no webhook of type `{event}`. Perhaps you forgot the layer, or it decodes \
          another type? Add `.layer(WebhookLayer::new(secret))` to this route"
     ));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
