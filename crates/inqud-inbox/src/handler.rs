@@ -12,11 +12,11 @@ use crate::key::Key;
 use crate::store::{Claimed, Store};
 use tower_inqud::Verdict;
 
-/// An event that a [`Runner`](crate::Runner) read from the inbox, and its body. It was authentic when it was
-/// stored.
+/// An event that a [`Runner`](crate::Runner) read from the inbox, and its body.
 ///
-/// It dereferences to the event. `Debug` shows the event, as that of a [`Webhook`](tower_inqud::Webhook)
-/// does, and leaves out the body. A test makes one with [`testing::stored`](crate::testing::stored).
+/// The event was authentic when it was stored. `Stored` dereferences to it. As with a
+/// [`Webhook`](tower_inqud::Webhook), `Debug` shows the event and leaves out the body. Use
+/// [`testing::stored`](crate::testing::stored) to create one in a test.
 #[derive(Clone)]
 pub struct Stored<T> {
     event: T,
@@ -55,15 +55,17 @@ impl<T: fmt::Debug> fmt::Debug for Stored<T> {
     }
 }
 
-/// What a handler gets with each event: the key, verdict and attempt of the notification, and a way to commit
-/// writes together with "done".
+/// The context that a handler receives with each event.
+///
+/// It has the key, verdict and attempt of the notification, and a way to commit writes together with "done".
 ///
 /// | store | write with "done" | write once for an idempotency key |
 /// | --- | --- | --- |
 /// | [`Memory`](crate::Memory), `Sqlite` | `cx.effect(closure)` | `cx.once(key, closure, otherwise)` |
 /// | `Postgres` | `cx.transaction().await` | `cx.once(key).await` |
 ///
-/// A clone is cheap, and the same context. A test makes one with [`TestContext`](crate::testing::TestContext).
+/// Clones are cheap and share one context. Use [`TestContext`](crate::testing::TestContext) to create one in a
+/// test.
 pub struct Context<S: Store> {
     shared: Arc<Shared<S>>,
 }
@@ -83,7 +85,7 @@ struct Shared<S: Store> {
     effects: Mutex<Vec<S::Effect>>,
 }
 
-/// What a handler is told about an attempt.
+/// The part of a [`Context`] that describes the attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     pub(super) key: Key,
@@ -108,14 +110,14 @@ impl<S: Store> Context<S> {
     /// Returns the key of the notification, which is the same for each attempt.
     ///
     /// Another notification about the same object has another key, even if it only
-    /// [amends](Verdict::Amended) this one. What must happen once per order needs an idempotency key of your
-    /// own, such as `ship:order-17`: see `once`.
+    /// [amends](Verdict::Amended) this one. If something must happen once per order, pass an idempotency key of
+    /// your own to `once`, such as `ship:order-17`.
     #[must_use]
     pub fn key(&self) -> Key {
         self.shared.attempt.key
     }
 
-    /// Returns how the notification compares with the one of its object that was handled last.
+    /// Returns how the notification compares with the last one that was handled for its object.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.shared.attempt.verdict
@@ -147,7 +149,7 @@ impl<S: Store> Context<S> {
         self.effects().push(effect);
     }
 
-    /// Takes the effects that were added until now. Later ones are lost.
+    /// Takes the effects added so far. Effects added later are lost.
     pub(super) fn take(&self) -> Vec<S::Effect> {
         std::mem::take(&mut *self.effects())
     }
@@ -174,8 +176,9 @@ impl<S: Store> fmt::Debug for Context<S> {
     }
 }
 
-/// The service around a closure that [`Inbox::process`](crate::Inbox::process) gives to its
-/// [`Runner`](crate::Runner).
+/// A service that calls a closure.
+///
+/// [`Inbox::process`](crate::Inbox::process) wraps your handler in it for the [`Runner`](crate::Runner).
 #[derive(Clone)]
 pub struct HandlerFn<F>(F);
 

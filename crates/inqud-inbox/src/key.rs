@@ -6,9 +6,10 @@ use tower_inqud::OrderKey;
 
 /// The key of a notification in an inbox. `Display` shows 32 hexadecimal digits.
 ///
-/// It is a hash of the kind, the id of the object, and the [`OrderKey`], by which duplicates are detected.
-/// Two notifications about one object have different keys, even if one amends the other. So do not
-/// use it as the idempotency key of something that must happen once per order. Use `once` of
+/// It is a hash of the kind, the object's id and the [`OrderKey`], by which duplicates are detected.
+///
+/// Two notifications about one object have different keys, even if one amends the other. If something must
+/// happen once per order, do not use this key as its idempotency key. Use `once` of
 /// [`Context`](crate::Context) with a key of your own instead.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Key([u8; 16]);
@@ -21,12 +22,14 @@ impl Key {
         Self::following(kind, id, order_key, None)
     }
 
-    /// Creates the key of a notification that repeats an earlier one about the same object. `last` is the
-    /// key of the object's notification that was stored last, and `None` for one that repeats nothing.
+    /// Creates the key of a notification that repeats an earlier one about the same object.
     ///
-    /// The first half is a hash of the content, the second half of the times and of `last`. So
-    /// notifications that differ only in their times are adjacent in an index by key, and one range scan
-    /// finds them all: see [`range`](Self::range).
+    /// `last` is the key of the notification that was stored last for the object. It is `None` if the
+    /// notification repeats nothing.
+    ///
+    /// The first half of the key is a hash of the content. The second half is a hash of the content,
+    /// the times and `last`. Notifications that differ only in their times are therefore adjacent in an index
+    /// by key, and one range scan finds them all: see [`range`](Self::range).
     pub(super) fn following(
         kind: &str,
         id: &str,
@@ -62,8 +65,9 @@ impl Key {
         })
     }
 
-    /// Creates the key of a body that could not be decoded as the given kind. It differs from the key of
-    /// every other body and of every decoded notification.
+    /// Creates the key of a body that could not be decoded as the given kind.
+    ///
+    /// It differs from the key of every other body and of every decoded notification.
     #[must_use]
     pub fn of_undecodable(kind: &str, body: &[u8]) -> Self {
         Self::hash([
@@ -72,7 +76,7 @@ impl Key {
         ])
     }
 
-    /// Creates a key from the bytes that a store has kept.
+    /// Creates a key from the bytes that a store kept.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)

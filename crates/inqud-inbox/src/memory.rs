@@ -17,9 +17,9 @@ use crate::store;
 use crate::store::{Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
 use tower_inqud::{Dedup, Processed, Verdict};
 
-/// A store in memory, for tests: nothing outlives the process.
+/// An in-memory store for tests. Nothing outlives the process.
 ///
-/// Its clock is Tokio's, so that leases and backoff expire in a test that pauses or advances the time.
+/// It uses Tokio's clock, so leases and backoff expire in a test that pauses or advances the time.
 #[derive(Default)]
 pub struct Memory {
     tables: Mutex<Tables>,
@@ -41,7 +41,7 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// What a handler commits together with "done" in a [`Memory`] store.
+/// An effect that a handler commits together with "done" in a [`Memory`] store.
 pub struct MemoryEffect(Effect);
 
 enum Effect {
@@ -61,8 +61,9 @@ impl fmt::Debug for MemoryEffect {
 impl Context<Memory> {
     /// Calls `effect` when the notification is settled as done.
     ///
-    /// Effects run in their order, and only if the handler returns `Ok`. If one fails or panics, the
-    /// notification is retried. What the effect changed before it failed is not undone.
+    /// Effects run in the order in which they were added, and only if the handler returns `Ok`. If an effect
+    /// fails or panics, the notification is retried. Changes that the effect made before it failed are not
+    /// undone.
     pub fn effect<F, R, E>(&self, effect: F)
     where
         F: FnOnce() -> Result<R, E> + Send + 'static,
@@ -98,7 +99,7 @@ impl MemoryEffect {
             Effect::Plain(effect) => effect(),
             Effect::Once { idempotency_key, effect, otherwise } => {
                 match idempotency_keys.get(&idempotency_key) {
-                    // A later effect of this notification has failed.
+                    // The effect succeeded in an earlier attempt, and then a later effect failed.
                     Some(first) if *first == key => Ok(()),
                     Some(first) => otherwise(*first),
                     None => {
@@ -157,11 +158,12 @@ enum State {
 
 #[derive(Default)]
 struct Object {
-    /// All of its rows, in the order of their arrival.
+    /// All of its rows, in order of arrival.
     rows: BTreeSet<usize>,
     open: BTreeSet<(i64, usize)>,
     processed: Option<Processed>,
-    /// And what came first of those that are due at once.
+    /// When the object can be claimed next, and a row that breaks ties: among objects due at the same time, the
+    /// one whose row arrived first is claimed first.
     due: Option<(Instant, usize)>,
     claim: i64,
 }
@@ -171,8 +173,7 @@ impl Tables {
         self.objects.entry((kind, Arc::from(id))).or_default()
     }
 
-    /// What becomes of a record, and the key that it is then stored under; or what to answer if it is a
-    /// duplicate.
+    /// Returns how to store a record and under which key, or the result of the insert if it is a duplicate.
     fn dedup(&self, record: &Record) -> Result<(Dedup, Key), Inserted> {
         let [first, last] = record.key.range();
         let rows = self.keys.range(first..=last).filter_map(|(_, seq)| self.rows.get(*seq));
@@ -218,7 +219,7 @@ impl Tables {
         self.file(seq, dedup, now)
     }
 
-    /// Makes a row that is open or dead known, by its key and to its object.
+    /// Adds an open or dead row to the index of keys and to its object.
     fn file(&mut self, seq: usize, dedup: Dedup, now: Instant) -> Inserted {
         let Some(row) = self.rows.get_mut(seq) else { return Inserted::Duplicate };
         if dedup == Dedup::Review {
@@ -321,7 +322,8 @@ impl Tables {
         Settled::Done
     }
 
-    /// The row of an undecodable body becomes that of what it is.
+    /// Replaces the record of an undecodable body that could now be decoded. Skips the row if the decoded
+    /// record is a duplicate.
     fn replace_decoded(&mut self, seq: usize, mut record: Record, now: Instant) {
         let dedup = self.dedup(&record);
         let Some(row) = self.rows.get_mut(seq) else { return };
@@ -370,7 +372,8 @@ impl Tables {
 }
 
 impl Row {
-    /// Somebody has looked, and it was a late duplicate: nothing has happened between what is around it.
+    /// Returns whether an operator discarded the review. Discarding it means that it was a late duplicate, so
+    /// nothing happened between its neighbours.
     fn is_discarded_review(&self) -> bool {
         self.state == State::Skipped && self.verdict == Some(Verdict::Review)
     }

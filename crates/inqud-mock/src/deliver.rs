@@ -16,25 +16,25 @@ use tower_inqud::Rejection;
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Maximum bytes to read of a response's body. Reading it lets the client reuse the connection.
+/// Maximum number of bytes to read from a response body. Reading it lets the client reuse the connection.
 const READ: usize = 64 * 1024;
-/// Maximum bytes to keep of it.
+/// Maximum number of bytes of a response body to keep.
 const KEPT: usize = 1024;
 
 impl MockInqud {
     /// Delivers messages, such as a [`Lifecycle`](super::Lifecycle), to your service or through a client.
     ///
-    /// 1. Messages are repeated and shuffled, if configured.
-    /// 2. They are sent one after another, never two at a time.
-    /// 3. A message is acknowledged if status 200 arrives before the timeout. Otherwise it is sent again
-    ///    after the next of the configured [retries](Self::retries). Other messages are sent meanwhile.
+    /// 1. The mock repeats and shuffles the messages, if configured.
+    /// 2. It sends them one after another, never two at a time.
+    /// 3. A message is acknowledged if status 200 arrives before the timeout. Otherwise the mock sends it
+    ///    again after the next configured [retry delay](Self::retries), and sends other messages meanwhile.
     ///
-    /// It returns when every message was acknowledged or has no retry left. An error of the service is part of
-    /// the report.
+    /// Returns when every message is acknowledged or has no retry left. An error from the service does not end
+    /// the run: the report contains it.
     ///
     /// # Panics
     ///
-    /// Panics outside of a Tokio runtime with timers enabled.
+    /// Panics if it is polled outside a Tokio runtime, or in one without timers enabled.
     pub async fn deliver<M, S, B>(&self, messages: M, service: S) -> Report
     where
         M: IntoIterator<Item = Message>,
@@ -53,7 +53,7 @@ impl MockInqud {
     ///
     /// # Panics
     ///
-    /// Panics outside of a Tokio runtime with timers enabled.
+    /// Panics if it is polled outside a Tokio runtime, or in one without timers enabled.
     pub async fn deliver_each<M, S, B, F>(&self, messages: M, service: S, each: F)
     where
         M: IntoIterator<Item = Message>,
@@ -84,7 +84,7 @@ impl MockInqud {
     {
         let began = Instant::now();
         let mut due = began;
-        // Ordered by due time, and by the plan among those due at the same time.
+        // Ordered by due time, then by position in the plan.
         let mut queue = BTreeMap::new();
         for (turn, message) in plan.into_iter().enumerate() {
             queue.insert((due, turn), (message, 0_u32));
@@ -135,7 +135,7 @@ impl MockInqud {
             Ok(Ok(response)) => Tried {
                 answer: Answer::Status(response.status()),
                 rejection: response.extensions().get::<Rejection>().cloned(),
-                // The status arrived in time, so a slow body only loses its text.
+                // The status arrived in time, so a slow body loses only its text.
                 text: timeout_at(until, beginning(response.into_body())).await.unwrap_or_default(),
             },
         }
@@ -181,7 +181,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Adds at most thirty years, because the clock cannot hold every `Duration`.
+/// Adds at most thirty years, because an `Instant` cannot represent every sum.
 fn later(instant: Instant, by: Duration) -> Instant {
     const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     instant.checked_add(by.min(FOR_EVER)).unwrap_or(instant)

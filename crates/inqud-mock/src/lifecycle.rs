@@ -12,9 +12,11 @@ use tower_inqud::Amount;
 /// It iterates over [`Message`]s in the order in which Inqud would create them. For several objects, chain
 /// lifecycles: `first.into_iter().chain(second)`.
 ///
-/// Bodies have the fields of Inqud's published samples. No sample of an invoice is public, nor is the prefix of
-/// its id: its body has the fields of [`Invoice`](tower_inqud::Invoice), and its id is a bare UUID. Ids
-/// are derived from the [`client_order_id`](Self::client_order_id), so the same order id always gives the
+/// Bodies have the fields of Inqud's published samples. Inqud has published neither a sample of an invoice nor
+/// the prefix of its id, so the body of an invoice has the fields of [`Invoice`](tower_inqud::Invoice) and its
+/// id is a bare UUID.
+///
+/// Ids are derived from the [`client_order_id`](Self::client_order_id), so the same order id always gives the
 /// same object. Nothing in a body is random.
 ///
 /// # Example
@@ -59,7 +61,7 @@ impl Lifecycle {
 
     /// Replaces the statuses of the scenario.
     ///
-    /// Any word is allowed. Use one that Inqud does not have yet to test how your handler treats it.
+    /// Any word is allowed. Use an unknown status to test how your handler treats one that Inqud adds later.
     pub fn statuses<I>(mut self, statuses: I) -> Self
     where
         I: IntoIterator,
@@ -69,7 +71,7 @@ impl Lifecycle {
         self
     }
 
-    /// Your id of the order. Defaults to `order-1`. The other ids are derived from it.
+    /// Your id for the order. Defaults to `order-1`. The other ids are derived from it.
     pub fn client_order_id(mut self, id: impl Into<String>) -> Self {
         self.client_order_id = id.into();
         self
@@ -77,8 +79,8 @@ impl Lifecycle {
 
     /// The requested amount, in USDT. Defaults to 100.
     ///
-    /// The amount paid is half of it in a conflict, and one more if it is overpaid or amended. A partial
-    /// payment is 40 % of it, and then 90 %.
+    /// The payer pays half of it in a conflict, and 1 USDT more if the Request is overpaid or amended. Partial
+    /// payments are 40 % of it, then 90 %.
     pub fn amount(mut self, amount: Amount) -> Self {
         self.amount = amount;
         self
@@ -91,16 +93,16 @@ impl Lifecycle {
         self
     }
 
-    /// When the object got its last status. Overrides [`starts_at`](Self::starts_at), which is then computed
+    /// When the object reached its last status. Overrides [`starts_at`](Self::starts_at), which is then computed
     /// from the [pace](Self::pace).
     pub fn ends_at(mut self, at: Timestamp) -> Self {
         self.ends_at = Some(at);
         self
     }
 
-    /// The difference between the timestamps of two statuses. Defaults to 90 s.
+    /// The time between the timestamps of two consecutive statuses. Defaults to 90 s.
     ///
-    /// It does not delay the delivery. An amendment has the timestamp of the notification that it amends. The
+    /// It does not delay delivery. An amendment has the timestamp of the notification that it amends. The
     /// next write-off of a subscription is always 30 days after the previous one.
     pub fn pace(mut self, pace: Duration) -> Self {
         self.pace = pace;
@@ -112,20 +114,22 @@ impl Lifecycle {
         SignedDuration::try_from(self.pace.saturating_mul(steps)).unwrap_or(SignedDuration::MAX)
     }
 
-    /// How much is paid once something is. `amendment` counts the amendments so far.
+    /// Returns how much is paid once the payer has paid. `amendment` counts the amendments so far.
     fn paid(&self, amendment: usize) -> Paid {
         match self.scenario {
             Scenario::Overpaid => Paid::Over(1),
             Scenario::Amended => Paid::Over(amendment),
-            // The reason of a reversal is not public, so the full amount stays paid.
+            // The reason for a reversal is not public, so the full amount stays paid.
             Scenario::Reversed => Paid::Over(0),
             _ if self.statuses.iter().any(|status| status == "CONFLICT") => Paid::Under,
             _ => Paid::Over(0),
         }
     }
 
-    /// How often the same status directly precedes this step in [`Scenario::Amended`]: the number of the
-    /// amendment, or 0. An amendment keeps the time of its last update.
+    /// Returns the number of the amendment at this step, or 0 if it is not one.
+    ///
+    /// It is the number of times that the same status directly precedes the step in [`Scenario::Amended`]. An
+    /// amendment keeps the time of its last update.
     fn amendment(&self, step: usize) -> usize {
         let said = self.statuses.iter().take(step.saturating_add(1)).rev();
         let same = said.clone().zip(said.skip(1)).take_while(|(it, before)| it == before).count();
@@ -139,7 +143,7 @@ impl IntoIterator for Lifecycle {
 
     fn into_iter(self) -> Self::IntoIter {
         let ids = Ids::of(&self.client_order_id);
-        // An object that starts in a later status has changed before.
+        // An object that starts in a later status has already changed.
         let first = self.scenario.statuses().first().copied();
         let is_older = self.statuses.first().map(String::as_str) != first;
         let changes = |step: usize| {

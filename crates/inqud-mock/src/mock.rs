@@ -11,14 +11,14 @@ use tower_inqud::{Secret, contract, sign};
 ///
 /// By default, each message is delivered once, in order, in one frame, correctly signed, and without retries.
 ///
-/// [`deliver`](Self::deliver) and [`any_order`](Self::any_order) describe what happens then. The
+/// [`deliver`](Self::deliver) and [`any_order`](Self::any_order) describe each step of a delivery. The
 /// [crate documentation](crate) has an example.
 #[derive(Clone)]
 #[must_use]
 pub struct MockInqud {
     secret: Secret,
-    /// The key that signs forged requests. It is never derived from the secret, so that a forged request reveals no
-    /// digest made with the secret.
+    /// The key that signs forged requests. It is never derived from the secret, so a forged request does not
+    /// reveal a digest made with the secret.
     forged_secret: Secret,
     uri: Uri,
     pub(super) seed: u64,
@@ -41,7 +41,7 @@ pub enum Fault {
     Forged,
     /// The digest header is missing.
     Unsigned,
-    /// The digest is right, but the body ends with an error after its first half.
+    /// The digest is correct, but the body ends with an error after its first half.
     ///
     /// Over a socket, the connection breaks and there is no response, so every such delivery is
     /// [`Failed`](super::Answer::Failed) even if the server rejected it.
@@ -60,7 +60,7 @@ fn forged_secret() -> Secret {
 impl MockInqud {
     /// Creates a mock that signs with `secret` and sends to `uri`.
     ///
-    /// A path is enough for a service in this process. A client needs an absolute URI.
+    /// A path is enough for a service in this process. An HTTP client needs an absolute URI.
     pub fn new(secret: Secret, uri: Uri) -> Self {
         Self {
             secret,
@@ -79,15 +79,15 @@ impl MockInqud {
         }
     }
 
-    /// Shuffles the messages, depending on the [seed](Self::seed). Defaults to the given order.
+    /// Shuffles the messages, using the [seed](Self::seed). Defaults to the given order.
     pub fn shuffled(mut self) -> Self {
         self.shuffled = true;
         self
     }
 
-    /// The seed of all random orders. Defaults to a random seed, which reports and errors print.
+    /// The seed for every random order. Defaults to a random seed, which reports and errors print.
     ///
-    /// Set it to repeat a run.
+    /// Set it to reproduce a run.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -95,14 +95,16 @@ impl MockInqud {
 
     /// How many times to deliver each message. Defaults to 1.
     ///
-    /// [`any_order`](Self::any_order) ignores it and repeats messages at random.
+    /// Set it to test how your handler treats duplicates. [`any_order`](Self::any_order) ignores it and repeats
+    /// messages at random.
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// How many shuffled rounds [`any_order`](Self::any_order) delivers after the round in order. Defaults to 100,
-    /// and is at least 1.
+    /// How many shuffled rounds [`any_order`](Self::any_order) delivers after the ordered round. Defaults to 100.
+    ///
+    /// The minimum is 1.
     pub fn rounds(mut self, rounds: u32) -> Self {
         self.rounds = rounds.max(1);
         self
@@ -110,9 +112,9 @@ impl MockInqud {
 
     /// How long to wait before each retry of a message that was not acknowledged. Defaults to no retries.
     ///
-    /// Inqud's schedule is [`contract::RETRY_SCHEDULE`], almost two days in total. A test with Tokio's time
-    /// paused (`#[tokio::test(start_paused = true)]`) does not wait for it. Other messages are
-    /// delivered meanwhile.
+    /// The mock delivers other messages meanwhile. Inqud's schedule is [`contract::RETRY_SCHEDULE`], almost two
+    /// days in total. A test with Tokio's time paused (`#[tokio::test(start_paused = true)]`) does not wait
+    /// for it.
     pub fn retries(mut self, waits: &[Duration]) -> Self {
         self.retries = waits.to_vec();
         self
@@ -120,7 +122,7 @@ impl MockInqud {
 
     /// How long to wait for a response. Defaults to [`contract::RESPONSE_TIMEOUT`].
     ///
-    /// The time that a [delayed](Self::frame_delay) body takes is added to it.
+    /// The mock adds to it the time that a [delayed](Self::frame_delay) body takes.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -155,9 +157,10 @@ impl MockInqud {
         self
     }
 
-    /// Builds the request for a message, always the same for this mock and its clones.
+    /// Builds the request for a message.
     ///
-    /// Use it to send the request by other means than [`deliver`](Self::deliver).
+    /// This mock and its clones always build the same request for the same message. Use it to send the request
+    /// without [`deliver`](Self::deliver).
     #[must_use]
     pub fn request(&self, message: &Message) -> Request<SentBody> {
         let bytes = message.body().clone();

@@ -25,14 +25,15 @@ pub enum Scenario {
     Overpaid,
     /// A Request that is underpaid and ends in `CONFLICT` (confirmed).
     Conflict,
-    /// A Request whose conflict Inqud's support resolves. It ends in `SUCCESS` with half of the amount paid: a
-    /// final status changes, and a success is not paid in full.
+    /// A Request whose conflict Inqud's support resolves.
+    ///
+    /// It ends in `SUCCESS` with half of the amount paid: a final status can change, and a success need not be
+    /// paid in full.
     ResolvedConflict,
-    /// A Request that is paid in full and that Inqud's support changes to `CONFLICT` afterwards, without a
-    /// reason.
+    /// A Request that is paid in full, and that Inqud's support then changes to `CONFLICT` without a reason.
     Reversed,
-    /// A Request that is paid in full and amended afterwards: the same status and last update, with a higher paid
-    /// amount.
+    /// A Request that is paid in full, then amended. The amendment has the same status and last update, and a
+    /// higher paid amount.
     Amended,
     /// A Request that nobody pays.
     Expired,
@@ -40,8 +41,8 @@ pub enum Scenario {
     Checkout,
     /// A payment that arrives.
     Payment,
-    /// A payment that arrives and that Inqud's support changes to `FAILED` afterwards (confirmed that
-    /// it can).
+    /// A payment that arrives, and that Inqud's support then changes to `FAILED`. Support can do
+    /// this (confirmed).
     ReversedPayment,
     /// A payment that arrives in parts: 40 % of the amount, then 90 %, then all of it.
     PartialPayment,
@@ -90,7 +91,7 @@ impl Scenario {
         Self::Authorization,
     ];
 
-    /// The name in kebab case, such as `success` or `on-ramp`.
+    /// Returns the name in kebab case, such as `success` or `on-ramp`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -113,7 +114,7 @@ impl Scenario {
         }
     }
 
-    /// The statuses, in order, as Inqud spells them.
+    /// Returns the statuses in order, as Inqud spells them.
     #[must_use]
     pub const fn statuses(self) -> &'static [&'static str] {
         match self {

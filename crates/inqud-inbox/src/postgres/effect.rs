@@ -8,12 +8,12 @@ use deadpool_postgres::Object;
 use super::error::{engine, failed};
 use crate::error::InboxError;
 
-/// What a handler commits together with "done" in a [`Postgres`](crate::Postgres) store: its
-/// [transaction](crate::Context::transaction).
+/// The [transaction](crate::Context::transaction) that a handler commits together with "done" in a
+/// [`Postgres`](crate::Postgres) store.
 pub struct PostgresEffect(pub(super) Arc<Open>);
 
 impl PostgresEffect {
-    /// The transaction, if nobody else holds it.
+    /// Returns the transaction, or an error if it is still in use.
     pub(super) fn into_open(self) -> Result<Open, &'static str> {
         let in_use = "the transaction is still in use: let go of it before the handler returns";
         Arc::into_inner(self.0).ok_or(in_use)
@@ -22,7 +22,7 @@ impl PostgresEffect {
     /// Commits without settling anything.
     pub(super) async fn commit(self) -> Result<(), InboxError> {
         let mut open = self.into_open().map_err(failed)?;
-        // A bare COMMIT of a transaction that has failed is no error.
+        // COMMIT alone does not report an error if the transaction has failed. SELECT does.
         open.connection.batch_execute("SELECT; COMMIT").await.map_err(engine)?;
         open.is_ended = true;
         Ok(())
@@ -35,10 +35,10 @@ impl fmt::Debug for PostgresEffect {
     }
 }
 
-/// A transaction that is rolled back when it is dropped before it has ended.
+/// A transaction that is rolled back if it is dropped before it ends.
 pub(super) struct Open {
     pub(super) connection: Object,
-    /// Its id in the database.
+    /// The id that Postgres gave the transaction.
     pub(super) id: i64,
     pub(super) is_ended: bool,
 }
@@ -46,8 +46,8 @@ pub(super) struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         if !self.is_ended {
-            // The first poll sends it. The server reads it before anything that the next user of the
-            // connection sends.
+            // The first poll sends the ROLLBACK. The server reads it before anything that the next user of
+            // the connection sends.
             let rollback = pin!(self.connection.batch_execute("ROLLBACK"));
             let _ = rollback.poll(&mut task::Context::from_waker(Waker::noop()));
         }

@@ -1,4 +1,4 @@
-//! The store in a Postgres database (feature `postgres`).
+//! A store in a Postgres database (feature `postgres`).
 
 mod context;
 mod effect;
