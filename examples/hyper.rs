@@ -74,9 +74,14 @@ async fn serve(
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let (stream, _) = tokio::select! {
-            accepted = listener.accept() => accepted?,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = &mut shutdown => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // For example, too many open files. Others may close.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
         };
         let connection = server.serve_connection(TokioIo::new(stream), service.clone());
         tokio::spawn(graceful.watch(connection.into_owned()));

@@ -6,13 +6,13 @@
 //! - On `SIGTERM` or Ctrl-C, requests in flight are answered and running handlers finish.
 //!
 //! ```text
-//! echo "2026-11 secret_value" > secrets.txt
-//! REQUEST_SECRETS=secrets.txt PAYMENT_SECRETS=secrets.txt INBOX=inbox.db \
+//! echo "request-2026-11 secret_value" > request.txt
+//! echo "payment-2026-11 secret_value" > payment.txt
+//! REQUEST_SECRETS=request.txt PAYMENT_SECRETS=payment.txt INBOX=inbox.db \
 //!     cargo run --all-features --example production
 //! ```
 //!
 //! `LISTEN` and `METRICS` set the two addresses, by default `127.0.0.1:3000` and `127.0.0.1:9000`.
-#![allow(clippy::print_stdout, reason = "it says where it listens")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -31,14 +31,17 @@ use inqud_inbox::{Context, Inbox, Sqlite, Stored};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tower_inqud::{Payment, PaymentRequest, Secret, Secrets, WebhookLayer};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
 const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, amount TEXT, currency TEXT, shipped INT DEFAULT 0);
-    CREATE TABLE IF NOT EXISTS paid_again (order_id TEXT, object TEXT);";
+    CREATE TABLE IF NOT EXISTS orders
+        (id TEXT PRIMARY KEY, amount TEXT, currency TEXT, shipped INT DEFAULT 0, payment TEXT);
+    CREATE TABLE IF NOT EXISTS payments (id TEXT PRIMARY KEY, order_id TEXT, status TEXT);
+    CREATE TABLE IF NOT EXISTS attention (order_id TEXT, request TEXT, why TEXT);";
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -58,29 +61,34 @@ pub(crate) async fn run() -> Result<(), BoxError> {
     let app = app(&inbox, &requests.secrets, &payments.secrets);
     let listener = listen("LISTEN", "127.0.0.1:3000").await?;
     let metrics_listener = listen("METRICS", "127.0.0.1:9000").await?;
-    println!("listening on http://{}", listener.local_addr()?);
-    println!("metrics at http://{}/metrics", metrics_listener.local_addr()?);
+    let hangups = hangups()?;
+    tracing::info!("webhooks at http://{}", listener.local_addr()?);
+    tracing::info!("metrics at http://{}/metrics", metrics_listener.local_addr()?);
 
     // These end with the process.
-    tokio::spawn(update_gauges(inbox.clone()));
-    tokio::spawn(reload_on_hangup([requests, payments]));
+    tokio::spawn(reload_secrets(hangups, [requests, payments]));
+    tokio::spawn(update_metrics(inbox.clone(), metrics.clone()));
     tokio::spawn(axum::serve(metrics_listener, metrics_app(metrics)).into_future());
 
-    // These stop when the process is asked to. If one fails, so does the program.
+    // These stop when the process is asked to, or when one of them fails.
     let (stop, stopped) = watch::channel(false);
-    let signal = async {
-        terminated().await?;
-        stop.send_replace(true);
-        Ok(())
+    let requests = inbox.process(on_request).run_until(is_true(stopped.clone()));
+    let payments = inbox.process(on_payment).run_until(is_true(stopped.clone()));
+    let mut parts = JoinSet::new();
+    parts.spawn(serve(listener, app, is_true(stopped)));
+    parts.spawn(async { requests.await.map_err(BoxError::from) });
+    parts.spawn(async { payments.await.map_err(BoxError::from) });
+
+    let mut result = tokio::select! {
+        signal = terminated() => signal,
+        Some(ended) = parts.join_next() => ended.map_err(BoxError::from).and_then(|result| result),
     };
-    let result = tokio::try_join!(
-        signal,
-        spawn(serve(listener, app, is_true(stopped.clone()))),
-        spawn(inbox.process(on_request).run_until(is_true(stopped.clone()))),
-        spawn(inbox.process(on_payment).run_until(is_true(stopped))),
-    );
+    stop.send_replace(true);
+    while let Some(ended) = parts.join_next().await {
+        result = result.and(ended.map_err(BoxError::from).and_then(|result| result));
+    }
     inbox.close().await;
-    result.map(drop)
+    result
 }
 
 fn app(inbox: &Inbox<Sqlite>, requests: &Secrets, payments: &Secrets) -> Router {
@@ -95,57 +103,64 @@ fn app(inbox: &Inbox<Sqlite>, requests: &Secrets, payments: &Secrets) -> Router 
 // ---------------------------------------------------------------------------------------- handlers
 
 async fn on_request(request: Stored<PaymentRequest>, cx: Context<Sqlite>) -> Result<(), BoxError> {
+    let order = request.client_order_id.clone().ok_or("a Request without clientOrderId")?;
     if request.status.is_successful() {
-        let order =
-            request.client_order_id.clone().ok_or("a paid Request without clientOrderId")?;
-        let object = request.id.clone();
-        ship_once(&cx, order, object, move |amount, currency| {
-            Ok(request.is_paid_for(&amount.parse()?, currency))
-        });
+        let key = format!("ship:{order}");
+        let (again, id) = (order.clone(), request.id.clone());
+        let payment = request.payment_id.clone();
+        cx.once(
+            key,
+            move |db| ship(db, &order, &request),
+            move |db, _| look_if_another_payment(db, &again, &id, payment.as_deref()),
+        );
+    } else if request.is_final() {
+        // It may have been paid before: Inqud's support can change a final status.
+        let why = request.status.to_string();
+        cx.effect(move |db| attention(db, &order, &request.id, &why));
     }
     Ok(())
 }
 
+/// Keeps one row per payment, of payouts too. A Request ships the order, not its payment.
 async fn on_payment(payment: Stored<Payment>, cx: Context<Sqlite>) -> Result<(), BoxError> {
-    // A payment without an order of yours, such as a payout, ships nothing.
-    if let Some(order) = payment.client_order_id.clone().filter(|_| payment.is_incoming_paid()) {
-        let object = payment.id.clone();
-        ship_once(&cx, order, object, move |amount, currency| {
-            Ok(payment.is_paid_for(&amount.parse()?, currency))
-        });
-    }
+    cx.effect(move |db| {
+        let row = "INSERT INTO payments VALUES (?1, ?2, ?3)
+            ON CONFLICT (id) DO UPDATE SET status = excluded.status";
+        db.execute(row, (&payment.id, &payment.client_order_id, payment.status.as_str()))
+    });
     Ok(())
-}
-
-/// Ships an order once, however many objects report that it is paid. Commits together with "done".
-fn ship_once(
-    cx: &Context<Sqlite>,
-    order: String,
-    object: String,
-    is_paid: impl Fn(&str, &str) -> Result<bool, BoxError> + Send + Sync + 'static,
-) {
-    let again = [order.clone(), object];
-    cx.once(
-        format!("ship:{order}"),
-        move |db| ship(db, &order, &is_paid),
-        // Keep it: someone may have paid twice.
-        move |db, _| Ok(db.execute("INSERT INTO paid_again VALUES (?1, ?2)", again.each_ref())?),
-    );
 }
 
 /// An error rolls everything back. The notification is retried, and becomes a dead letter in the end.
-fn ship(
-    db: &Connection,
-    order: &str,
-    is_paid: impl Fn(&str, &str) -> Result<bool, BoxError>,
-) -> Result<(), BoxError> {
+fn ship(db: &Connection, order: &str, request: &PaymentRequest) -> Result<(), BoxError> {
     let price = "SELECT amount, currency FROM orders WHERE id = ?1";
     let price = db.query_row(price, [order], |row| Ok((row.get(0)?, row.get(1)?)));
     let (amount, currency): (String, String) = price.optional()?.ok_or("unknown order")?;
-    if !is_paid(&amount, &currency)? {
+    if !request.is_paid_for(&amount.parse()?, &currency) {
         return Err("the amount or the currency is not that of the order".into());
     }
-    db.execute("UPDATE orders SET shipped = shipped + 1 WHERE id = ?1", [order])?;
+    let ship = "UPDATE orders SET shipped = shipped + 1, payment = ?2 WHERE id = ?1";
+    db.execute(ship, (order, &request.payment_id))?;
+    Ok(())
+}
+
+/// The same payment can be reported again, with more details. Another payment means that someone paid twice.
+fn look_if_another_payment(
+    db: &Connection,
+    order: &str,
+    request: &str,
+    payment: Option<&str>,
+) -> Result<(), BoxError> {
+    let known = "SELECT payment FROM orders WHERE id = ?1";
+    let known: Option<String> = db.query_row(known, [order], |row| row.get(0))?;
+    if payment.is_none() || known.as_deref() != payment {
+        attention(db, order, request, "paid again")?;
+    }
+    Ok(())
+}
+
+fn attention(db: &Connection, order: &str, request: &str, why: &str) -> Result<(), BoxError> {
+    db.execute("INSERT INTO attention VALUES (?1, ?2, ?3)", (order, request, why))?;
     Ok(())
 }
 
@@ -178,25 +193,16 @@ fn read_secrets(path: &Path) -> Result<Vec<Secret>, BoxError> {
     secrets.collect()
 }
 
-#[cfg(unix)]
-async fn reload_on_hangup(files: [SecretsFile; 2]) -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangup = signal(SignalKind::hangup())?;
-    while hangup.recv().await.is_some() {
+async fn reload_secrets(mut hangups: Hangups, files: [SecretsFile; 2]) {
+    while hangups.recv().await.is_some() {
         for file in &files {
             match file.reload() {
-                Ok(()) => println!("reloaded {}", file.path.display()),
+                Ok(()) => tracing::info!("reloaded {}", file.path.display()),
                 // The former secrets stay.
                 Err(error) => tracing::error!(%error, "secrets not reloaded"),
             }
         }
     }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-async fn reload_on_hangup(_: [SecretsFile; 2]) -> io::Result<()> {
-    Ok(())
 }
 
 // ---------------------------------------------------------------------------------------- server
@@ -206,10 +212,10 @@ async fn serve(
     listener: TcpListener,
     app: Router,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), io::Error> {
-    let mut server = auto::Builder::new(TokioExecutor::new());
+) -> Result<(), BoxError> {
+    // HTTP/1.1 only: telling the version of a silent client has no timeout.
+    let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
     server.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5));
-    server.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
     let (service, graceful) = (TowerToHyperService::new(app), GracefulShutdown::new());
     let connections = Arc::new(Semaphore::new(1000));
 
@@ -260,11 +266,12 @@ fn metrics_app(metrics: PrometheusHandle) -> Router {
     Router::new().route("/metrics", get(async move || metrics.render()))
 }
 
-/// The inbox sets its gauges whenever its statistics are read.
-async fn update_gauges(inbox: Inbox<Sqlite>) {
+/// The inbox sets its gauges whenever its statistics are read. The recorder drops old samples on upkeep.
+async fn update_metrics(inbox: Inbox<Sqlite>, metrics: PrometheusHandle) {
     let mut ticks = interval(Duration::from_secs(15));
     loop {
         ticks.tick().await;
+        metrics.run_upkeep();
         if let Err(error) = inbox.stats().await {
             tracing::error!(%error, "no statistics of the inbox");
         }
@@ -283,17 +290,26 @@ async fn listen(name: &str, default: &str) -> Result<TcpListener, BoxError> {
     listener.map_err(|error| format!("{name}={address}: {error}").into())
 }
 
-async fn spawn<E>(
-    future: impl Future<Output = Result<(), E>> + Send + 'static,
-) -> Result<(), BoxError>
-where
-    E: Error + Send + Sync + 'static,
-{
-    Ok(tokio::spawn(future).await??)
-}
-
 async fn is_true(mut flag: watch::Receiver<bool>) {
     _ = flag.wait_for(|flag| *flag).await;
+}
+
+#[cfg(unix)]
+type Hangups = tokio::signal::unix::Signal;
+
+/// Registered before the server is ready, because an unhandled `SIGHUP` ends the process.
+#[cfg(unix)]
+fn hangups() -> io::Result<Hangups> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+}
+
+/// Elsewhere there is no such signal.
+#[cfg(not(unix))]
+type Hangups = tokio::sync::mpsc::Receiver<()>;
+
+#[cfg(not(unix))]
+fn hangups() -> io::Result<Hangups> {
+    Ok(tokio::sync::mpsc::channel(1).1)
 }
 
 async fn terminated() -> Result<(), BoxError> {

@@ -38,6 +38,9 @@ pub fn unsigned<T>() -> WebhookLayer<T> {
 /// takes from your own queue. For bodies from the network, use the layer, or a
 /// [`Verifier`](crate::Verifier) and [`Verified::decode`](crate::Verified::decode).
 ///
+/// The types of this crate check their kind. For a type of your own this checks none, even if the layer
+/// [does](crate::WebhookLayer::kind).
+///
 /// # Errors
 ///
 /// A [`Rejection`] of kind [`NotJson`](crate::RejectionKind::NotJson),

@@ -66,7 +66,7 @@ impl Server {
         });
         let mut server =
             Self { process, lines, address: String::new(), metrics: String::new(), folder };
-        server.address = server.line("listening on http://").await;
+        server.address = server.line("webhooks at http://").await;
         server.metrics = server.line("metrics at http://").await.replace("/metrics", "");
         server
     }
@@ -77,7 +77,7 @@ impl Server {
             loop {
                 let line = self.lines.recv().await.expect("the server ended");
                 if let Some((_, rest)) = line.split_once(prefix) {
-                    return rest.to_owned();
+                    return rest.trim_end_matches("\u{1b}[0m").to_owned();
                 }
             }
         };
@@ -120,9 +120,9 @@ async fn status(mut stream: TcpStream) -> u16 {
     response[9..12].parse().unwrap()
 }
 
-fn request(id: u32, order: &str) -> String {
+fn request(id: u32, order: &str, payment: &str) -> String {
     format!(
-        r#"{{"id":"CAPD-{id}","clientOrderId":"{order}","status":"SUCCESS","requestAmount":100,"requestAmountIn":"USD","payAmount":100,"paidAmount":100,"currency":"USDT","lastUpdatedAt":"2026-11-22T10:05:00Z"}}"#
+        r#"{{"id":"CAPD-{id}","clientOrderId":"{order}","paymentId":"{payment}","status":"SUCCESS","requestAmount":100,"requestAmountIn":"USD","payAmount":100,"paidAmount":100,"currency":"USDT","lastUpdatedAt":"2026-11-22T10:05:00Z"}}"#
     )
 }
 
@@ -142,21 +142,35 @@ async fn ships_once_rotates_secrets_and_reports() {
     assert_eq!(database.execute(order, []).unwrap(), 1);
     let count = |query: &str| database.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
 
-    // The Request, a duplicate of it, and a second Request for the same order.
-    for id in [1, 1, 2] {
-        let body = request(id, "order-1");
-        assert_eq!(server.deliver("/inqud/request", "the former one", &body).await, 200);
+    // The Request, a duplicate of it, the same payment with more details, and a Request with another payment.
+    let first = request(1, "order-1", "PMT-1");
+    let amended = first.replace("10:05", "10:06");
+    for body in [&first, &first, &amended, &request(2, "order-1", "PMT-2")] {
+        assert_eq!(server.deliver("/inqud/request", "the former one", body).await, 200);
     }
-    until("paid again", || count("SELECT count(*) FROM paid_again") == 1).await;
+    let paid_again =
+        "SELECT count(*) FROM attention WHERE request = 'CAPD-2' AND why = 'paid again'";
+    until("paid again", || count(paid_again) == 1).await;
     assert_eq!(count("SELECT shipped FROM orders"), 1);
 
-    // A payout is no order, and a Request on the URL of payments is refused... unless it is kept as a dead letter.
-    let payout =
-        r#"{"id":"PMT-9","status":"SUCCESS","orderType":"PAY_OUT","clientOrderId":"order-1"}"#;
-    assert_eq!(server.deliver("/inqud/payment", "the former one", payout).await, 200);
+    // A payment and a payout have a row each, and ship nothing. What support takes back is seen.
+    for (id, kind) in [("PMT-1", "PAYIN"), ("PMT-9", "PAYOUT")] {
+        let body = format!(
+            r#"{{"id":"{id}","status":"SUCCESS","orderType":"{kind}","clientOrderId":"order-1","amount":100,"currency":"USD"}}"#
+        );
+        assert_eq!(server.deliver("/inqud/payment", "the former one", &body).await, 200);
+    }
+    until("payments", || count("SELECT count(*) FROM payments WHERE status = 'SUCCESS'") == 2)
+        .await;
+    let expired = r#"{"id":"CAPD-1","clientOrderId":"order-1","status":"EXPIRED","lastUpdatedAt":"2026-11-22T11:00:00Z"}"#;
+    assert_eq!(server.deliver("/inqud/request", "the former one", expired).await, 200);
+    until("taken back", || count("SELECT count(*) FROM attention WHERE why = 'EXPIRED'") == 1)
+        .await;
+    assert_eq!(count("SELECT count(*) FROM attention"), 2);
+    assert_eq!(count("SELECT shipped FROM orders"), 1);
 
     // Rotation: both, then the new one only. A broken file changes nothing.
-    let body = request(3, "order-1");
+    let body = request(3, "order-1", "PMT-3");
     assert_eq!(server.deliver("/inqud/request", "the new one", &body).await, 401);
     fs::write(server.file("secrets"), "2026-11 the new one\n2026-05 the former one\n").unwrap();
     server.kill("-HUP").await;
@@ -183,27 +197,29 @@ async fn ships_once_rotates_secrets_and_reports() {
     for line in [
         r#"inqud_webhook_requests_total{outcome="accepted",reason="",secret_label="2026-11"} 1"#,
         r#"inqud_webhook_requests_total{outcome="rejected",reason="digest_mismatch",secret_label=""} 2"#,
-        "inqud_inbox_backlog",
+        "inqud_inbox_processed_total{",
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
 }
 
 #[tokio::test]
-async fn closes_a_connection_that_sends_half_a_head() {
+async fn closes_connections_without_a_whole_head() {
     let server = Server::start().await;
-    let mut stream = TcpStream::connect(&server.address).await.unwrap();
-    stream.write_all(b"POST /inqud/request HTTP/1.1\r\nhost: sh").await.unwrap();
-    let start = Instant::now();
-    let mut rest = Vec::new();
-    _ = timeout(LONG, stream.read_to_end(&mut rest)).await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    for head in ["", "P", "POST /inqud/request HTTP/1.1\r\nhost: sh"] {
+        let mut stream = TcpStream::connect(&server.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let start = Instant::now();
+        let mut rest = Vec::new();
+        _ = timeout(LONG, stream.read_to_end(&mut rest)).await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(15), "{head:?}: {:?}", start.elapsed());
+    }
 }
 
 #[tokio::test]
 async fn answers_what_is_in_flight_and_then_ends() {
     let mut server = Server::start().await;
-    let body = request(1, "order-1");
+    let body = request(1, "order-1", "PMT-1");
     let (first, second) = body.split_at(20);
     let mut stream = TcpStream::connect(&server.address).await.unwrap();
     let head = head("/inqud/request", "the former one", &body);

@@ -14,9 +14,9 @@ use tower_inqud::{PaymentRequest, Secret, WebhookLayer, contract, sign};
 include!("fixtures/readme_inbox.rs");
 
 const TABLES: &str = "
-    CREATE TABLE orders (id TEXT UNIQUE, amount TEXT, currency TEXT, shipped INT);
-    CREATE TABLE paid_again (order_id TEXT, object TEXT);
-    INSERT INTO orders VALUES ('order-1', '100', 'USD', 0)";
+    CREATE TABLE orders (id TEXT UNIQUE, amount TEXT, currency TEXT, shipped INT, payment TEXT);
+    CREATE TABLE paid_again (order_id TEXT, payment TEXT);
+    INSERT INTO orders VALUES ('order-1', '100', 'USD', 0, NULL)";
 
 async fn shop() -> (Inbox<Sqlite>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -58,7 +58,7 @@ async fn known(inbox: &Inbox<Sqlite>) -> (i64, i64) {
 
 fn paid(id: u32, order: &str, amount: u32) -> String {
     format!(
-        r#"{{"id":"CAPD-{id}","clientOrderId":{order},"status":"SUCCESS","requestAmount":{amount},"requestAmountIn":"USD","paidAmount":{amount},"payAmount":{amount},"currency":"USDT","lastUpdatedAt":"2026-11-22T10:05:00Z"}}"#
+        r#"{{"id":"CAPD-{id}","clientOrderId":{order},"paymentId":"PMT-{id}","status":"SUCCESS","requestAmount":{amount},"requestAmountIn":"USD","paidAmount":{amount},"payAmount":{amount},"currency":"USDT","lastUpdatedAt":"2026-11-22T10:05:00Z"}}"#
     )
 }
 
@@ -75,9 +75,10 @@ async fn ships_an_order_once_and_keeps_it_paid() {
     deliver(&inbox, &[&paid(1, "\"order-1\"", 100), waiting]).await;
     process_all(&inbox).await;
     assert_eq!(known(&inbox).await, (1, 0));
-    // The same Request with a larger amount, and a second Request that is paid too.
+    // The same payment with a larger amount, one that is not known, and a second Request with another payment.
     let more = paid(1, "\"order-1\"", 100).replace(r#""paidAmount":100"#, r#""paidAmount":150"#);
-    deliver(&inbox, &[&more, &paid(2, "\"order-1\"", 100), waiting]).await;
+    let unknown = paid(3, "\"order-1\"", 100).replace(r#""PMT-3""#, "null");
+    deliver(&inbox, &[&more, &unknown, &paid(2, "\"order-1\"", 100), waiting]).await;
     process_all(&inbox).await;
     assert_eq!(known(&inbox).await, (1, 2));
 }

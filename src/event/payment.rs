@@ -94,10 +94,13 @@ struct Spelling {
 }
 
 impl Payment {
-    /// Whether you received money: the payment succeeded in full, and is not a pay-out.
+    /// Whether you received money: the payment succeeded in full and is a pay-in.
+    ///
+    /// A payment without an [`order_type`](Self::order_type) counts as a pay-in. One with an unknown type does
+    /// not, because it may be money that you sent.
     #[must_use]
     pub fn is_incoming_paid(&self) -> bool {
-        self.status.is_successful() && self.order_type != Some(OrderType::PayOut)
+        self.status.is_successful() && matches!(self.order_type, None | Some(OrderType::PayIn))
     }
 
     /// Whether you [received](Self::is_incoming_paid) at least this amount in this currency.

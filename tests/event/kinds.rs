@@ -438,7 +438,9 @@ fn inferred_fields_never_reject_an_invoice() {
 
 #[test]
 fn pay_out_is_not_incoming() {
-    for (order_type, paid_in) in [("\"PAYIN\"", true), ("null", true), ("\"PAYOUT\"", false)] {
+    for (order_type, paid_in) in
+        [("\"PAYIN\"", true), ("null", true), ("\"PAYOUT\"", false), ("\"REFUND\"", false)]
+    {
         let json = format!(r#"{{"id":"PMT-1","status":"SUCCESS","orderType":{order_type}}}"#);
         let payment: Payment = serde_json::from_str(&json).unwrap();
         assert_eq!(

@@ -384,7 +384,7 @@ async fn ignores_a_digest_outside_its_header() {
 
 /// The code of `docs/servers.md`, with a shorter timeout.
 async fn serve_with_limits(app: Router, head: Duration) -> SocketAddr {
-    let mut server = auto::Builder::new(TokioExecutor::new());
+    let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
     server.http1().timer(TokioTimer::new()).header_read_timeout(head);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -410,16 +410,19 @@ async fn slow_head_is_left_to_the_server() {
             post(async |_: Webhook<PaymentRequest>| Ack::Done).layer(layer::<PaymentRequest>()),
         )
     };
-    let closes = async |address| {
+    let closes = async |address, head: &[u8]| {
         let mut slow = TcpStream::connect(address).await.unwrap();
-        slow.write_all(b"POST / HTTP/1.1\r\nhost: te").await.unwrap();
+        slow.write_all(head).await.unwrap();
         let mut answer = Vec::new();
         let end = slow.read_to_end(&mut answer);
         tokio::time::timeout(Duration::from_secs(2), end).await.is_ok()
     };
-    assert!(!closes(serve(app()).await).await);
+    let head = b"POST / HTTP/1.1\r\nhost: te";
+    assert!(!closes(serve(app()).await, head).await);
     let limited = serve_with_limits(app(), Duration::from_millis(200)).await;
-    assert!(closes(limited).await);
+    assert!(closes(limited, head).await);
+    assert!(closes(limited, b"P").await);
+    assert!(closes(limited, b"").await);
     let mut good_client = Connection::to(limited).await;
     good_client.send(&good(SMALL)).await;
     assert_eq!(good_client.response().await.0, 200);
@@ -427,5 +430,6 @@ async fn slow_head_is_left_to_the_server() {
     let page = include_str!("../../docs/servers.md");
     let row = page.lines().find(|line| line.starts_with("| axum 0.8 ")).unwrap();
     assert!(row.contains("slow heads"), "{row}");
+    assert!(page.contains("auto::Builder::new(TokioExecutor::new()).http1_only();"));
     assert!(page.contains("server.http1().timer(TokioTimer::new()).header_read_timeout("));
 }

@@ -19,7 +19,7 @@ pub struct RunReport {
     pub retried: u64,
     /// Failed at the last attempt, or still undecodable: dead letters.
     pub dead: u64,
-    /// Lost to another runner, because their lease expired. Nothing was committed.
+    /// Not settled: their lease expired and another runner claimed them, or the store failed. Nothing was committed.
     pub lease_expired: u64,
 }
 

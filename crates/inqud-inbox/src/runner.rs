@@ -166,7 +166,8 @@ where
     ///
     /// # Errors
     ///
-    /// Ends with the first error of the store.
+    /// Ends with the first error of the store, except that a store may report a failed settlement as
+    /// [`lease_expired`](RunReport::lease_expired).
     ///
     /// # Example
     ///

@@ -22,7 +22,8 @@ use tower_inqud::{OrderKey, Processed, Verdict};
 /// batches, because a commit costs the same for one notification as for a hundred. Each batch is one
 /// commit, or fails as a whole. Times are durations, because a store has its own clock.
 ///
-/// The trait is sealed: only types of this crate implement it.
+/// The trait is sealed: only types of this crate implement it. A hidden module lets its own tests implement stores
+/// that fail. It is not part of the API, and changes without notice.
 ///
 /// ```compile_fail,E0277
 /// use std::time::Duration;

@@ -129,12 +129,12 @@ impl<S: Store> TestContext<S> {
         Self::of(self.store, Attempt { key, ..self.attempt })
     }
 
-    /// Sets [`Context::verdict`]. Defaults to [`Verdict::Newer`].
+    /// Sets [`Context::verdict`]. Defaults to [`Verdict::Newer`]. Call it before [`context`](Self::context).
     pub fn verdict(self, verdict: Verdict) -> Self {
         Self::of(self.store, Attempt { verdict, ..self.attempt })
     }
 
-    /// Sets [`Context::attempt`]. Defaults to 1.
+    /// Sets [`Context::attempt`]. Defaults to 1. Call it before [`context`](Self::context).
     pub fn attempt(self, number: u32) -> Self {
         Self::of(self.store, Attempt { number, ..self.attempt })
     }
