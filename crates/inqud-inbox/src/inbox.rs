@@ -186,7 +186,8 @@ impl<S: Store> Inbox<S> {
         self.store().prune(age, limit).await
     }
 
-    /// Closes the store, after what was handed to it before. All clones of the inbox are closed with it.
+    /// Closes the store, and all clones of the inbox with it. SQLite first finishes what was handed to it before.
+    /// Postgres finishes what is running; what still waits for a connection fails.
     ///
     /// Later calls fail with [`Closed`](crate::InboxErrorKind::Closed): receivers answer 503, and runners
     /// end. Let the runners end first: what a handler does when the store is closed is done again later.
