@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use super::open_enum::open_enum;
 use super::{Amount, Notification, PaymentStatus, RequestPayment, Stage, kind, lenient};
 
-/// A Request, Inqud's demand for one crypto payment. Its webhook is sent at each change of status.
+/// A Request, Inqud's demand for one crypto payment. Inqud sends its webhook whenever its status changes.
 ///
 /// The fields, their names and their JSON types are confirmed by Inqud's documentation, unless a field
-/// says otherwise. Inqud says that its samples are shortened. So unknown fields are ignored, and every
+/// says otherwise. Inqud says that its samples are shortened, so unknown fields are ignored. Every
 /// field except `id` and `status` may be missing or `null`; both read as `None`.
 ///
 /// # Values of another type
 ///
-/// A value of another JSON type is rejected if the field says whose money it is, how much, or in which
-/// order notifications come: `lastUpdatedAt`, `clientOrderId`, `currency`, `requestAmount`,
+/// A value of another JSON type is rejected if the field identifies your order, states a currency
+/// or an amount, or orders the notifications: `lastUpdatedAt`, `clientOrderId`, `currency`, `requestAmount`,
 /// `requestAmountIn`, `requestAmountConverted`, `payAmount`, `processingAmount` and `paidAmount`. Any other
 /// field reads as `None`, because a malformed name or fee must not cost you a payment. The same applies to
 /// a time that is not an instant, or is too late to be represented (after 9999-12-30T22:00Z).
@@ -52,7 +52,7 @@ pub struct PaymentRequest {
     /// `ORD-` and a UUID: Inqud's id of the order.
     #[serde(default, deserialize_with = "lenient::text")]
     pub order_id: Option<String>,
-    /// Your own id of the order. That it may be missing is inferred.
+    /// Your own id of the order. May be missing (inferred).
     pub client_order_id: Option<String>,
     /// The currency to pay in, such as `USDT`.
     pub currency: Option<String>,
@@ -276,9 +276,9 @@ open_enum! {
     /// The expected order is `WAITING_PAYMENT`, `PENDING_PAYMENT`, then `SUCCESS` or `CONFLICT`. Or it is
     /// `WAITING_PAYMENT`, then `EXPIRED`. Deliveries can be lost, so any step may be missing.
     pub enum RequestStatus {
-        /// `WAITING_PAYMENT`: created, and no transaction was seen yet (confirmed).
+        /// `WAITING_PAYMENT`: created, and no transaction has been seen yet (confirmed).
         WaitingPayment = "WAITING_PAYMENT",
-        /// `PENDING_PAYMENT`: a transaction was seen and is being processed (confirmed).
+        /// `PENDING_PAYMENT`: a transaction has been seen and is being processed (confirmed).
         PendingPayment = "PENDING_PAYMENT",
         /// `CONFLICT`: a transaction was processed, but something is wrong (confirmed). See
         /// [`PaymentRequest::reason`].
@@ -288,8 +288,8 @@ open_enum! {
         /// The spelling is inferred from the other kinds, which all have `SUCCESS`. One integration has
         /// `COMPLETED`, so this is read as `Success` too, and serializes as `SUCCESS`.
         ///
-        /// It is also inferred that a conflict that Inqud's support settles ends in `SUCCESS` with
-        /// whatever was paid.
+        /// A conflict that Inqud's support settles ends in `SUCCESS` too, with whatever was paid
+        /// (inferred).
         Success = "SUCCESS" | "COMPLETED",
         /// `EXPIRED`: nothing was paid in time (inferred).
         Expired = "EXPIRED",
@@ -308,8 +308,8 @@ impl RequestStatus {
 
     /// Whether no further change is expected.
     ///
-    /// Inqud's support can still change a final status (confirmed for payments, inferred for Requests). So
-    /// do not ignore what follows: act on its [verdict](crate::Verdict) instead.
+    /// Inqud's support can still change a final status (confirmed for payments, inferred for Requests).
+    /// Do not ignore later notifications: act on their [verdicts](crate::Verdict).
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Conflict | Self::Success | Self::Expired | Self::Cancelled)

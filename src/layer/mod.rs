@@ -184,7 +184,7 @@ impl<T> WebhookLayer<T> {
     /// [`ConfigError::InvalidPath`] if no client sends this path, because each webhook would then
     /// pass unverified. The path must start with `/` and must contain no query, no `.` or `..`
     /// segment, and no character that clients percent-encode, such as `ü` or a space. Write
-    /// `/zahlung/%C3%BC`, as it stands in the webhook's link. Patterns are not supported: braces
+    /// `/zahlung/%C3%BC`, as it appears in the webhook's link. Patterns are not supported: braces
     /// and asterisks are an error too.
     ///
     /// # Example
@@ -236,7 +236,7 @@ impl<T> WebhookLayer<T> {
     /// crate's types know their kind and always check it.
     ///
     /// Set it if `T` is a type of your own, or an [`Event`](crate::Event) on a URL for one kind. A
-    /// payment and a Request look much alike. Without the check, a pay-out that is sent to the
+    /// payment and a Request look much alike. Without the check, a payout that is sent to the
     /// wrong URL can be read as a paid Request.
     ///
     /// The [prefix](EventKind::id_prefix) of the `id` identifies the kind; in the old form of a
