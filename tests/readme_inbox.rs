@@ -1,4 +1,4 @@
-//! Runs the inbox of README.md exactly as it is printed.
+//! Runs the handler of the inbox's README exactly as it is printed.
 #![allow(clippy::unwrap_used, reason = "clippy.toml does not reach the helpers of tests")]
 
 use std::time::Duration;
@@ -65,7 +65,7 @@ fn paid(id: u32, order: &str, amount: u32) -> String {
 #[test]
 fn fixture_is_the_code_of_the_readme() {
     let code = include_str!("fixtures/readme_inbox.rs");
-    assert!(include_str!("../README.md").contains(code));
+    assert!(include_str!("../crates/inqud-inbox/README.md").contains(code));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@
 //!
 //! const TABLES: &str = "
 //!     CREATE TABLE IF NOT EXISTS orders (id TEXT UNIQUE, amount TEXT, currency TEXT, shipped INT);
-//!     CREATE TABLE IF NOT EXISTS told_again (order_id TEXT, object TEXT, payment TEXT);";
+//!     CREATE TABLE IF NOT EXISTS repeats (order_id TEXT, object TEXT, payment TEXT);";
 //!
 //! async fn run(shutdown: impl Future<Output = ()>) -> Result<(), BoxError> {
 //!     let inbox = Inbox::sqlite("inqud-inbox.db")?;
@@ -36,12 +36,12 @@
 //!     if request.status.is_successful() {
 //!         let order = request.client_order_id.clone().ok_or("a Request without our order's id")?;
 //!         let payment = request.payment_id.clone().unwrap_or_default();
-//!         let told = [order.clone(), request.id.clone(), payment];
+//!         let repeat = [order.clone(), request.id.clone(), payment];
 //!         cx.once(
 //!             format!("ship:{order}"),
 //!             move |db| ship(db, &order, &request),
-//!             // Another payment, or the same one again: amended, or told by another webhook.
-//!             move |db, _| Ok(db.execute("INSERT INTO told_again VALUES (?1, ?2, ?3)", told.each_ref())?),
+//!             // Another payment, or the same one again: amended, or reported by another webhook.
+//!             move |db, _| Ok(db.execute("INSERT INTO repeats VALUES (?1, ?2, ?3)", repeat.each_ref())?),
 //!         );
 //!     }
 //!     Ok(())
