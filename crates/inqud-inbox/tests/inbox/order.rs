@@ -815,32 +815,6 @@ fn history_judges_each_case() {
 
 // ---------------------------------------------------------------- dead letters and reviews
 
-macro_rules! of_each_store {
-    ($($name:ident)*) => {
-        mod memory {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(&super::Inbox::memory()).await;
-            })*
-        }
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $name() {
-                let (inbox, _folder) = super::file();
-                super::$name(&inbox).await;
-            })*
-        }
-        mod in_postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                if let Some(server) = super::postgres::shared() {
-                    super::$name(&server.inbox(stringify!($name)).await).await;
-                }
-            })*
-        }
-    };
-}
-
 of_each_store! {
     redriven_dead_letter_does_not_regress
     dead_letter_keeps_arrival_order

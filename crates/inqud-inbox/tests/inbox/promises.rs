@@ -116,32 +116,6 @@ async fn database_emptied(server: &postgres::Server) -> Inbox<Postgres> {
 
 // -------------------------------------------------------- the same of each store
 
-macro_rules! of_each_store {
-    ($($name:ident)*) => {
-        mod memory {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(&super::Inbox::memory()).await;
-            })*
-        }
-        mod in_postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                if let Some(server) = super::postgres::shared() {
-                    super::$name(&server.inbox(stringify!($name)).await).await;
-                }
-            })*
-        }
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $name() {
-                let (inbox, _folder) = super::file();
-                super::$name(&inbox).await;
-            })*
-        }
-    };
-}
-
 of_each_store! {
     detects_duplicates_within_a_batch
     claims_one_per_object_oldest_first

@@ -138,32 +138,6 @@ async fn processed<T: Storable, S: Store>(inbox: &Inbox<S>) -> Vec<String> {
     log.lock().unwrap().clone()
 }
 
-macro_rules! of_each_store {
-    ($($name:ident)*) => {
-        mod memory {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(&super::Inbox::memory()).await;
-            })*
-        }
-        mod in_postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                if let Some(server) = super::postgres::shared() {
-                    super::$name(&server.inbox(stringify!($name)).await).await;
-                }
-            })*
-        }
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $name() {
-                let (inbox, _folder) = super::file();
-                super::$name(&inbox).await;
-            })*
-        }
-    };
-}
-
 of_each_store! {
     undecodable_body_becomes_one_dead_letter
     unauthenticated_body_is_never_stored

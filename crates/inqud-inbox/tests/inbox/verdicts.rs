@@ -27,32 +27,6 @@ fn file() -> (Inbox<Sqlite>, TempDir) {
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
 }
 
-macro_rules! of_each_store {
-    ($($name:ident)*) => {
-        mod memory {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(&super::Inbox::memory()).await;
-            })*
-        }
-        mod in_postgres {
-            $(#[tokio::test]
-            async fn $name() {
-                if let Some(server) = super::postgres::shared() {
-                    super::$name(&server.inbox(stringify!($name)).await).await;
-                }
-            })*
-        }
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $name() {
-                let (inbox, _folder) = super::file();
-                super::$name(&inbox).await;
-            })*
-        }
-    };
-}
-
 // ---------------------------------------------------------------------- the rules
 
 /// A notification whose fields are given directly.
