@@ -186,8 +186,10 @@ impl<S: Store> Inbox<S> {
         self.store().prune(age, limit).await
     }
 
-    /// Closes the store, and all clones of the inbox with it. SQLite first finishes what was handed to it before.
-    /// Postgres finishes what is running; what still waits for a connection fails.
+    /// Closes the store, and all clones of the inbox with it.
+    ///
+    /// SQLite first finishes the work that it has accepted. Postgres finishes running statements, and work that
+    /// waits for a connection fails.
     ///
     /// Later calls fail with [`Closed`](crate::InboxErrorKind::Closed): receivers answer 503, and runners
     /// end. Let the runners end first: what a handler does when the store is closed is done again later.

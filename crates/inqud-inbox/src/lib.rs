@@ -111,7 +111,7 @@
 //! # Operations
 //!
 //! [`Inbox::stats`] counts the backlog, dead letters, reviews and skipped notifications, by kind.
-//! [`Inbox::list`] lists all of them except the backlog, and what was handled as amended or unordered.
+//! [`Inbox::list`] lists each of these except the backlog, and notifications handled as amended or unordered.
 //! [`Inbox::redrive`] requeues dead letters and reviews, [`Inbox::discard`] marks them as skipped, and
 //! [`Inbox::prune`] deletes old bodies.
 //!

@@ -33,12 +33,12 @@ use tower_inqud::{OrderKey, Processed, Verdict};
 /// struct Mine;
 ///
 /// impl Admin for Mine {
-///     async fn stats(&self) -> Result<Stats, InboxError> { todo!() }
-///     async fn unclaimed(&self, _: Duration) -> Result<Vec<String>, InboxError> { todo!() }
-///     async fn list(&self, _: List, _: usize) -> Result<Vec<Entry>, InboxError> { todo!() }
-///     async fn redrive(&self, _: impl IntoIterator<Item = Key> + Send) -> Result<usize, InboxError> { todo!() }
-///     async fn discard(&self, _: impl IntoIterator<Item = Key> + Send) -> Result<usize, InboxError> { todo!() }
-///     async fn prune(&self, _: Duration, _: usize) -> Result<usize, InboxError> { todo!() }
+///     async fn stats(&self) -> Result<Stats, InboxError> { std::future::pending().await }
+///     async fn unclaimed(&self, _: Duration) -> Result<Vec<String>, InboxError> { std::future::pending().await }
+///     async fn list(&self, _: List, _: usize) -> Result<Vec<Entry>, InboxError> { std::future::pending().await }
+///     async fn redrive(&self, _: impl IntoIterator<Item = Key> + Send) -> Result<usize, InboxError> { std::future::pending().await }
+///     async fn discard(&self, _: impl IntoIterator<Item = Key> + Send) -> Result<usize, InboxError> { std::future::pending().await }
+///     async fn prune(&self, _: Duration, _: usize) -> Result<usize, InboxError> { std::future::pending().await }
 /// }
 /// ```
 pub trait Store: Admin + Send + Sync + 'static {

@@ -34,9 +34,9 @@ pub fn section(text: &mut String, findings: &Findings) {
          of warm-up, and Node and Python get {} s of practice after each start. CPU time is what the scheduler \
          counted for all threads of the server, including time in the kernel. A server that does not use its whole core \
          is faster than its client. Every server uses one thread.\n\
-         - **Memory.** `RssAnon` of the server: what it has allocated and touched, including hyper and the \
-         allocator, but not the kernel's socket buffers. For stalled senders, glibc is told to give back at once \
-         what is freed, so that only what is held is counted.\n\n\
+         - **Memory.** `RssAnon` of the server: the memory that the process has allocated and touched, including hyper's and the \
+         allocator's, but not the kernel's socket buffers. For stalled senders, glibc is told to return freed \
+         memory at once, so that only memory in use is counted.\n\n\
          To reproduce this, on Linux with two idle cores: \
          `cargo run --release --manifest-path benches/rivals/Cargo.toml -- report`.\n\n\
          Versions: {}.\n",

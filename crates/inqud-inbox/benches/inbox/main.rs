@@ -89,7 +89,7 @@ fn head(size: Size) -> String {
         floor writes each new id into\nthe index at once. The inbox keeps the latest 16,384 in memory first, \
         so with empty tables it writes none of the\nfirst 16,384. If there were rows before, those of each \
         round are kept: 500,000 rows become 930,000 by the end.\nPostgres has `shared_buffers` of 1 GB and \
-        `max_wal_size` of 4 GB.\n\nColumn *before* says what was in the tables before a round. The ratios are inbox to \
+        `max_wal_size` of 4 GB.\n\nThe column *before* gives the rows in the tables before each round. The ratios are inbox to \
         floor, then inbox and floor each\ncompared with themselves on empty tables, then with themselves on \
         processed rows.\n";
     say(&mut report, text);
