@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 
 use super::effect::SqliteEffect;
+use super::settle;
 use super::store::Sqlite;
-use super::tables;
 use crate::error::BoxError;
 use crate::handler::Context;
 use crate::key::Key;
@@ -45,7 +45,7 @@ impl Context<Sqlite> {
     {
         let idempotency_key = idempotency_key.into();
         self.push_effect(move |connection, key| {
-            match tables::insert_once(connection, &idempotency_key, key)? {
+            match settle::insert_once(connection, &idempotency_key, key)? {
                 None => effect(connection).map(drop).map_err(Into::into),
                 Some(first) => otherwise(connection, first).map(drop).map_err(Into::into),
             }

@@ -1,13 +1,19 @@
 //! The store in a SQLite file (feature `sqlite`).
 
+mod admin;
 mod attached;
 mod catch_drop;
+mod claim;
+mod clock;
 mod context;
 mod effect;
 mod error;
 mod file;
 mod index;
+mod insert;
+mod row;
 mod schema;
+mod settle;
 mod store;
 mod tables;
 mod writer;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::admin;
 use super::catch_drop::CatchDrop;
 use super::effect::SqliteEffect;
 use super::error::{engine, failed};
 use super::file::{check_version, connect, create, is_on_network, lock};
 use super::schema;
-use super::tables::{self, Tables};
+use super::tables::Tables;
 use super::writer::{self, Writer};
 use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{BoxError, InboxError, InboxErrorKind};
@@ -133,15 +134,15 @@ impl Sealed for Sqlite {}
 
 impl Admin for Sqlite {
     async fn stats(&self) -> Result<Stats, InboxError> {
-        self.read(tables::stats).await
+        self.read(admin::stats).await
     }
 
     async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
-        self.read(move |connection| tables::unclaimed(connection, since)).await
+        self.read(move |connection| admin::unclaimed(connection, since)).await
     }
 
     async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
-        self.read(move |connection| tables::list(connection, list, limit)).await
+        self.read(move |connection| admin::list(connection, list, limit)).await
     }
 
     async fn redrive(
@@ -151,7 +152,7 @@ impl Admin for Sqlite {
         let keys: Vec<_> = keys.into_iter().collect();
         let redrive = move |tables: &mut Tables<'_>| {
             let now = tables.now();
-            tables::redrive(tables.connection, &keys, now)
+            admin::redrive(tables.connection, &keys, now)
         };
         self.writer.commit(redrive).await
     }
@@ -163,7 +164,7 @@ impl Admin for Sqlite {
         let keys: Vec<_> = keys.into_iter().collect();
         let discard = move |tables: &mut Tables<'_>| {
             let now = tables.now();
-            tables::discard(tables.connection, &keys, now)
+            admin::discard(tables.connection, &keys, now)
         };
         self.writer.commit(discard).await
     }
@@ -171,7 +172,7 @@ impl Admin for Sqlite {
     async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
         let prune = move |tables: &mut Tables<'_>| {
             let now = tables.now();
-            tables::prune(tables.connection, now, age, limit)
+            admin::prune(tables.connection, now, age, limit)
         };
         self.writer.commit(prune).await
     }
