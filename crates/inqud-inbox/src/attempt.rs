@@ -73,14 +73,14 @@ impl<S: Store> Attempts<S> {
         }
     }
 
-    /// Returns how many more attempts can begin while `running` run. Those whose handlers have ended and that are
-    /// being settled count too, but leave room for as many others.
+    /// Returns how many more attempts can begin while `running` have not ended. Attempts that are being settled hold up
+    /// no others, until there are twice as many attempts as handlers may run.
     pub(super) fn free(&self, running: usize) -> usize {
         let most = self.concurrency.saturating_mul(2).saturating_sub(running);
         self.slots.available_permits().min(most)
     }
 
-    /// Waits until a handler can begin. It can also be that its attempt has to be settled first.
+    /// Waits until a handler has ended.
     pub(super) async fn slot(&self) {
         drop(self.slots.acquire().await);
     }
@@ -110,7 +110,7 @@ impl<S: Store> Attempts<S> {
         Ok(())
     }
 
-    /// Begins an attempt. The future has to be polled at once.
+    /// Returns the attempt, which takes its slot at once.
     pub(super) fn begin<T, H>(
         self: &Arc<Self>,
         claimed: Claimed,
