@@ -60,3 +60,29 @@ impl Claim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state in between costs an allocation, which a small body does not need.
+    #[test]
+    fn hashes_while_a_large_body_arrives() {
+        let body = vec![b'x'; 3 * STRIDE];
+        let secret = Secret::new("secret_value").unwrap();
+        let digest: Digest = crate::sign(&secret, &body);
+        let secrets = Arc::from([secret]);
+        let mut claim = Claim { digest, secrets, mac: None, diagnoses: false };
+        let fed = |claim: &Claim| claim.mac.as_ref().map(|(_, fed)| *fed);
+        for (arrived, expected) in [
+            (8 * 1024 - 1, None),
+            (8 * 1024, Some(8 * 1024)),
+            (16 * 1024 - 1, Some(8 * 1024)),
+            (16 * 1024, Some(16 * 1024)),
+        ] {
+            claim.arrived(&body[..arrived]);
+            assert_eq!(fed(&claim), expected, "{arrived} bytes");
+        }
+        claim.verify(body.into()).unwrap();
+    }
+}
