@@ -164,6 +164,7 @@ mod sealed;
 mod sqlite;
 mod store;
 mod telemetry;
+mod tenant;
 pub mod testing;
 
 /// Not public: what this crate's own tests need to make stores that fail.

@@ -34,7 +34,10 @@ use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
-use tower_inqud::{Checkout, Notification, PaymentRequest, Subscription, Verdict, WebhookService};
+use tower_inqud::{
+    Checkout, Notification, PaymentRequest, Subscription, Verdict, Verifier, WebhookLayer,
+    WebhookService,
+};
 
 const LEASE: Duration = Duration::from_secs(3600);
 const NO_WAIT: Duration = Duration::ZERO;
