@@ -288,7 +288,11 @@ where
         Err(rejection) => return Ok(Ended::Undecodable(rejection)),
     };
     if is_undecodable {
-        return Ok(Ended::Decoded(Record::new(&event, body)));
+        let record = Record::new(&event, body);
+        return Ok(Ended::Decoded(match cx.tenant() {
+            Some(tenant) => record.of_tenant(tenant),
+            None => record,
+        }));
     }
     handler?.call((Stored::new(event, body), cx.clone())).await.map_err(Into::into)?;
     Ok(Ended::Done(cx.take()))
