@@ -10,6 +10,7 @@ use super::row::{State, body, code, micros, time};
 use super::tables::ARRIVE;
 use crate::admin::{Entry, List, Stats};
 use crate::key::Key;
+use crate::tenant;
 use tower_inqud::Verdict;
 
 /// Reopens dead letters and reviews. `now` must not be later than the writer's clock.
@@ -104,10 +105,12 @@ pub(super) fn list(connection: &Connection, list: List, count: usize) -> Result<
     ))?;
     let rows = params![code, i64::try_from(count).unwrap_or(i64::MAX)];
     let entries = entries.query_map(rows, |row| {
+        let (tenant, object) = tenant::split(row.get_ref(2)?.as_str()?);
         Ok(Entry {
             key: Key::from_bytes(row.get(0)?),
             kind: row.get(1)?,
-            object: row.get(2)?,
+            tenant,
+            object: object.to_owned(),
             body: body(row.get(3)?),
             attempts: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),
             error: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
