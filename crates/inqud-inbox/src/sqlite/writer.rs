@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -140,6 +140,7 @@ impl Writer {
         let why = Arc::new(OnceLock::new());
         let messages = Messages {
             receiver,
+            last: 0,
             places: Arc::clone(&places),
             why: Arc::clone(&why),
             is_closed: false,
@@ -214,10 +215,16 @@ impl Writer {
 
 struct Messages {
     receiver: Receiver<Message>,
+    /// How many works the last group had.
+    last: usize,
     places: Arc<Semaphore>,
     why: Arc<OnceLock<InboxError>>,
     is_closed: bool,
 }
+
+/// How long a group waits for as many works as the last one had. Those who were just answered together are about to
+/// come back together, and without this the first of them would get a commit of its own. It is a fraction of a commit.
+const LINGER: Duration = Duration::from_micros(100);
 
 enum Next {
     Group(Group),
@@ -228,6 +235,19 @@ enum Next {
 }
 
 impl Messages {
+    /// Returns another message for a group that has `count` works.
+    fn another(&self, count: usize, until: &mut Option<Instant>) -> Option<Message> {
+        if let Ok(message) = self.receiver.try_recv() {
+            return Some(message);
+        }
+        if count >= self.last {
+            return None;
+        }
+        let now = Instant::now();
+        let until = *until.get_or_insert(now.checked_add(LINGER)?);
+        self.receiver.recv_timeout(until.saturating_duration_since(now)).ok()
+    }
+
     /// Waits for work, and takes all that is there.
     fn next_group(&mut self, idle: Option<Duration>) -> Next {
         if self.is_closed {
@@ -242,7 +262,7 @@ impl Messages {
             Err(RecvTimeoutError::Timeout) => return Next::Idle,
             Err(RecvTimeoutError::Disconnected) => return Next::End,
         };
-        let mut group = Vec::new();
+        let (mut group, mut until) = (Vec::new(), None);
         loop {
             match message {
                 Message::Work(work, _place) => group.push(work),
@@ -254,9 +274,10 @@ impl Messages {
             if group.len() >= GROUP {
                 break;
             }
-            let Ok(next) = self.receiver.try_recv() else { break };
+            let Some(next) = self.another(group.len(), &mut until) else { break };
             message = next;
         }
+        self.last = group.len();
         Next::Group(group)
     }
 }
