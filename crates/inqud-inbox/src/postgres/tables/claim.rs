@@ -1,4 +1,5 @@
-use std::collections::HashMap;
+//! Claiming what is due.
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -6,8 +7,8 @@ use deadpool_postgres::ClientWrapper as Client;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use super::{BEGIN, body, key, micros, order_key, time};
-use crate::store::{Claimed, Ticket};
+use super::{BEGIN, body, count_of, key, micros, order_key, time_of};
+use crate::store::{Claim, Claimed, Ticket};
 use tower_inqud::Processed;
 
 /// Records that a runner claims a kind.
@@ -21,74 +22,77 @@ pub(in crate::postgres) async fn record_runner(
     client.execute(&client.prepare_cached(ask).await?, &[&kind]).await.map(drop)
 }
 
-const LEASE: &str = include_str!("../lease.sql");
+const CLAIM: &str = "
+SELECT object, claim, crashes, processed, due_at, seq, key, order_key, body, failures, received_at, reviewed
+FROM inqud_inbox.claim($1, $2, $3::bigint * interval '1 microsecond', $4, $5,
+    coalesce($6::timestamptz, '-infinity'))";
 
-const ATTEMPT: &str = include_str!("../attempt.sql");
+/// When a transaction began, and for how many microseconds it has run.
+const TOOK: &str = "
+SELECT transaction_timestamp(),
+    (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000000)::bigint";
 
-/// Makes leased objects without open notifications not due. Normally there are none.
-pub(super) const CLEAR_DUE: &str = "
-UPDATE inqud_inbox.object SET due_at = NULL WHERE kind = $1 AND object = ANY ($2::text[])";
-
-pub(in crate::postgres) async fn claim(
-    client: &Client,
-    kind: &'static str,
-    count: usize,
-    lease: Duration,
-) -> Result<Vec<Claimed>, Error> {
-    let statements = tokio::try_join!(
-        client.prepare_cached(LEASE),
-        client.prepare_cached(ATTEMPT),
-        client.prepare_cached(CLEAR_DUE),
-    )?;
-    let (take, attempt, rest) = statements;
-    let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let lease = micros(lease);
-    let parameters: [&(dyn ToSql + Sync); 3] = [&kind, &count, &lease];
-    let (begun, leased) =
-        tokio::join!(client.batch_execute(BEGIN), client.query(&take, &parameters));
-    begun?;
-    let leased = leased?;
-    if leased.is_empty() {
-        client.batch_execute("COMMIT").await?;
-        return Ok(Vec::new());
-    }
-    let mut all = HashMap::new();
-    for row in &leased {
-        all.insert(row.try_get::<_, &str>(0)?, row);
-    }
-    let objects: Vec<&str> = all.keys().copied().collect();
-    let attempted = client.query(&attempt, &[&kind, &objects]).await?;
-    let mut claimed = Vec::with_capacity(attempted.len());
-    for row in &attempted {
-        let Some(leased) = all.remove(row.try_get::<_, &str>(0)?) else { continue };
-        claimed.push((leased.try_get::<_, SystemTime>(3)?, claimed_of(kind, leased, row)?));
-    }
-    let idle: Vec<&str> = all.keys().copied().collect();
-    if !idle.is_empty() {
-        client.execute(&rest, &[&kind, &idle]).await?;
-    }
-    client.batch_execute("COMMIT").await?;
-    claimed.sort_by_key(|(since, _)| *since);
-    Ok(claimed.into_iter().map(|(_, claimed)| claimed).collect())
+/// What a claim found.
+pub(in crate::postgres) struct Look {
+    pub(in crate::postgres) claimed: Vec<Claimed>,
+    /// When the last claimed object became due.
+    pub(in crate::postgres) last_due: Option<SystemTime>,
+    pub(in crate::postgres) began: SystemTime,
+    pub(in crate::postgres) took: Duration,
 }
 
-fn claimed_of(kind: &'static str, leased: &Row, attempted: &Row) -> Result<Claimed, Error> {
-    let object: &str = leased.try_get(0)?;
-    let processed: Option<Vec<u8>> = leased.try_get(2)?;
-    let processed = processed.and_then(|bytes| Processed::from_bytes(&bytes));
-    let order_key = order_key(attempted.try_get(3)?);
-    let attempts: i32 = attempted.try_get(5)?;
+/// Leases objects that became due at `due_from` or later.
+pub(in crate::postgres) async fn claim(
+    client: &Client,
+    claim: &Claim,
+    due_from: Option<SystemTime>,
+) -> Result<Look, Error> {
+    let (statement, took) =
+        tokio::try_join!(client.prepare_cached(CLAIM), client.prepare_cached(TOOK))?;
+    let count = i64::try_from(claim.count).unwrap_or(i64::MAX);
+    let lease = micros(claim.lease);
+    let parameters: [&(dyn ToSql + Sync); 6] =
+        [&claim.kind, &count, &lease, &claim.newest_first, &claim.with_suspect, &due_from];
+    let (begun, rows, took, committed) = tokio::join!(
+        client.batch_execute(BEGIN),
+        client.query(&statement, &parameters),
+        client.query_one(&took, &[]),
+        client.batch_execute("COMMIT"),
+    );
+    begun?;
+    let rows = rows?;
+    let took = took?;
+    committed?;
+    let mut look = Look {
+        claimed: Vec::with_capacity(rows.len()),
+        last_due: None,
+        began: took.try_get(0)?,
+        took: Duration::from_micros(took.try_get::<_, i64>(1)?.unsigned_abs()),
+    };
+    for row in &rows {
+        look.last_due = look.last_due.max(row.try_get(4)?);
+        look.claimed.push(claimed_of(claim.kind, row)?);
+    }
+    Ok(look)
+}
+
+fn claimed_of(kind: &'static str, row: &Row) -> Result<Claimed, Error> {
+    let object: &str = row.try_get(0)?;
+    let processed: Option<&[u8]> = row.try_get(3)?;
+    let processed = processed.and_then(Processed::from_bytes);
+    let order_key = order_key(row.try_get(7)?);
     Ok(Claimed {
         ticket: Ticket::new(
-            attempted.try_get(1)?,
+            row.try_get(5)?,
             (kind, Arc::from(object)),
-            leased.try_get(1)?,
-            (&order_key, attempted.try_get(7)?),
+            row.try_get(1)?,
+            (&order_key, row.try_get(11)?),
             processed.as_ref(),
         ),
-        key: key(attempted.try_get(2)?),
-        body: body(attempted.try_get(4)?),
-        attempt: u32::try_from(attempts).unwrap_or(u32::MAX),
-        received_at: time(attempted.try_get(6)?),
+        key: key(row.try_get(6)?),
+        body: body(row.try_get(8)?),
+        failures: count_of(row.try_get(9)?),
+        crashes: count_of(row.try_get(2)?),
+        received_at: time_of(row.try_get(10)?),
     })
 }

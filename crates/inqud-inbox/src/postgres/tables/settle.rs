@@ -1,155 +1,48 @@
-use std::collections::hash_map::Entry as Place;
-use std::collections::{BTreeSet, HashMap, HashSet};
+//! Settling claims.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use deadpool_postgres::ClientWrapper as Client;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use super::{BEGIN, DEAD, DONE, OPEN, REVIEW, SKIPPED, code, micros, text};
-use crate::postgres::effect::PostgresEffect;
+use super::{BEGIN, DEAD, DONE, OPEN, REVIEW, SKIPPED, code, join_all, micros, prepare, text};
+use crate::postgres::effect::{PostgresEffect, Statement};
 use crate::store;
-use crate::store::{Outcome, Settled, Settlement, Ticket};
+use crate::store::{Outcome, Ticket};
 use tower_inqud::Processed;
 
 /// Locks the objects of some claims, and returns the claims that are still valid.
 pub(super) const LOCK: &str = include_str!("../lock.sql");
 const LOCK_FREE: &str = concat!(include_str!("../lock.sql"), "SKIP LOCKED");
 
-/// Returns the claims that are still valid, without a lock.
-const STANDING: &str = "
-SELECT it.nth FROM unnest($1::text[], $2::text[], $3::bigint[])
-    WITH ORDINALITY AS it (kind, object, claim, nth)
-JOIN inqud_inbox.object AS mine USING (kind, object)
-WHERE mine.claim = it.claim";
-
-/// Limits the wait for a lock.
-const WAIT: &str = "SET LOCAL lock_timeout = '1s'";
-
 /// Settles notifications, and makes each object due for its retry or for its next notification.
 const SETTLE: &str = include_str!("../settle.sql");
 
-/// Settles notifications without effects, all in one transaction.
-///
-/// Returns `None` for those whose object another transaction has locked. The caller settles them one by one,
-/// so that one lock does not hold up the batch.
-pub(in crate::postgres) async fn settle(
-    client: &Client,
-    settlements: &[Settlement<PostgresEffect>],
-) -> Result<Vec<Option<Settled>>, Error> {
-    let (lock, standing) =
-        tokio::try_join!(client.prepare_cached(LOCK_FREE), client.prepare_cached(STANDING))?;
-    let claims = Claims::of(settlements);
-    let parameters = claims.parameters();
-    let (begun, locked, standing) = tokio::join!(
-        client.batch_execute(BEGIN),
-        client.query(&lock, &parameters),
-        client.query(&standing, &parameters),
-    );
-    begun?;
-    let (locked, standing) = (places(&locked?)?, places(&standing?)?);
-    let done = close(client, settlements, &locked).await?;
-    let settled = |at: usize| match (done.contains(&at), locked.contains(&at)) {
-        (true, _) => Some(Settled::Done),
-        (false, false) if standing.contains(&at) => None,
-        (false, _) => Some(Settled::LeaseExpired),
-    };
-    Ok((0..settlements.len()).map(settled).collect())
+/// Runs deferred triggers and constraints, which a commit would run.
+const RUN_DEFERRED: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+
+/// A settlement without a transaction of its own.
+#[derive(Clone)]
+pub(in crate::postgres) struct Member {
+    pub(in crate::postgres) ticket: Ticket,
+    state: i16,
+    wait: Option<i64>,
+    error: Option<String>,
+    /// What to run in the same transaction.
+    pub(in crate::postgres) statements: Vec<Arc<Statement>>,
 }
 
-/// Settles one notification whose object was locked. Waits for the lock for up to a second.
-pub(in crate::postgres) async fn settle_one(
-    client: &Client,
-    settlement: &Settlement<PostgresEffect>,
-) -> Result<Settled, Error> {
-    let lock = client.prepare_cached(LOCK).await?;
-    let one = std::slice::from_ref(settlement);
-    let claims = Claims::of(one);
-    let parameters = claims.parameters();
-    let (begun, waits, locked) = tokio::join!(
-        client.batch_execute(BEGIN),
-        client.batch_execute(WAIT),
-        client.query(&lock, &parameters),
-    );
-    begun?;
-    waits?;
-    let done = close(client, one, &places(&locked?)?).await?;
-    Ok(if done.is_empty() { Settled::LeaseExpired } else { Settled::Done })
-}
-
-/// Settles the notifications at the given places, whose objects are locked, and commits. Returns the places
-/// of those that were still open.
-pub(super) async fn close(
-    client: &Client,
-    settlements: &[Settlement<PostgresEffect>],
-    places: &BTreeSet<usize>,
-) -> Result<HashSet<usize>, Error> {
-    let statement = client.prepare_cached(SETTLE).await?;
-    // If a notification is settled twice in one batch, the first settlement counts.
-    let mut firsts = HashMap::new();
-    let mut columns = Columns::default();
-    for at in places {
-        let Some(settlement) = settlements.get(*at) else { continue };
-        if let Place::Vacant(vacant) = firsts.entry(settlement.ticket.seq) {
-            vacant.insert(*at);
-            columns.push(settlement);
-        }
-    }
-    let parameters = columns.parameters();
-    let (closed, committed) =
-        tokio::join!(client.query(&statement, &parameters), client.batch_execute("COMMIT"));
-    let closed = closed?;
-    committed?;
-    let mut done = HashSet::new();
-    for row in &closed {
-        done.extend(firsts.get(&row.try_get::<_, i64>(0)?).copied());
-    }
-    Ok(done)
-}
-
-/// Converts ordinals, which Postgres counts from 1, to places.
-fn places(rows: &[Row]) -> Result<BTreeSet<usize>, Error> {
-    let place = |row: &Row| {
-        let nth: i64 = row.try_get(0)?;
-        Ok(usize::try_from(nth).unwrap_or_default().wrapping_sub(1))
-    };
-    rows.iter().map(place).collect()
-}
-
-struct Claims<'s> {
-    kinds: Vec<&'s str>,
-    objects: Vec<&'s str>,
-    claims: Vec<i64>,
-}
-
-impl<'s> Claims<'s> {
-    fn of(settlements: &'s [Settlement<PostgresEffect>]) -> Self {
-        let tickets = || settlements.iter().map(|it| &it.ticket);
-        Self {
-            kinds: tickets().map(|it| it.kind).collect(),
-            objects: tickets().map(|it| &*it.object).collect(),
-            claims: tickets().map(|it| it.claim).collect(),
-        }
-    }
-
-    fn parameters(&self) -> [&(dyn ToSql + Sync); 3] {
-        [&self.kinds, &self.objects, &self.claims]
-    }
-}
-
-#[derive(Default)]
-struct Columns {
-    seqs: Vec<i64>,
-    states: Vec<i16>,
-    waits: Vec<Option<i64>>,
-    errors: Vec<Option<String>>,
-    verdicts: Vec<i16>,
-    processed: Vec<Option<Vec<u8>>>,
-}
-
-impl Columns {
-    fn push(&mut self, Settlement { ticket, outcome }: &Settlement<PostgresEffect>) {
+impl Member {
+    pub(in crate::postgres) fn new(ticket: &Ticket, outcome: &Outcome<PostgresEffect>) -> Self {
+        let mut statements = Vec::new();
         let (state, wait, error) = match outcome {
-            Outcome::Done(_) => (DONE, None, None),
+            Outcome::Done(effects) => {
+                statements.extend(effects.iter().filter_map(PostgresEffect::statement));
+                (DONE, None, None)
+            }
             Outcome::Skipped => (SKIPPED, None, None),
             // Only a duplicate comes here. `replace_decoded` settles the others.
             Outcome::Decoded(_) => (SKIPPED, None, Some(store::SKIPPED_DUPLICATE)),
@@ -157,58 +50,292 @@ impl Columns {
             Outcome::Dead { error } => (DEAD, None, Some(&**error)),
             Outcome::Retry { after, error } => (OPEN, Some(micros(*after)), Some(&**error)),
         };
-        let processed = ticket.processed.as_ref().filter(|_| state == DONE);
-        self.seqs.push(ticket.seq);
-        self.states.push(state);
-        self.waits.push(wait);
-        self.errors.push(error.map(text));
-        self.verdicts.push(code(ticket.verdict));
-        self.processed.push(processed.map(Processed::to_bytes));
-    }
-
-    fn parameters(&self) -> [&(dyn ToSql + Sync); 6] {
-        [&self.seqs, &self.states, &self.waits, &self.errors, &self.verdicts, &self.processed]
+        Self { ticket: ticket.clone(), state, wait, error: error.map(text), statements }
     }
 }
 
-/// Settles a notification as done in the transaction of its handler, and commits if the result is
-/// [`Settled::Done`].
+/// An object that is free again.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::postgres) struct Freed {
+    /// When its next notification is due.
+    pub(in crate::postgres) due_at: Option<SystemTime>,
+    pub(in crate::postgres) next_is_due: bool,
+}
+
+impl Freed {
+    /// Reads two columns.
+    fn of(row: &Row, at: usize) -> Result<Self, Error> {
+        let next_is_due: Option<bool> = row.try_get(at.saturating_add(1))?;
+        Ok(Self { due_at: row.try_get(at)?, next_is_due: next_is_due == Some(true) })
+    }
+}
+
+/// Why nothing was committed.
+#[derive(Debug)]
+pub(in crate::postgres) enum Failed {
+    /// The store failed, or the answer to the commit is lost. Settle again.
+    Store(Error),
+    /// A statement of a handler failed.
+    Statement(Error),
+    /// A statement of a handler was run for a claim that is not valid any more.
+    Lost,
+}
+
+/// Whether to wait for locks.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(in crate::postgres) enum Wait {
+    /// Leaves out objects that another transaction has locked.
+    No,
+    /// Waits as long as the limits of the transaction allow.
+    Yes,
+}
+
+/// Settles notifications in one transaction, with the statements of their handlers.
+///
+/// Returns `None` for those that are not settled: their claims are not valid any more, or their objects are
+/// locked and it does not wait. After an error the connection may be in a transaction.
+pub(in crate::postgres) async fn settle(
+    client: &Client,
+    members: &[&Member],
+    (limits, wait): (&str, Wait),
+) -> Result<Vec<Option<Freed>>, Failed> {
+    let lock = if wait == Wait::Yes { LOCK } else { LOCK_FREE };
+    let (lock, settle) =
+        tokio::try_join!(client.prepare_cached(lock), client.prepare_cached(SETTLE))
+            .map_err(Failed::Store)?;
+    let mut prepared = Vec::new();
+    for statement in members.iter().flat_map(|it| &it.statements) {
+        prepared.push(prepare(client, &statement.sql).await.map_err(Failed::of_statement)?);
+    }
+    let begin = format!("{BEGIN}; {limits}");
+    let claims = Columns::of(members);
+    let claims = claims.claims();
+    let (begun, locked) =
+        tokio::join!(client.batch_execute(&begin), client.query(&lock, &claims));
+    begun.map_err(Failed::Store)?;
+    let mut locked = locked.and_then(|rows| places(&rows)).map_err(Failed::Store)?;
+    // If a notification is settled twice in one batch, the first settlement counts.
+    let mut seqs = HashSet::new();
+    locked.retain(|at| members.get(*at).is_some_and(|it| seqs.insert(it.ticket.seq)));
+
+    let mut all = vec![None; members.len()];
+    let mine: Vec<&Member> = locked.iter().filter_map(|at| members.get(*at).copied()).collect();
+    let columns = Columns::of(&mine);
+    let columns = columns.all();
+    // Statements of members that are left out are skipped.
+    let mut prepared = prepared.iter();
+    let mut statements = Vec::new();
+    for (at, member) in members.iter().enumerate() {
+        for (statement, prepared) in member.statements.iter().zip(prepared.by_ref()) {
+            if locked.contains(&at) {
+                statements.push((prepared, statement.parameters()));
+            }
+        }
+    }
+    let has_statements = !statements.is_empty();
+    let settled = client.query(&settle, &columns);
+    let ran = join_all(
+        statements.iter().map(|(prepared, parameters)| client.execute(*prepared, parameters)),
+    );
+    let rows = if has_statements {
+        let (rows, ran, deferred) =
+            tokio::join!(settled, ran, client.batch_execute(RUN_DEFERRED));
+        let rows = rows.map_err(Failed::Store)?;
+        ran.into_iter().try_for_each(|ran| ran.map(drop)).map_err(Failed::of_statement)?;
+        deferred.map_err(Failed::of_statement)?;
+        rows
+    } else {
+        let (rows, committed) = tokio::join!(settled, client.batch_execute("COMMIT"));
+        let rows = rows.map_err(Failed::Store)?;
+        committed.map_err(Failed::Store)?;
+        rows
+    };
+    let mut settled_now = HashSet::new();
+    for row in &rows {
+        let at = place(row).map_err(Failed::Store)?;
+        let Some(at) = locked.get(at).copied() else { continue };
+        if row.try_get(3).map_err(Failed::Store)? {
+            settled_now.insert(at);
+        }
+        let freed = Freed::of(row, 1).map_err(Failed::Store)?;
+        all.get_mut(at).into_iter().for_each(|it| *it = Some(freed));
+    }
+    if has_statements {
+        let was_valid = |at: &usize| {
+            settled_now.contains(at) || members.get(*at).is_none_or(|it| it.statements.is_empty())
+        };
+        if !locked.iter().all(was_valid) {
+            return Err(Failed::Lost);
+        }
+        client.batch_execute("COMMIT").await.map_err(Failed::of_statement)?;
+    }
+    Ok(all)
+}
+
+impl Failed {
+    /// A lost connection says nothing about the statement.
+    fn of_statement(error: Error) -> Self {
+        if error.is_closed() || error.as_db_error().is_none() && is_io(&error) {
+            return Self::Store(error);
+        }
+        Self::Statement(error)
+    }
+}
+
+/// Whether the connection broke.
+pub(in crate::postgres) fn is_io(error: &Error) -> bool {
+    error.is_closed()
+        || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+}
+
+/// Settles a notification as done in the transaction of its handler, and commits.
+const COMPLETE: &str = "
+SELECT due_at, due_at <= statement_timestamp()
+FROM inqud_inbox.complete($1, $2, $3, $4, $5, $6, $7) AS due_at";
+
+/// The codes that `inqud_inbox.complete` fails with.
+pub(in crate::postgres) const LEASE_LOST: &str = "IQ001";
+pub(in crate::postgres) const ENDED: &str = "IQ002";
+
+/// Settles a notification as done in the transaction of its handler, and commits.
 ///
 /// `id` is the transaction that was begun for the handler. If the current one has another id, the handler
 /// has sent `COMMIT` or `ROLLBACK` itself. Then settling here would not be atomic with the handler's
 /// writes, so it fails.
-pub(in crate::postgres) async fn settle_in(
+pub(in crate::postgres) async fn complete(
     client: &Client,
     ticket: &Ticket,
+    statements: &[Arc<Statement>],
     id: i64,
-) -> Result<Settled, Error> {
-    let (lock, current) = tokio::try_join!(
-        client.prepare_cached(LOCK),
-        client.prepare_cached("SELECT txid_current_if_assigned()"),
-    )?;
-    let done = [Settlement { ticket: ticket.clone(), outcome: Outcome::Done(Vec::new()) }];
-    let claims = Claims::of(&done);
-    let parameters = claims.parameters();
-    let (waits, current, locked) = tokio::join!(
-        client.batch_execute(WAIT),
-        client.query_one(&current, &[]),
-        client.query(&lock, &parameters),
+) -> Result<Freed, Error> {
+    let complete = client.prepare_cached(COMPLETE).await?;
+    let mut prepared = Vec::new();
+    for statement in statements {
+        prepared.push((prepare(client, &statement.sql).await?, statement.parameters()));
+    }
+    let processed = ticket.processed.as_ref().map(Processed::to_bytes);
+    let verdict = code(ticket.verdict);
+    let object = &*ticket.object;
+    let parameters: [&(dyn ToSql + Sync); 7] =
+        [&ticket.seq, &ticket.kind, &object, &ticket.claim, &processed, &verdict, &id];
+    // If one fails, the server refuses the rest, and `COMMIT` rolls back.
+    let ran =
+        join_all(prepared.iter().map(|(prepared, parameters)| client.execute(prepared, parameters)));
+    let (ran, row, committed) = tokio::join!(
+        ran,
+        client.query_one(&complete, &parameters),
+        client.batch_execute("COMMIT"),
     );
-    waits?;
-    if current?.try_get::<_, Option<i64>>(0)? != Some(id) {
-        return Ok(Settled::EffectFailed(
-            "the handler ended the transaction: do not send `COMMIT` or `ROLLBACK`".to_owned(),
-        ));
+    ran.into_iter().try_for_each(|ran| ran.map(drop))?;
+    let freed = Freed::of(&row?, 0)?;
+    committed?;
+    Ok(freed)
+}
+
+/// What became of a claim whose settlement was sent, and whose answer is lost.
+pub(in crate::postgres) enum Found {
+    Done(Freed),
+    /// The claim stands.
+    Unsettled,
+    /// The object was claimed again.
+    Expired,
+}
+
+const LOOK: &str = "
+SELECT its.claim = $4 AND its.leased_until IS NOT NULL, mine.state = $5, its.due_at,
+    its.due_at <= statement_timestamp()
+FROM inqud_inbox.notification AS mine JOIN inqud_inbox.object AS its ON its.kind = $1 AND its.object = $2
+WHERE mine.seq = $3";
+
+/// Finds out whether a notification was settled as done.
+pub(in crate::postgres) async fn look(client: &Client, ticket: &Ticket) -> Result<Found, Error> {
+    // The transaction in question may still be open on the server. If so, it has locked the object, and this
+    // waits for it.
+    const WAIT: &str = "
+        SELECT FROM inqud_inbox.object WHERE kind = $1 AND object = $2 FOR UPDATE";
+    let (wait, look) = tokio::try_join!(client.prepare_cached(WAIT), client.prepare_cached(LOOK))?;
+    let object = &*ticket.object;
+    let begin = format!("{BEGIN}; SET LOCAL lock_timeout = '1s'");
+    let of: [&(dyn ToSql + Sync); 2] = [&ticket.kind, &object];
+    let parameters: [&(dyn ToSql + Sync); 5] =
+        [&ticket.kind, &object, &ticket.seq, &ticket.claim, &DONE];
+    let (begun, waited, row, committed) = tokio::join!(
+        client.batch_execute(&begin),
+        client.query(&wait, &of),
+        client.query_one(&look, &parameters),
+        client.batch_execute("COMMIT"),
+    );
+    begun?;
+    waited?;
+    let row = row?;
+    committed?;
+    let (stands, is_done): (Option<bool>, Option<bool>) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(match (stands, is_done) {
+        (_, Some(true)) => Found::Done(Freed::of(&row, 2)?),
+        (Some(true), _) => Found::Unsettled,
+        _ => Found::Expired,
+    })
+}
+
+/// Converts an ordinal, which Postgres counts from 1, to a place.
+fn place(row: &Row) -> Result<usize, Error> {
+    let nth: i64 = row.try_get(0)?;
+    Ok(usize::try_from(nth).unwrap_or_default().wrapping_sub(1))
+}
+
+fn places(rows: &[Row]) -> Result<Vec<usize>, Error> {
+    let mut places = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+    places.sort_unstable();
+    Ok(places)
+}
+
+/// Settlements, as the columns of a table.
+struct Columns<'m> {
+    seqs: Vec<i64>,
+    kinds: Vec<&'m str>,
+    objects: Vec<&'m str>,
+    claims: Vec<i64>,
+    states: Vec<i16>,
+    waits: Vec<Option<i64>>,
+    errors: Vec<Option<&'m str>>,
+    verdicts: Vec<i16>,
+    processed: Vec<Option<Vec<u8>>>,
+}
+
+impl<'m> Columns<'m> {
+    fn of(members: &[&'m Member]) -> Self {
+        let tickets = || members.iter().map(|it| &it.ticket);
+        let processed = |it: &&Member| {
+            it.ticket.processed.as_ref().filter(|_| it.state == DONE).map(Processed::to_bytes)
+        };
+        Self {
+            seqs: tickets().map(|it| it.seq).collect(),
+            kinds: tickets().map(|it| it.kind).collect(),
+            objects: tickets().map(|it| &*it.object).collect(),
+            claims: tickets().map(|it| it.claim).collect(),
+            states: members.iter().map(|it| it.state).collect(),
+            waits: members.iter().map(|it| it.wait).collect(),
+            errors: members.iter().map(|it| it.error.as_deref()).collect(),
+            verdicts: tickets().map(|it| code(it.verdict)).collect(),
+            processed: members.iter().map(processed).collect(),
+        }
     }
-    if locked?.is_empty() {
-        return Ok(Settled::LeaseExpired);
+
+    fn claims(&self) -> [&(dyn ToSql + Sync); 3] {
+        [&self.kinds, &self.objects, &self.claims]
     }
-    let statement = client.prepare_cached(SETTLE).await?;
-    let mut columns = Columns::default();
-    done.iter().for_each(|it| columns.push(it));
-    if client.query(&statement, &columns.parameters()).await?.is_empty() {
-        return Ok(Settled::LeaseExpired);
+
+    fn all(&self) -> [&(dyn ToSql + Sync); 9] {
+        [
+            &self.seqs,
+            &self.kinds,
+            &self.objects,
+            &self.claims,
+            &self.states,
+            &self.waits,
+            &self.errors,
+            &self.verdicts,
+            &self.processed,
+        ]
     }
-    client.batch_execute("COMMIT").await?;
-    Ok(Settled::Done)
 }

@@ -1,0 +1,100 @@
+//! Where to look for due objects.
+//!
+//! A settlement moves an object in the index by which claims find it. What it leaves there is removed only
+//! when no transaction can see it any more. If one is open for an hour, such as a dump or a report, all that was
+//! settled in that hour stays at the front of the index, and each claim would read past it.
+//!
+//! So if a look at all that is due took long, the next ones begin where it ended. That could miss an object
+//! which becomes due with an earlier time: its next notification may have been stored long ago, or a
+//! slow transaction has just stored it. What this process does itself lowers the floor by as much as needed.
+//! For the rest, a claim looks at all again after ten times as long as the last time took.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::tables::Look;
+
+/// A look that takes less is fast enough to look at all each time.
+const QUICK: Duration = Duration::from_millis(5);
+
+/// How much the time between two looks at all is longer than they take.
+const TIMES: u32 = 10;
+
+/// How long the transaction of another process may take that makes an object due.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// The same for one that has announced itself.
+const ANNOUNCED: Duration = Duration::from_secs(1);
+
+/// The floors of all kinds.
+#[derive(Default)]
+pub(super) struct Floors(Mutex<HashMap<&'static str, Floor>>);
+
+struct Floor {
+    due_from: SystemTime,
+    /// When to look at all again.
+    until: Instant,
+    /// The earliest that became due during a look.
+    lowered: Option<SystemTime>,
+}
+
+impl Floors {
+    /// Returns where the next look begins. `None` means to look at all.
+    pub(super) fn due_from(&self, kind: &str) -> Option<SystemTime> {
+        let mut floors = self.lock();
+        let floor = floors.get_mut(kind)?;
+        floor.lowered = None;
+        (Instant::now() < floor.until).then_some(floor.due_from)
+    }
+
+    /// Records what a look found that began at `due_from`.
+    pub(super) fn looked(
+        &self,
+        kind: &'static str,
+        due_from: Option<SystemTime>,
+        count: usize,
+        look: &Look,
+    ) {
+        let mut floors = self.lock();
+        if due_from.is_none() && look.took < QUICK {
+            floors.remove(kind);
+            return;
+        }
+        let end = look.last_due.filter(|_| look.claimed.len() >= count);
+        let end = end.unwrap_or_else(|| before(look.began, MARGIN));
+        let now = Instant::now();
+        let until = |took: Duration| now.checked_add(took.saturating_mul(TIMES)).unwrap_or(now);
+        let new = || Floor { due_from: end, until: until(look.took), lowered: None };
+        let floor = floors.entry(kind).or_insert_with(new);
+        if due_from.is_none() {
+            floor.until = until(look.took);
+        }
+        floor.due_from = floor.lowered.map_or(end, |lowered| lowered.min(end));
+    }
+
+    /// An object becomes due with this time.
+    pub(super) fn lower(&self, kind: &str, due_at: SystemTime) {
+        let mut floors = self.lock();
+        let Some(floor) = floors.get_mut(kind) else { return };
+        floor.due_from = floor.due_from.min(due_at);
+        floor.lowered = Some(floor.lowered.map_or(due_at, |lowered| lowered.min(due_at)));
+    }
+
+    /// Another process has said that objects became due.
+    pub(super) fn lower_all(&self) {
+        for floor in self.lock().values_mut() {
+            floor.due_from = before(floor.due_from, ANNOUNCED);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Floor>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn before(time: SystemTime, by: Duration) -> SystemTime {
+    time.checked_sub(by).unwrap_or(time)
+}
