@@ -182,6 +182,7 @@ END $$;
 -- - `seq`, `kind`, `object` and `claim` say what was claimed, and by which claim.
 -- - `processed` becomes what counts as processed of the object. Null leaves it as it is.
 -- - `verdict` is how the notification compared with what was processed before.
+-- - `newest_first` says whether the last open notification of the object comes next, and not the first.
 -- - `in_transaction` is what txid_current() returned at the start of the transaction that was begun for the
 --   notification. Another one was begun since if the handler ended that itself.
 --
@@ -195,6 +196,7 @@ CREATE FUNCTION inqud_inbox.complete(
     claim bigint,
     processed bytea DEFAULT NULL,
     verdict smallint DEFAULT 0,
+    newest_first boolean DEFAULT false,
     in_transaction bigint DEFAULT NULL
 ) RETURNS timestamptz LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
 #variable_conflict use_column
@@ -220,14 +222,21 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the notification was settled' USING ERRCODE = 'IQ001';
     END IF;
-    UPDATE inqud_inbox.object AS mine SET
-        processed = coalesce(complete.processed, mine.processed), leased_until = NULL, crashes = 0,
-        due_at = (
+    IF complete.newest_first THEN
+        next_due_at := (
             SELECT greatest(next.received_at, next.retry_at) FROM inqud_inbox.notification AS next
             WHERE next.kind = complete.kind AND next.object = complete.object AND next.state = 0
-            ORDER BY next.position, next.seq LIMIT 1)
-    WHERE mine.kind = complete.kind AND mine.object = complete.object
-    RETURNING mine.due_at INTO next_due_at;
+            ORDER BY next.position DESC, next.seq DESC LIMIT 1);
+    ELSE
+        next_due_at := (
+            SELECT greatest(next.received_at, next.retry_at) FROM inqud_inbox.notification AS next
+            WHERE next.kind = complete.kind AND next.object = complete.object AND next.state = 0
+            ORDER BY next.position, next.seq LIMIT 1);
+    END IF;
+    UPDATE inqud_inbox.object AS mine
+    SET processed = coalesce(complete.processed, mine.processed), due_at = next_due_at, leased_until = NULL,
+        crashes = 0
+    WHERE mine.kind = complete.kind AND mine.object = complete.object;
     INSERT INTO inqud_inbox.tally (kind, backlog) VALUES (complete.kind, -1);
     RETURN next_due_at;
 END $$;

@@ -37,6 +37,8 @@ struct Floor {
     due_from: SystemTime,
     /// When to look at all again.
     until: Instant,
+    /// When the last look began, by the clock of the database and by that of this process.
+    looked: (SystemTime, Instant),
     /// The earliest that became due during a look.
     lowered: Option<SystemTime>,
 }
@@ -67,8 +69,10 @@ impl Floors {
         let end = end.unwrap_or_else(|| before(look.began, MARGIN));
         let now = Instant::now();
         let until = |took: Duration| now.checked_add(took.saturating_mul(TIMES)).unwrap_or(now);
-        let new = || Floor { due_from: end, until: until(look.took), lowered: None };
+        let looked = (look.began, now);
+        let new = || Floor { due_from: end, until: until(look.took), looked, lowered: None };
         let floor = floors.entry(kind).or_insert_with(new);
+        floor.looked = looked;
         if due_from.is_none() {
             floor.until = until(look.took);
         }
@@ -77,21 +81,29 @@ impl Floors {
 
     /// An object becomes due with this time.
     pub(super) fn lower(&self, kind: &str, due_at: SystemTime) {
-        let mut floors = self.lock();
-        let Some(floor) = floors.get_mut(kind) else { return };
-        floor.due_from = floor.due_from.min(due_at);
-        floor.lowered = Some(floor.lowered.map_or(due_at, |lowered| lowered.min(due_at)));
+        if let Some(floor) = self.lock().get_mut(kind) {
+            floor.lower(due_at);
+        }
     }
 
-    /// Another process has said that objects became due.
+    /// Objects have become due in the last moment.
     pub(super) fn lower_all(&self) {
         for floor in self.lock().values_mut() {
-            floor.due_from = before(floor.due_from, ANNOUNCED);
+            let (began, then) = floor.looked;
+            let now = began.checked_add(then.elapsed()).unwrap_or(began);
+            floor.lower(before(now, ANNOUNCED));
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Floor>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Floor {
+    fn lower(&mut self, due_at: SystemTime) {
+        self.due_from = self.due_from.min(due_at);
+        self.lowered = Some(self.lowered.map_or(due_at, |lowered| lowered.min(due_at)));
     }
 }
 

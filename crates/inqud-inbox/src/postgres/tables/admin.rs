@@ -1,10 +1,12 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use deadpool_postgres::ClientWrapper as Client;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use super::{BEGIN, DEAD, OPEN, REVIEW, SKIPPED, body, bytes, code, key, micros, time, transact};
+use super::{
+    BEGIN, DEAD, REVIEW, SKIPPED, body, bytes, code, count_of, key, micros, time, time_of, transact,
+};
 use crate::admin::{Entry, List, Stats};
 use crate::key::Key;
 use tower_inqud::Verdict;
@@ -16,28 +18,48 @@ pub(in crate::postgres) async fn settings(client: &Client) -> Result<(bool, Stri
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
+/// Adds up the changes of each kind.
 pub(in crate::postgres) async fn stats(client: &Client) -> Result<Stats, Error> {
     let count = "
-        SELECT kind, 0::smallint, count(*), (extract(epoch FROM min(received_at)) * 1000000)::bigint
-        FROM inqud_inbox.notification WHERE state = 0 GROUP BY kind
-        UNION ALL SELECT kind, state, count(*), NULL
-        FROM inqud_inbox.notification WHERE state > 1 GROUP BY kind, state
-        ORDER BY 1";
+        SELECT kind, backlog, skipped, dead, review, (
+            SELECT received_at FROM inqud_inbox.notification AS oldest
+            WHERE oldest.kind = counted.kind AND state + 0 = 0 ORDER BY seq LIMIT 1)
+        FROM (
+            SELECT kind, sum(backlog)::bigint AS backlog, sum(skipped)::bigint AS skipped,
+                sum(dead)::bigint AS dead, sum(review)::bigint AS review
+            FROM inqud_inbox.tally GROUP BY kind
+        ) AS counted ORDER BY kind";
     let mut stats = Stats::default();
     for row in &client.query(count, &[]).await? {
-        let kind = stats.kind(row.try_get(0)?);
-        let count = u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or_default();
-        match row.try_get(1)? {
-            OPEN => {
-                kind.backlog = count;
-                kind.oldest = row.try_get::<_, Option<i64>>(3)?.map(time);
-            }
-            SKIPPED => kind.skipped = count,
-            DEAD => kind.dead = count,
-            _ => kind.review = count,
+        let counts = [1, 2, 3, 4].map(|at| row.try_get::<_, i64>(at));
+        let [backlog, skipped, dead, review] =
+            counts.map(|count| count.map(|count| u64::try_from(count).unwrap_or_default()));
+        let counts = (backlog?, skipped?, dead?, review?);
+        if counts == (0, 0, 0, 0) {
+            continue;
         }
+        let kind = stats.kind(row.try_get(0)?);
+        (kind.backlog, kind.skipped, kind.dead, kind.review) = counts;
+        kind.oldest = row.try_get::<_, Option<SystemTime>>(5)?.map(time_of);
     }
     Ok(stats)
+}
+
+/// How many rows to replace by their sums at once.
+const COMPACTED: i64 = 100_000;
+
+/// Replaces changes by their sums. It skips those that another call replaces, and leaves out sums of zero.
+pub(in crate::postgres) async fn compact(client: &Client) -> Result<(), Error> {
+    let compact = "
+        WITH taken AS (
+            DELETE FROM inqud_inbox.tally WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM inqud_inbox.tally LIMIT $1 FOR UPDATE SKIP LOCKED))
+            RETURNING *
+        )
+        INSERT INTO inqud_inbox.tally
+        SELECT kind, sum(backlog), sum(skipped), sum(dead), sum(review) FROM taken GROUP BY kind
+        HAVING (sum(backlog), sum(skipped), sum(dead), sum(review)) <> (0, 0, 0, 0)";
+    transact(client, compact, &[&COMPACTED]).await.map(drop)
 }
 
 pub(in crate::postgres) async fn unclaimed(
@@ -45,7 +67,7 @@ pub(in crate::postgres) async fn unclaimed(
     since: Duration,
 ) -> Result<Vec<String>, Error> {
     let unclaimed = "
-        SELECT DISTINCT kind FROM inqud_inbox.object WHERE due_at IS NOT NULL
+        SELECT kind FROM inqud_inbox.tally GROUP BY kind HAVING sum(backlog) > 0
         EXCEPT SELECT kind FROM inqud_inbox.runner
         WHERE claimed_at > statement_timestamp() - $1::bigint * interval '1 microsecond'
         ORDER BY 1";
@@ -66,7 +88,7 @@ pub(in crate::postgres) async fn list(
         List::Unordered => ("state = 1 AND verdict > 0 AND verdict = $1", code(Verdict::Unordered)),
     };
     let entries = format!(
-        "SELECT key, kind, object, body, attempts, error,
+        "SELECT key, kind, object, body, failures, error,
             (extract(epoch FROM received_at) * 1000000)::bigint
         FROM inqud_inbox.notification WHERE {which} ORDER BY seq LIMIT $2"
     );
@@ -78,7 +100,7 @@ pub(in crate::postgres) async fn list(
             kind: row.try_get(1)?,
             object: row.try_get(2)?,
             body: body(row.try_get(3)?),
-            attempts: u32::try_from(row.try_get::<_, i32>(4)?).unwrap_or_default(),
+            attempts: count_of(row.try_get(4)?),
             error: row.try_get::<_, Option<String>>(5)?.unwrap_or_default(),
             received_at: time(row.try_get(6)?),
         })
@@ -88,18 +110,24 @@ pub(in crate::postgres) async fn list(
 /// Reopens dead letters and reviews. Locks them in the order of their keys, so that two calls cannot
 /// deadlock.
 const REDRIVE: &str = "
-WITH opened AS (
-    UPDATE inqud_inbox.notification
-    SET reviewed = reviewed OR state = 4, state = 0, attempts = 0, settled_at = NULL
-    WHERE seq = ANY (ARRAY(
-        SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2
-        ORDER BY key FOR UPDATE))
-    RETURNING kind, object, seq
+WITH kept AS MATERIALIZED (
+    SELECT seq, state FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2
+    ORDER BY key FOR UPDATE
+), opened AS (
+    UPDATE inqud_inbox.notification AS mine
+    SET reviewed = reviewed OR kept.state = 4, state = 0, failures = 0, retry_at = NULL, settled_at = NULL
+    FROM kept WHERE mine.seq = kept.seq
+    RETURNING mine.kind, mine.object, kept.state
+), counted AS (
+    INSERT INTO inqud_inbox.tally (kind, backlog, dead, review)
+    SELECT kind, count(*), -count(*) FILTER (WHERE state = 3), -count(*) FILTER (WHERE state = 4)
+    FROM opened GROUP BY kind
 ), due AS (
     INSERT INTO inqud_inbox.object AS mine (kind, object, due_at)
     SELECT kind, object, statement_timestamp() FROM opened
     GROUP BY kind, object ORDER BY kind, object
-    ON CONFLICT (kind, object) DO UPDATE SET due_at = excluded.due_at WHERE mine.due_at IS NULL
+    ON CONFLICT (kind, object) DO UPDATE SET due_at = excluded.due_at
+    WHERE mine.leased_until IS NULL AND (mine.due_at IS NULL OR mine.due_at > excluded.due_at)
 )
 SELECT count(*) FROM opened";
 
@@ -111,13 +139,21 @@ pub(in crate::postgres) async fn redrive(client: &Client, keys: &[Key]) -> Resul
 
 pub(in crate::postgres) async fn discard(client: &Client, keys: &[Key]) -> Result<usize, Error> {
     let discard = "
-        UPDATE inqud_inbox.notification
-        SET verdict = CASE state WHEN 4 THEN 4 ELSE verdict END, state = 2,
-            settled_at = statement_timestamp()
-        WHERE seq = ANY (ARRAY(
-            SELECT seq FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2
-            ORDER BY key FOR UPDATE))
-        RETURNING seq";
+        WITH kept AS MATERIALIZED (
+            SELECT seq, state FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2
+            ORDER BY key FOR UPDATE
+        ), discarded AS (
+            UPDATE inqud_inbox.notification AS mine
+            SET verdict = CASE kept.state WHEN 4 THEN 4 ELSE verdict END, state = 2,
+                settled_at = statement_timestamp()
+            FROM kept WHERE mine.seq = kept.seq
+            RETURNING mine.kind, kept.state
+        ), counted AS (
+            INSERT INTO inqud_inbox.tally (kind, skipped, dead, review)
+            SELECT kind, count(*), -count(*) FILTER (WHERE state = 3), -count(*) FILTER (WHERE state = 4)
+            FROM discarded GROUP BY kind
+        )
+        SELECT FROM discarded";
     Ok(change_kept(client, discard, keys).await?.len())
 }
 

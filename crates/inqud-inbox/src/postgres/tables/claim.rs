@@ -71,12 +71,12 @@ pub(in crate::postgres) async fn claim(
     };
     for row in &rows {
         look.last_due = look.last_due.max(row.try_get(4)?);
-        look.claimed.push(claimed_of(claim.kind, row)?);
+        look.claimed.push(claimed_of(claim, row)?);
     }
     Ok(look)
 }
 
-fn claimed_of(kind: &'static str, row: &Row) -> Result<Claimed, Error> {
+fn claimed_of(claim: &Claim, row: &Row) -> Result<Claimed, Error> {
     let object: &str = row.try_get(0)?;
     let processed: Option<&[u8]> = row.try_get(3)?;
     let processed = processed.and_then(Processed::from_bytes);
@@ -84,10 +84,11 @@ fn claimed_of(kind: &'static str, row: &Row) -> Result<Claimed, Error> {
     Ok(Claimed {
         ticket: Ticket::new(
             row.try_get(5)?,
-            (kind, Arc::from(object)),
+            (claim.kind, Arc::from(object)),
             row.try_get(1)?,
             (&order_key, row.try_get(11)?),
             processed.as_ref(),
+            claim.newest_first,
         ),
         key: key(row.try_get(6)?),
         body: body(row.try_get(8)?),

@@ -1,17 +1,21 @@
-use std::collections::BTreeSet;
+//! Bodies that could not be decoded when they were received.
 
 use deadpool_postgres::ClientWrapper as Client;
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 
-use super::claim::CLEAR_DUE;
 use super::insert::{lock_objects, stored_as};
-use super::settle::{LOCK, close};
-use super::{BEGIN, bytes_of, object};
+use super::settle::{Closing, LOCK, Member};
+use super::{BEGIN, OPEN, bytes_of, object};
 use crate::record::Record;
-use crate::store::{Outcome, Settled, Settlement, Ticket};
+use crate::store::{Outcome, Settled, Ticket};
 
 const REPLACE_DECODED: &str = include_str!("../replace_decoded.sql");
+
+/// Ends the lease of an object that has no open notification any more.
+const END_LEASE: &str = "
+UPDATE inqud_inbox.object SET due_at = NULL, leased_until = NULL, crashes = 0
+WHERE kind = $1 AND object = $2";
 
 /// Turns the row of an undecodable body into a row of the record that it was decoded to. Its `seq` stays, and
 /// so its place in the order of arrival.
@@ -29,17 +33,18 @@ pub(in crate::postgres) async fn replace_decoded(
     client.batch_execute(BEGIN).await?;
     let stored = lock_objects(client, &kinds, &ids, &dead).await?;
     let (kind, of, claim) = ([ticket.kind], [&*ticket.object], [ticket.claim]);
-    if client.query(&lock, &[&kind.as_slice(), &of.as_slice(), &claim.as_slice()]).await?.is_empty()
-    {
+    let locked =
+        client.query(&lock, &[&kind.as_slice(), &of.as_slice(), &claim.as_slice()]).await?;
+    if !locked.first().is_some_and(|row| row.try_get(1).unwrap_or(false)) {
         client.batch_execute("ROLLBACK").await?;
         return Ok(Settled::LeaseExpired);
     }
     let [id, _] = &ids;
     let Ok((dedup, key)) = stored.dedup(id, record) else {
-        let outcome = Outcome::Decoded(record.clone());
-        let settlement = Settlement { ticket: ticket.clone(), outcome };
-        close(client, &[settlement], &BTreeSet::from([0])).await?;
-        return Ok(Settled::Done);
+        let member = Member::new(ticket, &Outcome::Decoded(record.clone()));
+        Closing::prepare(client, &[&member]).await?.run(client).await?;
+        client.batch_execute("COMMIT").await?;
+        return Ok(Settled::Done { next_is_due: false });
     };
     let (_, state, why) = stored_as(dedup, None);
     let parameters: [&(dyn ToSql + Sync); 7] = [
@@ -52,8 +57,8 @@ pub(in crate::postgres) async fn replace_decoded(
         &why,
     ];
     client.execute(&convert, &parameters).await?;
-    let rest = client.prepare_cached(CLEAR_DUE).await?;
-    client.execute(&rest, &[&ticket.kind, &[&*ticket.object].as_slice()]).await?;
+    let rest = client.prepare_cached(END_LEASE).await?;
+    client.execute(&rest, &[&ticket.kind, &&*ticket.object]).await?;
     client.batch_execute("COMMIT").await?;
-    Ok(Settled::Done)
+    Ok(Settled::Done { next_is_due: state == OPEN })
 }

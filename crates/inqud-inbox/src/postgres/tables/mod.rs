@@ -34,23 +34,27 @@ mod insert;
 mod settle;
 mod transaction;
 
-use std::time::Duration;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use deadpool_postgres::ClientWrapper as Client;
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, Statement};
 
 use crate::key::Key;
 use tower_inqud::{OrderKey, Verdict};
 
-pub(super) use self::admin::{discard, list, prune, redrive, settings, stats, unclaimed};
-pub(super) use self::claim::{claim, record_runner};
+pub(super) use self::admin::{compact, discard, list, prune, redrive, settings, stats, unclaimed};
+pub(super) use self::claim::{Look, claim, record_runner};
 pub(super) use self::decoded::replace_decoded;
 pub(super) use self::insert::insert;
-pub(super) use self::settle::{settle, settle_in, settle_one};
-pub(super) use self::transaction::{begin, insert_once};
+pub(super) use self::settle::{
+    ENDED, Failed, Found, Freed, LEASE_LOST, Member, Wait, complete, is_io, look, settle,
+};
+pub(super) use self::transaction::{begin, clean, insert_once, run, run_alone};
 
 /// Sets the isolation level that lock-then-look relies on, whatever the default of the database is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
@@ -75,6 +79,37 @@ async fn transact(
     let rows = rows?;
     committed?;
     Ok(rows)
+}
+
+/// The most statements of handlers that a connection keeps prepared.
+const PREPARED: usize = 256;
+
+/// Prepares a statement of a handler, or returns it if it is prepared already.
+async fn prepare(client: &Client, sql: &str) -> Result<Statement, Error> {
+    if client.statement_cache.size() > PREPARED {
+        // A handler that writes values into its statements makes ever new ones.
+        client.statement_cache.clear();
+    }
+    client.prepare_cached(sql).await
+}
+
+/// Polls all futures until each is done. They send their statements in order at the first poll.
+async fn join_all<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = all.map(|it| (Box::pin(it), None)).collect();
+    poll_fn(|task| {
+        let mut is_ready = true;
+        for (future, output) in &mut running {
+            if output.is_none() {
+                match future.as_mut().poll(task) {
+                    Poll::Ready(done) => *output = Some(done),
+                    Poll::Pending => is_ready = false,
+                }
+            }
+        }
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 const OPEN: i16 = 0;
@@ -133,6 +168,14 @@ fn body(bytes: Option<Vec<u8>>) -> Bytes {
 
 fn time(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or_default()
+}
+
+fn time_of(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or_default()
+}
+
+fn count_of(count: i32) -> u32 {
+    u32::try_from(count).unwrap_or_default()
 }
 
 /// Converts a duration to microseconds, at most 100 years, because the times of Postgres have a maximum.

@@ -18,8 +18,12 @@ use tower_inqud::Processed;
 pub(super) const LOCK: &str = include_str!("../lock.sql");
 const LOCK_FREE: &str = concat!(include_str!("../lock.sql"), "SKIP LOCKED");
 
-/// Settles notifications, and makes each object due for its retry or for its next notification.
-const SETTLE: &str = include_str!("../settle.sql");
+/// Changes the states of notifications whose claims are valid.
+const CLOSE: &str = include_str!("../close.sql");
+
+/// Ends the leases, and makes each object due for its retry or for its next notification. A statement of its
+/// own, so that it sees what [`CLOSE`] has changed.
+const FREE: &str = include_str!("../free.sql");
 
 /// Runs deferred triggers and constraints, which a commit would run.
 const RUN_DEFERRED: &str = "SET CONSTRAINTS ALL IMMEDIATE";
@@ -100,9 +104,7 @@ pub(in crate::postgres) async fn settle(
     (limits, wait): (&str, Wait),
 ) -> Result<Vec<Option<Freed>>, Failed> {
     let lock = if wait == Wait::Yes { LOCK } else { LOCK_FREE };
-    let (lock, settle) =
-        tokio::try_join!(client.prepare_cached(lock), client.prepare_cached(SETTLE))
-            .map_err(Failed::Store)?;
+    let lock = client.prepare_cached(lock).await.map_err(Failed::Store)?;
     let mut prepared = Vec::new();
     for statement in members.iter().flat_map(|it| &it.statements) {
         prepared.push(prepare(client, &statement.sql).await.map_err(Failed::of_statement)?);
@@ -110,8 +112,7 @@ pub(in crate::postgres) async fn settle(
     let begin = format!("{BEGIN}; {limits}");
     let claims = Columns::of(members);
     let claims = claims.claims();
-    let (begun, locked) =
-        tokio::join!(client.batch_execute(&begin), client.query(&lock, &claims));
+    let (begun, locked) = tokio::join!(client.batch_execute(&begin), client.query(&lock, &claims));
     begun.map_err(Failed::Store)?;
     let mut locked = locked.and_then(|rows| places(&rows)).map_err(Failed::Store)?;
     // If a notification is settled twice in one batch, the first settlement counts.
@@ -120,8 +121,8 @@ pub(in crate::postgres) async fn settle(
 
     let mut all = vec![None; members.len()];
     let mine: Vec<&Member> = locked.iter().filter_map(|at| members.get(*at).copied()).collect();
-    let columns = Columns::of(&mine);
-    let columns = columns.all();
+    let closing = Closing::prepare(client, &mine).await.map_err(Failed::Store)?;
+    let settled = closing.run(client);
     // Statements of members that are left out are skipped.
     let mut prepared = prepared.iter();
     let mut statements = Vec::new();
@@ -133,13 +134,11 @@ pub(in crate::postgres) async fn settle(
         }
     }
     let has_statements = !statements.is_empty();
-    let settled = client.query(&settle, &columns);
     let ran = join_all(
         statements.iter().map(|(prepared, parameters)| client.execute(*prepared, parameters)),
     );
     let rows = if has_statements {
-        let (rows, ran, deferred) =
-            tokio::join!(settled, ran, client.batch_execute(RUN_DEFERRED));
+        let (rows, ran, deferred) = tokio::join!(settled, ran, client.batch_execute(RUN_DEFERRED));
         let rows = rows.map_err(Failed::Store)?;
         ran.into_iter().try_for_each(|ran| ran.map(drop)).map_err(Failed::of_statement)?;
         deferred.map_err(Failed::of_statement)?;
@@ -172,6 +171,31 @@ pub(in crate::postgres) async fn settle(
     Ok(all)
 }
 
+/// What settles notifications whose objects are locked.
+pub(super) struct Closing<'m> {
+    close: tokio_postgres::Statement,
+    free: tokio_postgres::Statement,
+    columns: Columns<'m>,
+}
+
+impl<'m> Closing<'m> {
+    pub(super) async fn prepare(client: &Client, members: &[&'m Member]) -> Result<Self, Error> {
+        let (close, free) =
+            tokio::try_join!(client.prepare_cached(CLOSE), client.prepare_cached(FREE))?;
+        Ok(Self { close, free, columns: Columns::of(members) })
+    }
+
+    /// Returns a row for each that was valid, or that was settled before.
+    pub(super) async fn run(&self, client: &Client) -> Result<Vec<Row>, Error> {
+        let (close_by, free_by) = (self.columns.close(), self.columns.free());
+        let (closed, freed) = tokio::join!(
+            client.execute(&self.close, &close_by),
+            client.query(&self.free, &free_by)
+        );
+        closed.and(freed)
+    }
+}
+
 impl Failed {
     /// A lost connection says nothing about the statement.
     fn of_statement(error: Error) -> Self {
@@ -191,7 +215,7 @@ pub(in crate::postgres) fn is_io(error: &Error) -> bool {
 /// Settles a notification as done in the transaction of its handler, and commits.
 const COMPLETE: &str = "
 SELECT due_at, due_at <= statement_timestamp()
-FROM inqud_inbox.complete($1, $2, $3, $4, $5, $6, $7) AS due_at";
+FROM inqud_inbox.complete($1, $2, $3, $4, $5, $6, $7, $8) AS due_at";
 
 /// The codes that `inqud_inbox.complete` fails with.
 pub(in crate::postgres) const LEASE_LOST: &str = "IQ001";
@@ -216,11 +240,13 @@ pub(in crate::postgres) async fn complete(
     let processed = ticket.processed.as_ref().map(Processed::to_bytes);
     let verdict = code(ticket.verdict);
     let object = &*ticket.object;
-    let parameters: [&(dyn ToSql + Sync); 7] =
-        [&ticket.seq, &ticket.kind, &object, &ticket.claim, &processed, &verdict, &id];
+    let (kind, claim, newest_first) = (&ticket.kind, &ticket.claim, &ticket.newest_first);
+    let parameters: [&(dyn ToSql + Sync); 8] =
+        [&ticket.seq, kind, &object, claim, &processed, &verdict, newest_first, &id];
     // If one fails, the server refuses the rest, and `COMMIT` rolls back.
-    let ran =
-        join_all(prepared.iter().map(|(prepared, parameters)| client.execute(prepared, parameters)));
+    let ran = join_all(
+        prepared.iter().map(|(prepared, parameters)| client.execute(prepared, parameters)),
+    );
     let (ran, row, committed) = tokio::join!(
         ran,
         client.query_one(&complete, &parameters),
@@ -300,6 +326,7 @@ struct Columns<'m> {
     errors: Vec<Option<&'m str>>,
     verdicts: Vec<i16>,
     processed: Vec<Option<Vec<u8>>>,
+    newest_first: Vec<bool>,
 }
 
 impl<'m> Columns<'m> {
@@ -318,6 +345,7 @@ impl<'m> Columns<'m> {
             errors: members.iter().map(|it| it.error.as_deref()).collect(),
             verdicts: tickets().map(|it| code(it.verdict)).collect(),
             processed: members.iter().map(processed).collect(),
+            newest_first: tickets().map(|it| it.newest_first).collect(),
         }
     }
 
@@ -325,17 +353,15 @@ impl<'m> Columns<'m> {
         [&self.kinds, &self.objects, &self.claims]
     }
 
-    fn all(&self) -> [&(dyn ToSql + Sync); 9] {
-        [
-            &self.seqs,
-            &self.kinds,
-            &self.objects,
-            &self.claims,
-            &self.states,
-            &self.waits,
-            &self.errors,
-            &self.verdicts,
-            &self.processed,
-        ]
+    fn close(&self) -> [&(dyn ToSql + Sync); 8] {
+        let [kinds, objects, claims] = self.claims();
+        let (states, waits) = (&self.states, &self.waits);
+        [&self.seqs, kinds, objects, claims, states, waits, &self.errors, &self.verdicts]
+    }
+
+    fn free(&self) -> [&(dyn ToSql + Sync); 7] {
+        let [kinds, objects, claims] = self.claims();
+        let (processed, newest_first) = (&self.processed, &self.newest_first);
+        [&self.seqs, kinds, objects, claims, &self.states, processed, newest_first]
     }
 }

@@ -1,11 +1,20 @@
+//! The transactions of handlers.
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper as Client;
 use tokio_postgres::Error;
 use tokio_postgres::types::ToSql;
 
-use super::{BEGIN, bytes_of, key, object};
+use super::{BEGIN, bytes_of, join_all, key, object, prepare};
 use crate::key::Key;
+use crate::postgres::effect::Statement;
+
+/// Removes what an earlier handler has left in the session. Like `DISCARD ALL`, but it keeps prepared statements.
+const CLEAN: &str = "
+CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *;
+SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
 /// Returns the id of the transaction, and limits its statements in time, unless the role has a limit already.
 ///
@@ -21,13 +30,52 @@ pub(in crate::postgres) async fn begin(
     handler_timeout: Duration,
 ) -> Result<i64, Error> {
     let enter = client.prepare_cached(ENTER_TRANSACTION).await?;
-    // In milliseconds; 0 would be no limit, and more than 31 bits is an error.
-    let limit = handler_timeout.as_millis().clamp(1, 1 << 30).to_string();
+    let limit = milliseconds(handler_timeout).to_string();
     let parameters: [&(dyn ToSql + Sync); 1] = [&limit];
-    let (begun, entered) =
-        tokio::join!(client.batch_execute(BEGIN), client.query_one(&enter, &parameters));
+    let (cleaned, begun, entered) = tokio::join!(
+        client.batch_execute(CLEAN),
+        client.batch_execute(BEGIN),
+        client.query_one(&enter, &parameters),
+    );
+    cleaned?;
     begun?;
     entered?.try_get(0)
+}
+
+/// Cleans the session, and returns the limits of a transaction that settles one notification with the statements of
+/// its handler.
+pub(in crate::postgres) async fn clean(client: &Client, limit: Duration) -> Result<String, Error> {
+    client.batch_execute(CLEAN).await?;
+    let limit = milliseconds(limit);
+    Ok(format!("SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = {limit}"))
+}
+
+/// 0 would be no limit, and more than 31 bits is an error.
+fn milliseconds(limit: Duration) -> u128 {
+    limit.as_millis().clamp(1, 1 << 30)
+}
+
+/// Runs statements one after the other in the transaction that was begun.
+pub(in crate::postgres) async fn run(
+    client: &Client,
+    statements: &[Arc<Statement>],
+) -> Result<(), Error> {
+    let mut prepared = Vec::new();
+    for statement in statements {
+        prepared.push((prepare(client, &statement.sql).await?, statement.parameters()));
+    }
+    let ran = join_all(prepared.iter().map(|(prepared, of)| client.execute(prepared, of))).await;
+    ran.into_iter().try_for_each(|ran| ran.map(drop))
+}
+
+/// Runs statements in a transaction of their own.
+pub(in crate::postgres) async fn run_alone(
+    client: &Client,
+    statements: &[Arc<Statement>],
+) -> Result<(), Error> {
+    client.batch_execute(BEGIN).await?;
+    run(client, statements).await?;
+    client.batch_execute("COMMIT").await
 }
 
 /// Stores an idempotency key. If it is stored already, returns the notification that first used it.
