@@ -143,6 +143,9 @@ pub enum RejectionKind {
     /// 403: [`WebhookLayer::allow_source`](crate::WebhookLayer::allow_source) does not allow the
     /// source. The body was not read.
     SourceNotAllowed,
+    /// 404: [`WebhookLayer::per_tenant`](crate::WebhookLayer::per_tenant) knows no verifier for the
+    /// request. The body was not read.
+    UnknownTenant,
     /// 401: there is no digest header. The body was not read.
     DigestMissing,
     /// 401: there is more than one digest header, even if they are equal. The body was not read.
@@ -188,6 +191,7 @@ impl RejectionKind {
         match self {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SourceNotAllowed => StatusCode::FORBIDDEN,
+            Self::UnknownTenant => StatusCode::NOT_FOUND,
             Self::DigestMissing
             | Self::DigestDuplicated
             | Self::DigestMalformed
@@ -207,6 +211,7 @@ impl RejectionKind {
         match self {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::SourceNotAllowed => "source_not_allowed",
+            Self::UnknownTenant => "unknown_tenant",
             Self::DigestMissing => "digest_missing",
             Self::DigestDuplicated => "digest_duplicated",
             Self::DigestMalformed => "digest_malformed",
@@ -227,6 +232,7 @@ impl RejectionKind {
         match self {
             Self::MethodNotAllowed => "webhooks must be sent with POST",
             Self::SourceNotAllowed => "webhooks are not accepted from this source",
+            Self::UnknownTenant => "no webhooks are expected here",
             Self::DigestMissing => "the digest header is missing",
             Self::DigestDuplicated => "there is more than one digest header",
             Self::DigestMalformed => "the digest is not a hexadecimal HMAC",

@@ -66,6 +66,12 @@ impl<T> Webhook<T> {
     pub fn secret_label(&self) -> Option<&str> {
         self.inner.verified.secret_label()
     }
+
+    /// The [tenant](crate::Verifier::tenant) of the verifier, if it has one.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.inner.verified.tenant()
+    }
 }
 
 impl<T> Deref for Webhook<T> {
@@ -162,14 +168,21 @@ impl<T: fmt::Debug> fmt::Debug for Unverified<T> {
 /// verified body becomes one. `Debug` shows nothing of the body.
 pub struct Undecodable<T> {
     body: Bytes,
+    tenant: Option<Arc<str>>,
     rejection: Rejection,
     event: PhantomData<fn() -> T>,
 }
 
 impl<T> Undecodable<T> {
     /// The body must have been verified.
-    pub(crate) fn new(body: Bytes, rejection: Rejection) -> Self {
-        Self { body, rejection, event: PhantomData }
+    pub(crate) fn new(body: Bytes, tenant: Option<Arc<str>>, rejection: Rejection) -> Self {
+        Self { body, tenant, rejection, event: PhantomData }
+    }
+
+    /// The [tenant](crate::Verifier::tenant) of the verifier, if it has one.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
     }
 
     /// The body, exactly as it was received.
@@ -192,7 +205,7 @@ impl<T> Undecodable<T> {
 
 impl<T> Clone for Undecodable<T> {
     fn clone(&self) -> Self {
-        Self::new(self.body.clone(), self.rejection.clone())
+        Self::new(self.body.clone(), self.tenant.clone(), self.rejection.clone())
     }
 }
 

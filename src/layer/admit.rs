@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::config::{Config, Trust};
 use crate::rejection::RejectionKind;
-use crate::signature::{Claim, Digest};
+use crate::signature::{Claim, Digest, Verifier};
 
 /// The proof that a request head passed every check.
 pub(super) struct Admitted {
@@ -16,16 +16,23 @@ pub(super) struct Admitted {
     pub(super) claim: Option<Claim>,
 }
 
-pub(super) fn admit(config: &Config, parts: &mut Parts) -> Result<Admitted, RejectionKind> {
+/// `of_tenant` is the verifier that was chosen for this request, if the layer chooses any.
+pub(super) fn admit(
+    config: &Config,
+    of_tenant: Option<&Verifier>,
+    parts: &mut Parts,
+) -> Result<Admitted, RejectionKind> {
+    let verifier = config.verifier(of_tenant);
     // Read the headers first: this marks the digest as sensitive before a callback can see the
     // head.
-    let headers = Headers::read(config, &mut parts.headers);
+    let headers = Headers::read(verifier, config.body_limit, &mut parts.headers);
     if parts.method != Method::POST {
         return Err(RejectionKind::MethodNotAllowed);
     }
-    let claim = match &config.trust {
-        Trust::Signed(verifier) => Some(verifier.claim(headers.digest?)),
-        Trust::Unsigned => None,
+    let claim = match (&config.trust, verifier) {
+        (Trust::Unsigned, _) => None,
+        (_, Some(verifier)) => Some(verifier.claim(headers.digest?)),
+        (_, None) => return Err(RejectionKind::UnknownTenant),
     };
     if headers.is_too_large {
         return Err(RejectionKind::BodyTooLarge);
@@ -46,15 +53,15 @@ struct Headers {
 impl Headers {
     /// Reads all headers in one pass, which costs less than a lookup of each. Marks every digest as
     /// sensitive, which hides it from `Debug`.
-    fn read(config: &Config, headers: &mut HeaderMap) -> Self {
+    fn read(verifier: Option<&Verifier>, body_limit: usize, headers: &mut HeaderMap) -> Self {
         let mut digest = Err(RejectionKind::DigestMissing);
         let (mut is_too_large, mut is_encoded) = (false, false);
         for (name, value) in headers {
             if *name == CONTENT_LENGTH {
-                is_too_large |= announces_more_than(config.body_limit, value);
+                is_too_large |= announces_more_than(body_limit, value);
             } else if *name == CONTENT_ENCODING {
                 is_encoded |= is_coded(value);
-            } else if let Trust::Signed(verifier) = &config.trust
+            } else if let Some(verifier) = verifier
                 && verifier.is_digest_header(name)
             {
                 value.set_sensitive(true);

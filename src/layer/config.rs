@@ -11,7 +11,7 @@ use http::{Response, Uri};
 
 use crate::rejection::{Rejection, RejectionKind};
 use crate::signature::Verifier;
-use crate::{EventKind, telemetry};
+use crate::{EventKind, contract, telemetry};
 
 #[derive(Clone)]
 pub(super) struct Config {
@@ -30,12 +30,25 @@ pub(super) struct Config {
     pub(super) rejection_response: Option<Arc<ResponseFn>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Trust {
     Signed(Verifier),
+    /// The verifier depends on the request head.
+    PerTenant(Arc<TenantFn>),
     Unsigned,
 }
 
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signed(verifier) => f.debug_tuple("Signed").field(verifier).finish(),
+            Self::PerTenant(_) => f.write_str("PerTenant"),
+            Self::Unsigned => f.write_str("Unsigned"),
+        }
+    }
+}
+
+pub(crate) type TenantFn = dyn Fn(&Parts) -> Option<Verifier> + Send + Sync;
 type SourceFn = dyn Fn(&Parts) -> bool + Send + Sync;
 type ObserverFn = dyn Fn(&Rejection, &Parts) + Send + Sync;
 type ResponseFn = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
@@ -44,6 +57,26 @@ impl Config {
     /// Whether requests to this URI are webhooks.
     pub(super) fn matches(&self, uri: &Uri) -> bool {
         self.paths.is_empty() || self.paths.iter().any(|path| path.path() == uri.path())
+    }
+
+    /// Returns the verifier of a call. `of_tenant` is the one that was chosen for it.
+    pub(super) fn verifier<'v>(&'v self, of_tenant: Option<&'v Verifier>) -> Option<&'v Verifier> {
+        match &self.trust {
+            Trust::Signed(verifier) => Some(verifier),
+            Trust::PerTenant(_) => of_tenant,
+            Trust::Unsigned => None,
+        }
+    }
+
+    /// Calls the merchant's function. The digest is hidden from it.
+    pub(super) fn choose_verifier(&self, request: &mut Parts) -> Option<Verifier> {
+        let Trust::PerTenant(choose) = &self.trust else { return None };
+        for (name, value) in &mut request.headers {
+            if *name == contract::DIGEST_HEADER {
+                value.set_sensitive(true);
+            }
+        }
+        choose(request)
     }
 
     pub(super) fn check_source(&self, request: &Parts) -> Result<(), Rejection> {
@@ -71,11 +104,12 @@ impl Config {
         &self,
         rejection: Rejection,
         request: &Parts,
+        verifier: Option<&Verifier>,
         telemetry: &mut telemetry::Call,
     ) -> Response<Bytes> {
-        let rejection = match &self.trust {
-            Trust::Signed(verifier) => verifier.explain(rejection, request),
-            Trust::Unsigned => rejection,
+        let rejection = match self.verifier(verifier) {
+            Some(verifier) => verifier.explain(rejection, request),
+            None => rejection,
         };
         telemetry.refused(&rejection);
         if let Some(observe) = &self.on_rejection {

@@ -13,11 +13,13 @@ use pin_project_lite::pin_project;
 use serde::de::DeserializeOwned;
 use tower_service::Service;
 
+use super::admit::admit;
 use super::body::WebhookBody;
 use super::config::Config;
 use super::receive::{Accepted, Receive, Received};
 use crate::ack;
 use crate::rejection::{BoxError, Rejection, RejectionKind};
+use crate::signature::Verifier;
 use crate::telemetry;
 use crate::webhook::{Undecodable, Unverified};
 
@@ -36,6 +38,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, F, B> {
+        Choosing { choice: Option<(B, Call<S>)> },
         Receiving { #[pin] receive: Receive<B>, call: Option<Call<S>>, begun: bool },
         Calling { #[pin] future: F, telemetry: telemetry::Call },
         Passthrough { #[pin] future: F },
@@ -49,6 +52,8 @@ pub(super) struct Call<S> {
     pub(super) parts: Parts,
     pub(super) service: S,
     pub(super) config: Arc<Config>,
+    /// The one that was chosen for the tenant of this call.
+    pub(super) verifier: Option<Box<Verifier>>,
     pub(super) telemetry: telemetry::Call,
 }
 
@@ -56,10 +61,16 @@ pub(super) struct Call<S> {
 pub(super) struct Refusal {
     pub(super) parts: Parts,
     pub(super) config: Arc<Config>,
+    pub(super) verifier: Option<Box<Verifier>>,
     pub(super) telemetry: telemetry::Call,
 }
 
 impl<S, F, B, T> ResponseFuture<S, F, B, T> {
+    /// For a request whose verifier is not known yet.
+    pub(super) fn choosing(body: B, call: Call<S>) -> Self {
+        Self { state: State::Choosing { choice: Some((body, call)) }, event: PhantomData }
+    }
+
     pub(super) fn receiving(receive: Receive<B>, call: Call<S>) -> Self {
         let state = State::Receiving { receive, call: Some(call), begun: false };
         Self { state, event: PhantomData }
@@ -90,6 +101,27 @@ where
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
+                StateProj::Choosing { choice } => {
+                    let (body, mut call) = choice.take().expect(POLLED_AFTER_COMPLETION);
+                    let Call { parts, config, telemetry, .. } = &mut call;
+                    telemetry.resume();
+                    let chosen = telemetry.within(|| config.choose_verifier(parts));
+                    match admit(config, chosen.as_ref(), parts) {
+                        Ok(admitted) => {
+                            telemetry.rest();
+                            call.verifier = chosen.map(Box::new);
+                            let Config { body_limit, body_timeout, .. } = *call.config;
+                            let receive = Receive::new(admitted, body, body_limit, body_timeout);
+                            state.set(State::Receiving { receive, call: Some(call), begun: false });
+                        }
+                        Err(kind) => {
+                            let Call { parts, config, telemetry, .. } = call;
+                            let verifier = chosen.map(Box::new);
+                            let refusal = Refusal { parts, config, verifier, telemetry };
+                            state.set(State::Refusing { kind, refusal: Some(refusal) });
+                        }
+                    }
+                }
                 StateProj::Receiving { receive, call, begun } => {
                     let Call { parts, config, telemetry, .. } =
                         call.as_mut().expect(POLLED_AFTER_COMPLETION);
@@ -100,7 +132,7 @@ where
                         }
                         receive.poll(cx)
                     }));
-                    let Call { mut parts, mut service, config, mut telemetry } =
+                    let Call { mut parts, mut service, config, verifier, mut telemetry } =
                         call.take().expect(POLLED_AFTER_COMPLETION);
                     match authentic::<T>(received, &config, &mut parts.extensions, &mut telemetry) {
                         Ok(body) => {
@@ -110,7 +142,9 @@ where
                             state.set(State::Calling { future, telemetry });
                         }
                         Err(rejection) => {
-                            let response = config.refuse(rejection, &parts, &mut telemetry);
+                            let verifier = verifier.as_deref();
+                            let response =
+                                config.refuse(rejection, &parts, verifier, &mut telemetry);
                             return Poll::Ready(Ok(response.map(WebhookBody::buffered)));
                         }
                     }
@@ -133,18 +167,21 @@ where
                     return Poll::Ready(Ok(response.map(WebhookBody::passthrough)));
                 }
                 StateProj::Refusing { kind, refusal } => {
-                    let Refusal { parts, config, mut telemetry } =
+                    let Refusal { parts, config, verifier, mut telemetry } =
                         refusal.take().expect(POLLED_AFTER_COMPLETION);
                     telemetry.resume();
                     let rejection = match *kind {
-                        RejectionKind::MethodNotAllowed => Rejection::new(*kind),
+                        RejectionKind::MethodNotAllowed | RejectionKind::UnknownTenant => {
+                            Rejection::new(*kind)
+                        }
                         // A wrong source takes precedence over a wrong digest, length or encoding.
                         kind => config
                             .check_source(&parts)
                             .err()
                             .unwrap_or_else(|| Rejection::new(kind)),
                     };
-                    let response = config.refuse(rejection, &parts, &mut telemetry);
+                    let verifier = verifier.as_deref();
+                    let response = config.refuse(rejection, &parts, verifier, &mut telemetry);
                     return Poll::Ready(Ok(response.map(WebhookBody::buffered)));
                 }
             }
@@ -170,11 +207,12 @@ where
         Accepted::Verified(verified) => {
             telemetry.verified(verified.label());
             let body = verified.raw_body().clone();
+            let tenant = verified.shared_tenant().cloned();
             match verified.decode_kind::<T>(config.kind) {
                 Ok(webhook) => drop(extensions.insert(webhook)),
                 Err(rejection) if config.forwards_undecodable => {
                     telemetry.undecodable(&rejection);
-                    extensions.insert(Undecodable::<T>::new(body.clone(), rejection));
+                    extensions.insert(Undecodable::<T>::new(body.clone(), tenant, rejection));
                 }
                 Err(rejection) => return Err(rejection),
             }

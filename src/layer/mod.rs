@@ -144,6 +144,42 @@ impl<T> WebhookLayer<T> {
         Self::trusting(Trust::Signed(verifier.into()))
     }
 
+    /// Creates a layer for several tenants: `choose` returns the verifier of a request, for example by
+    /// its path or host.
+    ///
+    /// If it returns `None`, the call is rejected with 404 and
+    /// [`UnknownTenant`](crate::RejectionKind::UnknownTenant), before its body is read. Give each
+    /// verifier the name of its [tenant](Verifier::tenant). Otherwise, an inbox cannot tell the
+    /// objects of two tenants apart.
+    ///
+    /// `choose` is called for each request that is a webhook by its [path](Self::path), so it must
+    /// not block: keep a table in memory. It sees the head as the sender wrote it. Nothing in it is
+    /// proven, but a tenant that is chosen wrongly only makes the signature wrong.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use tower_inqud::{PaymentRequest, Secret, Verifier, WebhookLayer};
+    ///
+    /// let mut verifiers = HashMap::new();
+    /// for (tenant, secret) in [("acme", "secret_value"), ("globex", "another_value")] {
+    ///     let verifier = Verifier::new(Secret::new(secret)?).tenant(tenant);
+    ///     verifiers.insert(format!("/webhooks/{tenant}/request"), verifier);
+    /// }
+    /// let webhooks = WebhookLayer::<PaymentRequest>::per_tenant(move |request| {
+    ///     verifiers.get(request.uri.path()).cloned()
+    /// });
+    /// # Ok::<_, tower_inqud::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn per_tenant<F>(choose: F) -> Self
+    where
+        F: Fn(&Parts) -> Option<Verifier> + Send + Sync + 'static,
+    {
+        Self::trusting(Trust::PerTenant(Arc::new(choose)))
+    }
+
     pub(crate) fn trusting(trust: Trust) -> Self {
         Self {
             config: Config {

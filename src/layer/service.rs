@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::admit::admit;
 use super::body::WebhookBody;
-use super::config::Config;
+use super::config::{Config, Trust};
 use super::future::{Call, Refusal, ResponseFuture};
 use super::receive::Receive;
 use crate::rejection::BoxError;
@@ -52,22 +52,37 @@ where
         }
         let mut telemetry = telemetry::Call::begin();
         let (mut parts, body) = request.into_parts();
-        let admitted = admit(&self.config, &mut parts);
         let config = Arc::clone(&self.config);
-        telemetry.rest();
         // Callbacks run in the future, not here: behind a `Buffer`, a panic in `call` ends the
         // worker.
+        if let Trust::PerTenant(_) = &config.trust {
+            telemetry.rest();
+            let service = self.take_ready();
+            let call = Call { parts, service, config, verifier: None, telemetry };
+            return ResponseFuture::choosing(body, call);
+        }
+        let admitted = admit(&config, None, &mut parts);
+        telemetry.rest();
         match admitted {
             Ok(admitted) => {
-                // Call the service that was polled ready, and keep the clone, which may not be
-                // ready.
-                let clone = self.inner.clone();
-                let service = std::mem::replace(&mut self.inner, clone);
                 let receive = Receive::new(admitted, body, config.body_limit, config.body_timeout);
-                ResponseFuture::receiving(receive, Call { parts, service, config, telemetry })
+                let service = self.take_ready();
+                let call = Call { parts, service, config, verifier: None, telemetry };
+                ResponseFuture::receiving(receive, call)
             }
-            Err(kind) => ResponseFuture::refusing(kind, Refusal { parts, config, telemetry }),
+            Err(kind) => {
+                let refusal = Refusal { parts, config, verifier: None, telemetry };
+                ResponseFuture::refusing(kind, refusal)
+            }
         }
+    }
+}
+
+impl<S: Clone, T> WebhookService<S, T> {
+    /// Takes the service that was polled ready, and keeps a clone, which may not be ready.
+    fn take_ready(&mut self) -> S {
+        let clone = self.inner.clone();
+        std::mem::replace(&mut self.inner, clone)
     }
 }
 

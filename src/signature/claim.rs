@@ -17,6 +17,7 @@ pub(crate) struct Claim {
     pub(super) digest: Digest,
     /// The secrets at the time when the call began.
     pub(super) secrets: Arc<[Secret]>,
+    pub(super) tenant: Option<Arc<str>>,
     /// The HMAC with the first secret, and the number of bytes it was fed.
     pub(super) mac: Option<(Box<Mac>, usize)>,
     pub(super) diagnoses: bool,
@@ -36,7 +37,7 @@ impl Claim {
 
     /// Compares the digest. `body` must begin with what has [arrived](Self::arrived).
     pub(crate) fn verify(self, body: Bytes) -> Result<Verified, Rejection> {
-        let Self { digest, secrets, mut mac, diagnoses } = self;
+        let Self { digest, secrets, tenant, mut mac, diagnoses } = self;
         let matching = secrets.iter().find(|secret| {
             // The HMAC with the first secret may have been fed already. It stays in its box, which
             // is zeroized.
@@ -50,7 +51,8 @@ impl Claim {
         });
         match matching {
             Some(secret) => {
-                Ok(Verified { body, digest, secret_label: secret.shared_label().cloned() })
+                let secret_label = secret.shared_label().cloned();
+                Ok(Verified { body, digest, secret_label, tenant })
             }
             None => {
                 let rejection = Rejection::new(RejectionKind::DigestMismatch);
@@ -58,5 +60,31 @@ impl Claim {
                 Err(rejection.diagnosed(diagnoses.then(diagnosis).flatten()))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state in between costs an allocation, which a small body does not need.
+    #[test]
+    fn hashes_while_a_large_body_arrives() {
+        let body = vec![b'x'; 3 * STRIDE];
+        let secret = Secret::new("secret_value").unwrap();
+        let digest: Digest = crate::sign(&secret, &body);
+        let secrets = Arc::from([secret]);
+        let mut claim = Claim { digest, secrets, tenant: None, mac: None, diagnoses: false };
+        let fed = |claim: &Claim| claim.mac.as_ref().map(|(_, fed)| *fed);
+        for (arrived, expected) in [
+            (8 * 1024 - 1, None),
+            (8 * 1024, Some(8 * 1024)),
+            (16 * 1024 - 1, Some(8 * 1024)),
+            (16 * 1024, Some(16 * 1024)),
+        ] {
+            claim.arrived(&body[..arrived]);
+            assert_eq!(fed(&claim), expected, "{arrived} bytes");
+        }
+        claim.verify(body.into()).unwrap();
     }
 }

@@ -11,6 +11,7 @@ pub struct Verified {
     pub(super) body: Bytes,
     pub(super) digest: Digest,
     pub(super) secret_label: Option<Arc<str>>,
+    pub(super) tenant: Option<Arc<str>>,
 }
 
 impl Verified {
@@ -35,6 +36,16 @@ impl Verified {
     pub fn secret_label(&self) -> Option<&str> {
         self.secret_label.as_deref()
     }
+
+    pub(crate) fn shared_tenant(&self) -> Option<&Arc<str>> {
+        self.tenant.as_ref()
+    }
+
+    /// The [tenant](crate::Verifier::tenant) of the verifier, if it has one.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
 }
 
 impl fmt::Debug for Verified {
@@ -42,6 +53,7 @@ impl fmt::Debug for Verified {
         f.debug_struct("Verified")
             .field("body_len", &self.body.len())
             .field("secret_label", &self.secret_label)
+            .field("tenant", &self.tenant)
             .finish_non_exhaustive()
     }
 }

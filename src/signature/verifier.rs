@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
@@ -33,6 +35,7 @@ pub struct Verifier {
     secrets: Secrets,
     algorithm: Algorithm,
     header: HeaderName,
+    tenant: Option<Arc<str>>,
     diagnoses: bool,
 }
 
@@ -44,6 +47,7 @@ impl Verifier {
             secrets: secrets.into(),
             algorithm: Algorithm::default(),
             header: contract::DIGEST_HEADER,
+            tenant: None,
             diagnoses: true,
         }
     }
@@ -64,6 +68,18 @@ impl Verifier {
     #[must_use]
     pub fn header(mut self, header: HeaderName) -> Self {
         self.header = header;
+        self
+    }
+
+    /// Names the tenant whose webhooks this verifier accepts. Defaults to none.
+    ///
+    /// Set it in a program that receives webhooks for several merchants, each with secrets of their
+    /// own. [`Webhook::tenant`](crate::Webhook::tenant) has the name, and an inbox keeps the objects
+    /// of tenants apart. Do not rename a tenant while an inbox has notifications of it: a later one
+    /// would be about another object.
+    #[must_use]
+    pub fn tenant(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.tenant = Some(name.into());
         self
     }
 
@@ -194,7 +210,8 @@ impl Verifier {
 
     pub(crate) fn claim(&self, digest: Digest) -> Claim {
         let secrets = self.secrets.snapshot();
-        Claim { digest, secrets, mac: None, diagnoses: self.diagnoses }
+        let tenant = self.tenant.clone();
+        Claim { digest, secrets, tenant, mac: None, diagnoses: self.diagnoses }
     }
 }
 

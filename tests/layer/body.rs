@@ -241,8 +241,9 @@ async fn inner_service_reads_the_same_bytes() {
 /// A small body is copied, because its frame would keep the server's read buffer alive: see `memory.rs`.
 #[tokio::test]
 async fn large_single_frame_is_not_copied() {
-    let large = REQUEST.to_owned() + &" ".repeat(32 * 1024);
-    for (text, is_copied) in [(REQUEST, true), (&*large, false)] {
+    let padded = |len: usize| REQUEST.to_owned() + &" ".repeat(len - REQUEST.len());
+    let sizes = [(REQUEST.len(), true), (16 * 1024, true), (16 * 1024 + 1, false)];
+    for (text, is_copied) in sizes.map(|(len, is_copied)| (&*padded(len).leak(), is_copied)) {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
         let inner = Inner::<PaymentRequest>::new();
         let body = Script::new([Step::Data(bytes.clone())]);

@@ -18,6 +18,7 @@ mod readiness;
 mod rejections;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenants;
 #[cfg(feature = "axum")]
 mod tonic_server;
 mod wrong_kind;

@@ -266,6 +266,42 @@ async fn attached_process() {
     println!("pruned {some} and {rest}");
 }
 
+/// Aborts 300 ms after its start. Each handler takes longer than that.
+#[tokio::test]
+#[ignore = "a part of another test"]
+async fn aborting_process() {
+    let inbox = Inbox::sqlite(env::var_os(FILE).unwrap()).unwrap();
+    let handler = async |_: Stored<PaymentRequest>, _: Context<Sqlite>| {
+        sleep(Duration::from_millis(400)).await;
+        Ok::<_, Infallible>(())
+    };
+    let _runner = tokio::spawn(inbox.process(handler).run_until(pending()));
+    sleep(Duration::from_millis(300)).await;
+    std::process::abort();
+}
+
+/// Something else ends the process, and not what it handles.
+#[tokio::test]
+async fn crashes_in_a_row_make_no_dead_letter() {
+    let (inbox, folder) = file();
+    insert(&inbox, &(1..=20).map(|id| (id, 0)).collect::<Vec<_>>()).await;
+    inbox.close().await;
+    let path = folder.path().join("inbox.db");
+    for _ in 0..21 {
+        let status = this_test("aborting_process", &path).output().await.unwrap().status;
+        assert!(!status.success());
+    }
+    let inbox = Inbox::sqlite(&path).unwrap();
+    let crashes = "SELECT max(crashes), sum(crashes) FROM inqud_inbox_object";
+    let crashes = inbox.write(|db| db.query_row(crashes, [], |row| Ok((row.get(0)?, row.get(1)?))));
+    let (most, all): (u32, u32) = crashes.await.unwrap();
+    assert!(all >= 16 + 20 && most < 10, "{most}, {all}");
+    let handler = async |_: Stored<PaymentRequest>, _: Context<Sqlite>| Ok::<_, Infallible>(());
+    inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!((stats.dead(), stats.backlog()), (0, 0));
+}
+
 #[tokio::test]
 #[ignore = "a part of another test"]
 async fn crash_server() {
