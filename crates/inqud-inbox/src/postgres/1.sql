@@ -91,7 +91,7 @@ CREATE TABLE inqud_inbox.runner (
 -- Leases up to `most` due objects of a kind, and returns the notification of each that is to be handled: its
 -- first open one, or its last if `newest_first`.
 --
--- With `with_suspect`, the first of them may be a suspect, which is one whose lease has expired, so that
+-- If one of the first `suspects` objects is a suspect, it is all that is leased. Its lease has expired, so that
 -- whoever held it may have been ended by it. `due_from` leaves out objects that became due before, because
 -- the caller knows that there are none; they would be found, but reading past what was there takes time.
 CREATE FUNCTION inqud_inbox.claim(
@@ -99,7 +99,7 @@ CREATE FUNCTION inqud_inbox.claim(
     most bigint,
     lease interval,
     newest_first boolean,
-    with_suspect boolean,
+    suspects bigint,
     due_from timestamptz
 ) RETURNS TABLE (
     object text, claim bigint, crashes integer, processed bytea, due_at timestamptz, seq bigint, key bytea,
@@ -107,40 +107,39 @@ CREATE FUNCTION inqud_inbox.claim(
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    suspect text[] := '{}';
     taken text[];
 BEGIN
     -- The claim is not flushed. If a crash of the server loses it, no settlement of it can be in the log
     -- either, because that comes later. So the notification is only claimed again, perhaps with the same
     -- number. Of two settlements with one number the first ends the lease, and the second is refused.
     PERFORM set_config('synchronous_commit', 'off', true);
-    IF with_suspect THEN
-        -- Leased objects are those that were due first, so they are at the front.
-        suspect := ARRAY(
+    -- Leased objects are those that were due first, so they are at the front.
+    taken := ARRAY(
+        SELECT mine.object FROM inqud_inbox.object AS mine
+        WHERE mine.kind = claim.kind AND mine.object = (
+            SELECT front.object FROM (
+                SELECT its.object, its.due_at, its.leased_until, its.crashes
+                FROM inqud_inbox.object AS its
+                WHERE its.kind = claim.kind AND its.due_at >= due_from
+                    AND its.due_at <= statement_timestamp()
+                ORDER BY its.due_at LIMIT suspects
+            ) AS front
+            WHERE front.leased_until <= statement_timestamp()
+                OR front.leased_until IS NULL AND front.crashes > 0
+            ORDER BY coalesce(front.leased_until, front.due_at) LIMIT 1
+        ) AND (mine.leased_until <= statement_timestamp()
+            OR mine.leased_until IS NULL AND mine.crashes > 0 AND mine.due_at <= statement_timestamp())
+        FOR UPDATE SKIP LOCKED
+    );
+    IF taken = '{}' THEN
+        taken := ARRAY(
             SELECT mine.object FROM inqud_inbox.object AS mine
-            WHERE mine.kind = claim.kind AND mine.object = (
-                SELECT front.object FROM (
-                    SELECT its.object, its.due_at, its.leased_until, its.crashes
-                    FROM inqud_inbox.object AS its
-                    WHERE its.kind = claim.kind AND its.due_at >= due_from
-                        AND its.due_at <= statement_timestamp()
-                    ORDER BY its.due_at LIMIT 1000
-                ) AS front
-                WHERE front.leased_until <= statement_timestamp()
-                    OR front.leased_until IS NULL AND front.crashes > 0
-                ORDER BY coalesce(front.leased_until, front.due_at) LIMIT 1
-            ) AND (mine.leased_until <= statement_timestamp()
-                OR mine.leased_until IS NULL AND mine.crashes > 0 AND mine.due_at <= statement_timestamp())
+            WHERE mine.kind = claim.kind AND mine.due_at >= due_from AND mine.due_at <= statement_timestamp()
+                AND mine.leased_until IS NULL AND mine.crashes = 0
+            ORDER BY mine.due_at LIMIT most
             FOR UPDATE SKIP LOCKED
         );
     END IF;
-    taken := suspect || ARRAY(
-        SELECT mine.object FROM inqud_inbox.object AS mine
-        WHERE mine.kind = claim.kind AND mine.due_at >= due_from AND mine.due_at <= statement_timestamp()
-            AND mine.leased_until IS NULL AND mine.crashes = 0
-        ORDER BY mine.due_at LIMIT most - cardinality(suspect)
-        FOR UPDATE SKIP LOCKED
-    );
     -- A statement of its own, which sees what the last holders of the locks have committed.
     RETURN QUERY WITH leased AS (
         UPDATE inqud_inbox.object AS mine SET

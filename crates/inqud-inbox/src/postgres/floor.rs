@@ -29,9 +29,18 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// The same for one that has announced itself.
 const ANNOUNCED: Duration = Duration::from_secs(1);
 
+/// Among how many objects a claim looks for a suspect, and the same once in a second. Suspects were claimed, so they
+/// are among those that were due first.
+const SUSPECTS: i64 = 100;
+const ALL_SUSPECTS: i64 = 10_000;
+const LOOK_FAR: Duration = Duration::from_secs(1);
+
 /// The floors of all kinds.
 #[derive(Default)]
-pub(super) struct Floors(Mutex<HashMap<&'static str, Floor>>);
+pub(super) struct Floors {
+    floors: Mutex<HashMap<&'static str, Floor>>,
+    looked_far: Mutex<HashMap<&'static str, Instant>>,
+}
 
 struct Floor {
     due_from: SystemTime,
@@ -50,6 +59,16 @@ impl Floors {
         let floor = floors.get_mut(kind)?;
         floor.lowered = None;
         (Instant::now() < floor.until).then_some(floor.due_from)
+    }
+
+    /// Returns among how many objects to look for a suspect.
+    pub(super) fn suspects(&self, kind: &'static str) -> i64 {
+        let mut looked = self.looked_far.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.get(kind).is_some_and(|looked| looked.elapsed() < LOOK_FAR) {
+            return SUSPECTS;
+        }
+        looked.insert(kind, Instant::now());
+        ALL_SUSPECTS
     }
 
     /// Records what a look found that began at `due_from`.
@@ -96,7 +115,7 @@ impl Floors {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Floor>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.floors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

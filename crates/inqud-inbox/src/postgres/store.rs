@@ -255,9 +255,10 @@ impl Store for Postgres {
             self.run(move |client| Box::pin(tables::record_runner(client, kind))).await?;
         }
         let due_from = self.floors.due_from(kind);
+        let suspects = if claim.with_suspect { self.floors.suspects(kind) } else { 0 };
         let look = self
             .run(move |client| {
-                Box::pin(async move { tables::claim(client, &claim, due_from).await })
+                Box::pin(async move { tables::claim(client, &claim, due_from, suspects).await })
             })
             .await?;
         self.floors.looked(kind, due_from, count, &look);

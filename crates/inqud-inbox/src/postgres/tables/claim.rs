@@ -41,18 +41,19 @@ pub(in crate::postgres) struct Look {
     pub(in crate::postgres) took: Duration,
 }
 
-/// Leases objects that became due at `due_from` or later.
+/// Leases objects that became due at `due_from` or later. Looks for a suspect among the first `suspects`.
 pub(in crate::postgres) async fn claim(
     client: &Client,
     claim: &Claim,
     due_from: Option<SystemTime>,
+    suspects: i64,
 ) -> Result<Look, Error> {
     let (statement, took) =
         tokio::try_join!(client.prepare_cached(CLAIM), client.prepare_cached(TOOK))?;
     let count = i64::try_from(claim.count).unwrap_or(i64::MAX);
     let lease = micros(claim.lease);
     let parameters: [&(dyn ToSql + Sync); 6] =
-        [&claim.kind, &count, &lease, &claim.newest_first, &claim.with_suspect, &due_from];
+        [&claim.kind, &count, &lease, &claim.newest_first, &suspects, &due_from];
     let (begun, rows, took, committed) = tokio::join!(
         client.batch_execute(BEGIN),
         client.query(&statement, &parameters),
