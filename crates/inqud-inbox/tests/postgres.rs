@@ -739,3 +739,332 @@ async fn opens_no_more_connections_than_the_options_say() {
     assert!((4..=6).contains(&most), "{most}, one of which listens");
     inbox.close().await;
 }
+
+/// Makes the commit of what is paid for the order `slow` take 5 s.
+const SLOW_COMMIT: &str = "
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.id = 'slow' THEN PERFORM pg_sleep(5); END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON paid DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION slow()";
+
+/// Runs until all but the slow one are done, which must not take as long as that. Then until that is done too.
+async fn only_slow_is_slow<F, Fut>(name: &str, handler: F)
+where
+    F: Fn(Stored<PaymentRequest>, Context<Postgres>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<(), BoxError>> + Send,
+{
+    let Some((inbox, client, _)) = shop(name).await else { return };
+    client.batch_execute(SLOW_COMMIT).await.unwrap();
+    let ids = ["slow".to_owned()].into_iter().chain((0..200).map(|id| format!("CAPD-{id}")));
+    inbox.store().insert(ids.map(|id| record(&id, 0)).collect()).await.unwrap();
+    let began = Instant::now();
+    let runner = inbox.process(handler).concurrency(16);
+    let others = async {
+        while inbox.stats().await.unwrap().backlog() > 1 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        drained(inbox.clone()).await;
+        assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
+    };
+    timeout(LONG, runner.run_until(others)).await.unwrap().unwrap();
+    assert_eq!(paid(&client).await.len(), 201);
+    let failed = "SELECT sum(failures)::bigint FROM inqud_inbox.notification";
+    assert_eq!(client.query_one(failed, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn slow_commit_delays_no_other() {
+    only_slow_is_slow("slow transaction", async |request, cx| {
+        pay(&cx.transaction().await?, &request.id).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn slow_statement_delays_no_other() {
+    only_slow_is_slow("slow statement", async |request, cx| {
+        cx.execute("INSERT INTO paid VALUES ($1)", [request.id.clone()]);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn handler_that_ends_its_transaction_is_a_dead_letter() {
+    let Some((inbox, client, _)) = shop("ends").await else { return };
+    let ends = ["COMMIT", "ROLLBACK", "COMMIT; BEGIN", "ROLLBACK; BEGIN; SELECT txid_current()"];
+    inbox.store().insert(ends.iter().map(|end| record(end, 0)).collect()).await.unwrap();
+    let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        let transaction = cx.transaction().await?;
+        pay(&transaction, &request.id).await?;
+        transaction.batch_execute(&request.id).await?;
+        Ok::<_, BoxError>(())
+    };
+    let report = inbox.process(handler).run_until_idle().await.unwrap();
+    assert_eq!((report.dead, report.retried, report.done), (4, 0, 0));
+    for dead in inbox.dead(10).await.unwrap() {
+        assert!(dead.error.contains("do not send COMMIT or ROLLBACK"), "{}", dead.error);
+    }
+    assert_eq!(paid(&client).await, ["COMMIT", "COMMIT; BEGIN"], "once each");
+    let open = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    assert_eq!(client.query_one(open, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn statements_commit_with_done() {
+    let Some((inbox, client, _)) = shop("statements").await else { return };
+    let ids = ["fails", "invalid", "mixed", "taken", "writes", "wrong type"];
+    inbox.store().insert(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    client.batch_execute("INSERT INTO paid VALUES ('taken')").await.unwrap();
+    let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        let first = cx.attempt() == 1;
+        let pay = "INSERT INTO paid VALUES ($1 || '-' || $2)";
+        cx.execute(pay, (request.id.clone(), "1"));
+        cx.execute(pay, [request.id.clone(), "2".to_owned()]);
+        match &*request.id {
+            "fails" if first => return Err::<(), BoxError>("after it wrote".into()),
+            "invalid" if first => cx.execute("INSERT INTO nowhere VALUES (1)", ()),
+            "wrong type" if first => cx.execute("INSERT INTO paid VALUES ($1)", [1_i64]),
+            "taken" if first => cx.execute("INSERT INTO paid VALUES ('taken')", ()),
+            "mixed" => {
+                let transaction = cx.transaction().await?;
+                let seen = "SELECT count(*) FROM paid WHERE id LIKE 'mixed-%'";
+                assert_eq!(transaction.query_one(seen, &[]).await?.get::<_, i64>(0), 2);
+                cx.execute("UPDATE paid SET id = id || '!' WHERE id LIKE 'mixed-%'", ());
+            }
+            _ => {}
+        }
+        Ok(())
+    };
+    let runner = inbox.process(handler).backoff(NO_WAIT, NO_WAIT);
+    let report = timeout(LONG, runner.run_until_idle()).await.unwrap().unwrap();
+    assert_eq!((report.done, report.retried), (6, 4));
+    let mut expected: Vec<_> =
+        ids.iter().flat_map(|id| [1, 2].map(|n| format!("{id}-{n}"))).collect();
+    expected.push("taken".to_owned());
+    expected.iter_mut().filter(|id| id.starts_with("mixed")).for_each(|id| id.push('!'));
+    expected.sort();
+    let mut paid = paid(&client).await;
+    paid.sort();
+    assert_eq!(paid, expected);
+}
+
+/// The connection is cut while its commit runs a deferred trigger.
+#[tokio::test]
+async fn lost_commit_is_looked_up() {
+    let Some((inbox, client, _)) = shop("cut").await else { return };
+    client.batch_execute(SLOW_COMMIT).await.unwrap();
+    inbox.store().insert(vec![record("slow", 0)]).await.unwrap();
+    let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        let id = if cx.attempt() == 1 { "slow" } else { "again" };
+        let transaction = cx.transaction().await?;
+        pay(&transaction, id).await?;
+        pay(&transaction, &format!("{} {id}", request.id)).await
+    };
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND query = 'COMMIT' AND wait_event = 'PgSleep'";
+    let cut = async {
+        while client.query(cut, &[]).await.unwrap().is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        drained(inbox.clone()).await;
+    };
+    let runner = inbox.process(handler).backoff(NO_WAIT, NO_WAIT);
+    timeout(LONG, runner.run_until(cut)).await.unwrap().unwrap();
+    assert_eq!(paid(&client).await, ["again", "slow again"]);
+    assert_eq!(inbox.stats().await.unwrap().dead(), 0);
+}
+
+/// What a store does whose answer to the commit was lost: it settles again.
+#[tokio::test]
+async fn settling_again_is_done_once() {
+    let Some((inbox, client, _)) = shop("again and again").await else { return };
+    inbox.store().insert(vec![record("CAPD-1", 0), record("CAPD-1", 1)]).await.unwrap();
+    let Claimed { ticket, .. } = claim(&inbox, 1).await.remove(0);
+    let mut settlement = Settlement { ticket, outcome: Outcome::Done(vec![]) };
+    for _ in 0..2 {
+        let settled = inbox.store().settle(&mut settlement).await.unwrap();
+        assert_eq!(settled, Settled::Done { next_is_due: true });
+    }
+    let Claimed { ticket, .. } = claim(&inbox, 1).await.remove(0);
+    assert_eq!(inbox.store().settle(&mut settlement).await.unwrap(), Settled::LeaseExpired);
+    let outcome = Outcome::Retry { after: LEASE, error: "not yet".to_owned() };
+    let mut settlement = Settlement { ticket, outcome };
+    for _ in 0..2 {
+        assert_eq!(inbox.store().settle(&mut settlement).await.unwrap(), DONE);
+    }
+    let failures = "SELECT sum(failures)::bigint FROM inqud_inbox.notification";
+    assert_eq!(client.query_one(failures, &[]).await.unwrap().get::<_, i64>(0), 1);
+}
+
+/// Otherwise it would be found within a second, by polling.
+#[tokio::test]
+async fn other_process_is_woken() {
+    let Some((inbox, _, config)) = shop("woken").await else { return };
+    let (handled, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let other = Inbox::postgres(config, NoTls).await.unwrap();
+    let handler = move |request: Stored<PaymentRequest>, _: Context<Postgres>| {
+        handled.send((request.id.clone(), Instant::now())).unwrap();
+        ready(Ok::<_, Infallible>(()))
+    };
+    let test = async {
+        sleep(Duration::from_secs(1)).await; // until it listens
+        let mut took = Vec::new();
+        for nth in 0..20 {
+            sleep(Duration::from_millis(137)).await;
+            let id = format!("CAPD-{nth}");
+            inbox.store().insert(vec![record(&id, 0)]).await.unwrap();
+            let stored = Instant::now();
+            let (its, at) = seen.recv().await.unwrap();
+            assert_eq!(its, id);
+            took.push(at.saturating_duration_since(stored));
+        }
+        took.sort();
+        assert!(took[17] < Duration::from_millis(50), "{took:?}");
+    };
+    timeout(LONG, other.process(handler).run_until(test)).await.unwrap().unwrap();
+}
+
+/// The first one's process is busy with another, so that it cannot claim the next itself.
+#[tokio::test]
+async fn other_process_is_woken_for_the_next_of_an_object() {
+    let Some((inbox, _, config)) = shop("next").await else { return };
+    let other = Inbox::postgres(config, NoTls).await.unwrap();
+    let (handled, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let handler = move |request: Stored<PaymentRequest>, _: Context<Postgres>| {
+        handled.send((request.id.clone(), Instant::now())).unwrap();
+        ready(Ok::<_, Infallible>(()))
+    };
+    let test = async {
+        sleep(Duration::from_secs(1)).await; // until it listens
+        let mut took = Vec::new();
+        for nth in 0..10 {
+            let id = format!("CAPD-{nth}");
+            // Claimed by this store before the other has seen it, or else tried with the next.
+            let both = vec![record(&id, 0), record(&id, 1)];
+            let (_, claimed) = (inbox.store().insert(both).await.unwrap(), claim(&inbox, 1).await);
+            let Some(Claimed { ticket, .. }) = claimed.into_iter().next() else {
+                seen.recv().await.unwrap();
+                seen.recv().await.unwrap();
+                continue;
+            };
+            sleep(Duration::from_millis(137)).await;
+            let mut settlement = Settlement { ticket, outcome: Outcome::Done(vec![]) };
+            inbox.store().settle(&mut settlement).await.unwrap();
+            let settled = Instant::now();
+            let (_, at) = seen.recv().await.unwrap();
+            took.push(at.saturating_duration_since(settled));
+        }
+        took.sort();
+        assert!(took.len() > 2 && took[took.len() - 2] < Duration::from_millis(50), "{took:?}");
+    };
+    timeout(LONG, other.process(handler).run_until(test)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn stats_equal_counts() {
+    let Some((inbox, client, _)) = shop("counted").await else { return };
+    let counted = "SELECT count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 2),
+        count(*) FILTER (WHERE state = 3), count(*) FILTER (WHERE state = 4) FROM inqud_inbox.notification";
+    let mut random = 7_u64;
+    let mut next = move |most: u64| {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % most
+    };
+    let (mut said, mut max) = (0, (0, 0, 0, 0));
+    for _ in 0..150 {
+        let store = inbox.store();
+        match next(6) {
+            0 | 1 => {
+                let records = (0..next(8)).map(|_| {
+                    said += 1;
+                    let mut new = record(&format!("CAPD-{}", said % 30), said / 30);
+                    new.dead = (next(5) == 0).then(|| "dead".to_owned());
+                    new
+                });
+                store.insert(records.collect()).await.unwrap();
+            }
+            2 | 3 => {
+                for Claimed { ticket, .. } in claim(&inbox, 5).await {
+                    let error = "failed".to_owned();
+                    let outcome = match next(6) {
+                        0 => Outcome::Skipped,
+                        1 => Outcome::Review,
+                        2 => Outcome::Dead { error },
+                        3 => Outcome::Retry { after: NO_WAIT, error },
+                        _ => Outcome::Done(vec![]),
+                    };
+                    store.settle(&mut Settlement { ticket, outcome }).await.unwrap();
+                }
+            }
+            4 => {
+                let dead = inbox.dead(2).await.unwrap();
+                inbox.redrive(dead.into_iter().map(|it| it.key)).await.unwrap();
+            }
+            _ => {
+                let review = inbox.review(1).await.unwrap();
+                inbox.discard(review.into_iter().map(|it| it.key)).await.unwrap();
+            }
+        }
+        let stats = inbox.stats().await.unwrap();
+        let stats = [stats.backlog(), stats.skipped(), stats.dead(), stats.review()];
+        let row = client.query_one(counted, &[]).await.unwrap();
+        let rows = [0, 1, 2, 3].map(|at| u64::try_from(row.get::<_, i64>(at)).unwrap());
+        assert_eq!(stats, rows);
+        max = (max.0.max(rows[0]), max.1.max(rows[1]), max.2.max(rows[2]), max.3.max(rows[3]));
+    }
+    assert!(max.0 > 5 && max.1 > 2 && max.2 > 2 && max.3 > 0, "{max:?}");
+}
+
+/// What was settled since the other transaction began stays at the front of the index.
+#[tokio::test]
+async fn old_transaction_does_not_slow_claims() {
+    const SETTLED: &str = "
+        INSERT INTO inqud_inbox.object (kind, object, due_at)
+            SELECT 'request', n::text, now() - interval '1 hour' + n * interval '1 millisecond'
+            FROM generate_series(1, 200000) AS n;
+        UPDATE inqud_inbox.object SET due_at = NULL";
+    let Some((inbox, client, config)) = shop("pinned").await else { return };
+    client.batch_execute("INSERT INTO inqud_inbox.runner VALUES ('other', now())").await.unwrap();
+    let old = postgres::connect(&config).await;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM inqud_inbox.runner";
+    old.batch_execute(begin).await.unwrap();
+    client.batch_execute(SETTLED).await.unwrap();
+    let mut took = Vec::new();
+    for nth in 0..40 {
+        inbox.store().insert(vec![record(&format!("CAPD-{nth}"), 0)]).await.unwrap();
+        let began = Instant::now();
+        let claimed = claim(&inbox, 8).await;
+        took.push(began.elapsed());
+        assert_eq!(claimed.len(), 1, "{nth}");
+    }
+    let first = took[0];
+    took.sort();
+    assert!(took[20] * 4 < first, "first {first:?}, then {took:?}");
+}
+
+#[tokio::test]
+async fn claim_adds_nothing_to_indexes() {
+    let Some((inbox, client, _)) = shop("hot").await else { return };
+    for nth in 0..20 {
+        let records = (0..50).map(|id| record(&format!("CAPD-{nth}-{id}"), 0)).collect();
+        inbox.store().insert(records).await.unwrap();
+        assert_eq!(claim(&inbox, 50).await.len(), 50);
+    }
+    let updates =
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'object'";
+    let (all, hot) = loop {
+        let row = client.query_one(updates, &[]).await.unwrap();
+        let counts: (i64, i64) = (row.get(0), row.get(1));
+        if counts.0 >= 1000 {
+            break counts;
+        }
+        sleep(Duration::from_millis(100)).await;
+    };
+    assert!(hot * 10 >= all * 9, "{hot} of {all}");
+}
