@@ -186,7 +186,9 @@ pub use self::inbox::Inbox;
 pub use self::key::Key;
 pub use self::memory::{Memory, MemoryEffect};
 #[cfg(feature = "postgres")]
-pub use self::postgres::{Once, Postgres, PostgresEffect, PostgresOptions, PostgresTransaction};
+pub use self::postgres::{
+    Once, Postgres, PostgresEffect, PostgresOptions, PostgresParameters, PostgresTransaction,
+};
 pub use self::receiver::Receiver;
 pub use self::record::{Record, Storable};
 pub use self::report::RunReport;

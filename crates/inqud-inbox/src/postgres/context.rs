@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::effect::PostgresEffect;
+use super::effect::{Effect, Open, PostgresEffect, Statement};
 use super::error::engine;
+use super::parameters::PostgresParameters;
 use super::store::Postgres;
 use super::tables;
 use super::transaction::{Once, PostgresTransaction};
@@ -17,7 +18,8 @@ impl Context<Postgres> {
     /// The first call begins it, and later calls return the same one. The runner commits it after the handler
     /// returned `Ok`. Drop what this returns before that. If the commit fails, a statement in it has failed,
     /// or a task of yours still holds it when the handler returns, nothing is committed and the notification
-    /// is retried. Do not end the transaction yourself: after a `COMMIT` of yours the handler is called again.
+    /// is retried. Do not end the transaction yourself: if you do, the notification becomes a dead letter, because
+    /// another attempt could write twice what you have committed.
     ///
     /// The isolation level is `READ COMMITTED`. Do slow work before the first call, because the transaction
     /// holds a connection, and locks on the rows that it wrote. A statement fails after the
@@ -28,18 +30,68 @@ impl Context<Postgres> {
     ///
     /// If there is no connection.
     pub async fn transaction(&self) -> Result<PostgresTransaction, InboxError> {
-        let begun = self.effects().first().map(|begun| Arc::clone(&begun.0));
-        if let Some(begun) = begun {
-            return Ok(PostgresTransaction(begun));
+        let begun = self.effects().iter().find_map(PostgresEffect::transaction);
+        let open = match begun {
+            Some(open) => open,
+            None => self.begin().await?,
+        };
+        // What was to be executed so far comes before what the caller does with it.
+        let mut statements = Vec::new();
+        self.effects().retain(|effect| match effect.statement() {
+            Some(statement) => {
+                statements.push(statement);
+                false
+            }
+            None => true,
+        });
+        if !statements.is_empty() {
+            tables::run(&open.connection, &statements).await.map_err(engine)?;
         }
+        Ok(PostgresTransaction(open))
+    }
+
+    async fn begin(&self) -> Result<Arc<Open>, InboxError> {
         let new = Arc::new(self.store().begin(self.handler_timeout()).await?);
         // Two calls may race. The first to get here wins, and the other transaction is rolled back.
         let mut effects = self.effects();
-        if effects.is_empty() {
-            effects.push(PostgresEffect(Arc::clone(&new)));
+        if let Some(begun) = effects.iter().find_map(PostgresEffect::transaction) {
+            return Ok(begun);
         }
-        let begun = effects.first().map_or(new, |begun| Arc::clone(&begun.0));
-        Ok(PostgresTransaction(begun))
+        effects.push(PostgresEffect(Effect::Transaction(Arc::clone(&new))));
+        Ok(new)
+    }
+
+    /// Runs a statement in the transaction that settles the notification as done: both are committed, or neither
+    /// is.
+    ///
+    /// It is run after the handler has returned `Ok`, together with "done". It needs no connection while the handler
+    /// runs, and shares its commit with other notifications, so it is faster than a
+    /// [transaction](Self::transaction) of your own. Statements are run in their order. If one fails, none of
+    /// them is committed, and the notification is retried.
+    ///
+    /// If the handler also calls [`transaction`](Self::transaction), the statements are run in that: those so far
+    /// before it returns, and later ones before the commit.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use inqud_inbox::{Context, Postgres, Stored};
+    /// use std::convert::Infallible;
+    /// use tower_inqud::PaymentRequest;
+    ///
+    /// async fn on_request(request: Stored<PaymentRequest>, cx: Context<Postgres>) -> Result<(), Infallible> {
+    ///     if request.status.is_successful() {
+    ///         let order = request.client_order_id.clone();
+    ///         cx.execute("UPDATE orders SET paid = true WHERE id = $1", [order]);
+    ///         cx.execute("INSERT INTO outbox (word, times) VALUES ($1, $2)", ("paid", 1_i32));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn execute(&self, sql: impl Into<String>, parameters: impl PostgresParameters) {
+        let (sql, values) = (sql.into(), parameters.into_values());
+        let statement = Statement { sql, values, limit: self.handler_timeout() };
+        self.push(PostgresEffect(Effect::Statement(Arc::new(statement))));
     }
 
     /// Tells whether this notification is the first of this inbox to use `idempotency_key`: a key of your own,

@@ -2,30 +2,35 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{self, Waker};
+use std::time::Duration;
 
 use deadpool_postgres::Object;
+use tokio_postgres::types::ToSql;
 
-use super::error::{engine, failed};
-use crate::error::InboxError;
+/// What a handler commits together with "done" in a [`Postgres`](crate::Postgres) store: its
+/// [transaction](crate::Context::transaction), or a [statement](crate::Context::execute).
+pub struct PostgresEffect(pub(super) Effect);
 
-/// The [transaction](crate::Context::transaction) that a handler commits together with "done" in a
-/// [`Postgres`](crate::Postgres) store.
-pub struct PostgresEffect(pub(super) Arc<Open>);
+pub(super) enum Effect {
+    Transaction(Arc<Open>),
+    Statement(Arc<Statement>),
+    /// The transaction was sent to be committed, and the answer is lost.
+    Sent,
+}
 
 impl PostgresEffect {
-    /// Returns the transaction, or an error if it is still in use.
-    pub(super) fn into_open(self) -> Result<Open, &'static str> {
-        let in_use = "the transaction is still in use: let go of it before the handler returns";
-        Arc::into_inner(self.0).ok_or(in_use)
+    pub(super) fn statement(&self) -> Option<Arc<Statement>> {
+        match &self.0 {
+            Effect::Statement(statement) => Some(Arc::clone(statement)),
+            Effect::Transaction(_) | Effect::Sent => None,
+        }
     }
 
-    /// Commits without settling anything.
-    pub(super) async fn commit(self) -> Result<(), InboxError> {
-        let mut open = self.into_open().map_err(failed)?;
-        // COMMIT alone does not report an error if the transaction has failed. SELECT does.
-        open.connection.batch_execute("SELECT; COMMIT").await.map_err(engine)?;
-        open.is_ended = true;
-        Ok(())
+    pub(super) fn transaction(&self) -> Option<Arc<Open>> {
+        match &self.0 {
+            Effect::Transaction(open) => Some(Arc::clone(open)),
+            Effect::Statement(_) | Effect::Sent => None,
+        }
     }
 }
 
@@ -35,11 +40,30 @@ impl fmt::Debug for PostgresEffect {
     }
 }
 
+/// A statement, and the values of its parameters.
+pub(super) struct Statement {
+    pub(super) sql: String,
+    pub(super) values: Vec<Value>,
+    /// How long it may take.
+    pub(super) limit: Duration,
+}
+
+/// The value of a parameter.
+pub(super) type Value = Box<dyn ToSql + Send + Sync>;
+
+impl Statement {
+    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
+    }
+}
+
 /// A transaction that is rolled back if it is dropped before it ends.
 pub(super) struct Open {
     pub(super) connection: Object,
     /// The id that Postgres gave the transaction.
     pub(super) id: i64,
+    /// How long the handler may take.
+    pub(super) limit: Duration,
     pub(super) is_ended: bool,
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool, PoolError};
+use deadpool_postgres::{ClientWrapper, Object, Pool, PoolError};
 use tokio::time::timeout;
 use tokio_postgres::Error;
 
@@ -22,6 +22,31 @@ pub(super) async fn within<R>(
 
 pub(super) async fn connection(pool: &Pool) -> Result<Object, InboxError> {
     within(CONNECT, async { pool.get().await.map_err(no_connection) }).await
+}
+
+/// A connection that goes back to the pool only after success. Otherwise it may still be in a transaction,
+/// and the next user's work would be lost with that.
+pub(super) struct PooledClient(Option<Object>);
+
+impl PooledClient {
+    pub(super) fn of(connection: Object) -> Self {
+        Self(Some(connection))
+    }
+
+    pub(super) fn client(&self) -> Result<&ClientWrapper, InboxError> {
+        self.0.as_deref().ok_or_else(|| InboxError::new(InboxErrorKind::Closed))
+    }
+
+    pub(super) fn give_back<R>(mut self, done: R) -> R {
+        drop(self.0.take());
+        done
+    }
+}
+
+impl Drop for PooledClient {
+    fn drop(&mut self) {
+        drop(self.0.take().map(Object::take));
+    }
 }
 
 fn no_connection(error: PoolError) -> InboxError {

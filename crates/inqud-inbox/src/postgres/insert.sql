@@ -28,7 +28,11 @@ WITH known AS MATERIALIZED (
     )
     ORDER BY nth
     ON CONFLICT (kind, object, key) DO NOTHING
-    RETURNING key, kind, object
+    RETURNING key, kind, object, state
+), counted AS (
+    INSERT INTO inqud_inbox.tally (kind, backlog, dead)
+    SELECT kind, count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 3)
+    FROM stored GROUP BY kind
 ), idle AS (
     UPDATE inqud_inbox.object AS mine SET due_at = NULL FROM known
     WHERE mine.kind = known.kind AND mine.object = known.object

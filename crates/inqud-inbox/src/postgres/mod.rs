@@ -3,13 +3,18 @@
 mod context;
 mod effect;
 mod error;
+mod floor;
+mod group;
 mod options;
+mod parameters;
 mod schema;
 mod store;
 mod tables;
 mod transaction;
+mod wake;
 
 pub use self::effect::PostgresEffect;
 pub use self::options::PostgresOptions;
+pub use self::parameters::PostgresParameters;
 pub use self::store::Postgres;
 pub use self::transaction::{Once, PostgresTransaction};

@@ -9,8 +9,8 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, Socket};
 
 use super::error::{ANSWER, CONNECT, engine, failed};
-use super::schema;
 use super::store::Postgres;
+use super::{schema, wake};
 use crate::error::InboxError;
 use crate::inbox::Inbox;
 
@@ -98,10 +98,12 @@ impl PostgresOptions {
             Manager::from_config(config.clone(), tls.clone(), method)
         };
         let own = pool(manager(RecyclingMethod::Fast), max_connections).post_create(plan_once);
-        // Cleaned, so that no handler sees the settings of another's session. It also detects a connection
-        // that hangs.
-        let handlers = pool(manager(RecyclingMethod::Clean), max_handler_connections);
-        let store = Postgres::new(own.build().map_err(failed)?, handlers.build().map_err(failed)?);
+        // Cleaned when a transaction begins, in the same round trip, so that no handler sees the settings of another's
+        // session.
+        let handlers = pool(manager(RecyclingMethod::Fast), max_handler_connections);
+        let connect = wake::connect(config.clone(), tls.clone());
+        let (own, handlers) = (own.build().map_err(failed)?, handlers.build().map_err(failed)?);
+        let store = Postgres::new(own, handlers, connect);
         store.check().await?;
         Ok(Inbox::new(store))
     }

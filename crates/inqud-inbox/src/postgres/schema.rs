@@ -26,28 +26,45 @@ pub(super) async fn migrate(client: &mut Client, steps: &[&str]) -> Result<(), I
     transaction.commit().await.map_err(engine)
 }
 
-/// Returns the migrations that a database of the given version lacks.
-fn missing<'a>(steps: &'a [&'a str], version: usize) -> Result<&'a [&'a str], InboxError> {
-    steps.get(version..).ok_or_else(schema_too_new)
-}
-
-/// Checks that the tables are those of this version.
-pub(super) async fn check(client: &Client) -> Result<(), InboxError> {
-    match version(client).await? {
-        found if found < MIGRATIONS.len() => Err(InboxError::new(InboxErrorKind::NotMigrated)),
-        found if found > MIGRATIONS.len() => Err(schema_too_new()),
-        _ => Ok(()),
+/// Returns the migrations that a database lacks.
+fn missing<'a>(steps: &'a [&'a str], found: Version) -> Result<&'a [&'a str], InboxError> {
+    if found.least_reader > steps.len() {
+        return Err(schema_too_new());
     }
+    Ok(steps.get(found.version..).unwrap_or_default())
 }
 
-async fn version(client: &Client) -> Result<usize, InboxError> {
+/// Checks that this version can use the tables. They may be of a later version that still has this reader: during
+/// a deploy, the programs that run on are older than the tables.
+pub(super) async fn check(client: &Client) -> Result<(), InboxError> {
+    if missing(MIGRATIONS, version(client).await?)?.is_empty() {
+        return Ok(());
+    }
+    Err(InboxError::new(InboxErrorKind::NotMigrated))
+}
+
+/// The version of the tables, 0 if there are none, and the earliest version that can use them.
+#[derive(Clone, Copy, Default)]
+struct Version {
+    version: usize,
+    least_reader: usize,
+}
+
+async fn version(client: &Client) -> Result<Version, InboxError> {
     let exists = "SELECT to_regclass('inqud_inbox.version') IS NOT NULL";
     if !client.query_one_scalar::<bool, _>(exists, &[]).await.map_err(engine)? {
-        return Ok(0);
+        return Ok(Version::default());
     }
-    let version = "SELECT coalesce(max(version), 0) FROM inqud_inbox.version";
-    let version: i32 = client.query_one_scalar(version, &[]).await.map_err(engine)?;
-    Ok(usize::try_from(version).unwrap_or(usize::MAX))
+    let latest =
+        "SELECT version, least_reader FROM inqud_inbox.version ORDER BY version DESC LIMIT 1";
+    let Some(row) = client.query_opt(latest, &[]).await.map_err(engine)? else {
+        return Ok(Version::default());
+    };
+    let number = |at: usize| {
+        let number: i32 = row.try_get(at).map_err(engine)?;
+        Ok(usize::try_from(number).unwrap_or(usize::MAX))
+    };
+    Ok(Version { version: number(0)?, least_reader: number(1)? })
 }
 
 fn schema_too_new() -> InboxError {
@@ -61,10 +78,11 @@ mod tests {
     #[test]
     fn returns_missing_migrations() {
         let steps = ["1", "2", "3"];
-        assert_eq!(missing(&steps, 0).unwrap(), ["1", "2", "3"]);
-        assert_eq!(missing(&steps, 1).unwrap(), ["2", "3"]);
-        assert!(missing(&steps, 3).unwrap().is_empty());
-        let error = missing(&steps, 4).unwrap_err();
-        assert_eq!(error.kind(), InboxErrorKind::SchemaTooNew);
+        let found = |version, least_reader| missing(&steps, Version { version, least_reader });
+        assert_eq!(found(0, 0).unwrap(), ["1", "2", "3"]);
+        assert_eq!(found(1, 1).unwrap(), ["2", "3"]);
+        assert!(found(3, 2).unwrap().is_empty());
+        assert!(found(9, 3).unwrap().is_empty(), "a later version that this one can use");
+        assert_eq!(found(4, 4).unwrap_err().kind(), InboxErrorKind::SchemaTooNew);
     }
 }

@@ -1,23 +1,29 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Object, Pool};
-use tokio::task::{JoinHandle, JoinSet};
+use deadpool_postgres::{ClientWrapper, Pool};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Error;
 
-use super::effect::{Open, PostgresEffect};
-use super::error::{ANSWER, connection, engine, failed, within};
+use super::effect::{Effect, Open, PostgresEffect};
+use super::error::{ANSWER, PooledClient, connection, engine, failed, within};
+use super::floor::Floors;
+use super::group::{Ended, Groups};
+use super::tables::{Found, Freed, Member};
+use super::transaction::Sent;
+use super::wake::{Connect, Wake};
 use super::{schema, tables, transaction};
 use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::key::Key;
 use crate::record::Record;
 use crate::sealed::Sealed;
-use crate::store::{Claimed, Inserted, Outcome, Settled, Settlement, Store};
+use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
 
 /// How often a process records that it has a runner for a kind.
 const RECORD_RUNNER: Duration = Duration::from_secs(60);
@@ -44,6 +50,9 @@ const CLOSE_POLL: Duration = Duration::from_millis(10);
 pub struct Postgres {
     own: Pool,
     handlers: Pool,
+    groups: Groups,
+    floors: Arc<Floors>,
+    wake: Wake,
     /// When a runner of each kind was recorded last.
     asked: Mutex<HashMap<&'static str, Instant>>,
 }
@@ -55,8 +64,10 @@ impl Postgres {
     pub const MIGRATIONS: &[&str] = schema::MIGRATIONS;
 
     /// Takes two pools that nobody uses yet.
-    pub(super) fn new(own: Pool, handlers: Pool) -> Self {
-        Self { own, handlers, asked: Mutex::default() }
+    pub(super) fn new(own: Pool, handlers: Pool, connect: Connect) -> Self {
+        let groups = Groups::new(own.clone(), handlers.clone());
+        let (floors, wake) = (Arc::default(), Wake::new(connect));
+        Self { own, handlers, groups, floors, wake, asked: Mutex::default() }
     }
 
     /// Checks that the database can hold an inbox of this version.
@@ -90,6 +101,11 @@ impl Postgres {
             .await
     }
 
+    /// Makes the next counting faster, in a task of its own. A failure changes nothing.
+    fn compact(&self) {
+        drop(self.spawn(|client| Box::pin(tables::compact(client))));
+    }
+
     async fn run<R: Send + 'static>(
         &self,
         work: impl for<'c> FnOnce(&'c ClientWrapper) -> Work<'c, R> + Send + 'static,
@@ -104,7 +120,7 @@ impl Postgres {
     ) -> JoinHandle<Result<R, InboxError>> {
         let pool = self.own.clone();
         tokio::spawn(async move {
-            let pooled = PooledClient(Some(connection(&pool).await?));
+            let pooled = PooledClient::of(connection(&pool).await?);
             let work = async { work(pooled.client()?).await.map_err(engine) };
             let Ok(done) = timeout(ANSWER, work).await else {
                 // Others may hang too.
@@ -116,59 +132,58 @@ impl Postgres {
     }
 }
 
-/// A connection that goes back to the pool only after success. Otherwise it may still be in a transaction,
-/// and the next user's work would be lost with that.
-struct PooledClient(Option<Object>);
-
-impl PooledClient {
-    fn client(&self) -> Result<&ClientWrapper, InboxError> {
-        self.0.as_deref().ok_or_else(|| InboxError::new(InboxErrorKind::Closed))
-    }
-
-    fn give_back<R>(mut self, done: R) -> R {
-        drop(self.0.take());
-        done
-    }
-}
-
-impl Drop for PooledClient {
-    fn drop(&mut self) {
-        drop(self.0.take().map(Object::take));
-    }
-}
-
 impl Postgres {
-    async fn settle_together(
+    /// Commits the transaction of a handler together with "done".
+    async fn complete(
         &self,
-        settlements: Vec<Settlement<PostgresEffect>>,
-    ) -> Result<Vec<Settled>, InboxError> {
-        if settlements.is_empty() {
-            return Ok(Vec::new());
+        ticket: &Ticket,
+        effects: &mut Vec<PostgresEffect>,
+    ) -> Result<Settled, InboxError> {
+        let sent = match transaction::complete(ticket, std::mem::take(effects)).await {
+            Sent::Ended(ended) => return Ok(self.settled(ticket, ended)),
+            Sent::Refused(error) => return Ok(Settled::EffectRefused(error)),
+            Sent::Unknown(sent) => sent,
+        };
+        // The next call looks again, if this one fails.
+        effects.push(PostgresEffect(Effect::Sent));
+        if let Some(open) = sent {
+            drop(open);
+            // Others may be lost too.
+            self.handlers.retain(|_, _| false);
         }
-        let settle = self.run(move |client| {
-            Box::pin(async move {
-                let settled = tables::settle(client, &settlements).await?;
-                Ok(settled.into_iter().zip(settlements).collect::<Vec<_>>())
-            })
-        });
-        let mut settled = Vec::new();
-        let mut waiting = Vec::new();
-        for (at, (answer, settlement)) in settle.await?.into_iter().enumerate() {
-            if answer.is_none() {
-                let one = self.spawn(move |client| {
-                    Box::pin(async move { tables::settle_one(client, &settlement).await })
-                });
-                waiting.push((at, one));
+        let of = ticket.clone();
+        let found =
+            self.run(move |client| Box::pin(async move { tables::look(client, &of).await }));
+        let ended = match found.await? {
+            Found::Done(freed) => Ended::Freed(freed),
+            Found::Unsettled => {
+                Ended::EffectFailed("the connection was lost before the commit".to_owned())
             }
-            // Until there is an answer. If its lock is never released, the lease settles it.
-            settled.push(answer.unwrap_or(Settled::LeaseExpired));
-        }
-        for (at, one) in waiting {
-            if let Ok(Ok(answer)) = one.await {
-                settled.get_mut(at).into_iter().for_each(|it| *it = answer.clone());
+            Found::Expired => Ended::Expired,
+        };
+        Ok(self.settled(ticket, ended))
+    }
+
+    fn settled(&self, ticket: &Ticket, ended: Ended) -> Settled {
+        match ended {
+            Ended::Freed(Freed { due_at, next_is_due }) => {
+                if let Some(due_at) = due_at {
+                    self.floors.lower(ticket.kind, due_at);
+                }
+                if next_is_due {
+                    self.wake.announce(&self.own);
+                }
+                Settled::Done { next_is_due }
             }
+            Ended::EffectFailed(error) => Settled::EffectFailed(error),
+            Ended::Expired => Settled::LeaseExpired,
         }
-        Ok(settled)
+    }
+
+    /// Makes a claim look at all.
+    fn arrived(&self) {
+        self.floors.lower_all();
+        self.wake.announce(&self.own);
     }
 }
 
@@ -178,11 +193,15 @@ impl Sealed for Postgres {}
 
 impl Admin for Postgres {
     async fn stats(&self) -> Result<Stats, InboxError> {
-        self.run(|client| Box::pin(tables::stats(client))).await
+        let stats = self.run(|client| Box::pin(tables::stats(client))).await;
+        self.compact();
+        stats
     }
 
     async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
-        self.run(move |client| Box::pin(tables::unclaimed(client, since))).await
+        let unclaimed = self.run(move |client| Box::pin(tables::unclaimed(client, since))).await;
+        self.compact();
+        unclaimed
     }
 
     async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
@@ -194,7 +213,13 @@ impl Admin for Postgres {
         keys: impl IntoIterator<Item = Key> + Send,
     ) -> Result<usize, InboxError> {
         let keys: Vec<_> = keys.into_iter().collect();
-        self.run(move |client| Box::pin(async move { tables::redrive(client, &keys).await })).await
+        let redrive =
+            self.run(move |client| Box::pin(async move { tables::redrive(client, &keys).await }));
+        let redriven = redrive.await?;
+        if redriven > 0 {
+            self.arrived();
+        }
+        Ok(redriven)
     }
 
     async fn discard(
@@ -214,73 +239,68 @@ impl Store for Postgres {
     type Effect = PostgresEffect;
 
     async fn insert(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
-        self.run(move |client| Box::pin(async move { tables::insert(client, &records).await }))
-            .await
+        let insert =
+            self.run(move |client| Box::pin(async move { tables::insert(client, &records).await }));
+        let inserted = insert.await?;
+        if inserted.contains(&Inserted::New) {
+            self.arrived();
+        }
+        Ok(inserted)
     }
 
-    async fn claim(
-        &self,
-        kind: &'static str,
-        count: usize,
-        lease: Duration,
-    ) -> Result<Vec<Claimed>, InboxError> {
+    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, InboxError> {
+        let Claim { kind, count, .. } = claim;
         if self.should_record_runner(kind) {
+            self.wake.listen(&self.floors);
             self.run(move |client| Box::pin(tables::record_runner(client, kind))).await?;
         }
-        self.run(move |client| Box::pin(tables::claim(client, kind, count, lease))).await
+        let due_from = self.floors.due_from(kind);
+        let suspects = if claim.with_suspect { self.floors.suspects(kind) } else { 0 };
+        let look = self
+            .run(move |client| {
+                Box::pin(async move { tables::claim(client, &claim, due_from, suspects).await })
+            })
+            .await?;
+        self.floors.looked(kind, due_from, count, &look);
+        Ok(look.claimed)
     }
 
     async fn settle(
         &self,
-        settlements: Vec<Settlement<PostgresEffect>>,
-    ) -> Result<Vec<Settled>, InboxError> {
-        let count = settlements.len();
-        let mut commits = JoinSet::new();
-        let (mut places, mut together) = (Vec::new(), Vec::new());
-        for (at, Settlement { ticket, outcome }) in settlements.into_iter().enumerate() {
-            match outcome {
-                Outcome::Done(effects) if !effects.is_empty() => {
-                    commits.spawn(async move { (at, transaction::commit(effects, &ticket).await) });
-                }
-                Outcome::Decoded(record) => {
-                    let decoded = self.spawn(move |client| {
-                        Box::pin(
-                            async move { tables::replace_decoded(client, &ticket, &record).await },
-                        )
-                    });
-                    // The lease settles a failure.
-                    commits.spawn(async move {
-                        let settled = decoded.await.ok().and_then(Result::ok);
-                        (at, settled.unwrap_or(Settled::LeaseExpired))
-                    });
-                }
-                outcome => {
-                    places.push(at);
-                    together.push(Settlement { ticket, outcome });
-                }
+        settlement: &mut Settlement<PostgresEffect>,
+    ) -> Result<Settled, InboxError> {
+        let Settlement { ticket, outcome } = settlement;
+        match outcome {
+            Outcome::Done(effects) if effects.iter().any(|it| it.statement().is_none()) => {
+                return self.complete(ticket, effects).await;
             }
+            Outcome::Decoded(record) => {
+                let (ticket, record) = (ticket.clone(), record.clone());
+                let decode = self.run(move |client| {
+                    Box::pin(async move { tables::replace_decoded(client, &ticket, &record).await })
+                });
+                let settled = decode.await?;
+                if settled == (Settled::Done { next_is_due: true }) {
+                    self.arrived();
+                }
+                return Ok(settled);
+            }
+            _ => {}
         }
-        // A task that panicked gives no answer: the lease settles it.
-        let mut all = vec![Settled::LeaseExpired; count];
-        let together = self.settle_together(together).await;
-        while let Some(committed) = commits.join_next().await {
-            let Ok((at, settled)) = committed else { continue };
-            all.get_mut(at).into_iter().for_each(|it| *it = settled.clone());
-        }
-        for (at, settled) in places.into_iter().zip(together?) {
-            all.get_mut(at).into_iter().for_each(|it| *it = settled.clone());
-        }
-        Ok(all)
+        let ended = self.groups.settle(Member::new(ticket, outcome)).await?;
+        Ok(self.settled(ticket, ended))
+    }
+
+    fn arrivals(&self) -> Option<watch::Receiver<()>> {
+        Some(self.wake.arrivals())
     }
 
     async fn commit(&self, _: Key, effects: Vec<PostgresEffect>) -> Result<(), InboxError> {
-        for effect in effects {
-            within(ANSWER, effect.commit()).await?;
-        }
-        Ok(())
+        within(ANSWER, transaction::commit(&self.handlers, effects)).await
     }
 
     async fn close(&self) {
+        self.wake.close();
         self.own.close();
         self.handlers.close();
         // Each is closed when it comes back. Handlers may keep theirs for as long as they run.

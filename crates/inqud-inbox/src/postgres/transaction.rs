@@ -3,15 +3,18 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, Pool};
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
-use super::effect::{Open, PostgresEffect};
-use super::error::{ANSWER, engine, within};
+use super::effect::{Effect, Open, PostgresEffect, Statement};
+use super::error::{ANSWER, PooledClient, connection, engine, failed};
+use super::group::Ended;
 use super::tables;
-use crate::error::error_chain;
+use crate::error::{InboxError, error_chain};
 use crate::key::Key;
-use crate::store::{Settled, Ticket};
+use crate::store::Ticket;
 
 /// The result of [`Context::once`](crate::Context::once).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -43,29 +46,76 @@ impl fmt::Debug for PostgresTransaction {
     }
 }
 
-/// Settles a notification as done in the transaction of its handler, and commits it. A handler has at most
-/// one transaction, so `effects` has at most one element.
-pub(super) async fn commit(effects: Vec<PostgresEffect>, ticket: &Ticket) -> Settled {
-    let Some(effect) = effects.into_iter().next() else { return Settled::LeaseExpired };
-    // If a task that the handler spawned still holds the transaction, it could write after the commit.
-    let mut open = match effect.into_open() {
-        Ok(open) => open,
-        Err(error) => return Settled::EffectFailed(error.to_owned()),
+/// What became of a transaction that was to be committed.
+pub(super) enum Sent {
+    Ended(Ended),
+    /// The handler did what no handler may do.
+    Refused(String),
+    /// The connection was lost, so it is not known.
+    Unknown(Option<Open>),
+}
+
+/// Settles a notification as done in the transaction of its handler, and commits it.
+pub(super) async fn complete(ticket: &Ticket, effects: Vec<PostgresEffect>) -> Sent {
+    let (open, statements) = match parts(effects) {
+        Ok((Some(open), statements)) => (open, statements),
+        Ok((None, _)) => return Sent::Unknown(None),
+        Err(error) => return Sent::Ended(Ended::EffectFailed(error.to_owned())),
     };
-    let settled = within(ANSWER, async {
-        tables::settle_in(&open.connection, ticket, open.id).await.map_err(engine)
-    });
-    match settled.await {
-        Ok(settled) => {
-            open.is_ended = settled == Settled::Done;
-            settled
+    let mut open = open;
+    let complete = tables::complete(&open.connection, ticket, &statements, open.id);
+    match timeout(open.limit.max(ANSWER), complete).await {
+        Ok(Ok(freed)) => {
+            open.is_ended = true;
+            Sent::Ended(Ended::Freed(freed))
         }
-        Err(error) => Settled::EffectFailed(error_chain(&error)),
+        Ok(Err(error)) if tables::is_io(&error) => Sent::Unknown(Some(open)),
+        Ok(Err(error)) => match error.code().map(SqlState::code) {
+            Some(tables::LEASE_LOST) => Sent::Ended(Ended::Expired),
+            Some(tables::ENDED) => Sent::Refused(error_chain(&error)),
+            _ => Sent::Ended(Ended::EffectFailed(error_chain(&error))),
+        },
+        Err(_) => Sent::Unknown(Some(open)),
     }
 }
 
+/// Returns the transaction, and the statements to run in it before the commit.
+fn parts(
+    effects: Vec<PostgresEffect>,
+) -> Result<(Option<Open>, Vec<Arc<Statement>>), &'static str> {
+    let (mut transaction, mut statements) = (None, Vec::new());
+    for effect in effects {
+        match effect.0 {
+            // If a task that the handler spawned still holds it, it could write after the commit.
+            Effect::Transaction(open) => {
+                let in_use =
+                    "the transaction is still in use: let go of it before the handler returns";
+                transaction = Some(Arc::into_inner(open).ok_or(in_use)?);
+            }
+            Effect::Statement(statement) => statements.push(statement),
+            Effect::Sent => {}
+        }
+    }
+    Ok((transaction, statements))
+}
+
+/// Commits without settling anything.
+pub(super) async fn commit(pool: &Pool, effects: Vec<PostgresEffect>) -> Result<(), InboxError> {
+    let (open, statements) = parts(effects).map_err(failed)?;
+    let Some(mut open) = open else {
+        let pooled = PooledClient::of(connection(pool).await?);
+        tables::run_alone(pooled.client()?, &statements).await.map_err(engine)?;
+        return Ok(pooled.give_back(()));
+    };
+    tables::run(&open.connection, &statements).await.map_err(engine)?;
+    // COMMIT alone does not report an error if the transaction has failed. SELECT does.
+    open.connection.batch_execute("SELECT; COMMIT").await.map_err(engine)?;
+    open.is_ended = true;
+    Ok(())
+}
+
 pub(super) async fn begin(connection: Object, handler_timeout: Duration) -> Result<Open, Error> {
-    let mut open = Open { connection, id: 0, is_ended: false };
+    let mut open = Open { connection, id: 0, limit: handler_timeout, is_ended: false };
     open.id = tables::begin(&open.connection, handler_timeout).await?;
     Ok(open)
 }

@@ -1,0 +1,234 @@
+//! Settles what has no transaction of its own, many settlements in one commit.
+//!
+//! Handlers settle at the same time, each from its own task. What waits while a group is committed becomes the next
+//! group, so groups grow with the load, and a lone settlement does not wait for others.
+//!
+//! A group does not wait for its slowest member. It leaves out objects that are locked, it runs with short limits,
+//! and it runs deferred triggers before the commit, so that those are under the limits too. If a statement fails or
+//! takes too long, the group is rolled back, and each of its members is settled alone, with all the time it needs.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use super::error::{ANSWER, PooledClient, connection, engine, failed};
+use super::tables;
+use super::tables::{Failed, Freed, Member, Wait};
+use crate::error::{InboxError, error_chain};
+
+/// How many groups are committed at the same time.
+const GROUPS: usize = 2;
+
+/// The most members of a group.
+const MEMBERS: usize = 128;
+
+/// How long a group with statements of handlers may take until its commit, and the same for each statement.
+const GROUP_TIME: Duration = Duration::from_millis(500);
+const GROUP_LIMITS: &str = "SET LOCAL lock_timeout = 100; SET LOCAL statement_timeout = 250";
+
+/// The limits of a group without statements.
+const OWN_LIMITS: &str = "SET LOCAL lock_timeout = '1s'";
+
+/// What became of a settlement.
+pub(super) enum Ended {
+    Freed(Freed),
+    EffectFailed(String),
+    Expired,
+}
+
+type Answer = Result<Ended, InboxError>;
+
+/// Commits settlements together.
+pub(super) struct Groups(Arc<Shared>);
+
+struct Shared {
+    own: Pool,
+    handlers: Pool,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    places: VecDeque<Place>,
+    running: usize,
+}
+
+struct Place {
+    member: Member,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Groups {
+    pub(super) fn new(own: Pool, handlers: Pool) -> Self {
+        Self(Arc::new(Shared { own, handlers, waiting: Mutex::default() }))
+    }
+
+    pub(super) async fn settle(&self, member: Member) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.push(Place { member, answer });
+        // The task ended with its runtime, or panicked.
+        answered.await.unwrap_or_else(|_| Err(failed("the settlement was dropped")))
+    }
+
+    fn push(&self, place: Place) {
+        let mut waiting = self.0.waiting();
+        waiting.places.push_back(place);
+        if waiting.running < GROUPS {
+            waiting.running = waiting.running.saturating_add(1);
+            let running = Running { shared: Arc::clone(&self.0), has_ended: false };
+            tokio::spawn(running.run());
+        }
+    }
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next group. If nothing waits, the caller does not count as running any more, and the next
+    /// settlement starts another task.
+    fn take(&self) -> Option<Vec<Place>> {
+        let mut waiting = self.waiting();
+        if waiting.places.is_empty() {
+            waiting.running = waiting.running.saturating_sub(1);
+            return None;
+        }
+        let count = waiting.places.len().min(MEMBERS);
+        Some(waiting.places.drain(..count).collect())
+    }
+
+    async fn settle(self: &Arc<Self>, mut places: Vec<Place>) {
+        // In the order of all locks.
+        let of =
+            |place: &Place| (place.member.ticket.kind, Arc::clone(&place.member.ticket.object));
+        places.sort_by_key(of);
+        let members: Vec<&Member> = places.iter().map(|place| &place.member).collect();
+        match self.settle_together(&members).await {
+            Ok(ended) => {
+                for (place, ended) in places.into_iter().zip(ended) {
+                    match ended {
+                        Some(freed) => _ = place.answer.send(Ok(Ended::Freed(freed))),
+                        None => self.spawn_alone(place),
+                    }
+                }
+            }
+            Err(Some(error)) => {
+                for place in places {
+                    let _ = place.answer.send(Err(error.clone()));
+                }
+            }
+            Err(None) => places.into_iter().for_each(|place| self.spawn_alone(place)),
+        }
+    }
+
+    /// An error without a cause means to settle each alone.
+    async fn settle_together(
+        &self,
+        members: &[&Member],
+    ) -> Result<Vec<Option<Freed>>, Option<InboxError>> {
+        let has_statements = members.iter().any(|member| !member.statements.is_empty());
+        let (limits, time) =
+            if has_statements { (GROUP_LIMITS, GROUP_TIME) } else { (OWN_LIMITS, ANSWER) };
+        let pooled = PooledClient::of(connection(&self.own).await?);
+        let settle = tables::settle(pooled.client()?, members, (limits, Wait::No));
+        let Ok(settled) = timeout(time, settle).await else {
+            if has_statements {
+                return Err(None);
+            }
+            self.own.retain(|_, _| false);
+            return Err(Some(failed("the database did not answer in time")));
+        };
+        match settled {
+            Ok(settled) => Ok(pooled.give_back(settled)),
+            Err(Failed::Store(error)) => Err(Some(engine(error))),
+            Err(Failed::Statement(_) | Failed::Lost) => {
+                if pooled.client()?.batch_execute("ROLLBACK").await.is_ok() {
+                    pooled.give_back(());
+                }
+                Err(None)
+            }
+        }
+    }
+
+    fn spawn_alone(&self, place: Place) {
+        let handlers = self.handlers.clone();
+        tokio::spawn(async move {
+            let _ = place.answer.send(settle_alone(&handlers, &place.member).await);
+        });
+    }
+}
+
+/// On a connection for handlers, because it may take as long as a handler.
+async fn settle_alone(handlers: &Pool, member: &Member) -> Answer {
+    let pooled = PooledClient::of(connection(handlers).await?);
+    let limit = member.statements.iter().map(|statement| statement.limit).max();
+    let limit = limit.unwrap_or_default().max(ANSWER);
+    let client = pooled.client()?;
+    let settle = async {
+        let limits = tables::clean(client, limit).await.map_err(Failed::Store)?;
+        tables::settle(client, &[member], (&limits, Wait::Yes)).await
+    };
+    let Ok(settled) = timeout(limit, settle).await else {
+        return Err(failed("the database did not answer in time"));
+    };
+    let ended = match settled {
+        Ok(settled) => settled.into_iter().next().flatten().map_or(Ended::Expired, Ended::Freed),
+        Err(Failed::Store(error)) => return Err(engine(error)),
+        Err(Failed::Statement(error)) => {
+            // Otherwise the connection is closed, which rolls back too.
+            if client.batch_execute("ROLLBACK").await.is_err() {
+                return Ok(Ended::EffectFailed(error_chain(&error)));
+            }
+            Ended::EffectFailed(error_chain(&error))
+        }
+        // Its statements were run for nothing. The settlement has been committed, or the lease is lost.
+        Err(Failed::Lost) => {
+            client.batch_execute("ROLLBACK").await.map_err(engine)?;
+            let found = tables::look(client, &member.ticket).await.map_err(engine)?;
+            match found {
+                tables::Found::Done(freed) => Ended::Freed(freed),
+                tables::Found::Unsettled | tables::Found::Expired => Ended::Expired,
+            }
+        }
+    };
+    Ok(pooled.give_back(ended))
+}
+
+/// A task that settles groups. It counts as running until nothing waits, or until it is dropped.
+struct Running {
+    shared: Arc<Shared>,
+    has_ended: bool,
+}
+
+impl Running {
+    async fn run(mut self) {
+        let mut is_busy = false;
+        loop {
+            if is_busy {
+                // Lets the handlers that were just answered, and those that end at about the same time, join.
+                yield_now().await;
+            }
+            let Some(places) = self.shared.take() else {
+                self.has_ended = true;
+                return;
+            };
+            is_busy = places.len() > 1;
+            self.shared.settle(places).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            let mut waiting = self.shared.waiting();
+            waiting.running = waiting.running.saturating_sub(1);
+        }
+    }
+}
