@@ -96,9 +96,9 @@ pub(super) struct Attempt {
 
 impl<S: Store> Context<S> {
     pub(super) fn new(claimed: &Claimed, store: Arc<S>, handler_timeout: Duration) -> Self {
-        let Claimed { key, attempt, received_at, .. } = *claimed;
-        let attempt =
-            Attempt { key, verdict: claimed.ticket.verdict, number: attempt, received_at };
+        let Claimed { key, received_at, .. } = *claimed;
+        let (verdict, number) = (claimed.ticket.verdict, claimed.attempt());
+        let attempt = Attempt { key, verdict, number, received_at };
         Self::of(attempt, store, handler_timeout)
     }
 
@@ -123,7 +123,7 @@ impl<S: Store> Context<S> {
         self.shared.attempt.verdict
     }
 
-    /// Returns the number of this attempt, starting at 1.
+    /// Returns the number of this attempt, starting at 1. Attempts that the end of the process cut short count.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.shared.attempt.number

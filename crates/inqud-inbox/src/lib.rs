@@ -135,7 +135,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admin;
+mod attempt;
 mod backoff;
+mod catch_unwind;
 mod error;
 pub mod guide;
 mod handler;
@@ -181,4 +183,4 @@ pub use self::report::RunReport;
 pub use self::runner::Runner;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Attached, Sqlite, SqliteEffect};
-pub use self::store::{Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+pub use self::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};

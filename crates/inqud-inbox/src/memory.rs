@@ -14,7 +14,7 @@ use crate::key::Key;
 use crate::record::Record;
 use crate::sealed::Sealed;
 use crate::store;
-use crate::store::{Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
 use tower_inqud::{Dedup, Processed, Verdict};
 
 /// An in-memory store for tests. Nothing outlives the process.
@@ -142,7 +142,8 @@ struct Row {
     state: State,
     verdict: Option<Verdict>,
     is_reviewed: bool,
-    attempts: u32,
+    failures: u32,
+    retry_at: Option<Instant>,
     settled: Option<Instant>,
     error: String,
 }
@@ -165,7 +166,33 @@ struct Object {
     /// When the object can be claimed next, and a row that breaks ties: among objects due at the same time, the
     /// one whose row arrived first is claimed first.
     due: Option<(Instant, usize)>,
+    leased_until: Option<Instant>,
     claim: i64,
+    /// How many claims ended without a settlement, since the last one that was settled.
+    crashes: u32,
+}
+
+impl Object {
+    /// The open row that is claimed next.
+    fn next(&self, newest_first: bool) -> Option<usize> {
+        let next = if newest_first { self.open.last() } else { self.open.first() };
+        next.map(|(_, seq)| *seq)
+    }
+
+    /// Makes the object due if it is idle or waits for a retry.
+    fn arrive(&mut self, now: Instant, seq: usize) {
+        if self.leased_until.is_none() && self.due.is_none_or(|(due, _)| due > now) {
+            self.due = Some((now, seq));
+        }
+    }
+
+    /// Whether it can be claimed, and since when.
+    fn due(&self, now: Instant, claim: &Claim) -> Option<(bool, (Instant, usize))> {
+        let (due, seq) = self.due?;
+        let since = self.leased_until.unwrap_or(due);
+        let is_suspect = self.leased_until.is_some() || self.crashes > 0;
+        (since <= now && (claim.with_suspect || !is_suspect)).then_some((is_suspect, (since, seq)))
+    }
 }
 
 impl Tables {
@@ -206,7 +233,8 @@ impl Tables {
             state: State::Open,
             verdict: None,
             is_reviewed: false,
-            attempts: 0,
+            failures: 0,
+            retry_at: None,
             settled: None,
             error: String::new(),
             record,
@@ -233,52 +261,63 @@ impl Tables {
         object.rows.insert(seq);
         if state == State::Open {
             object.open.insert((position, seq));
-            object.due.get_or_insert((now, seq));
+            object.arrive(now, seq);
         }
         self.keys.insert(key, seq);
         if state == State::Review { Inserted::Review } else { Inserted::New }
     }
 
-    fn claim(&mut self, kind: &'static str, count: usize, lease: Duration) -> Vec<Claimed> {
+    fn claim(&mut self, claim: &Claim) -> Vec<Claimed> {
         let now = Instant::now();
-        self.claimed.insert(kind, now);
-        let mut due: Vec<_> = self
-            .objects
-            .iter_mut()
-            .filter(|((its, _), object)| *its == kind && object.due.is_some_and(|due| due.0 <= now))
+        self.claimed.insert(claim.kind, now);
+        let of_kind = self.objects.iter_mut().filter(|((kind, _), _)| *kind == claim.kind);
+        let mut due: Vec<_> = of_kind
             .filter_map(|((_, id), object)| {
-                let first = object.open.first()?.1;
-                Some((object.due, first, id, object))
+                let (is_suspect, since) = object.due(now, claim)?;
+                Some((!is_suspect, since, id, object))
             })
             .collect();
-        due.sort_by_key(|(due, ..)| *due);
+        due.sort_by_key(|(is_sound, since, ..)| (*is_sound, *since));
+        let suspects = due.iter().take_while(|(is_sound, ..)| !is_sound).count();
+        // Only the first of the suspects.
+        due.drain(1.min(suspects)..suspects);
+        due.truncate(claim.count);
         let mut claimed = Vec::new();
-        for (_, seq, id, object) in due.into_iter().take(count) {
-            let Some(row) = self.rows.get_mut(seq) else { continue };
-            object.due = Some((later(now, lease), seq));
+        for (_, _, id, object) in due {
+            let Some(seq) = object.next(claim.newest_first) else { continue };
+            let Some(row) = self.rows.get(seq) else { continue };
+            if object.leased_until.take().is_some() {
+                object.crashes = object.crashes.saturating_add(1);
+            }
+            if let Some(retry_at) = row.retry_at.filter(|at| *at > now) {
+                object.due = Some((retry_at, seq));
+                continue;
+            }
+            object.leased_until = Some(later(now, claim.lease));
             object.claim = object.claim.saturating_add(1);
-            row.attempts = row.attempts.saturating_add(1);
             claimed.push(Claimed {
                 ticket: Ticket::new(
                     i64::try_from(seq).unwrap_or(i64::MAX),
-                    (kind, Arc::clone(id)),
+                    (claim.kind, Arc::clone(id)),
                     object.claim,
                     (&row.record.order_key, row.is_reviewed),
                     object.processed.as_ref(),
+                    claim.newest_first,
                 ),
                 key: row.record.key,
                 body: row.record.body.clone(),
-                attempt: row.attempts,
+                failures: row.failures,
+                crashes: object.crashes,
                 received_at: row.received_at,
             });
         }
         claimed
     }
 
-    fn settle(&mut self, settlement: Settlement<MemoryEffect>) -> Settled {
+    fn settle(&mut self, settlement: &mut Settlement<MemoryEffect>) -> Settled {
         let Settlement { ticket, outcome } = settlement;
         let Ok(seq) = usize::try_from(ticket.seq) else { return Settled::LeaseExpired };
-        let of = (ticket.kind, ticket.object);
+        let of = (ticket.kind, Arc::clone(&ticket.object));
         let Some(object) = self.objects.get_mut(&of) else { return Settled::LeaseExpired };
         let Some(row) = self.rows.get_mut(seq) else { return Settled::LeaseExpired };
         if object.claim != ticket.claim || row.state != State::Open {
@@ -288,38 +327,44 @@ impl Tables {
         let mut decoded = None;
         match outcome {
             Outcome::Done(effects) => {
+                let effects = std::mem::take(effects);
                 let done = run_all(effects, row.record.key, &mut self.idempotency_keys);
                 if let Err(error) = done {
                     return Settled::EffectFailed(error.to_string());
                 }
                 row.state = State::Done;
-                object.processed = ticket.processed.or_else(|| object.processed.take());
+                object.processed = ticket.processed.clone().or_else(|| object.processed.take());
             }
             Outcome::Skipped => row.state = State::Skipped,
             Outcome::Review => {
                 store::REVIEW_WITHOUT_TIME.clone_into(&mut row.error);
                 row.state = State::Review;
             }
-            Outcome::Decoded(record) => decoded = Some(record),
+            Outcome::Decoded(record) => decoded = Some(record.clone()),
             Outcome::Retry { after, error } => {
-                row.error = error;
-                object.due = Some((later(now, after), seq));
-                return Settled::Done;
+                row.error.clone_from(error);
+                row.failures = row.failures.saturating_add(1);
+                row.retry_at = Some(later(now, *after));
             }
             Outcome::Dead { error } => {
-                row.error = error;
+                row.error.clone_from(error);
+                row.failures = row.failures.saturating_add(1);
                 row.state = State::Dead;
             }
         }
-        row.verdict = Some(ticket.verdict);
-        row.settled = Some(now);
-        object.open.remove(&(row.record.order_key.position(), seq));
-        let next = object.open.first().map(|(_, seq)| *seq);
-        object.due = next.and_then(|seq| Some((self.rows.get(seq)?.arrived, seq)));
+        if !matches!(outcome, Outcome::Retry { .. }) {
+            row.verdict = Some(ticket.verdict);
+            row.settled = Some(now);
+            object.open.remove(&(row.record.order_key.position(), seq));
+        }
+        (object.leased_until, object.crashes) = (None, 0);
+        let next = object.next(ticket.newest_first);
+        object.due = next.and_then(|seq| Some((self.rows.get(seq)?.due(), seq)));
+        let next_is_due = object.due.is_some_and(|(due, _)| due <= now);
         if let Some(record) = decoded {
             self.replace_decoded(seq, record, now);
         }
-        Settled::Done
+        Settled::Done { next_is_due }
     }
 
     /// Replaces the record of an undecodable body that could now be decoded. Skips the row if the decoded
@@ -336,7 +381,7 @@ impl Tables {
         self.keys.remove(&row.record.key);
         record.key = key;
         (row.record, row.settled) = (record, None);
-        (row.verdict, row.attempts) = (None, 0);
+        (row.verdict, row.failures, row.retry_at) = (None, 0, None);
         row.error.clear();
         self.file(seq, dedup, now);
     }
@@ -361,17 +406,21 @@ impl Tables {
         let Some((seq, row)) = self.kept(key) else { return false };
         row.is_reviewed |= row.state == State::Review;
         row.state = State::Open;
-        row.attempts = 0;
+        (row.failures, row.retry_at) = (0, None);
         row.settled = None;
         let record = row.record.clone();
         let object = self.object(record.kind, &record.object);
         object.open.insert((record.order_key.position(), seq));
-        object.due.get_or_insert_with(|| (Instant::now(), seq));
+        object.arrive(Instant::now(), seq);
         true
     }
 }
 
 impl Row {
+    fn due(&self) -> Instant {
+        self.retry_at.map_or(self.arrived, |retry_at| retry_at.max(self.arrived))
+    }
+
     /// Returns whether an operator discarded the review. Discarding it means that it was a late duplicate, so
     /// nothing happened between its neighbours.
     fn is_discarded_review(&self) -> bool {
@@ -398,7 +447,7 @@ impl Row {
             kind: self.record.kind.to_owned(),
             object: self.record.object.clone(),
             body: self.record.body.clone(),
-            attempts: self.attempts,
+            attempts: self.failures,
             error: self.error.clone(),
             received_at: self.received_at,
         }
@@ -487,21 +536,15 @@ impl Store for Memory {
         Ok(records.into_iter().map(|record| tables.insert(record)).collect())
     }
 
-    async fn claim(
-        &self,
-        kind: &'static str,
-        count: usize,
-        lease: Duration,
-    ) -> Result<Vec<Claimed>, InboxError> {
-        Ok(self.tables()?.claim(kind, count, lease))
+    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, InboxError> {
+        Ok(self.tables()?.claim(&claim))
     }
 
     async fn settle(
         &self,
-        settlements: Vec<Settlement<MemoryEffect>>,
-    ) -> Result<Vec<Settled>, InboxError> {
-        let mut tables = self.tables()?;
-        Ok(settlements.into_iter().map(|settlement| tables.settle(settlement)).collect())
+        settlement: &mut Settlement<MemoryEffect>,
+    ) -> Result<Settled, InboxError> {
+        Ok(self.tables()?.settle(settlement))
     }
 
     async fn commit(&self, key: Key, effects: Vec<MemoryEffect>) -> Result<(), InboxError> {

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::fmt;
 use std::future::{self, poll_fn};
 use std::marker::PhantomData;
@@ -7,23 +6,22 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::task::{Id, JoinError, JoinSet, yield_now};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 use tower_service::Service;
 
+use crate::attempt::{Attempts, Rules};
 use crate::backoff::Backoff;
-use crate::error::error_chain;
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::handler::{Context, Stored};
 use crate::queue::Queue;
-use crate::record::dead_reason;
-use crate::record::{Record, Storable};
+use crate::record::Storable;
 use crate::report::RunReport;
-use crate::store::{Claimed, Outcome, Settled, Settlement, Store, Ticket};
+use crate::store::{Claim, Store};
 use crate::telemetry;
-use tower_inqud::Rejection;
-use tower_inqud::{Verdict, danger};
+#[cfg(doc)]
+use tower_inqud::Verdict;
 
 /// How often to poll the store for due objects, in addition to the notifications of the queue.
 const POLL: Duration = Duration::from_secs(1);
@@ -34,14 +32,6 @@ pub(super) const UNCLAIMED: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_secs(60);
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
-/// How long to collect finished handlers before their settlements are committed, in yields to the
-/// runtime: the maximum, and the number of yields in a row without another finished handler.
-const TURNS: u8 = 64;
-const QUIET: u8 = 3;
-
-/// The maximum length of a stored error, in characters.
-const ERROR_LEN: usize = 1000;
-
 /// Processes the stored notifications of one type.
 ///
 /// Created by [`Inbox::process`](crate::Inbox::process). See [the crate](crate#processing) for its
@@ -51,12 +41,7 @@ pub struct Runner<S, T, H> {
     queue: Arc<Queue<S>>,
     handler: H,
     concurrency: usize,
-    max_attempts: u32,
-    backoff: Backoff,
-    handler_timeout: Duration,
-    handles_stale: bool,
-    until_idle: bool,
-    on_error: Box<dyn Fn(&InboxError) + Send + Sync>,
+    rules: Rules,
     event: PhantomData<fn() -> T>,
 }
 
@@ -73,12 +58,15 @@ where
             queue,
             handler,
             concurrency: 16,
-            max_attempts: 20,
-            backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
-            handler_timeout: Duration::from_secs(60),
-            handles_stale: false,
-            until_idle: false,
-            on_error: Box::new(|_| {}),
+            rules: Rules {
+                max_attempts: 300,
+                backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
+                handler_timeout: Duration::from_secs(60),
+                handles_stale: false,
+                newest_only: false,
+                until_idle: false,
+                on_error: Box::new(|_| {}),
+            },
             event: PhantomData,
         }
     }
@@ -94,11 +82,14 @@ where
 
     /// Sets the maximum number of attempts before a notification becomes a dead letter.
     ///
-    /// Defaults to 20, which takes about 80 minutes with the default backoff. The minimum is 1. Raise it to
-    /// outlast longer outages of what your handler depends on. An attempt during which the process ended
-    /// counts too.
+    /// Defaults to 300, which takes between 24 and 48 hours with the default backoff: an outage of a day in what
+    /// your handler depends on makes no dead letters. The minimum is 1.
+    ///
+    /// An attempt that the end of the process cut short is no failure, and does not count. The notification is
+    /// handled alone after that, while no other handler runs in this process. If the process ends ten times in a row
+    /// nevertheless, it becomes a dead letter.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = attempts.max(1);
+        self.rules.max_attempts = attempts.max(1);
         self
     }
 
@@ -107,7 +98,7 @@ where
     /// Defaults to 1 s and 10 minutes. Each wait is twice the one before, minus a random part of up to a
     /// half. The object's other notifications wait too, so that they stay in order.
     pub fn backoff(mut self, first: Duration, cap: Duration) -> Self {
-        self.backoff = Backoff { first, cap };
+        self.rules.backoff = Backoff { first, cap };
         self
     }
 
@@ -117,7 +108,7 @@ where
     /// one dies, the others take over its notifications when the leases expire. A shorter timeout makes that
     /// faster.
     pub fn handler_timeout(mut self, timeout: Duration) -> Self {
-        self.handler_timeout = timeout;
+        self.rules.handler_timeout = timeout;
         self
     }
 
@@ -127,16 +118,28 @@ where
     /// skipped and its row is kept. Set this if you record every notification, and check
     /// [`Context::verdict`] in the handler. A stale notification never becomes the latest of its object.
     pub fn handle_stale(mut self) -> Self {
-        self.handles_stale = true;
+        self.rules.handles_stale = true;
+        self
+    }
+
+    /// Handles the newest notification of each object first, and skips those that it makes stale.
+    ///
+    /// By default an object waits while one of its notifications is retried, so that its notifications are handled
+    /// in order. With this, a newer one is handled at once when it arrives, and the one that failed is then skipped
+    /// as [stale](Verdict::Stale). Use it if your handler needs the present state of the object and not each step on
+    /// the way: a notification has the whole state. Notifications that cannot be
+    /// [ordered](Verdict::Unordered) are all handled.
+    pub fn newest_only(mut self) -> Self {
+        self.rules.newest_only = true;
         self
     }
 
     /// Sets a callback for failures of the store.
     ///
-    /// Defaults to none. The runner continues after a failure. A notification that it could not settle is
-    /// handled again when its lease expires. Features `tracing` and `metrics` [report more](crate#telemetry).
+    /// Defaults to none. The runner continues after a failure. If it could not settle a notification, it keeps the
+    /// outcome and tries again: the handler is not called again for that. Features `tracing` and `metrics` [report more](crate#telemetry).
     pub fn on_error(mut self, callback: impl Fn(&InboxError) + Send + Sync + 'static) -> Self {
-        self.on_error = Box::new(callback);
+        self.rules.on_error = Box::new(callback);
         self
     }
 
@@ -144,9 +147,6 @@ where
     ///
     /// During the shutdown no new handler starts. The future completes when the running handlers have
     /// ended, which takes at most the [`handler_timeout`](Self::handler_timeout).
-    ///
-    /// Spawn it as a task of its own. There it settles more notifications in one commit than on the main
-    /// thread.
     ///
     /// Dropping the future is safe. Notifications in flight are handled again when their leases expire.
     ///
@@ -166,8 +166,7 @@ where
     ///
     /// # Errors
     ///
-    /// Ends with the first error of the store, except that a store may report a failed settlement as
-    /// [`lease_expired`](RunReport::lease_expired).
+    /// Ends with the first error of the store.
     ///
     /// # Example
     ///
@@ -195,117 +194,130 @@ where
     /// # }
     /// ```
     pub async fn run_until_idle(mut self) -> Result<RunReport, InboxError> {
-        self.until_idle = true;
+        self.rules.until_idle = true;
         self.run(future::pending()).await
     }
 
     async fn run(self, shutdown: impl Future<Output = ()>) -> Result<RunReport, InboxError> {
+        let Self { queue, handler, concurrency, rules, event: _ } = self;
+        let mut handlers = Handlers { handler, unready: None };
+        let until_idle = rules.until_idle;
+        let lease = rules.handler_timeout.saturating_mul(2);
+        let newest_first = rules.newest_only;
+        let attempts = Arc::new(Attempts::<S>::new(Arc::clone(&queue), concurrency, rules));
+        let mut tasks = JoinSet::new();
         let mut report = RunReport::default();
         let mut shutdown = pin!(shutdown);
         let mut is_ending = false;
-        let mut running = Running { tasks: JoinSet::new(), tickets: HashMap::new() };
-        let mut settlements = Vec::new();
-        // A clone of the handler whose `poll_ready` returned `Pending`. It is kept between turns of the
-        // loop, because a tower service such as a concurrency limit queues the clone that was polled. A new
-        // clone on each turn would lose its place each time, and never become ready under contention.
-        let mut unready = None;
+        let mut polls = interval(POLL);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first check is delayed, because other runners of this program may be about to start.
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looks.reset_after(FIRST_LOOK);
-        // Each turn settles what has ended, claims as much as there are free handlers, starts those, and
-        // then sleeps until something happens.
+        // Whether something may be due that was not claimed yet.
+        let mut may_be_due = true;
+        // Registered before each claim. A notification that is stored after the claim has looked, but before the
+        // `select!`, would otherwise wait for the next poll.
+        let mut stored = pin!(queue.stored.notified());
+        stored.as_mut().enable();
+        let mut arrivals = queue.store.arrivals();
+        // Each turn claims as much as there are free handlers, starts those, and then sleeps until something
+        // happens.
         loop {
-            let free = self.concurrency.saturating_sub(running.tasks.len());
-            let free = if is_ending { 0 } else { free };
-            // Registered before the claim below. A notification that is stored after the claim has looked,
-            // but before the `select!`, would otherwise wait for the next poll.
-            let mut stored = pin!(self.queue.stored.notified());
-            stored.as_mut().enable();
-
+            let free = if is_ending { 0 } else { attempts.free(tasks.len()) };
             // Handlers become ready before anything is claimed. If it claimed first and a handler was not
-            // ready, the notification would hold a lease and have an attempt counted while it waits.
-            let mut ready = poll_fn(|task| Poll::Ready(self.ready(free, &mut unready, task))).await;
-
-            // At the same time, so that the store can cover both with one commit.
-            let is_settling = !settlements.is_empty();
-            let settle = self.settle(std::mem::take(&mut settlements), &mut report);
-            let (failed, claimed) = tokio::join!(settle, self.claim(ready.len()));
-            settlements.extend(failed?);
-            for claimed in claimed? {
-                let Some(handler) = ready.pop() else { break };
-                self.begin(claimed, handler, &mut running, &mut settlements);
-            }
-            let is_idle = !ready.is_empty() && running.tasks.is_empty() && settlements.is_empty();
+            // ready, the notification would hold a lease while it waits.
+            let wanted = if may_be_due { free } else { 0 };
+            let mut ready = poll_fn(|task| {
+                Poll::Ready(handlers.ready::<(Stored<T>, Context<S>)>(wanted, task))
+            })
+            .await;
+            let was_idle = tasks.is_empty();
             if !ready.is_empty() {
-                // Nothing more is due. A ready service may hold a permit of a limit that it shares with
-                // others, so it must not be kept while there is no work for it.
-                ready.clear();
-                unready = None;
-            }
-            if is_ending && running.tasks.is_empty() && settlements.is_empty() {
-                return Ok(report);
-            }
-            if self.until_idle && is_idle {
-                if is_settling {
-                    // The claim may have come before the settlement that made an object due.
-                    continue;
+                let claim = Claim::new(T::KIND, ready.len(), lease)
+                    .newest_first(newest_first)
+                    .with_suspect(attempts.may_take_suspect());
+                let claimed = match queue.store.claim(claim).await {
+                    Ok(claimed) => claimed,
+                    Err(error) => attempts.report(error).map(|()| Vec::new())?,
+                };
+                may_be_due = claimed.len() >= ready.len();
+                for claimed in claimed {
+                    let Some(handler) = ready.pop() else { break };
+                    tasks.spawn(attempts.begin::<T, H>(claimed, handler));
                 }
+                if !ready.is_empty() {
+                    // A ready service may hold a permit of a limit that it shares with others, so it must not be
+                    // kept while there is no work for it.
+                    ready.clear();
+                    handlers.unready = None;
+                }
+            }
+            if tasks.is_empty() && is_ending {
                 return Ok(report);
+            }
+            if tasks.is_empty() && until_idle && !may_be_due {
+                if was_idle {
+                    return Ok(report);
+                }
+                // The claim came before the last settlement, which may have made an object due.
+                may_be_due = true;
+                continue;
             }
             tokio::select! {
-                () = &mut shutdown, if !is_ending => is_ending = true,
-                Some(ended) = running.tasks.join_next_with_id() => {
-                    settlements.extend(self.end(ended, &mut running));
-                    // Many handlers end at about the same time. One commit costs the same for one
-                    // settlement as for many, so this waits a few yields for more to end. It stops
-                    // after three yields in a row without any, so that a lone handler is not delayed.
-                    let (mut turns, mut quiet) = (0..TURNS, 0..QUIET);
-                    while turns.next().is_some() && quiet.next().is_some() {
-                        yield_now().await;
-                        while let Some(ended) = running.tasks.try_join_next_with_id() {
-                            settlements.extend(self.end(ended, &mut running));
-                            quiet = 0..QUIET;
-                        }
+                () = &mut shutdown, if !is_ending => {
+                    is_ending = true;
+                    attempts.end();
+                }
+                Some(ended) = tasks.join_next() => {
+                    // An attempt contains the panics of its handler.
+                    let ended = ended.map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error));
+                    report = report.plus(ended??);
+                    if until_idle && tasks.is_empty() {
+                        may_be_due = true;
                     }
                 }
-                // Settlements without a handler (skipped, review, or an effect that failed) start the next
-                // turn at once. Otherwise they would wait for the next event.
-                () = future::ready(()), if !settlements.is_empty() => {}
-                _ = poll_fn(|task| poll_ready(unready.as_mut(), task)) => {}
-                () = stored, if free > 0 => {}
-                () = sleep(POLL), if !is_ending => {}
-                _ = looks.tick(), if !is_ending => self.look(),
+                () = attempts.slot(), if attempts.are_all_handling() && !is_ending => {}
+                _ = poll_fn(|task| handlers.poll_unready::<(Stored<T>, Context<S>)>(task)) => {}
+                () = stored.as_mut() => {
+                    stored.set(queue.stored.notified());
+                    stored.as_mut().enable();
+                    may_be_due = true;
+                }
+                () = attempts.next_is_due.notified() => may_be_due = true,
+                () = changed(arrivals.as_mut()) => may_be_due = true,
+                _ = polls.tick() => may_be_due = true,
+                _ = looks.tick(), if !is_ending => look(&queue),
             }
         }
     }
+}
 
-    /// Warns of kinds that no runner processes. Runs in its own task, so that the loop does not wait.
-    fn look(&self) {
-        let queue = Arc::clone(&self.queue);
-        tokio::spawn(async move {
-            for kind in queue.store.unclaimed(UNCLAIMED).await.unwrap_or_default() {
-                telemetry::unclaimed(&kind);
-            }
-        });
-    }
+/// A handler, and its clone whose `poll_ready` returned `Pending`.
+///
+/// That clone is kept between turns of the loop, because a tower service such as a concurrency limit queues the clone
+/// that was polled. A new clone on each turn would lose its place each time, and never become ready under
+/// contention.
+struct Handlers<H> {
+    handler: H,
+    unready: Option<H>,
+}
 
-    /// Returns up to `count` clones of the handler that are ready or whose `poll_ready` failed. The first
-    /// clone that is still pending goes into `unready`.
-    fn ready(
-        &self,
-        count: usize,
-        unready: &mut Option<H>,
-        task: &mut task::Context<'_>,
-    ) -> Vec<Result<H, BoxError>> {
+impl<H: Clone> Handlers<H> {
+    /// Returns up to `count` clones of the handler that are ready or whose `poll_ready` failed.
+    fn ready<R>(&mut self, count: usize, task: &mut task::Context<'_>) -> Vec<Result<H, BoxError>>
+    where
+        H: Service<R>,
+        H::Error: Into<BoxError>,
+    {
         let mut all = Vec::new();
-        let mut first = unready.take();
         while all.len() < count {
-            let mut handler = first.take().unwrap_or_else(|| self.handler.clone());
+            let mut handler = self.unready.take().unwrap_or_else(|| self.handler.clone());
             match handler.poll_ready(task) {
                 Poll::Ready(ready) => all.push(ready.map(|()| handler).map_err(Into::into)),
                 Poll::Pending => {
-                    *unready = Some(handler);
+                    self.unready = Some(handler);
                     break;
                 }
             }
@@ -313,219 +325,42 @@ where
         all
     }
 
-    async fn claim(&self, count: usize) -> Result<Vec<Claimed>, InboxError> {
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let lease = self.handler_timeout.saturating_mul(2);
-        match self.queue.store.claim(T::KIND, count, lease).await {
-            Ok(claimed) => Ok(claimed),
-            Err(error) => self.report_error(error).map(|()| Vec::new()),
-        }
-    }
-
-    /// Settles, and returns those whose effects failed. Their new outcome is a retry or a dead letter.
-    async fn settle(
-        &self,
-        settlements: Vec<Unsettled<S::Effect>>,
-        report: &mut RunReport,
-    ) -> Result<Vec<Unsettled<S::Effect>>, InboxError> {
-        if settlements.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (settlements, mut attempts): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
-        let mut tickets = Vec::with_capacity(settlements.len());
-        for (settlement, attempt) in settlements.iter().zip(&mut attempts) {
-            tickets.push((settlement.ticket.clone(), RunReport::of(&settlement.outcome)));
-            attempt.telemetry.decide(&settlement.outcome);
-        }
-        let settled = match self.queue.store.settle(settlements).await {
-            Ok(settled) => settled,
-            Err(error) => {
-                attempts.into_iter().for_each(|attempt| attempt.telemetry.unsettled());
-                return self.report_error(error).map(|()| Vec::new());
-            }
-        };
-        let mut failed = Vec::new();
-        for (((ticket, of_outcome), attempt), settled) in
-            tickets.into_iter().zip(attempts).zip(settled)
-        {
-            match settled {
-                Settled::Done => {
-                    *report = report.plus(of_outcome);
-                    attempt.telemetry.settled();
-                }
-                Settled::LeaseExpired => {
-                    report.lease_expired = report.lease_expired.saturating_add(1);
-                    attempt.telemetry.lease_expired();
-                }
-                Settled::EffectFailed(error) => {
-                    let outcome = self.failure(attempt.number, &error);
-                    failed.push((Settlement { ticket, outcome }, attempt));
-                }
-            }
-        }
-        Ok(failed)
-    }
-
-    fn report_error(&self, error: InboxError) -> Result<(), InboxError> {
-        if error.kind() == InboxErrorKind::Closed || self.until_idle {
-            return Err(error);
-        }
-        telemetry::failed(&error);
-        (self.on_error)(&error);
-        Ok(())
-    }
-
-    /// Starts the handler, unless the outcome is known without it.
-    fn begin(
-        &self,
-        claimed: Claimed,
-        handler: Result<H, BoxError>,
-        running: &mut Running<S::Effect>,
-        settlements: &mut Vec<Unsettled<S::Effect>>,
-    ) {
-        let cx = Context::new(&claimed, Arc::clone(&self.queue.store), self.handler_timeout);
-        let telemetry = telemetry::Attempt::begin(T::KIND, &claimed);
-        let Claimed { ticket, key, body, attempt: number, .. } = claimed;
-        let mut attempt = Attempt { number, telemetry };
-        let outcome = if ticket.verdict == Verdict::Stale && !self.handles_stale {
-            Outcome::Skipped
-        } else if ticket.verdict == Verdict::Review {
-            Outcome::Review
-        } else if number > self.max_attempts {
-            // Only the end of the process, or a store that failed to settle, leaves an attempt without
-            // a result.
-            Outcome::Dead {
-                error: "every attempt ended without a result: check whether the handler ends the process"
-                    .to_owned(),
-            }
-        } else {
-            let is_undecodable = Record::is_undecodable(key, &ticket.object);
-            let work = attempt.telemetry.handling(handle(handler, body, cx, is_undecodable));
-            running.spawn((ticket, attempt), self.handler_timeout, work);
-            return;
-        };
-        settlements.push((Settlement { ticket, outcome }, attempt));
-    }
-
-    fn end(
-        &self,
-        ended: Result<(Id, Handled<S::Effect>), JoinError>,
-        running: &mut Running<S::Effect>,
-    ) -> Option<Unsettled<S::Effect>> {
-        let (id, handled) = match ended {
-            Ok((id, handled)) => (id, handled),
-            Err(error) => (error.id(), Err("the handler panicked".into())),
-        };
-        let (ticket, mut attempt) = running.tickets.remove(&id)?;
-        let outcome = match handled {
-            Ok(Ended::Done(effects)) => {
-                attempt.telemetry.handled();
-                Outcome::Done(effects)
-            }
-            Ok(Ended::Undecodable(rejection)) => {
-                Outcome::Dead { error: text(&dead_reason(&rejection)) }
-            }
-            Ok(Ended::Decoded(record)) => Outcome::Decoded(record),
-            Err(error) => {
-                attempt.telemetry.handled();
-                self.failure(attempt.number, &error_chain(&*error))
-            }
-        };
-        Some((Settlement { ticket, outcome }, attempt))
-    }
-
-    fn failure(&self, attempt: u32, error: &str) -> Outcome<S::Effect> {
-        let error = text(error);
-        if attempt >= self.max_attempts {
-            return Outcome::Dead { error };
-        }
-        Outcome::Retry { after: self.backoff.after(attempt), error }
+    fn poll_unready<R>(&mut self, task: &mut task::Context<'_>) -> Poll<()>
+    where
+        H: Service<R>,
+    {
+        let unready = self.unready.as_mut();
+        unready.map_or(Poll::Pending, |handler| handler.poll_ready(task).map(drop))
     }
 }
 
-struct Running<E> {
-    tasks: JoinSet<Handled<E>>,
-    tickets: HashMap<Id, (Ticket, Attempt)>,
-}
-
-struct Attempt {
-    number: u32,
-    telemetry: telemetry::Attempt,
-}
-
-type Unsettled<E> = (Settlement<E>, Attempt);
-
-type Handled<E> = Result<Ended<E>, BoxError>;
-
-enum Ended<E> {
-    Done(Vec<E>),
-    Undecodable(Rejection),
-    /// A body that was undecodable when it arrived can be decoded now. It is stored again under its own
-    /// object, so that it is deduplicated and processed in order.
-    Decoded(Record),
-}
-
-impl<E: Send + 'static> Running<E> {
-    fn spawn(
-        &mut self,
-        ticket: (Ticket, Attempt),
-        handler_timeout: Duration,
-        work: impl Future<Output = Handled<E>> + Send + 'static,
-    ) {
-        let work = timeout(handler_timeout, work);
-        let task = self
-            .tasks
-            .spawn(async { work.await.unwrap_or_else(|_| Err("the handler timed out".into())) });
-        self.tickets.insert(task.id(), ticket);
+/// Waits for the next arrival in another process.
+async fn changed(arrivals: Option<&mut watch::Receiver<()>>) {
+    let Some(arrivals) = arrivals else { return future::pending().await };
+    if arrivals.changed().await.is_err() {
+        future::pending().await
     }
 }
 
-/// Decodes the body and calls the handler. Decoding is most of the work besides the handler's own. Here, in
-/// the handler's task, it runs on all threads of the runtime and not on the one of the loop.
-async fn handle<S, T, H>(
-    handler: Result<H, BoxError>,
-    body: Bytes,
-    cx: Context<S>,
-    is_undecodable: bool,
-) -> Handled<S::Effect>
-where
-    S: Store,
-    T: Storable,
-    H: Service<(Stored<T>, Context<S>), Response = ()>,
-    H::Error: Into<BoxError>,
-{
-    let event = match danger::decode::<T>(&body) {
-        Ok(event) => event,
-        Err(rejection) => return Ok(Ended::Undecodable(rejection)),
-    };
-    if is_undecodable {
-        return Ok(Ended::Decoded(Record::new(&event, body)));
-    }
-    handler?.call((Stored::new(event, body), cx.clone())).await.map_err(Into::into)?;
-    Ok(Ended::Done(cx.take()))
-}
-
-fn poll_ready<R, H: Service<R>>(
-    handler: Option<&mut H>,
-    task: &mut task::Context<'_>,
-) -> Poll<Result<(), H::Error>> {
-    handler.map_or(Poll::Pending, |handler| handler.poll_ready(task))
-}
-
-fn text(error: &str) -> String {
-    error.chars().take(ERROR_LEN).collect()
+/// Warns of kinds that no runner processes. Runs in its own task, so that the loop does not wait.
+fn look<S: Store>(queue: &Arc<Queue<S>>) {
+    let store = Arc::clone(&queue.store);
+    tokio::spawn(async move {
+        for kind in store.unclaimed(UNCLAIMED).await.unwrap_or_default() {
+            telemetry::unclaimed(&kind);
+        }
+    });
 }
 
 impl<S, T, H> fmt::Debug for Runner<S, T, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runner")
             .field("concurrency", &self.concurrency)
-            .field("max_attempts", &self.max_attempts)
-            .field("backoff", &self.backoff)
-            .field("handler_timeout", &self.handler_timeout)
-            .field("handles_stale", &self.handles_stale)
+            .field("max_attempts", &self.rules.max_attempts)
+            .field("backoff", &self.rules.backoff)
+            .field("handler_timeout", &self.rules.handler_timeout)
+            .field("handles_stale", &self.rules.handles_stale)
+            .field("newest_only", &self.rules.newest_only)
             .finish_non_exhaustive()
     }
 }

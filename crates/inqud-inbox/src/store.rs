@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::error::InboxError;
@@ -18,9 +19,8 @@ use tower_inqud::{OrderKey, Processed, Verdict};
 /// yours.
 ///
 /// An *object* is a kind and an id. Its notifications are *open* until they are settled. An object is
-/// *due* while it has open notifications, and is neither leased nor waiting for a retry. All methods take
-/// batches, because a commit costs the same for one notification as for a hundred. Each batch is one
-/// commit, or fails as a whole. Times are durations, because a store has its own clock.
+/// *due* while it has open notifications, and is neither leased nor waiting for a retry. Times are durations,
+/// because a store has its own clock.
 ///
 /// The trait is sealed: only types of this crate implement it. A hidden module lets its own tests implement stores
 /// that fail. It is not part of the API, and changes without notice.
@@ -61,28 +61,37 @@ pub trait Store: Admin + Send + Sync + 'static {
         records: Vec<Record>,
     ) -> impl Future<Output = Result<Vec<Inserted>, InboxError>> + Send;
 
-    /// Leases up to `count` due objects of a kind, and returns the first open notification of each, by
-    /// [position](tower_inqud::OrderKey::position), then by arrival.
+    /// Leases due objects of a kind, and returns one open notification of each: the first by
+    /// [position](tower_inqud::OrderKey::position), then by arrival, or the last with [`Claim::newest_first`].
     ///
-    /// Objects that have been due the longest come first. An object has one lease at a time. When the lease
-    /// expires, the object is due again.
+    /// Objects that have been due the longest come first. An object has one lease at a time. If the notification
+    /// waits for a retry, its object is not claimed before that.
     ///
-    /// A claim counts as an attempt, so that a notification that kills the process is counted too. It also
-    /// records that the kind has a runner: see [`Admin::unclaimed`].
-    fn claim(
-        &self,
-        kind: &'static str,
-        count: usize,
-        lease: Duration,
-    ) -> impl Future<Output = Result<Vec<Claimed>, InboxError>> + Send;
+    /// A claim that ends without a settlement, because the process ended or lost the database, makes the object a
+    /// *suspect* when its lease expires: see [`Claim::with_suspect`].
+    ///
+    /// A claim also records that the kind has a runner: see [`Admin::unclaimed`].
+    fn claim(&self, claim: Claim) -> impl Future<Output = Result<Vec<Claimed>, InboxError>> + Send;
 
-    /// Settles claims, and returns one answer for each, in their order.
+    /// Settles a claim, in one commit with its effects.
     ///
-    /// Each settlement is independent: one that fails leaves nothing behind and does not affect the others.
+    /// It is called from the task of each handler. A store commits calls together where its engine gains from
+    /// that, and one that fails does not affect the others.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. Then the settlement is as it was: call this again with it.
     fn settle(
         &self,
-        settlements: Vec<Settlement<Self::Effect>>,
-    ) -> impl Future<Output = Result<Vec<Settled>, InboxError>> + Send;
+        settlement: &mut Settlement<Self::Effect>,
+    ) -> impl Future<Output = Result<Settled, InboxError>> + Send;
+
+    /// Changes when another process may have stored something that is due, if the store learns of it. It is only
+    /// a hint: [`Runner`](crate::Runner) polls the store in any case.
+    #[doc(hidden)]
+    fn arrivals(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
 
     /// Commits effects without a claim, as the notification with this key: for
     /// [`TestContext`](crate::testing::TestContext).
@@ -112,6 +121,45 @@ pub enum Inserted {
     Review,
 }
 
+/// What to [claim](Store::claim).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Claim {
+    /// The kind of the objects.
+    pub kind: &'static str,
+    /// The most objects to lease.
+    pub count: usize,
+    /// How long the leases last.
+    pub lease: Duration,
+    /// Whether to take the last open notification of each object, and not the first.
+    pub newest_first: bool,
+    /// Whether one of the objects, which comes first, can be a suspect: an earlier claim of it ended without a
+    /// settlement. The runner handles it alone, to find out whether it is what ends the process.
+    pub with_suspect: bool,
+}
+
+impl Claim {
+    /// Claims the first notifications of up to `count` objects of a kind, and no suspects.
+    #[must_use]
+    pub fn new(kind: &'static str, count: usize, lease: Duration) -> Self {
+        Self { kind, count, lease, newest_first: false, with_suspect: false }
+    }
+
+    /// Takes the last open notification of each object, and not the first.
+    #[must_use]
+    pub fn newest_first(mut self, newest_first: bool) -> Self {
+        self.newest_first = newest_first;
+        self
+    }
+
+    /// Takes one suspect too, if one is due.
+    #[must_use]
+    pub fn with_suspect(mut self, with_suspect: bool) -> Self {
+        self.with_suspect = with_suspect;
+        self
+    }
+}
+
 /// A claimed notification, and the lease of its object.
 #[derive(Clone)]
 pub struct Claimed {
@@ -121,10 +169,21 @@ pub struct Claimed {
     pub key: Key,
     /// The body of the notification.
     pub body: Bytes,
-    /// The number of this attempt, starting at 1.
-    pub attempt: u32,
+    /// How many earlier attempts failed.
+    pub failures: u32,
+    /// How many earlier claims of the object ended without a settlement, since the last one that was settled.
+    pub crashes: u32,
     /// When the notification was stored, by the store's clock.
     pub received_at: Timestamp,
+}
+
+impl Claimed {
+    /// Returns the number of this attempt, starting at 1. Earlier claims that ended without a settlement count,
+    /// because their handlers may have run.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.failures.saturating_add(self.crashes).saturating_add(1)
+    }
 }
 
 /// Leaves out the body, which holds personal data.
@@ -134,7 +193,8 @@ impl fmt::Debug for Claimed {
             .field("ticket", &self.ticket)
             .field("key", &self.key)
             .field("body_len", &self.body.len())
-            .field("attempt", &self.attempt)
+            .field("failures", &self.failures)
+            .field("crashes", &self.crashes)
             .field("received_at", &self.received_at)
             .finish()
     }
@@ -157,6 +217,8 @@ pub struct Ticket {
     pub verdict: Verdict,
     /// What counts as processed of the object once this notification is done. `None` leaves it unchanged.
     pub processed: Option<Processed>,
+    /// Whether the last open notification of the object is claimed next, and not the first.
+    pub newest_first: bool,
 }
 
 impl Ticket {
@@ -167,11 +229,12 @@ impl Ticket {
         claim: i64,
         (order_key, is_reviewed): (&OrderKey, bool),
         processed: Option<&Processed>,
+        newest_first: bool,
     ) -> Self {
         let verdict = order_key.verdict(seq, is_reviewed, processed);
         let processed =
             verdict.should_handle().then(|| Processed::after(processed, order_key, seq));
-        Self { seq, kind, object, claim, verdict, processed }
+        Self { seq, kind, object, claim, verdict, processed, newest_first }
     }
 }
 
@@ -214,11 +277,31 @@ pub enum Outcome<E> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Settled {
     /// It is committed.
-    Done,
+    Done {
+        /// Whether the object can be claimed again now.
+        next_is_due: bool,
+    },
     /// An effect failed with this error. No effect was committed, and the claim stands.
     EffectFailed(String),
+    /// An effect did what no effect may do, such as ending the transaction. No effect was committed, and the claim
+    /// stands. Another attempt would do the same.
+    EffectRefused(String),
     /// The lease expired, and the object was claimed again. Nothing was committed.
     LeaseExpired,
+}
+
+/// How long an object waits after its claim has ended without a settlement for the given number of times, before it
+/// is claimed again. A store in which leases expire waits for that instead.
+#[cfg_attr(
+    not(feature = "sqlite"),
+    expect(dead_code, reason = "only a file knows that its last process ended")
+)]
+pub(crate) fn crash_backoff(crashes: u32) -> Duration {
+    const MOST: Duration = Duration::from_secs(600);
+    match crashes.checked_sub(2) {
+        None => Duration::ZERO,
+        Some(doublings) => Duration::from_secs(2_u64.saturating_pow(doublings)).min(MOST),
+    }
 }
 
 /// Why a notification of an object without times is kept for review.

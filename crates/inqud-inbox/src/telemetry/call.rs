@@ -88,7 +88,7 @@ impl Attempt {
             kind,
             received_at: claimed.received_at,
             verdict,
-            span: log::Span::new(kind, claimed.key, claimed.attempt, verdict),
+            span: log::Span::new(kind, claimed.key, claimed.attempt(), verdict),
             handling: None,
             decided: Decided::Nothing,
             has_ended: false,

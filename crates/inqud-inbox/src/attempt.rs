@@ -1,0 +1,339 @@
+//! One attempt: a claimed notification, from its handler to the commit that settles it.
+//!
+//! Each attempt is a task of its own. A handler that is slow, or a commit that is, holds up only its object.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tower_service::Service;
+
+use crate::backoff::Backoff;
+use crate::catch_unwind::catch_unwind;
+use crate::error::{BoxError, InboxError, InboxErrorKind, error_chain};
+use crate::handler::{Context, Stored};
+use crate::queue::Queue;
+use crate::record::{Record, Storable, dead_reason};
+use crate::report::RunReport;
+use crate::store::{Claimed, Outcome, Settled, Settlement, Store};
+use crate::telemetry;
+use tower_inqud::{Rejection, Verdict, danger};
+
+/// The maximum length of a stored error, in characters.
+const ERROR_LEN: usize = 1000;
+
+/// How many times in a row the process may end while it handles a notification.
+const MAX_CRASHES: u32 = 10;
+
+/// How long to wait before a settlement is tried again.
+const SETTLE_AGAIN: Backoff =
+    Backoff { first: Duration::from_millis(100), cap: Duration::from_secs(1) };
+
+/// What a [`Runner`](crate::Runner) is told about attempts.
+pub(super) struct Rules {
+    pub(super) max_attempts: u32,
+    pub(super) backoff: Backoff,
+    pub(super) handler_timeout: Duration,
+    pub(super) handles_stale: bool,
+    pub(super) newest_only: bool,
+    pub(super) until_idle: bool,
+    pub(super) on_error: Box<dyn Fn(&InboxError) + Send + Sync>,
+}
+
+/// What the attempts of one runner share.
+pub(super) struct Attempts<S> {
+    queue: Arc<Queue<S>>,
+    rules: Rules,
+    concurrency: usize,
+    /// Has one permit for each handler that may run.
+    slots: Arc<Semaphore>,
+    /// Notified when a settlement has left its object due.
+    pub(super) next_is_due: Notify,
+    is_ending: AtomicBool,
+    has_suspect: AtomicBool,
+    /// How many settlements the store has failed to commit, and are tried again.
+    unsettled: AtomicUsize,
+}
+
+impl<S: Store> Attempts<S> {
+    pub(super) fn new(queue: Arc<Queue<S>>, concurrency: usize, rules: Rules) -> Self {
+        let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            queue,
+            rules,
+            concurrency,
+            slots: Arc::new(Semaphore::new(concurrency)),
+            next_is_due: Notify::new(),
+            is_ending: AtomicBool::new(false),
+            has_suspect: AtomicBool::new(false),
+            unsettled: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns how many more attempts can begin while `running` run. Those whose handlers have ended and that are
+    /// being settled count too, but leave room for as many others.
+    pub(super) fn free(&self, running: usize) -> usize {
+        let most = self.concurrency.saturating_mul(2).saturating_sub(running);
+        self.slots.available_permits().min(most)
+    }
+
+    /// Waits until a handler can begin. It can also be that its attempt has to be settled first.
+    pub(super) async fn slot(&self) {
+        drop(self.slots.acquire().await);
+    }
+
+    pub(super) fn are_all_handling(&self) -> bool {
+        self.slots.available_permits() == 0
+    }
+
+    /// Whether the next claim may take a suspect: one at a time. Also, an expired lease could be that of an attempt
+    /// of this runner whose settlement is tried again.
+    pub(super) fn may_take_suspect(&self) -> bool {
+        !self.has_suspect.load(Ordering::Relaxed) && self.unsettled.load(Ordering::Relaxed) == 0
+    }
+
+    /// Lets attempts give up settlements that the store fails to commit.
+    pub(super) fn end(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Reports an error of the store, unless the runner ends with it.
+    pub(super) fn report(&self, error: InboxError) -> Result<(), InboxError> {
+        if error.kind() == InboxErrorKind::Closed || self.rules.until_idle {
+            return Err(error);
+        }
+        telemetry::failed(&error);
+        (self.rules.on_error)(&error);
+        Ok(())
+    }
+
+    /// Begins an attempt. The future has to be polled at once.
+    pub(super) fn begin<T, H>(
+        self: &Arc<Self>,
+        claimed: Claimed,
+        handler: Result<H, BoxError>,
+    ) -> impl Future<Output = Result<RunReport, InboxError>> + Send + use<S, T, H>
+    where
+        T: Storable,
+        H: Service<(Stored<T>, Context<S>), Response = ()> + Send + 'static,
+        H::Error: Into<BoxError> + Send,
+        H::Future: Send,
+    {
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
+        let suspect = (claimed.crashes > 0).then(|| Suspect::new(Arc::clone(self)));
+        Arc::clone(self).attempt::<T, H>(claimed, handler, slot, suspect)
+    }
+
+    async fn attempt<T, H>(
+        self: Arc<Self>,
+        claimed: Claimed,
+        handler: Result<H, BoxError>,
+        slot: Option<OwnedSemaphorePermit>,
+        suspect: Option<Suspect<S>>,
+    ) -> Result<RunReport, InboxError>
+    where
+        T: Storable,
+        H: Service<(Stored<T>, Context<S>), Response = ()> + Send + 'static,
+        H::Error: Into<BoxError> + Send,
+        H::Future: Send,
+    {
+        let mut telemetry = telemetry::Attempt::begin(T::KIND, &claimed);
+        let ticket = claimed.ticket.clone();
+        let failures = claimed.failures;
+        let outcome = if ticket.verdict == Verdict::Stale && !self.rules.handles_stale {
+            Outcome::Skipped
+        } else if ticket.verdict == Verdict::Review {
+            Outcome::Review
+        } else if claimed.crashes > MAX_CRASHES {
+            let times = claimed.crashes;
+            Outcome::Dead {
+                error: format!("the process ended {times} times in a row while it was handled"),
+            }
+        } else {
+            self.handle(claimed, handler, &mut telemetry).await
+        };
+        drop(slot);
+        let settled = self.settle(Settlement { ticket, outcome }, failures, telemetry).await;
+        drop(suspect);
+        settled
+    }
+
+    /// Calls the handler. If an earlier claim ended without a settlement, no other handler of this process runs
+    /// meanwhile.
+    async fn handle<T, H>(
+        &self,
+        claimed: Claimed,
+        handler: Result<H, BoxError>,
+        telemetry: &mut telemetry::Attempt,
+    ) -> Outcome<S::Effect>
+    where
+        T: Storable,
+        H: Service<(Stored<T>, Context<S>), Response = ()> + Send + 'static,
+        H::Error: Into<BoxError> + Send,
+        H::Future: Send,
+    {
+        let (_alone, _together) = if claimed.crashes > 0 {
+            (Some(self.queue.handlers.write().await), None)
+        } else {
+            (None, Some(self.queue.handlers.read().await))
+        };
+        let Rules { handler_timeout, .. } = self.rules;
+        let cx = Context::new(&claimed, Arc::clone(&self.queue.store), handler_timeout);
+        let is_undecodable = Record::is_undecodable(claimed.key, &claimed.ticket.object);
+        let work = handle::<S, T, H>(handler, claimed.body, cx, is_undecodable);
+        let work = telemetry.handling(timeout(handler_timeout, catch_unwind(work)));
+        let handled = match work.await {
+            Ok(Some(handled)) => handled,
+            Ok(None) => Err("the handler panicked".into()),
+            Err(_) => Err("the handler timed out".into()),
+        };
+        match handled {
+            Ok(Ended::Undecodable(rejection)) => {
+                Outcome::Dead { error: text(&dead_reason(&rejection)) }
+            }
+            Ok(Ended::Decoded(record)) => Outcome::Decoded(record),
+            Ok(Ended::Done(effects)) => {
+                telemetry.handled();
+                Outcome::Done(effects)
+            }
+            Err(error) => {
+                telemetry.handled();
+                self.failure(claimed.failures, &error_chain(&*error))
+            }
+        }
+    }
+
+    /// Settles. If the store fails, it keeps the outcome and tries again.
+    async fn settle(
+        &self,
+        mut settlement: Settlement<S::Effect>,
+        failures: u32,
+        mut telemetry: telemetry::Attempt,
+    ) -> Result<RunReport, InboxError> {
+        let mut report = RunReport::default();
+        let mut tries = Tries { unsettled: &self.unsettled, count: 0 };
+        loop {
+            telemetry.decide(&settlement.outcome);
+            match self.queue.store.settle(&mut settlement).await {
+                Ok(Settled::Done { next_is_due }) => {
+                    if next_is_due {
+                        self.next_is_due.notify_one();
+                    }
+                    telemetry.settled();
+                    return Ok(report.plus(RunReport::of(&settlement.outcome)));
+                }
+                Ok(Settled::LeaseExpired) => {
+                    telemetry.lease_expired();
+                    report.lease_expired = 1;
+                    return Ok(report);
+                }
+                Ok(Settled::EffectFailed(error)) => {
+                    settlement.outcome = self.failure(failures, &error);
+                }
+                Ok(Settled::EffectRefused(error)) => {
+                    settlement.outcome = Outcome::Dead { error: text(&error) };
+                }
+                Err(error) => {
+                    let is_first = tries.again() == 1;
+                    if is_first || error.kind() == InboxErrorKind::Closed {
+                        self.report(error)?;
+                    }
+                    if self.is_ending.load(Ordering::Relaxed) {
+                        telemetry.unsettled();
+                        return Ok(report);
+                    }
+                    sleep(SETTLE_AGAIN.after(tries.count)).await;
+                }
+            }
+        }
+    }
+
+    fn failure(&self, failures: u32, error: &str) -> Outcome<S::Effect> {
+        let (error, attempts) = (text(error), failures.saturating_add(1));
+        if attempts >= self.rules.max_attempts {
+            return Outcome::Dead { error };
+        }
+        Outcome::Retry { after: self.rules.backoff.after(attempts), error }
+    }
+}
+
+/// Decodes the body and calls the handler.
+async fn handle<S, T, H>(
+    handler: Result<H, BoxError>,
+    body: Bytes,
+    cx: Context<S>,
+    is_undecodable: bool,
+) -> Result<Ended<S::Effect>, BoxError>
+where
+    S: Store,
+    T: Storable,
+    H: Service<(Stored<T>, Context<S>), Response = ()>,
+    H::Error: Into<BoxError>,
+{
+    let event = match danger::decode::<T>(&body) {
+        Ok(event) => event,
+        Err(rejection) => return Ok(Ended::Undecodable(rejection)),
+    };
+    if is_undecodable {
+        return Ok(Ended::Decoded(Record::new(&event, body)));
+    }
+    handler?.call((Stored::new(event, body), cx.clone())).await.map_err(Into::into)?;
+    Ok(Ended::Done(cx.take()))
+}
+
+enum Ended<E> {
+    Done(Vec<E>),
+    Undecodable(Rejection),
+    /// A body that was undecodable when it arrived can be decoded now. It is stored again under its own
+    /// object, so that it is deduplicated and processed in order.
+    Decoded(Record),
+}
+
+/// Marks that a suspect of this runner is handled.
+struct Suspect<S>(Arc<Attempts<S>>);
+
+impl<S> Suspect<S> {
+    fn new(attempts: Arc<Attempts<S>>) -> Self {
+        attempts.has_suspect.store(true, Ordering::Relaxed);
+        Self(attempts)
+    }
+}
+
+impl<S> Drop for Suspect<S> {
+    fn drop(&mut self) {
+        self.0.has_suspect.store(false, Ordering::Relaxed);
+        // The next one, if there is any.
+        self.0.next_is_due.notify_one();
+    }
+}
+
+/// Counts how often the store has failed to commit one settlement.
+struct Tries<'a> {
+    unsettled: &'a AtomicUsize,
+    count: u32,
+}
+
+impl Tries<'_> {
+    fn again(&mut self) -> u32 {
+        if self.count == 0 {
+            self.unsettled.fetch_add(1, Ordering::Relaxed);
+        }
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+}
+
+impl Drop for Tries<'_> {
+    fn drop(&mut self) {
+        if self.count > 0 {
+            self.unsettled.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn text(error: &str) -> String {
+    error.chars().take(ERROR_LEN).collect()
+}
