@@ -16,7 +16,8 @@ use tower_inqud::Verdict;
 pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
     let mut open = connection.prepare(
         "UPDATE inqud_inbox_notification
-         SET reviewed = reviewed OR state = 4, state = 0, attempts = 0, settled_at = NULL
+         SET reviewed = reviewed OR state = 4, state = 0, failures = 0,
+             retry_at = NULL, settled_at = NULL
          WHERE key = ?1 AND state > 2 RETURNING object",
     )?;
     let mut arrive = connection.prepare(ARRIVE)?;
@@ -57,40 +58,29 @@ pub(super) fn prune(
     )
 }
 
-/// Counts by kind and state. Run it on a separate connection, because it can take long.
+/// Reads the counts that the triggers keep.
 pub(super) fn stats(connection: &Connection) -> Result<Stats> {
     let mut stats = Stats::default();
-    // `CROSS JOIN` fixes the order of the join: notifications first, by the partial index of their state.
-    // Otherwise SQLite may scan all objects.
-    let mut count = connection.prepare(
-        "SELECT kind, 0, count(*), min(received_at)
-         FROM inqud_inbox_notification CROSS JOIN inqud_inbox_object ON number = object
-         WHERE state = 0 GROUP BY kind
-         UNION ALL SELECT kind, state, count(*), NULL
-         FROM inqud_inbox_notification CROSS JOIN inqud_inbox_object ON number = object
-         WHERE state > 1 GROUP BY kind, state
-         ORDER BY kind",
+    let mut counts = connection.prepare(
+        "SELECT kind, open, skipped, dead, review,
+             (SELECT received_at FROM inqud_inbox_notification AS it
+              WHERE it.kind = its.kind AND state = 0 ORDER BY seq LIMIT 1)
+         FROM inqud_inbox_count AS its WHERE open + skipped + dead + review > 0 ORDER BY kind",
     )?;
-    let mut rows = count.query([])?;
+    let mut rows = counts.query([])?;
     while let Some(row) = rows.next()? {
         let kind = stats.kind(row.get_ref(0)?.as_str()?);
-        let count = u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default();
-        match row.get(1)? {
-            0 => {
-                kind.backlog = count;
-                kind.oldest = row.get::<_, Option<i64>>(3)?.map(time);
-            }
-            2 => kind.skipped = count,
-            3 => kind.dead = count,
-            _ => kind.review = count,
-        }
+        let count = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.try_into().unwrap_or(0));
+        (kind.backlog, kind.skipped) = (count(1)?, count(2)?);
+        (kind.dead, kind.review) = (count(3)?, count(4)?);
+        kind.oldest = row.get::<_, Option<i64>>(5)?.map(time);
     }
     Ok(stats)
 }
 
 pub(super) fn unclaimed(connection: &Connection, since: Duration) -> Result<Vec<String>> {
     let mut kinds = connection.prepare(
-        "SELECT DISTINCT kind FROM inqud_inbox_object WHERE due_at IS NOT NULL AND kind NOT IN
+        "SELECT kind FROM inqud_inbox_count WHERE open > 0 AND kind NOT IN
              (SELECT kind FROM inqud_inbox_runner WHERE claimed_at > ?1)",
     )?;
     // The file's clock stops while nothing is committed, so the system time counts if it is later.
@@ -108,8 +98,8 @@ pub(super) fn list(connection: &Connection, list: List, count: usize) -> Result<
         List::Unordered => ("state = 1 AND verdict > 0 AND verdict = ?1", code(Verdict::Unordered)),
     };
     let mut entries = connection.prepare(&format!(
-        "SELECT key, kind, id, body, attempts, error, received_at
-         FROM inqud_inbox_notification JOIN inqud_inbox_object ON number = object
+        "SELECT key, it.kind, id, body, failures, error, received_at
+         FROM inqud_inbox_notification AS it JOIN inqud_inbox_object ON number = object
          WHERE {which} ORDER BY seq LIMIT ?2"
     ))?;
     let rows = params![code, i64::try_from(count).unwrap_or(i64::MAX)];

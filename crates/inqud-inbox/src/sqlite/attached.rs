@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::clock;
 use super::error::{engine, failed};
-use super::file::{check_version, connect, is_on_network};
+use super::file::{Unfit, check_version, connect, unfit};
 use super::store::Sqlite;
 use super::{admin, schema};
 use crate::admin::{Admin, Entry, List, Stats};
@@ -72,7 +72,7 @@ impl Inbox<Sqlite> {
         check_version(rusqlite::version_number())?;
         let not_found = |error| InboxError::caused_by(InboxErrorKind::NotFound, error);
         let path = fs::canonicalize(path).map_err(not_found)?;
-        if is_on_network(&path) {
+        if unfit(&path) == Some(Unfit::Network) {
             return Err(InboxError::new(InboxErrorKind::NetworkFilesystem));
         }
         // Sets nothing before it knows that the file is an inbox.

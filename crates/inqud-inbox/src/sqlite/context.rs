@@ -16,9 +16,12 @@ impl Context<Sqlite> {
     /// Effects run in their order, and only if the handler returns `Ok`. If one fails or panics, or makes the
     /// commit fail, none of them is committed, and the notification is retried.
     ///
-    /// The writer thread runs them: be short, and do not end the transaction. It covers other notifications
-    /// too. If it is rolled back because of one of those, the effect is undone and called again. That is why
-    /// it is an `Fn`.
+    /// The writer thread runs them: be short. The transaction covers other notifications too. If it is rolled back
+    /// because of one of those, the effect is undone and called again. That is why it is an `Fn`.
+    ///
+    /// An effect must not end the transaction, attach another file, or change a setting of the connection. An attempt
+    /// is refused, even if the effect ignores the error: nothing of the effect is committed, and the notification
+    /// becomes a dead letter at once, with what was refused. Savepoints, and pragmas that only read, are allowed.
     pub fn effect<F, R, E>(&self, effect: F)
     where
         F: Fn(&Connection) -> Result<R, E> + Send + 'static,

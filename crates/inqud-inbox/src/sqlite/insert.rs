@@ -1,6 +1,6 @@
 //! Storing notifications.
 
-use rusqlite::{Result, params};
+use rusqlite::{OptionalExtension, Result, params};
 
 use super::row::{State, order_key};
 use super::tables::Tables;
@@ -14,16 +14,9 @@ impl Tables<'_> {
     pub(super) fn insert(&mut self, record: &Record) -> Result<Inserted> {
         let now = self.now();
         let is_open = record.dead.is_none();
-        let found = self.index.find(record.kind, &record.object)?;
+        let found = self.find(record)?;
         let (number, dedup, key) = match found {
-            None => {
-                let due = is_open.then_some(now);
-                (
-                    self.index.insert_object(record.kind, &record.object, due)?,
-                    Dedup::New,
-                    record.key,
-                )
-            }
+            None => (self.insert_object(record, is_open.then_some(now))?, Dedup::New, record.key),
             Some(number) => match self.dedup(number, record)? {
                 Ok((dedup, key)) => (number, dedup, key),
                 Err(duplicate) => return Ok(duplicate),
@@ -32,13 +25,33 @@ impl Tables<'_> {
         let (inserted, state, why) = stored_as(dedup, record.dead.as_deref());
         let Record { order_key, body, .. } = record;
         let (position, order_key) = (order_key.position(), order_key.to_bytes());
-        let row =
-            params![number, key.as_bytes(), position, order_key, &body[..], now, state as i64, why];
+        let row = params![
+            number,
+            record.kind,
+            key.as_bytes(),
+            position,
+            order_key,
+            now,
+            state as i64,
+            why,
+            &body[..],
+        ];
         self.insert.execute(row)?;
         if found.is_some() && state == State::Open {
             self.arrive.execute([number, now])?;
         }
         Ok(inserted)
+    }
+
+    /// Returns the number of the object, if it exists.
+    fn find(&mut self, record: &Record) -> Result<Option<i64>> {
+        let found = self.find.query_row([record.kind, &record.object], |row| row.get(0));
+        found.optional()
+    }
+
+    /// Adds the object, and returns its number.
+    fn insert_object(&mut self, record: &Record, due_at: Option<i64>) -> Result<i64> {
+        self.insert_object.insert(params![record.kind, record.object, due_at])
     }
 
     /// Decides how to store a record of a known object, and under which key. The inner `Err` says that it
@@ -80,9 +93,9 @@ impl Tables<'_> {
     /// Turns the row of an undecodable body into a row of the record that it was decoded to. Its `seq` stays,
     /// and so its place in the order of arrival.
     pub(super) fn replace_decoded(&mut self, seq: i64, record: &Record, now: i64) -> Result<()> {
-        let number = match self.index.find(record.kind, &record.object)? {
+        let number = match self.find(record)? {
             Some(number) => number,
-            None => self.index.insert_object(record.kind, &record.object, None)?,
+            None => self.insert_object(record, None)?,
         };
         let Ok((dedup, key)) = self.dedup(number, record)? else {
             let row = params![seq, State::Skipped as i64, now, store::SKIPPED_DUPLICATE, 0];

@@ -5,22 +5,32 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use super::catch_drop::contain;
 use super::effect::SqliteEffect;
 use super::row::{State, code, micros};
-use super::tables::Tables;
+use super::sandbox::Breach;
+use super::tables::{Tables, returned};
+use super::writer::is_of_work;
 use crate::error::BoxError;
 use crate::key::Key;
 use crate::store;
 use crate::store::{Outcome, Settled, Settlement, Ticket};
 
+/// How merchant code ended.
+pub(super) enum Ran<R> {
+    Done(R),
+    Failed(BoxError),
+    /// It did what it must not do, which is described.
+    Refused(String),
+}
+
 impl Tables<'_> {
     pub(super) fn settle(&mut self, settlement: &Settlement<SqliteEffect>) -> Result<Settled> {
-        let Settlement { ticket: Ticket { seq, claim, verdict, processed, .. }, outcome } =
-            settlement;
+        let Settlement { ticket, outcome } = settlement;
+        let Ticket { seq, claim, verdict, processed, newest_first, .. } = ticket;
         let claimed = self
             .claimed
             .query_row([seq, claim], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?)));
         let Some((number, key)) = claimed.optional()? else { return Ok(Settled::LeaseExpired) };
         let now = self.now();
-        let (state, error) = match outcome {
+        let close = match outcome {
             Outcome::Done(effects) => {
                 let key = Key::from_bytes(key);
                 let all = |connection: &Connection| {
@@ -28,61 +38,82 @@ impl Tables<'_> {
                     effects.try_for_each(|effect| effect.run(connection, key)).map_err(plain)
                 };
                 // Without effects, the two statements of a savepoint are saved.
-                let done = if effects.is_empty() { Ok(()) } else { self.in_savepoint(all)? };
-                if let Err(error) = done {
-                    return Ok(Settled::EffectFailed(error.to_string()));
+                let ran = if effects.is_empty() {
+                    Ran::Done(())
+                } else {
+                    self.in_savepoint("the effect", all)?
+                };
+                match ran {
+                    Ran::Done(()) => {}
+                    Ran::Failed(error) => return Ok(Settled::EffectFailed(error.to_string())),
+                    Ran::Refused(what) => return Ok(Settled::EffectRefused(what)),
                 }
                 if let Some(processed) = processed {
                     self.process.execute(params![number, processed.to_bytes()])?;
                 }
-                (State::Done, None)
+                Some((State::Done, None))
             }
-            Outcome::Skipped => (State::Skipped, None),
-            Outcome::Review => (State::Review, Some(store::REVIEW_WITHOUT_TIME)),
-            Outcome::Dead { error } => (State::Dead, Some(&**error)),
+            Outcome::Skipped => Some((State::Skipped, None)),
+            Outcome::Review => Some((State::Review, Some(store::REVIEW_WITHOUT_TIME))),
+            Outcome::Dead { error } => Some((State::Dead, Some(&**error))),
             Outcome::Decoded(record) => {
                 self.replace_decoded(*seq, record, now)?;
-                self.go_on.execute([number])?;
-                return Ok(Settled::Done);
+                None
             }
             Outcome::Retry { after, error } => {
-                let due = now.saturating_add(micros(*after));
-                self.wait.execute([number, due])?;
-                self.fail.execute(params![seq, error])?;
-                return Ok(Settled::Done);
+                let retry_at = now.saturating_add(micros(*after));
+                self.retry.execute(params![seq, retry_at, error])?;
+                None
             }
         };
-        self.close.execute(params![seq, state as i64, now, error, code(*verdict)])?;
-        self.go_on.execute([number])?;
-        Ok(Settled::Done)
+        if let Some((state, error)) = close {
+            self.close.execute(params![seq, state as i64, now, error, code(*verdict)])?;
+        }
+        let go_on = if *newest_first { &mut self.go_on_last } else { &mut self.go_on_first };
+        let due_at = returned(go_on, number)?;
+        Ok(Settled::Done { next_is_due: due_at.is_some_and(|due_at| due_at <= now) })
     }
 
-    /// Runs merchant code in a savepoint, and rolls that back if the code fails or panics.
+    /// Runs merchant code in a savepoint, and rolls that back if the code fails, panics, or does what it must not do.
     ///
-    /// The inner error is that of the merchant code. The outer error means that the whole transaction is
-    /// lost.
+    /// An error means that the whole transaction is lost. If the merchant code ended the transaction, `is_ended` is set.
     pub(super) fn in_savepoint<R>(
         &mut self,
+        who: &str,
         work: impl FnOnce(&Connection) -> std::result::Result<R, BoxError>,
-    ) -> Result<std::result::Result<R, BoxError>> {
+    ) -> Result<Ran<R>> {
         self.open.execute([])?;
-        let done = contain(|| work(self.connection));
-        let done = done.unwrap_or_else(|| Err("the effect panicked".into()));
-        // The merchant code may have ended the transaction, or SQLite has, for example because the disk is
-        // full. Then there is no savepoint any more, the statement below fails, and the group fails with it.
-        if let Err(error) = done {
-            return match self
-                .connection
-                .execute_batch("ROLLBACK TO inqud_inbox_effect; RELEASE inqud_inbox_effect")
-            {
-                Ok(()) => Ok(Err(error)),
-                // "no such savepoint" would hide the cause, so the error of the effect is returned if it
-                // is one of SQLite.
-                Err(lost) => Err(error.downcast::<rusqlite::Error>().map_or(lost, |it| *it)),
-            };
+        let contained = || contain(|| work(self.connection));
+        let (done, breach) = self.sandbox.run(self.connection, contained);
+        let done = done.unwrap_or_else(|| Err(format!("{who} panicked").into()));
+        match (done, breach) {
+            (Ok(done), None) => {
+                self.keep.execute([])?;
+                Ok(Ran::Done(done))
+            }
+            (Err(error), None) => {
+                self.roll_back()?;
+                Ok(Ran::Failed(error))
+            }
+            (done, Some(Breach { what, has_ended: false })) => {
+                contain(|| drop(done));
+                self.roll_back()?;
+                Ok(Ran::Refused(format!("{who} {what}")))
+            }
+            (done, Some(Breach { what, has_ended: true })) => {
+                // SQLite ends a transaction by itself if the disk is full, for example.
+                match done.map_err(|error| error.downcast::<rusqlite::Error>()) {
+                    Err(Ok(error)) if !is_of_work(&error) => return Err(*error),
+                    done => contain(|| drop(done)),
+                };
+                self.is_ended = true;
+                Ok(Ran::Refused(format!("{who} {what}")))
+            }
         }
-        self.keep.execute([])?;
-        Ok(done)
+    }
+
+    fn roll_back(&self) -> Result<()> {
+        self.connection.execute_batch("ROLLBACK TO inqud_inbox_effect; RELEASE inqud_inbox_effect")
     }
 }
 

@@ -3,17 +3,22 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Result, Statement};
+use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
 
 use super::clock::{Clock, last};
-use super::index::Index;
+use super::sandbox::Sandbox;
+use crate::store;
 
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
-    pub(super) clock: Clock,
-    pub(super) index: Index<'c>,
+    pub(super) sandbox: &'c Sandbox,
+    pub(super) session: Session,
+    /// Whether merchant code ended the transaction that is not committed yet.
+    pub(super) is_ended: bool,
     /// When each kind's row in `inqud_inbox_runner` was last written.
     pub(super) asked: HashMap<&'static str, i64>,
+    pub(super) find: Statement<'c>,
+    pub(super) insert_object: Statement<'c>,
     pub(super) same: Statement<'c>,
     pub(super) all: Statement<'c>,
     pub(super) insert: Statement<'c>,
@@ -21,33 +26,81 @@ pub(super) struct Tables<'c> {
     pub(super) arrive: Statement<'c>,
     pub(super) record_runner: Statement<'c>,
     pub(super) due: Statement<'c>,
-    pub(super) oldest: Statement<'c>,
-    pub(super) attempt: Statement<'c>,
+    pub(super) suspect: Statement<'c>,
+    pub(super) first: Statement<'c>,
+    pub(super) last: Statement<'c>,
     pub(super) lease: Statement<'c>,
+    pub(super) wait: Statement<'c>,
     pub(super) claimed: Statement<'c>,
     pub(super) close: Statement<'c>,
+    pub(super) retry: Statement<'c>,
     pub(super) process: Statement<'c>,
-    pub(super) go_on: Statement<'c>,
-    pub(super) wait: Statement<'c>,
-    pub(super) fail: Statement<'c>,
-    pub(super) stamp: Statement<'c>,
+    pub(super) go_on_first: Statement<'c>,
+    pub(super) go_on_last: Statement<'c>,
     pub(super) open: Statement<'c>,
     pub(super) keep: Statement<'c>,
+    stamp: Statement<'c>,
+    owns: Statement<'c>,
 }
 
-pub(super) const ARRIVE: &str =
-    "UPDATE inqud_inbox_object SET due_at = ?2 WHERE number = ?1 AND due_at IS NULL";
+/// What outlives a connection: the clock, so that leases do not expire early, and the proof that this inbox is the one
+/// that opened the file last.
+#[derive(Clone)]
+pub(super) struct Session {
+    pub(super) clock: Clock,
+    owner: Vec<u8>,
+}
+
+/// Makes an object due that is idle or waits for a retry. `due_at` is that of a leased object, too, but its settlement
+/// looks at what is open then.
+pub(super) const ARRIVE: &str = "UPDATE inqud_inbox_object SET due_at = ?2
+    WHERE number = ?1 AND leased_until IS NULL AND (due_at IS NULL OR due_at > ?2)";
+
+/// Ends a lease. The object is due again when its next open notification can be claimed.
+macro_rules! go_on {
+    ($order:literal) => {
+        concat!(
+            "UPDATE inqud_inbox_object SET leased_until = NULL, crashes = 0, due_at =
+                 (SELECT max(received_at, coalesce(retry_at, received_at))
+                  FROM inqud_inbox_notification
+                  WHERE object = ?1 AND state = 0 ORDER BY ",
+            $order,
+            " LIMIT 1)
+             WHERE number = ?1 RETURNING due_at"
+        )
+    };
+}
+
+/// Finds the open notification of an object that is claimed next.
+macro_rules! next {
+    ($order:literal) => {
+        concat!(
+            "SELECT seq, key, order_key, body, failures, received_at, reviewed, retry_at
+             FROM inqud_inbox_notification
+             WHERE object = ?1 AND state = 0 ORDER BY ",
+            $order,
+            " LIMIT 1"
+        )
+    };
+}
 
 impl<'c> Tables<'c> {
-    /// Prepares the statements. Takes over the clock of the previous connection, if there was one, so that
-    /// leases do not expire early.
-    pub(super) fn new(connection: &'c Connection, clock: Option<Clock>) -> Result<Self> {
-        let last = last(connection)?;
+    /// Prepares the statements.
+    pub(super) fn new(
+        connection: &'c Connection,
+        sandbox: &'c Sandbox,
+        session: Session,
+    ) -> Result<Self> {
         Ok(Self {
             connection,
-            clock: clock.unwrap_or_else(|| Clock::new(Timestamp::now(), last)),
-            index: Index::new(connection)?,
+            sandbox,
+            session,
+            is_ended: false,
             asked: HashMap::new(),
+            find: connection
+                .prepare("SELECT number FROM inqud_inbox_object WHERE kind = ?1 AND id = ?2")?,
+            insert_object: connection
+                .prepare("INSERT INTO inqud_inbox_object (kind, id, due_at) VALUES (?1, ?2, ?3)")?,
             same: connection.prepare(
                 "SELECT order_key, body IS NULL OR body = ?4 FROM inqud_inbox_notification
                  WHERE object = ?1 AND key BETWEEN ?2 AND ?3",
@@ -57,14 +110,15 @@ impl<'c> Tables<'c> {
                  WHERE object = ?1 ORDER BY seq",
             )?,
             insert: connection.prepare(
-                "INSERT INTO inqud_inbox_notification
-                     (object, key, position, order_key, body, received_at, state, settled_at, error)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7 = 0, NULL, ?6), ?8)",
+                "INSERT INTO inqud_inbox_notification (object, kind, key, position, order_key,
+                     received_at, state, settled_at, error, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7 = 0, NULL, ?6), ?8, ?9)",
             )?,
             convert: connection.prepare(
                 "UPDATE inqud_inbox_notification
                  SET object = ?2, key = ?3, position = ?4, order_key = ?5, state = ?6, error = ?7,
-                     attempts = 0, verdict = 0, settled_at = iif(?6 = 0, NULL, ?8)
+                     failures = 0, retry_at = NULL, verdict = 0,
+                     settled_at = iif(?6 = 0, NULL, ?8)
                  WHERE seq = ?1",
             )?,
             arrive: connection.prepare(ARRIVE)?,
@@ -73,83 +127,108 @@ impl<'c> Tables<'c> {
                  ON CONFLICT DO UPDATE SET claimed_at = excluded.claimed_at",
             )?,
             due: connection.prepare(
-                "SELECT number, id, processed, claim FROM inqud_inbox_object
-                 WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
+                "SELECT number, id, processed, claim, crashes FROM inqud_inbox_object
+                 WHERE kind = ?1 AND due_at <= ?2 AND leased_until IS NULL AND crashes = 0
+                 ORDER BY due_at LIMIT ?3",
             )?,
-            oldest: connection.prepare(
-                "SELECT seq, key, order_key, body, attempts, received_at, reviewed
-                 FROM inqud_inbox_notification
-                 WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1",
+            suspect: connection.prepare(
+                "SELECT number, id, processed, claim, crashes + (leased_until IS NOT NULL)
+                 FROM inqud_inbox_object INDEXED BY inqud_inbox_suspect
+                 WHERE kind = ?1 AND (leased_until IS NOT NULL OR crashes > 0)
+                     AND coalesce(leased_until, due_at) <= ?2
+                 ORDER BY coalesce(leased_until, due_at) LIMIT 1",
             )?,
-            attempt: connection.prepare(
-                "UPDATE inqud_inbox_notification SET attempts = attempts + 1 WHERE seq = ?1",
-            )?,
+            first: connection.prepare(next!("position, seq"))?,
+            last: connection.prepare(next!("position DESC, seq DESC"))?,
             lease: connection.prepare(
-                "UPDATE inqud_inbox_object SET due_at = ?2, leased = 1, claim = ?3
+                "UPDATE inqud_inbox_object SET leased_until = ?2, claim = ?3, crashes = ?4
+                 WHERE number = ?1",
+            )?,
+            wait: connection.prepare(
+                "UPDATE inqud_inbox_object SET leased_until = NULL, due_at = ?2, crashes = ?3
                  WHERE number = ?1",
             )?,
             claimed: connection.prepare(
                 "SELECT number, key FROM inqud_inbox_notification
                  JOIN inqud_inbox_object ON number = object
-                 WHERE seq = ?1 AND state = 0 AND claim = ?2",
+                 WHERE seq = ?1 AND state = 0 AND claim = ?2 AND leased_until IS NOT NULL",
             )?,
             close: connection.prepare(
                 "UPDATE inqud_inbox_notification
-                 SET state = ?2, settled_at = ?3, error = coalesce(?4, error), verdict = ?5
+                 SET state = ?2, settled_at = ?3, error = coalesce(?4, error), verdict = ?5,
+                     failures = failures + (?2 = 3)
                  WHERE seq = ?1",
+            )?,
+            retry: connection.prepare(
+                "UPDATE inqud_inbox_notification
+                 SET retry_at = ?2, error = ?3, failures = failures + 1 WHERE seq = ?1",
             )?,
             process: connection
                 .prepare("UPDATE inqud_inbox_object SET processed = ?2 WHERE number = ?1")?,
-            go_on: connection.prepare(
-                "UPDATE inqud_inbox_object SET leased = 0, due_at =
-                     (SELECT received_at FROM inqud_inbox_notification
-                      WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1)
-                 WHERE number = ?1",
-            )?,
-            wait: connection.prepare(
-                "UPDATE inqud_inbox_object SET leased = 0, due_at = ?2 WHERE number = ?1",
-            )?,
-            fail: connection
-                .prepare("UPDATE inqud_inbox_notification SET error = ?2 WHERE seq = ?1")?,
-            stamp: connection.prepare("UPDATE inqud_inbox_clock SET at = ?1")?,
+            go_on_first: connection.prepare(go_on!("position, seq"))?,
+            go_on_last: connection.prepare(go_on!("position DESC, seq DESC"))?,
             open: connection.prepare("SAVEPOINT inqud_inbox_effect")?,
             keep: connection.prepare("RELEASE inqud_inbox_effect")?,
+            stamp: connection.prepare("UPDATE inqud_inbox_clock SET at = ?1 WHERE owner = ?2")?,
+            owns: connection.prepare("SELECT 1 FROM inqud_inbox_clock WHERE owner = ?1")?,
         })
     }
 
     pub(super) fn now(&mut self) -> i64 {
-        self.clock.now()
+        self.session.clock.now()
     }
 
-    /// Called before the commit of each transaction that changed anything.
-    pub(super) fn finish(&mut self) -> Result<()> {
-        self.index.sweep()?;
-        self.stamp()
+    /// Whether no other inbox has opened the file since this one did.
+    pub(super) fn is_owner(&mut self) -> Result<bool> {
+        self.owns.exists([&self.session.owner])
     }
 
-    fn stamp(&mut self) -> Result<()> {
-        self.stamp.execute([self.clock.last]).map(drop)
-    }
-
-    /// Called after each transaction.
-    pub(super) fn end(&mut self, is_committed: bool) {
-        self.index.end(is_committed);
+    /// Writes the time. Called before the commit of each transaction that changed anything. Returns whether this
+    /// inbox may commit.
+    pub(super) fn stamp(&mut self) -> Result<bool> {
+        let Session { clock, owner } = &self.session;
+        Ok(self.stamp.execute(params![clock.last, owner])? > 0)
     }
 
     /// Whether a transaction is still open after it was committed or rolled back.
     pub(super) fn is_broken(&self) -> bool {
         !self.connection.is_autocommit()
     }
+}
 
-    /// Ends all leases. Their holder is gone, because it held the lock that this process holds now.
-    pub(super) fn recover(&mut self) -> Result<()> {
-        let now = self.now();
-        self.stamp()?;
-        self.connection.execute(
-            "UPDATE inqud_inbox_object SET leased = 0, due_at = ?1
-             WHERE due_at IS NOT NULL AND leased = 1",
+impl Session {
+    /// Becomes the owner of the file, and ends all leases. Their holder is gone, because it held the lock that this
+    /// process holds now, or it is no longer the owner.
+    pub(super) fn begin(connection: &Connection, sandbox: &Sandbox) -> Result<Self> {
+        let mut clock = Clock::new(Timestamp::now(), last(connection)?);
+        let now = clock.now();
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let owner = connection.query_row(
+            "UPDATE inqud_inbox_clock SET at = ?1, owner = randomblob(16) RETURNING owner",
             [now],
+            |row| row.get(0),
         )?;
-        Ok(())
+        let mut leased = connection.prepare(
+            "SELECT number, crashes FROM inqud_inbox_object WHERE leased_until IS NOT NULL",
+        )?;
+        let leased = leased.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let leased = leased.collect::<Result<Vec<(i64, u32)>>>()?;
+        let mut free = connection.prepare(
+            "UPDATE inqud_inbox_object SET leased_until = NULL, crashes = ?2, due_at = ?3
+             WHERE number = ?1",
+        )?;
+        for (number, crashes) in leased {
+            let crashes = crashes.saturating_add(1);
+            let wait = super::row::micros(store::crash_backoff(crashes));
+            free.execute(params![number, crashes, now.saturating_add(wait)])?;
+        }
+        sandbox.commit(connection)?;
+        Ok(Self { clock, owner })
     }
+}
+
+/// The first row of a statement that changes rows and returns them.
+pub(super) fn returned(statement: &mut Statement<'_>, number: i64) -> Result<Option<i64>> {
+    let row = statement.query_row([number], |row| row.get::<_, Option<i64>>(0));
+    Ok(row.optional()?.flatten())
 }
