@@ -54,6 +54,7 @@ pub(super) struct Attempts<S> {
     pub(super) next_is_due: Notify,
     is_ending: AtomicBool,
     has_suspect: AtomicBool,
+    had_suspect: AtomicBool,
     /// How many settlements the store has failed to commit, and are tried again.
     unsettled: AtomicUsize,
 }
@@ -69,18 +70,23 @@ impl<S: Store> Attempts<S> {
             next_is_due: Notify::new(),
             is_ending: AtomicBool::new(false),
             has_suspect: AtomicBool::new(false),
+            had_suspect: AtomicBool::new(false),
             unsettled: AtomicUsize::new(0),
         }
     }
 
-    /// Returns how many more attempts can begin while `running` run. Those whose handlers have ended and that are
-    /// being settled count too, but leave room for as many others.
+    /// Returns how many more attempts can begin while `running` have not ended. Attempts that are being settled hold up
+    /// no others, until there are twice as many attempts as handlers may run. A suspect holds up all others: what is
+    /// claimed meanwhile would become a suspect with it.
     pub(super) fn free(&self, running: usize) -> usize {
+        if self.has_suspect.load(Ordering::Relaxed) {
+            return 0;
+        }
         let most = self.concurrency.saturating_mul(2).saturating_sub(running);
         self.slots.available_permits().min(most)
     }
 
-    /// Waits until a handler can begin. It can also be that its attempt has to be settled first.
+    /// Waits until a handler has ended.
     pub(super) async fn slot(&self) {
         drop(self.slots.acquire().await);
     }
@@ -89,10 +95,14 @@ impl<S: Store> Attempts<S> {
         self.slots.available_permits() == 0
     }
 
-    /// Whether the next claim may take a suspect: one at a time. Also, an expired lease could be that of an attempt
-    /// of this runner whose settlement is tried again.
-    pub(super) fn may_take_suspect(&self) -> bool {
-        !self.has_suspect.load(Ordering::Relaxed) && self.unsettled.load(Ordering::Relaxed) == 0
+    /// Whether the last attempt that ended was that of a suspect. Then it is the turn of the others.
+    pub(super) fn had_suspect(&self) -> bool {
+        self.had_suspect.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether an expired lease can be that of an attempt of this runner, whose settlement is tried again.
+    pub(super) fn has_unsettled(&self) -> bool {
+        self.unsettled.load(Ordering::Relaxed) > 0
     }
 
     /// Lets attempts give up settlements that the store fails to commit.
@@ -110,7 +120,7 @@ impl<S: Store> Attempts<S> {
         Ok(())
     }
 
-    /// Begins an attempt. The future has to be polled at once.
+    /// Returns the attempt, which takes its slot at once.
     pub(super) fn begin<T, H>(
         self: &Arc<Self>,
         claimed: Claimed,
@@ -305,6 +315,7 @@ impl<S> Suspect<S> {
 impl<S> Drop for Suspect<S> {
     fn drop(&mut self) {
         self.0.has_suspect.store(false, Ordering::Relaxed);
+        self.0.had_suspect.store(true, Ordering::Relaxed);
         // The next one, if there is any.
         self.0.next_is_due.notify_one();
     }

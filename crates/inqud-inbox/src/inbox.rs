@@ -50,8 +50,10 @@ impl<S: Store> Inbox<S> {
 
     /// Sets how many notifications can wait in the queue in front of the store, at least 1. Defaults to 1,024.
     ///
-    /// Together with the [body limit](tower_inqud::WebhookLayer::body_limit) it bounds the memory. Set it before
-    /// you create receivers and runners, because the ones created earlier keep the queue they have.
+    /// Calls for which there is no room wait too, outside of the queue: limit how many requests your server handles
+    /// at once. That number and the [body limit](tower_inqud::WebhookLayer::body_limit) bound the memory.
+    ///
+    /// Set it before you create receivers and runners, because the ones created earlier keep the queue they have.
     #[must_use]
     pub fn capacity(self, capacity: usize) -> Self {
         Self::over(Arc::clone(&self.queue.store), capacity)
@@ -60,7 +62,7 @@ impl<S: Store> Inbox<S> {
     /// Returns the tower service that stores notifications of type `T`. Put it behind a
     /// [`WebhookLayer<T>`](tower_inqud::WebhookLayer).
     ///
-    /// Calls need a Tokio runtime with its timers enabled.
+    /// All its calls belong to one Tokio [runtime](crate#runtime).
     #[must_use]
     pub fn receiver<T: Storable>(&self) -> Receiver<S, T> {
         Receiver::new(Arc::clone(&self.queue))

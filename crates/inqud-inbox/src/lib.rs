@@ -69,13 +69,11 @@
 //! 1. It answers 200 after the commit, to a new notification and to a duplicate alike. A duplicate is detected by
 //!    its [`OrderKey`](tower_inqud::OrderKey), and is not stored again. One whose bytes differ is counted
 //!    separately.
-//! 2. It answers 503 with `Retry-After` if the queue in front of the store is full, if the store fails, or
+//! 2. It answers 503 with `Retry-After` if the queue in front of the store stays full, if the store fails, or
 //!    after 8 s. Inqud then sends the webhook again. The [`InboxError`] is in the extensions of the response.
-//! 3. It is not ready while the queue is full, for 8 s at most. It reserves no place in the queue before it is
-//!    called, so you can put layers that shed load, buffer or limit around it.
-//! 4. Once it is called, the notification is stored, even if the sender disconnects. If the runtime of the call
-//!    shuts down first, the next call in another runtime stores it. A runtime that is alive has to be driven: if one
-//!    stops in the middle of a commit, all calls wait for it.
+//! 3. It is always ready. While the [queue is full](Inbox::capacity), its calls wait for room, each with its body:
+//!    limit how many requests your server handles at once.
+//! 4. Once there was room, the notification is stored, even if the sender disconnects.
 //! 5. It takes a [`Webhook<T>`](tower_inqud::Webhook) only. It does not store a webhook that came
 //!    [without proof](tower_inqud::danger::unsigned).
 //! 6. The layer in front rejects an authentic body that cannot be decoded. With
@@ -99,9 +97,19 @@
 //!    One for [`Review`](tower_inqud::Verdict::Review) is kept like a dead letter, and is handled only after you
 //!    [redrive](Inbox::redrive) it. A handler that fails half-way has processed nothing.
 //! 4. If the handler returns an error, panics or times out, or if an effect fails, the notification is retried with
-//!    backoff. Its object waits meanwhile. After [20 attempts](Runner::max_attempts) the notification becomes a dead
-//!    letter, and its object goes on.
-//! 5. If the process dies, what it was handling is handled again.
+//!    backoff. Its object waits meanwhile, unless the runner handles the [newest only](Runner::newest_only). After
+//!    [300 attempts](Runner::max_attempts), in more than a day, the notification becomes a dead letter, and its object
+//!    goes on.
+//! 5. If the process dies, what it was handling is handled again: one after the other, while no other handler runs in
+//!    the process. The end of the process does not count as a failed attempt. If it ends ten times in a row during one
+//!    notification, that becomes a dead letter.
+//! 6. If the store fails to commit an outcome, the outcome is kept and committed later. The handler is not called
+//!    again for that.
+//!
+//! # Runtime
+//!
+//! All calls of an inbox belong to one Tokio runtime, with its timers enabled. The first notification starts the task
+//! that stores them on the runtime of its caller. When that runtime ends, notifications that wait get a 503.
 //!
 //! # Testing
 //!

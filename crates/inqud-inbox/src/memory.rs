@@ -278,9 +278,9 @@ impl Tables {
             })
             .collect();
         due.sort_by_key(|(is_sound, since, ..)| (*is_sound, *since));
-        let suspects = due.iter().take_while(|(is_sound, ..)| !is_sound).count();
-        // Only the first of the suspects.
-        due.drain(1.min(suspects)..suspects);
+        if due.first().is_some_and(|(is_sound, ..)| !is_sound) {
+            due.truncate(1);
+        }
         due.truncate(claim.count);
         let mut claimed = Vec::new();
         for (_, _, id, object) in due {

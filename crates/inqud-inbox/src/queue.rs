@@ -109,13 +109,13 @@ async fn pump<S: Store>(store: Arc<S>, stored: Arc<Notify>, mut places: Unbounde
             yield_now().await;
         }
         let batch = take_batch(first, &mut places);
-        is_busy = batch.len() > 1 || !places.is_empty();
         let (records, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|it| (it.record, (it.answer, it._room))).unzip();
         let panicked = || Err(InboxError::caused_by(InboxErrorKind::Store, "the store panicked"));
         let inserted = catch_unwind(async { store.insert(records).await }).await;
         let inserted = inserted.unwrap_or_else(panicked);
         stored.notify_waiters();
+        is_busy = answers.len() > 1 || !places.is_empty();
         for (at, (answer, _room)) in answers.into_iter().enumerate() {
             // If the store returned too few answers, the rest does not count as stored.
             let missing = || Err(InboxError::new(InboxErrorKind::Store));

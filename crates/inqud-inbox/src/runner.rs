@@ -235,14 +235,16 @@ where
             .await;
             let was_idle = tasks.is_empty();
             if !ready.is_empty() {
+                // Suspects and others take turns.
+                let had_suspect = attempts.had_suspect();
                 let claim = Claim::new(T::KIND, ready.len(), lease)
                     .newest_first(newest_first)
-                    .with_suspect(attempts.may_take_suspect());
+                    .with_suspect(!had_suspect && !attempts.has_unsettled());
                 let claimed = match queue.store.claim(claim).await {
                     Ok(claimed) => claimed,
                     Err(error) => attempts.report(error).map(|()| Vec::new())?,
                 };
-                may_be_due = claimed.len() >= ready.len();
+                may_be_due = claimed.len() >= ready.len() || had_suspect;
                 for claimed in claimed {
                     let Some(handler) = ready.pop() else { break };
                     tasks.spawn(attempts.begin::<T, H>(claimed, handler));
@@ -252,6 +254,9 @@ where
                     // kept while there is no work for it.
                     ready.clear();
                     handlers.unready = None;
+                }
+                if had_suspect {
+                    continue;
                 }
             }
             if tasks.is_empty() && is_ending {

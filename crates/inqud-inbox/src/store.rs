@@ -133,8 +133,9 @@ pub struct Claim {
     pub lease: Duration,
     /// Whether to take the last open notification of each object, and not the first.
     pub newest_first: bool,
-    /// Whether one of the objects, which comes first, can be a suspect: an earlier claim of it ended without a
-    /// settlement. The runner handles it alone, to find out whether it is what ends the process.
+    /// Whether to look for a suspect first: an object of which an earlier claim ended without a settlement. If one
+    /// is due, it is all that is claimed. The runner handles it alone, to find out whether it is what ends the
+    /// process.
     pub with_suspect: bool,
 }
 
@@ -152,7 +153,7 @@ impl Claim {
         self
     }
 
-    /// Takes one suspect too, if one is due.
+    /// Takes a suspect and nothing else, if one is due.
     #[must_use]
     pub fn with_suspect(mut self, with_suspect: bool) -> Self {
         self.with_suspect = with_suspect;

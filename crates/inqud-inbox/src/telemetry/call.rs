@@ -148,7 +148,7 @@ impl Attempt {
         self.end("lease_expired");
     }
 
-    /// Records that the store failed to settle the notification.
+    /// Records that the runner gave up to settle the notification, because the store fails and it shuts down.
     pub(crate) fn unsettled(mut self) {
         self.end("unsettled");
     }

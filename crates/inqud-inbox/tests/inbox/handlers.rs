@@ -160,7 +160,7 @@ async fn closes_for_every_clone<S: Store>(inbox: &Inbox<S>) {
     let (store, key) = (inbox.store(), Key::from_bytes([0; 16]));
     let all = [
         ("insert", kind(store.insert(vec![record(2, 0)]).await)),
-        ("claim", kind(store.claim(PaymentRequest::KIND, 1, LONG).await)),
+        ("claim", kind(store.claim(Claim::new(PaymentRequest::KIND, 1, LONG)).await)),
         ("stats", kind(inbox.stats().await)),
         ("unclaimed", kind(inbox.unclaimed(LONG).await)),
         ("list", kind(inbox.list(List::Skipped, 1).await)),

@@ -37,6 +37,7 @@ macro_rules! of_each_store {
 mod any_order;
 mod handlers;
 mod order;
-mod promises;
+mod sqlite;
+mod stores;
 mod undecodable;
 mod verdicts;

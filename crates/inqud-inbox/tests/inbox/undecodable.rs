@@ -233,7 +233,7 @@ async fn dead_record_makes_nothing_due(inbox: &Inbox<impl Store>) {
     let dead = Some("never".to_owned());
     let record = Record { dead, ..Record::new(&event, Bytes::from(body(1, 0))) };
     inbox.store().insert(vec![record]).await.unwrap();
-    let claim = async || inbox.store().claim("shop", 9, Duration::ZERO).await.unwrap();
+    let claim = async || inbox.store().claim(Claim::new("shop", 9, Duration::ZERO)).await.unwrap();
     assert!(claim().await.is_empty());
     assert_eq!(inbox.dead(9).await.unwrap()[0].error, "never");
     assert_eq!(redrive_all(inbox).await, 1);

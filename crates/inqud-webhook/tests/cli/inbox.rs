@@ -48,9 +48,11 @@ fn held() -> (Inbox<Sqlite>, TempDir) {
 }
 
 async fn settle_all<S: Store>(inbox: &Inbox<S>, outcome: impl Fn(&Claimed) -> Outcome<S::Effect>) {
-    let claimed = inbox.store().claim("request", 10_000, PATIENCE).await.unwrap();
-    let settle = |it: &Claimed| Settlement { ticket: it.ticket.clone(), outcome: outcome(it) };
-    inbox.store().settle(claimed.iter().map(settle).collect()).await.unwrap();
+    let claimed = inbox.store().claim(Claim::new("request", 10_000, PATIENCE)).await.unwrap();
+    for it in &claimed {
+        let mut settlement = Settlement { ticket: it.ticket.clone(), outcome: outcome(it) };
+        inbox.store().settle(&mut settlement).await.unwrap();
+    }
 }
 
 fn dead<E>(_: &Claimed) -> Outcome<E> {
@@ -101,13 +103,14 @@ fn payment(status: &str, amount: u32) -> Record {
 
 /// Settles the next payment the way a runner would.
 async fn settle_payment<S: Store>(inbox: &Inbox<S>) {
-    let claimed = inbox.store().claim("payment", 1, PATIENCE).await.unwrap().remove(0);
+    let claimed = inbox.store().claim(Claim::new("payment", 1, PATIENCE)).await.unwrap().remove(0);
     let outcome = match claimed.ticket.verdict {
         Verdict::Stale => Outcome::Skipped,
         Verdict::Review => Outcome::Review,
         _ => Outcome::Done(vec![]),
     };
-    inbox.store().settle(vec![Settlement { ticket: claimed.ticket, outcome }]).await.unwrap();
+    let mut settlement = Settlement { ticket: claimed.ticket, outcome };
+    inbox.store().settle(&mut settlement).await.unwrap();
 }
 
 /// Fills every list, with notifications of two kinds.
@@ -208,7 +211,7 @@ async fn lists_reviews_skipped_amended_and_unordered() {
     assert_eq!(inbox.stats().await.unwrap().review(), 1);
     let key = inbox.list(List::Review, 1).await.unwrap()[0].key.to_string();
     printed(&run(folder.path(), &["redrive", &key]).await, 0);
-    let claimed = inbox.store().claim("payment", 9, PATIENCE).await.unwrap();
+    let claimed = inbox.store().claim(Claim::new("payment", 9, PATIENCE)).await.unwrap();
     assert_eq!(claimed[0].ticket.verdict, Verdict::Unordered);
     assert_eq!(claimed[0].body, payment("SUCCESS", 1).body);
 }

@@ -1,0 +1,119 @@
+use super::*;
+
+/// A store in memory that can be delayed and made to fail.
+#[derive(Debug)]
+pub(crate) struct Moody {
+    pub(crate) memory: Memory,
+    pub(crate) gate: Semaphore,
+    /// Gets a permit for each insert that begins.
+    pub(crate) begun: Semaphore,
+    pub(crate) fails: AtomicBool,
+    /// The number of bytes of bodies in each commit.
+    pub(crate) commits: Mutex<Vec<usize>>,
+    /// How long it takes to settle CAPD-99.
+    pub(crate) slow_settlement: Duration,
+    pub(crate) panics: AtomicBool,
+}
+
+impl Moody {
+    pub(crate) fn inbox(gate: usize) -> Inbox<Self> {
+        Inbox::new(Self {
+            memory: Memory::default(),
+            gate: Semaphore::new(gate),
+            begun: Semaphore::new(0),
+            fails: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
+            commits: Mutex::default(),
+            slow_settlement: Duration::from_secs(5),
+        })
+    }
+
+    fn mood(&self) -> Result<(), InboxError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(InboxError::caused_by(InboxErrorKind::Store, "the disk is full"));
+        }
+        Ok(())
+    }
+}
+
+impl Sealed for Moody {}
+
+impl Admin for Moody {
+    async fn stats(&self) -> Result<Stats, InboxError> {
+        self.memory.stats().await
+    }
+
+    async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
+        self.memory.unclaimed(since).await
+    }
+
+    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
+        self.memory.list(list, count).await
+    }
+
+    async fn redrive(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        self.memory.redrive(keys).await
+    }
+
+    async fn discard(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> Result<usize, InboxError> {
+        self.memory.discard(keys).await
+    }
+
+    async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
+        self.memory.prune(age, count).await
+    }
+}
+
+impl Store for Moody {
+    type Effect = <Memory as Store>::Effect;
+
+    async fn insert(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        self.begun.add_permits(1);
+        self.gate.acquire().await.unwrap().forget();
+        assert!(!self.panics.load(Ordering::SeqCst), "a bug");
+        self.mood()?;
+        self.commits.lock().unwrap().push(records.iter().map(|it| it.body.len()).sum());
+        self.memory.insert(records).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, InboxError> {
+        self.mood()?;
+        self.memory.claim(claim).await
+    }
+
+    async fn settle(
+        &self,
+        settlement: &mut Settlement<Self::Effect>,
+    ) -> Result<Settled, InboxError> {
+        if *settlement.ticket.object == *"CAPD-99" {
+            sleep(self.slow_settlement).await;
+        }
+        self.mood()?;
+        self.memory.settle(settlement).await
+    }
+
+    async fn commit(&self, key: Key, effects: Vec<Self::Effect>) -> Result<(), InboxError> {
+        self.memory.commit(key, effects).await
+    }
+
+    async fn close(&self) {
+        self.memory.close().await;
+    }
+}
+
+pub(crate) type Received<S> =
+    WebhookService<inqud_inbox::Receiver<S, PaymentRequest>, PaymentRequest>;
+
+pub(crate) fn received<S: Store>(inbox: &Inbox<S>) -> Received<S> {
+    support::layer().layer(inbox.receiver())
+}
+
+pub(crate) fn why<B>(response: &http::Response<B>) -> Option<InboxErrorKind> {
+    response.extensions().get::<InboxError>().map(InboxError::kind)
+}

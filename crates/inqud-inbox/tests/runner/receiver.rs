@@ -1,0 +1,283 @@
+use super::*;
+
+#[tokio::test]
+async fn stores_before_200_and_accepts_duplicates() {
+    let inbox = Inbox::memory();
+    for _ in 0..3 {
+        let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
+    }
+    let response = support::call(received(&inbox), support::signed(body(1, 1))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let claimed = claim(inbox.store()).await;
+    assert_eq!(claimed[0].body, body(1, 0), "byte for byte");
+}
+
+#[tokio::test]
+async fn failing_store_is_503_until_it_works() {
+    let inbox = Moody::inbox(100);
+    inbox.store().fails.store(true, Ordering::SeqCst);
+    let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()[http::header::RETRY_AFTER], "60");
+    assert_eq!(why(&response), Some(InboxErrorKind::Store));
+    assert!(!support::text(response).await.contains("disk"), "the sender does not see the cause");
+
+    inbox.store().fails.store(false, Ordering::SeqCst);
+    let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn full_queue_is_503_after_8_seconds() {
+    let inbox = Moody::inbox(0).capacity(1);
+    let began = Instant::now();
+    let first = tokio::spawn(support::call(received(&inbox), support::signed(body(1, 0))));
+    tokio::task::yield_now().await;
+    let second = support::call(received(&inbox), support::signed(body(2, 0))).await;
+    assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(why(&second), Some(InboxErrorKind::Full));
+    let first = first.await.unwrap();
+    assert_eq!(first.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(why(&first), Some(InboxErrorKind::Timeout));
+    assert_eq!(began.elapsed().as_secs(), 8, "both together");
+
+    // There is room again when the store is done with the first.
+    inbox.store().gate.add_permits(2);
+    let third = support::call(received(&inbox), support::signed(body(3, 0))).await;
+    assert_eq!(third.status(), StatusCode::OK);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 2, "the first and the third");
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeout_covers_room_and_commit() {
+    let inbox = Moody::inbox(0).capacity(1);
+    let first = tokio::spawn(support::call(received(&inbox), support::signed(body(1, 0))));
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    let second = tokio::spawn(support::call(received(&inbox), support::signed(body(2, 0))));
+    sleep(Duration::from_secs(5)).await;
+    inbox.store().gate.add_permits(1);
+    assert_eq!(first.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(why(&second.await.unwrap()), Some(InboxErrorKind::Timeout));
+    assert_eq!(began.elapsed().as_secs(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn buffer_and_limit_cause_no_503() {
+    let inbox = Moody::inbox(0).capacity(4);
+    let service = ServiceBuilder::new().buffer(64).concurrency_limit(4).service(received(&inbox));
+    let calls: Vec<_> = (0..32)
+        .map(|id| tokio::spawn(support::call(service.clone(), support::signed(body(id, 0)))))
+        .collect();
+    let store = inbox.clone();
+    let slowly = tokio::spawn(async move {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            store.store().gate.add_permits(1);
+        }
+    });
+    for call in calls {
+        assert_eq!(call.await.unwrap().status(), StatusCode::OK);
+    }
+    slowly.abort();
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 32);
+}
+
+#[tokio::test(start_paused = true)]
+async fn freed_place_goes_to_the_next_that_waits() {
+    let inbox = Moody::inbox(0).capacity(1);
+    let call = |id| tokio::spawn(support::call(received(&inbox), support::signed(body(id, 0))));
+    let first = call(1);
+    tokio::task::yield_now().await;
+    // Calls that are dropped while they wait do not hold up others, and are not stored.
+    let left: Vec<_> = (2..50).map(call).collect();
+    tokio::task::yield_now().await;
+    let last = call(50);
+    tokio::task::yield_now().await;
+    left.iter().for_each(tokio::task::JoinHandle::abort);
+    let began = Instant::now();
+    inbox.store().gate.add_permits(2);
+    assert_eq!(first.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(last.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 2);
+}
+
+/// The pump lives in the runtime of the first call. When that ends, calls that wait for it get a 503, which makes
+/// Inqud retry, and the next call starts another.
+#[test]
+fn runtime_that_ends_loses_nothing_acknowledged() {
+    let first = tokio::runtime::Runtime::new().unwrap();
+    let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let inbox = Moody::inbox(0).capacity(2);
+    let call = |id| support::call(received(&inbox), support::signed(body(id, 0)));
+    let slow = first.spawn(call(1));
+    second.block_on(inbox.store().begun.acquire()).unwrap().forget();
+    let waiting = second.spawn(call(2));
+    second.block_on(tokio::task::yield_now());
+    drop(first);
+    assert!(second.block_on(slow).unwrap_err().is_cancelled());
+    inbox.store().gate.add_permits(100);
+    let waiting = second.block_on(async { timeout(LONG, waiting).await }).unwrap().unwrap();
+    assert_eq!(why(&waiting), Some(InboxErrorKind::Closed));
+    for id in [2, 3] {
+        let response = second.block_on(async { timeout(LONG, call(id)).await }).unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    assert_eq!(second.block_on(inbox.stats()).unwrap().backlog(), 2);
+}
+
+#[tokio::test]
+async fn panicking_store_is_503_until_it_works() {
+    let inbox = Moody::inbox(100);
+    inbox.store().panics.store(true, Ordering::SeqCst);
+    let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
+    assert_eq!(why(&response), Some(InboxErrorKind::Store));
+    inbox.store().panics.store(false, Ordering::SeqCst);
+    let response = support::call(received(&inbox), support::signed(body(1, 0))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn stores_after_the_sender_disconnects() {
+    let inbox = Moody::inbox(0);
+    for id in 1..=3 {
+        let mut service = received(&inbox);
+        let call = service.call(support::signed(body(id, 0)));
+        // Polled once, which enqueues the notification, and then dropped.
+        let mut call = Box::pin(call);
+        assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await);
+        drop(call);
+    }
+    inbox.store().gate.add_permits(100);
+    let response = support::call(received(&inbox), support::signed(body(4, 0))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 4);
+    assert!(inbox.store().gate.available_permits() >= 98, "what waited was stored together");
+}
+
+#[tokio::test]
+async fn commits_are_batched_within_limits() {
+    const MOST: usize = 8 * 1024 * 1024 + 256 * 1024;
+    let inbox = Moody::inbox(0);
+    let mut calls = JoinSet::new();
+    for id in 0..1000 {
+        let more = "x".repeat(if id < 900 { 1 } else { 200_000 });
+        let body = format!(r#"{{"id":"CAPD-{id}","status":"SUCCESS","more":"{more}"}}"#);
+        calls.spawn(support::call(received(&inbox), support::signed(body)));
+    }
+    // All but the first wait and share a commit.
+    tokio::task::yield_now().await;
+    inbox.store().gate.add_permits(1000);
+    while let Some(response) = calls.join_next().await {
+        assert_eq!(response.unwrap().status(), StatusCode::OK);
+    }
+    let commits = inbox.store().commits.lock().unwrap().clone();
+    assert!(commits.iter().all(|bytes| *bytes < MOST), "{commits:?}");
+    assert!(commits.len() < 12, "{commits:?}");
+}
+
+#[tokio::test]
+async fn alternating_clients_share_commits() {
+    let inbox = Moody::inbox(0);
+    let mut clients = JoinSet::new();
+    for client in 0..2 {
+        let service = received(&inbox);
+        clients.spawn(async move {
+            for nth in 0..10 {
+                let body = format!(r#"{{"id":"CAPD-{client}-{nth}","status":"SUCCESS"}}"#);
+                let response = support::call(service.clone(), support::signed(body)).await;
+                assert_eq!(response.status(), StatusCode::OK);
+            }
+        });
+        if client == 0 {
+            // The second arrives during the commit of the first.
+            inbox.store().begun.acquire().await.unwrap().forget();
+        }
+    }
+    tokio::task::yield_now().await;
+    let ended = async { while clients.join_next().await.transpose().unwrap().is_some() {} };
+    let each_commit_is_let_through = async {
+        loop {
+            inbox.store().gate.add_permits(1);
+            inbox.store().begun.acquire().await.unwrap().forget();
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = each_commit_is_let_through => {}
+    }
+    let commits = inbox.store().commits.lock().unwrap().len();
+    assert!(commits < 13, "{commits} commits for twice ten");
+}
+
+#[tokio::test]
+async fn missing_answers_of_a_store_are_503() {
+    #[derive(Debug)]
+    struct Terse;
+
+    impl Sealed for Terse {}
+
+    impl Admin for Terse {
+        async fn stats(&self) -> Result<Stats, InboxError> {
+            Ok(Stats::default())
+        }
+        async fn unclaimed(&self, _: Duration) -> Result<Vec<String>, InboxError> {
+            Ok(Vec::new())
+        }
+        async fn list(&self, _: List, _: usize) -> Result<Vec<Entry>, InboxError> {
+            Ok(Vec::new())
+        }
+        async fn redrive(
+            &self,
+            _: impl IntoIterator<Item = Key> + Send,
+        ) -> Result<usize, InboxError> {
+            Ok(0)
+        }
+        async fn discard(
+            &self,
+            _: impl IntoIterator<Item = Key> + Send,
+        ) -> Result<usize, InboxError> {
+            Ok(0)
+        }
+        async fn prune(&self, _: Duration, _: usize) -> Result<usize, InboxError> {
+            Ok(0)
+        }
+    }
+
+    impl Store for Terse {
+        type Effect = ();
+        async fn insert(&self, _: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+            Ok(Vec::new())
+        }
+        async fn claim(&self, _: Claim) -> Result<Vec<Claimed>, InboxError> {
+            Ok(Vec::new())
+        }
+        async fn settle(&self, _: &mut Settlement<()>) -> Result<Settled, InboxError> {
+            Ok(Settled::LeaseExpired)
+        }
+        async fn commit(&self, _: Key, _: Vec<()>) -> Result<(), InboxError> {
+            Ok(())
+        }
+        async fn close(&self) {}
+    }
+
+    let response = support::call(received(&Inbox::new(Terse)), support::signed(body(1, 0))).await;
+    assert_eq!(why(&response), Some(InboxErrorKind::Store));
+}
+
+#[tokio::test]
+async fn receiver_without_layer_says_what_to_add() {
+    let inbox = Inbox::memory();
+    let receiver = inbox.receiver::<Checkout>();
+    let response = support::call(receiver, Request::new(())).await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(response.body().contains("Checkout"), "{}", response.body());
+
+    // The same behind a layer that decodes another type.
+    let service = support::layer::<PaymentRequest>().layer(inbox.receiver::<Checkout>());
+    let response = support::call(service, support::signed(body(1, 0))).await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
