@@ -41,13 +41,13 @@ impl Tables<'_> {
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<Vec<Claimed>> {
         let now = self.now();
         self.record_runner(claim.kind, now)?;
-        let mut all = Vec::new();
         if claim.with_suspect && claim.count > 0 {
             let suspect = self.suspect.query_row(params![claim.kind, now], Object::read);
             if let Some(object) = suspect.optional()? {
-                all.extend(self.lease(claim, object, now)?);
+                return Ok(self.lease(claim, object, now)?.into_iter().collect());
             }
         }
+        let mut all = Vec::new();
         // Again if some of them turn out to wait for a retry. They are not due any more then.
         while all.len() < claim.count {
             let room = claim.count.saturating_sub(all.len());
