@@ -25,7 +25,7 @@ pub(super) struct Identity {
 }
 
 impl Fence {
-    /// Call it after the connection has read. `file` is what the path was before the connection was opened.
+    /// Call it after the connection has read. `file` is what the first connection had opened.
     pub(super) fn new(path: &Path, file: Identity) -> Result<Self, InboxError> {
         let beside = |suffix| {
             let mut name = path.as_os_str().to_owned();
@@ -41,19 +41,24 @@ impl Fence {
 
     /// Returns an error if one of the files is not at its path.
     pub(super) fn check(&self) -> Result<(), InboxError> {
-        for (path, its) in &self.files {
-            if identity(path)? != *its {
-                let what = format!("{} is another file", path.display());
-                return Err(InboxError::caused_by(InboxErrorKind::FileMoved, what));
-            }
-        }
-        Ok(())
+        self.files.iter().try_for_each(|(path, its)| its.check(path))
     }
 
     /// Returns the length of the log in bytes.
     pub(super) fn log_len(&self) -> u64 {
         let [_, (log, _), _] = &self.files;
         fs::metadata(log).map_or(0, |it| it.len())
+    }
+}
+
+impl Identity {
+    /// Returns an error if another file is at the path, or none.
+    pub(super) fn check(self, path: &Path) -> Result<(), InboxError> {
+        if identity(path)? == self {
+            return Ok(());
+        }
+        let what = format!("{} is another file", path.display());
+        Err(InboxError::caused_by(InboxErrorKind::FileMoved, what))
     }
 }
 

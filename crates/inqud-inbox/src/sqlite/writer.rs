@@ -7,7 +7,7 @@
 //! So the cost of one `fsync` is shared by all that arrived during the one before.
 //!
 //! A group is all or nothing in SQLite, but its members are unrelated, so one that fails must not fail the
-//! others. Two mechanisms see to that:
+//! others. Three mechanisms see to that:
 //!
 //! - An effect runs in a savepoint. If it fails, only the savepoint is rolled back.
 //! - If an effect ends the transaction, which it must not do, the others are run again without it.
@@ -276,7 +276,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// `file` is what the path was before the connection was opened.
+    /// `file` is what the first connection had opened.
     fn new(mut connection: Connection, path: &Path, file: Identity) -> Result<Self, InboxError> {
         let sandbox = Sandbox::install(&mut connection).map_err(engine)?;
         // SQLite opens the log when it first reads.
@@ -293,16 +293,17 @@ fn write(
     mut messages: Messages,
     opened: &mut Option<SyncSender<Result<(), InboxError>>>,
 ) -> Result<(), InboxError> {
-    let file = identity(path)?;
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     schema::migrate(&mut connection, schema::MIGRATIONS)?;
+    // Not before it was written to, because an overlay file system can then replace it by a copy.
+    let file = identity(path)?;
     let first = Opened::new(connection, path, file)?;
     let mut session = Session::begin(&first.connection, &first.sandbox).map_err(engine)?;
     let mut groups = VecDeque::new();
     let mut next = Some(first);
     loop {
         let reconnect = || {
-            // Another file may be at the path by now.
+            file.check(path)?;
             let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             Opened::new(connection, path, file)
         };

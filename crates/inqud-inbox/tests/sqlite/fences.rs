@@ -77,6 +77,41 @@ async fn acknowledges_nothing_while_the_file_is_away() {
     );
 }
 
+/// The runner keeps the outcome, and settles again.
+#[tokio::test]
+async fn settles_again_after_the_file_is_back() {
+    let place = Place::new();
+    let inbox = place.open().unwrap();
+    inbox.write(|db| db.execute_batch("CREATE TABLE paid (id TEXT)")).await.unwrap();
+    inbox.store().insert(records(0..1)).await.unwrap();
+    let (away, file) = (place.file("-away"), place.file(""));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let (counted, from, to) = (Arc::clone(&calls), file.clone(), away.clone());
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Sqlite>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let id = request.id.clone();
+        cx.effect(move |db| db.execute("INSERT INTO paid VALUES (?1)", [&id]));
+        fs::rename(&from, &to).unwrap();
+        async { Ok::<_, Infallible>(()) }
+    };
+    let settled = async {
+        while inbox.stats().await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        while inbox.stats().await.unwrap().backlog() > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let back = async {
+        sleep(Duration::from_millis(500)).await;
+        fs::rename(&away, &file).unwrap();
+    };
+    let runner = inbox.process(handler).run_until(settled);
+    let (report, ()) = timeout(LONG, async { tokio::join!(runner, back) }).await.unwrap();
+    assert_eq!((report.unwrap().done, calls.load(Ordering::SeqCst)), (1, 1));
+    assert_eq!(number(&inbox, "SELECT count(*) FROM paid").await, 1);
+}
+
 #[tokio::test]
 async fn second_opener_takes_over_and_no_effect_happens_twice() {
     const COUNT: usize = 50;

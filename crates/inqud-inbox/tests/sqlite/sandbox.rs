@@ -106,6 +106,30 @@ async fn refuses_or_rollback_whose_error_is_ignored() {
     assert_refused(effect, "the effect ended the transaction").await;
 }
 
+/// Outside of a transaction, a savepoint begins one, and its release commits.
+#[tokio::test]
+async fn refuses_a_transaction_of_its_own_after_or_rollback() {
+    let effect: Effect = |db| {
+        batch(db, "INSERT INTO paid VALUES ('twice')")?;
+        let _ = batch(db, "INSERT OR ROLLBACK INTO paid VALUES ('twice')");
+        let _ = batch(db, "SAVEPOINT mine; UPDATE balance SET amount = 10; RELEASE mine");
+        batch(db, "SAVEPOINT mine; UPDATE balance SET amount = 20")
+    };
+    assert_refused(effect, "the effect ended the transaction").await;
+}
+
+#[tokio::test]
+async fn refuses_raise_rollback() {
+    let effect: Effect = |db| {
+        batch(db, ADD)?;
+        let trigger = "CREATE TRIGGER no BEFORE INSERT ON paid WHEN new.id = 'no'
+            BEGIN SELECT RAISE(ROLLBACK, 'no'); END";
+        batch(db, trigger)?;
+        batch(db, "INSERT INTO paid VALUES ('no')").or(Ok(()))
+    };
+    assert_refused(effect, "the effect ended the transaction").await;
+}
+
 #[tokio::test]
 async fn refuses_or_rollback() {
     let effect: Effect = |db| {
