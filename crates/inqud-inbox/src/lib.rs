@@ -192,5 +192,5 @@ pub use self::record::{Record, Storable};
 pub use self::report::RunReport;
 pub use self::runner::Runner;
 #[cfg(feature = "sqlite")]
-pub use self::sqlite::{Attached, Sqlite, SqliteEffect};
+pub use self::sqlite::{Attached, Sqlite, SqliteEffect, SqliteOptions};
 pub use self::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
