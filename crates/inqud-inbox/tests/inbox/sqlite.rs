@@ -6,38 +6,28 @@
     reason = "clippy.toml does not reach the helpers of tests"
 )]
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::env;
 use std::future::{Future, pending, poll_fn, ready};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use crate::{crash, postgres, support};
-use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::Full;
-use inqud_inbox::__private::Sealed;
+use http::StatusCode;
 use inqud_inbox::{
-    Admin, Claim, Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List,
-    Memory, Outcome, Record, Settled, Settlement, Sqlite, Stats, Storable, Store, Stored, Ticket,
-    rusqlite,
+    Admin, Claim, Claimed, Context, Inbox, InboxError, InboxErrorKind, List, Outcome, Record,
+    Settled, Settlement, Sqlite, Storable, Store, Stored, rusqlite,
 };
 use inqud_inbox::{Postgres, tokio_postgres::NoTls};
-use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep, timeout};
-use tower::{Layer, Service, ServiceBuilder, service_fn};
-use tower_inqud::{
-    Checkout, Notification, OrderKey, Payment, PaymentRequest, Subscription, Verdict,
-    WebhookService,
-};
+use tower::Layer;
+use tower_inqud::{Notification, PaymentRequest, Verdict, WebhookService};
 
 const LEASE: Duration = Duration::from_secs(3600);
 const NO_WAIT: Duration = Duration::ZERO;
@@ -114,7 +104,7 @@ async fn database_emptied(server: &postgres::Server) -> Inbox<Postgres> {
         return server.inbox("cases").await;
     }
     let config = server.config("cases");
-    let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object, inqud_inbox.runner";
+    let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object, inqud_inbox.runner, inqud_inbox.tally";
     postgres::connect(&config).await.batch_execute(truncate).await.unwrap();
     Inbox::postgres(config, NoTls).await.unwrap()
 }
@@ -739,7 +729,7 @@ async fn attach_rejects_other_files_unchanged() {
     let (inbox, folder) = file();
     let path = folder.path().join("inbox.db");
     let later =
-        |db: &rusqlite::Connection| db.execute("INSERT INTO inqud_inbox_version VALUES (99)", []);
+        |db: &rusqlite::Connection| db.execute("INSERT INTO inqud_inbox_version VALUES (99, 99)", []);
     inbox.write(later).await.unwrap();
     assert_eq!(Inbox::attach(&path).unwrap_err().kind(), InboxErrorKind::SchemaTooNew);
 }
