@@ -199,6 +199,8 @@ pub struct Entry {
     pub key: Key,
     /// Its kind: the [name of its type](crate::Storable::KIND).
     pub kind: String,
+    /// The [tenant](tower_inqud::Verifier::tenant) that it was received for, if any.
+    pub tenant: Option<String>,
     /// The id of its object.
     pub object: String,
     /// Its body. Empty if it was [pruned](crate::Inbox::prune).
@@ -217,6 +219,7 @@ impl fmt::Debug for Entry {
         f.debug_struct("Entry")
             .field("key", &self.key)
             .field("kind", &self.kind)
+            .field("tenant", &self.tenant)
             .field("object", &self.object)
             .field("body_len", &self.body.len())
             .field("attempts", &self.attempts)

@@ -112,7 +112,7 @@ impl<S: Store> Attempts<S> {
 
     /// Reports an error of the store, unless the runner ends with it.
     pub(super) fn report(&self, error: InboxError) -> Result<(), InboxError> {
-        if error.kind() == InboxErrorKind::Closed || self.rules.until_idle {
+        if is_final(&error) || self.rules.until_idle {
             return Err(error);
         }
         telemetry::failed(&error);
@@ -248,7 +248,7 @@ impl<S: Store> Attempts<S> {
                 }
                 Err(error) => {
                     let is_first = tries.again() == 1;
-                    if is_first || error.kind() == InboxErrorKind::Closed {
+                    if is_first || is_final(&error) {
                         self.report(error)?;
                     }
                     if self.is_ending.load(Ordering::Relaxed) {
@@ -288,7 +288,11 @@ where
         Err(rejection) => return Ok(Ended::Undecodable(rejection)),
     };
     if is_undecodable {
-        return Ok(Ended::Decoded(Record::new(&event, body)));
+        let record = Record::new(&event, body);
+        return Ok(Ended::Decoded(match cx.tenant() {
+            Some(tenant) => record.of_tenant(tenant),
+            None => record,
+        }));
     }
     handler?.call((Stored::new(event, body), cx.clone())).await.map_err(Into::into)?;
     Ok(Ended::Done(cx.take()))
@@ -343,6 +347,11 @@ impl Drop for Tries<'_> {
             self.unsettled.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether the store has failed for good.
+fn is_final(error: &InboxError) -> bool {
+    matches!(error.kind(), InboxErrorKind::Closed | InboxErrorKind::TakenOver)
 }
 
 fn text(error: &str) -> String {

@@ -30,6 +30,12 @@ pub enum InboxErrorKind {
     InUse,
     /// The file is on a network filesystem, where SQLite's locks are not reliable.
     NetworkFilesystem,
+    /// The file is on tmpfs or ramfs, and does not outlive a restart of the machine.
+    MemoryFilesystem,
+    /// The file of an open inbox, or its log, was moved, deleted or replaced.
+    FileMoved,
+    /// Another inbox has opened the file, although this one has it open. This one is closed.
+    TakenOver,
     /// The database could lose a commit in a crash. In SQLite, `journal_mode = WAL` or
     /// `synchronous = FULL` could not be set. In Postgres, `fsync` is off.
     NotDurable,
@@ -80,6 +86,9 @@ impl InboxErrorKind {
             Self::Closed => "closed",
             Self::InUse => "in_use",
             Self::NetworkFilesystem => "network_filesystem",
+            Self::MemoryFilesystem => "memory_filesystem",
+            Self::FileMoved => "file_moved",
+            Self::TakenOver => "taken_over",
             Self::NotDurable => "not_durable",
             Self::UnsupportedSqlite => "unsupported_sqlite",
             Self::NotFound => "not_found",
@@ -102,6 +111,18 @@ impl fmt::Display for InboxError {
             InboxErrorKind::NetworkFilesystem => {
                 "the file is on a network filesystem, where SQLite's locks are not reliable: move it \
                  to a local disk"
+            }
+            InboxErrorKind::MemoryFilesystem => {
+                "the file is on tmpfs or ramfs, and is lost when the machine restarts: move it to a disk, or \
+                 call `SqliteOptions::allow_tmpfs`"
+            }
+            InboxErrorKind::FileMoved => {
+                "a file of the inbox was moved, deleted or replaced while it was open: put it back, or \
+                 restart the program"
+            }
+            InboxErrorKind::TakenOver => {
+                "another inbox has opened the file, so this one is closed: stop one of the two, and do not \
+                 delete the lock file"
             }
             InboxErrorKind::NotDurable => {
                 "the database could lose a commit in a crash: change the setting that the source names"

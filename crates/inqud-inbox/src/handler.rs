@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use crate::key::Key;
 use crate::store::{Claimed, Store};
+use crate::tenant;
 use tower_inqud::Verdict;
 
 /// An event that a [`Runner`](crate::Runner) read from the inbox, and its body.
@@ -86,9 +87,10 @@ struct Shared<S: Store> {
 }
 
 /// The part of a [`Context`] that describes the attempt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Attempt {
     pub(super) key: Key,
+    pub(super) tenant: Option<Arc<str>>,
     pub(super) verdict: Verdict,
     pub(super) number: u32,
     pub(super) received_at: Timestamp,
@@ -98,7 +100,8 @@ impl<S: Store> Context<S> {
     pub(super) fn new(claimed: &Claimed, store: Arc<S>, handler_timeout: Duration) -> Self {
         let Claimed { key, received_at, .. } = *claimed;
         let (verdict, number) = (claimed.ticket.verdict, claimed.attempt());
-        let attempt = Attempt { key, verdict, number, received_at };
+        let tenant = tenant::split(&claimed.ticket.object).0.map(Arc::from);
+        let attempt = Attempt { key, tenant, verdict, number, received_at };
         Self::of(attempt, store, handler_timeout)
     }
 
@@ -115,6 +118,13 @@ impl<S: Store> Context<S> {
     #[must_use]
     pub fn key(&self) -> Key {
         self.shared.attempt.key
+    }
+
+    /// Returns the [tenant](tower_inqud::Verifier::tenant) that the notification was received for, if any. Objects of
+    /// different tenants can have the same id.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.shared.attempt.tenant.as_deref()
     }
 
     /// Returns how the notification compares with the last one that was handled for its object.

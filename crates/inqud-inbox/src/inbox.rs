@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body::Body;
 use tower_service::Service;
 
 use crate::admin::{Entry, List, Stats};
@@ -15,6 +16,7 @@ use crate::record::Storable;
 use crate::runner::{Runner, UNCLAIMED};
 use crate::store::Store;
 use crate::telemetry;
+use crate::webhooks::Webhooks;
 
 /// A durable inbox over a store. A clone is cheap, and the same inbox. See the [crate](crate).
 ///
@@ -93,6 +95,49 @@ impl<S: Store> Inbox<S> {
         H::Future: Send,
     {
         Runner::new(Arc::clone(&self.queue), handler)
+    }
+
+    /// Receives and processes several kinds of webhooks: one service for all receivers, and one future for all
+    /// runners.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use inqud_inbox::{Context, Inbox, Memory, Stored};
+    /// use tower_inqud::{Payment, PaymentRequest, Secret, WebhookLayer};
+    ///
+    /// # async fn run(shutdown: impl Future<Output = ()>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let inbox = Inbox::memory();
+    /// let requests = WebhookLayer::new(Secret::new("secret_value")?);
+    /// let payments = WebhookLayer::new(Secret::new("another_value")?);
+    /// let webhooks = inbox
+    ///     .webhooks()
+    ///     .kind("/webhooks/inqud/request", requests, inbox.process(on_request))
+    ///     .kind("/webhooks/inqud/payment", payments, inbox.process(on_payment).concurrency(4));
+    ///
+    /// let app: Router = Router::new().fallback_service(webhooks.service());
+    /// // Serve the app, and process beside it.
+    /// webhooks.run_until(shutdown).await?;
+    /// # drop(app);
+    /// # Ok(())
+    /// # }
+    ///
+    /// async fn on_request(_: Stored<PaymentRequest>, _: Context<Memory>) -> Result<(), std::io::Error> {
+    ///     Ok(())
+    /// }
+    ///
+    /// async fn on_payment(_: Stored<Payment>, _: Context<Memory>) -> Result<(), std::io::Error> {
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn webhooks<B>(&self) -> Webhooks<S, B>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        Webhooks::new(self.clone())
     }
 
     /// Counts the backlog, dead letters, reviews and skipped notifications, by kind. With feature `metrics`, this sets [the gauges](crate#telemetry). With feature

@@ -164,7 +164,9 @@ mod sealed;
 mod sqlite;
 mod store;
 mod telemetry;
+mod tenant;
 pub mod testing;
+mod webhooks;
 
 /// Not public: what this crate's own tests need to make stores that fail.
 #[doc(hidden)]
@@ -192,5 +194,6 @@ pub use self::record::{Record, Storable};
 pub use self::report::RunReport;
 pub use self::runner::Runner;
 #[cfg(feature = "sqlite")]
-pub use self::sqlite::{Attached, Sqlite, SqliteEffect};
+pub use self::sqlite::{Attached, Sqlite, SqliteEffect, SqliteOptions};
 pub use self::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+pub use self::webhooks::{Webhooks, WebhooksService};

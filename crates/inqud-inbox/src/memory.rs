@@ -15,6 +15,7 @@ use crate::record::Record;
 use crate::sealed::Sealed;
 use crate::store;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+use crate::tenant;
 use tower_inqud::{Dedup, Processed, Verdict};
 
 /// An in-memory store for tests. Nothing outlives the process.
@@ -442,10 +443,12 @@ impl Row {
     }
 
     fn entry(&self) -> Entry {
+        let (tenant, object) = tenant::split(&self.record.object);
         Entry {
             key: self.record.key,
             kind: self.record.kind.to_owned(),
-            object: self.record.object.clone(),
+            tenant,
+            object: object.to_owned(),
             body: self.record.body.clone(),
             attempts: self.failures,
             error: self.error.clone(),

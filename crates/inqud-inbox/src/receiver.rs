@@ -53,12 +53,17 @@ impl<S: Store, T: Storable> Receiver<S, T> {
     /// Returns `None` if the request carries no webhook.
     fn record<B>(request: &Request<B>, telemetry: &mut Receipt) -> Option<Record> {
         let extensions = request.extensions();
-        if let Some(webhook) = extensions.get::<Webhook<T>>() {
-            return Some(Record::new::<T>(webhook, webhook.raw_body().clone()));
-        }
-        let undecodable = extensions.get::<Undecodable<T>>()?;
-        telemetry.undecodable();
-        Some(Record::undecodable(undecodable))
+        let (record, tenant) = if let Some(webhook) = extensions.get::<Webhook<T>>() {
+            (Record::new::<T>(webhook, webhook.raw_body().clone()), webhook.tenant())
+        } else {
+            let undecodable = extensions.get::<Undecodable<T>>()?;
+            telemetry.undecodable();
+            (Record::undecodable(undecodable), undecodable.tenant())
+        };
+        Some(match tenant {
+            Some(tenant) => record.of_tenant(tenant),
+            None => record,
+        })
     }
 }
 

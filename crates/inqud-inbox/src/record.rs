@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::key::Key;
+use crate::tenant;
 use tower_inqud::{
     Authorization, Checkout, Dedup, Event, Invoice, Notification, OnRampCheckout, OrderKey,
     Payment, PaymentRequest, Rejection, Subscription, Undecodable,
@@ -76,8 +77,8 @@ pub struct Record {
     pub key: Key,
     /// The name of its type, [`Storable::KIND`].
     pub kind: &'static str,
-    /// The id of the object that it is about. Notifications with the same kind and object are processed
-    /// one at a time.
+    /// The id of the object that it is about, with its [tenant](Self::of_tenant). Notifications with the same kind
+    /// and object are processed one at a time.
     pub object: String,
     /// Detects duplicates among the notifications about one object, and orders the others.
     pub order_key: OrderKey,
@@ -106,7 +107,8 @@ impl Record {
     /// Creates a record of an event and the body that it was decoded from.
     #[must_use]
     pub fn new<T: Storable>(event: &T, body: Bytes) -> Self {
-        let (object, order_key) = (event.id().to_owned(), OrderKey::new(event, &body));
+        let object = tenant::qualify(None, event.id()).into_owned();
+        let order_key = OrderKey::new(event, &body);
         let key = Key::new(T::KIND, &object, &order_key);
         Self { key, kind: T::KIND, object, order_key, body, dead: None }
     }
@@ -127,6 +129,22 @@ impl Record {
             body,
             dead: Some(dead_reason(undecodable.rejection())),
         }
+    }
+
+    /// Makes this the record of a tenant's object. Objects of two tenants are never the same, whatever their ids are.
+    #[must_use]
+    pub fn of_tenant(mut self, name: &str) -> Self {
+        let (_, id) = tenant::split(&self.object);
+        if Self::is_undecodable(self.key, &self.object) {
+            let len = name.len().to_string();
+            self.key = Key::hash([self.key.as_bytes(), len.as_bytes(), name.as_bytes()]);
+            let id = object_of_undecodable(self.key);
+            self.object = tenant::qualify(Some(name), &id).into_owned();
+        } else {
+            self.object = tenant::qualify(Some(name), id).into_owned();
+            self.key = Key::new(self.kind, &self.object, &self.order_key);
+        }
+        self
     }
 
     /// Returns the key to store this record under if it repeats an earlier one. `last` is the key of the
@@ -161,7 +179,8 @@ impl Record {
 
     /// Whether the notification with this key and object was stored as undecodable.
     pub(super) fn is_undecodable(key: Key, object: &str) -> bool {
-        object.starts_with(UNDECODABLE) && object == object_of_undecodable(key)
+        let (_, id) = tenant::split(object);
+        id.starts_with(UNDECODABLE) && id == object_of_undecodable(key)
     }
 }
 

@@ -111,6 +111,7 @@ impl<S: Store> TestContext<S> {
     pub fn new(inbox: &Inbox<S>) -> Self {
         let attempt = Attempt {
             key: new_key(),
+            tenant: None,
             verdict: Verdict::Newer,
             number: 1,
             received_at: Timestamp::now(),
@@ -119,7 +120,7 @@ impl<S: Store> TestContext<S> {
     }
 
     fn of(store: Arc<S>, attempt: Attempt) -> Self {
-        let context = Context::of(attempt, Arc::clone(&store), HANDLER_TIMEOUT);
+        let context = Context::of(attempt.clone(), Arc::clone(&store), HANDLER_TIMEOUT);
         Self { store, attempt, context }
     }
 
@@ -127,6 +128,11 @@ impl<S: Store> TestContext<S> {
     /// the same notification.
     pub fn key(self, key: Key) -> Self {
         Self::of(self.store, Attempt { key, ..self.attempt })
+    }
+
+    /// Sets [`Context::tenant`]. Defaults to none. Call it before [`context`](Self::context).
+    pub fn tenant(self, name: &str) -> Self {
+        Self::of(self.store, Attempt { tenant: Some(Arc::from(name)), ..self.attempt })
     }
 
     /// Sets [`Context::verdict`]. Defaults to [`Verdict::Newer`]. Call it before [`context`](Self::context).

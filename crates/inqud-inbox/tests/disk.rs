@@ -13,14 +13,19 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use inqud_inbox::{Inbox, InboxErrorKind};
+use inqud_inbox::{Inbox, InboxError, InboxErrorKind, Sqlite, SqliteOptions};
 
 #[path = "../../../tests/support/mod.rs"]
 mod support;
 
+/// The disks of these tests are on tmpfs, and the temporary directory can be.
+fn open(path: impl AsRef<Path>) -> Result<Inbox<Sqlite>, InboxError> {
+    SqliteOptions::new(path).allow_tmpfs().open()
+}
+
 /// Returns the kind of the error and its text with all sources.
 fn refused(path: &Path) -> (InboxErrorKind, String) {
-    let error = Inbox::sqlite(path).unwrap_err();
+    let error = open(path).unwrap_err();
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -94,7 +99,7 @@ mod linux {
     use tokio::time::{Instant, sleep, timeout};
     use tower_inqud::{PaymentRequest, contract};
 
-    use super::{assert_says, support};
+    use super::{assert_says, open, support};
 
     /// Longer than anything that is expected to end.
     const LONG: Duration = Duration::from_secs(60);
@@ -312,7 +317,7 @@ mod linux {
         // Half of the disk, because in the end the log is also copied into the file.
         let half: usize = env::var("INBOX_DISK_SIZE").unwrap().parse::<usize>().unwrap() / 2;
         fs::write(&ballast, vec![7; (half + 1) * 1024 * 1024]).unwrap();
-        let inbox = Inbox::sqlite(&file).unwrap();
+        let inbox = open(&file).unwrap();
         let (address, errors) = serve(&inbox).await;
 
         let padding = half * 700;
@@ -334,7 +339,7 @@ mod linux {
         drop(inbox);
         let all: Vec<_> = answers.keys().copied().collect();
         assert_eq!(stored(&file), keys(&all, padding));
-        let inbox = Inbox::sqlite(&file).unwrap();
+        let inbox = open(&file).unwrap();
         assert_eq!(inbox.stats().await.unwrap().backlog(), all.len() as u64);
     }
 
@@ -350,7 +355,7 @@ mod linux {
         let folder = folder();
         mount_disk(&folder);
         let (file, ballast) = (folder.join("inbox.db"), folder.join("ballast"));
-        let inbox = Inbox::sqlite(&file).unwrap();
+        let inbox = open(&file).unwrap();
         inbox.write(|db| db.execute_batch("CREATE TABLE paid (id TEXT)")).await.unwrap();
         let (address, _) = serve(&inbox).await;
         let http = http();
@@ -369,9 +374,7 @@ mod linux {
             async { Ok::<_, Infallible>(()) }
         };
         let noted = Arc::clone(&errors);
-        // The lease is one second. What could not be settled is handled again after it.
-        let runner =
-            inbox.process(handler).concurrency(8).handler_timeout(Duration::from_millis(500));
+        let runner = inbox.process(handler).concurrency(8);
         let runner = runner.on_error(move |error| noted.lock().unwrap().push(error.clone()));
         let drained = async {
             // For some rounds nothing can be settled or claimed.
@@ -383,7 +386,7 @@ mod linux {
         timeout(LONG, runner.run_until(drained)).await.unwrap().unwrap();
 
         assert_all_say(&errors.lock().unwrap(), "database or disk is full");
-        assert!(calls.load(Ordering::SeqCst) > COUNT as usize, "some were handled twice");
+        assert_eq!(calls.load(Ordering::SeqCst), COUNT as usize, "the outcomes are kept");
         assert_eq!(inbox.stats().await.unwrap().dead(), 0);
         let all = |db: &rusqlite::Connection| {
             let mut all = db.prepare("SELECT id FROM paid ORDER BY id")?;
@@ -424,7 +427,7 @@ mod linux {
         assert_says(&folder.join("new.db"), InboxErrorKind::Store, "Read-only file system");
         mount(&["-o", "remount,rw", path]);
 
-        let inbox = Inbox::sqlite(&file).unwrap();
+        let inbox = open(&file).unwrap();
         inbox.close().await;
         drop(inbox);
         let file_path = file.to_str().unwrap();
@@ -433,12 +436,38 @@ mod linux {
         assert_says(&file, InboxErrorKind::Store, "readonly database");
     }
 
+    #[test]
+    fn refuses_tmpfs_unless_asked_for() {
+        run_apart("memory_disk", "8");
+    }
+
+    #[tokio::test]
+    #[ignore = "a part of another test"]
+    async fn memory_disk() {
+        let folder = folder();
+        mount_disk(&folder);
+        let file = folder.join("inbox.db");
+        let error = Inbox::sqlite(&file).unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::MemoryFilesystem);
+        assert!(error.to_string().contains("SqliteOptions::allow_tmpfs"), "{error}");
+        let inbox = open(&file).unwrap();
+        inbox.close().await;
+        drop(inbox);
+        // A command line beside a server that allowed it.
+        Inbox::attach(&file).unwrap();
+
+        let path = folder.to_str().unwrap();
+        mount(&["-t", "ramfs", "ramfs", path]);
+        let error = Inbox::sqlite(folder.join("inbox.db")).unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::MemoryFilesystem);
+    }
+
     // ------------------------------------------------------------ another's write lock
 
     #[tokio::test]
     async fn delivery_survives_death_of_the_lock_holder() {
         let folder = tempfile::tempdir().unwrap();
-        let inbox = Inbox::sqlite(folder.path().join("inbox.db")).unwrap();
+        let inbox = open(folder.path().join("inbox.db")).unwrap();
         let (address, _) = serve(&inbox).await;
         let mut holder: tokio::process::Command = part("lock_holder", folder.path(), &[]).into();
         let mut holder = holder.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
@@ -529,7 +558,7 @@ mod linux {
     #[tokio::test]
     #[ignore = "a part of another test"]
     async fn traced_server() {
-        let inbox = Inbox::sqlite(folder().join("inbox.db")).unwrap();
+        let inbox = open(folder().join("inbox.db")).unwrap();
         let (address, _) = serve(&inbox).await;
         println!("listening on {address}");
         let mut input = BufReader::new(tokio::io::stdin()).lines();

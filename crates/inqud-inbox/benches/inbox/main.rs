@@ -1,12 +1,11 @@
-//! Compares the inbox with its floor: a plain thread or task that runs the same statements on the same
-//! tables, with group commit and nothing else.
+//! Compares the inbox with what is written by hand on the same tables.
 //!
 //! Run `cargo bench -p inqud-inbox --bench inbox --all-features`. With `-- report` it writes `INBOX.md`. With
-//! `-- --smoke` it only checks that everything is stored and processed.
+//! `-- --smoke` it only checks that everything is stored and processed. Words choose parts: `puts`,
+//! `consumption`, `http`, `sqlite`, `postgres`.
 //!
 //! *Puts* are in-process calls of the receiver with webhooks that were verified before. *Consumption* is a
-//! runner with a concurrency of 64 whose handler does nothing or has one effect. Inbox and floor alternate.
-//! Each pair of rounds gives one ratio, and the report shows the medians.
+//! runner. *HTTP* is a server, with a client in another process. `head.md` says what each floor does.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
@@ -14,6 +13,7 @@
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
     missing_docs,
@@ -23,186 +23,98 @@
 #[path = "../../tests/support/postgres.rs"]
 mod server;
 
+mod client;
 mod consumption;
 mod engine;
+mod http;
 mod ids;
 mod postgres;
 mod puts;
-mod sides;
+mod report;
 mod sqlite;
 
-use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::env;
 use std::time::Instant;
 
-use self::consumption::consume_round;
-use self::engine::Engine;
-use self::ids::Ids;
-use self::puts::insert_round;
-use self::sides::{Before, Sides};
+use self::engine::{Before, Engine, Places};
+use self::report::Report;
 
 #[derive(Clone, Copy)]
 struct Size {
-    /// An even number, so that both sides are first equally often.
     rounds: usize,
-    /// The number of rows, processed or open, in the tables before a round.
+    /// The number of rows in the larger tables before the rounds.
     rows: usize,
+    before: &'static [Before],
     /// Pairs of the number of clients and the number of puts in a round.
-    puts: [(usize, usize); 3],
-    consumed: usize,
+    puts: &'static [(usize, usize)],
+    /// Pairs of the concurrency and the number of notifications in a round.
+    consumed: &'static [(usize, usize)],
+    /// Pairs of the number of clients and the number of requests in a round.
+    http: &'static [(usize, usize)],
 }
 
 const FULL: Size = Size {
-    rounds: 6,
-    rows: 500_000,
+    rounds: 4,
+    rows: 1_000_000,
+    before: &[Before::Nothing, Before::Rows],
     // With the last, SQLite copies its log into the file at least twice.
-    puts: [(1, 1_500), (32, 10_000), (128, 60_000)],
-    consumed: 10_000,
+    puts: &[(1, 1_500), (32, 10_000), (128, 60_000)],
+    consumed: &[(1, 1_500), (16, 8_000), (64, 16_000)],
+    http: &[(1, 1_500), (32, 15_000), (128, 30_000)],
 };
-const SMOKE: Size =
-    Size { rounds: 2, rows: 2_000, puts: [(1, 20), (32, 320), (128, 640)], consumed: 500 };
+const SMOKE: Size = Size {
+    rounds: 1,
+    rows: 400,
+    before: &[Before::Rows],
+    puts: &[(8, 160)],
+    consumed: &[(8, 160)],
+    http: &[(8, 160)],
+};
 
-#[tokio::main]
-async fn main() {
-    let has = |word: &str| std::env::args().any(|it| it == word);
+fn main() {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    if let Some(("client", arguments)) = arguments.split_first().map(|(it, rest)| (&**it, rest)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(client::send(arguments));
+    }
+    tokio::runtime::Runtime::new().unwrap().block_on(compare(&arguments));
+}
+
+async fn compare(arguments: &[String]) {
+    let has = |word: &str| arguments.iter().any(|it| it == word);
     let size = if has("--smoke") { SMOKE } else { FULL };
-    let mut report = head(size);
-    compare::<sqlite::Sqlite>(size, &mut report).await;
-    compare::<postgres::Postgres>(size, &mut report).await;
+    let mut report = Report::new(size);
+    if has("sqlite") || !has("postgres") {
+        compare_engine::<sqlite::Sqlite>(size, &has, &mut report).await;
+    }
+    if has("postgres") || !has("sqlite") {
+        compare_engine::<postgres::Postgres>(size, &has, &mut report).await;
+    }
     if has("report") {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/INBOX.md");
-        fs::write(path, report).unwrap();
+        report.write();
     }
 }
 
-fn say(report: &mut String, line: &str) {
-    println!("{line}");
-    writeln!(report, "{line}").unwrap();
-}
-
-fn head(size: Size) -> String {
-    let mut report = String::new();
-    let text = "# The inbox and its floor\n\n\
-        Written by `cargo bench -p inqud-inbox --bench inbox --all-features -- report`. The floor is a plain \
-        thread or\ntask that runs the same statements on the same tables, and nothing else. In SQLite the \
-        floor writes each new id into\nthe index at once. The inbox keeps the latest 16,384 in memory first, \
-        so with empty tables it writes none of the\nfirst 16,384. If there were rows before, those of each \
-        round are kept: 500,000 rows become 930,000 by the end.\nPostgres has `shared_buffers` of 1 GB and \
-        `max_wal_size` of 4 GB.\n\nThe column *before* gives the rows in the tables before each round. The ratios are inbox to \
-        floor, then inbox and floor each\ncompared with themselves on empty tables, then with themselves on \
-        processed rows.\n";
-    say(&mut report, text);
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let (rounds, syncs) = (size.rounds, syncs(if size.rounds > 2 { 300 } else { 10 }));
-    let line = format!(
-        "Medians of {rounds} alternating rounds of each, on {cores} cores. The disk does {syncs:.0} writes of \
-         4 KiB with fdatasync a second."
-    );
-    say(&mut report, &line);
-    report
-}
-
-/// Measures how many synced writes of a page the disk does in a second.
-fn syncs(count: usize) -> f64 {
-    let mut file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let write = |file: &mut File| {
-        file.write_all(&[7; 4096]).unwrap();
-        file.sync_data().unwrap();
-    };
-    write(&mut file);
-    let began = Instant::now();
-    for _ in 0..count {
-        write(&mut file);
-    }
-    count as f64 / began.elapsed().as_secs_f64()
-}
-
-async fn compare<E: Engine>(size: Size, report: &mut String) {
+async fn compare_engine<E: Engine>(size: Size, has: &dyn Fn(&str) -> bool, report: &mut Report) {
     if !E::is_there().await {
         return;
     }
-    let mut ids = Ids(0);
-    let mut all = Vec::new();
-    for rows in [Before::Nothing, Before::Processed(size.rows), Before::Open(size.rows)] {
-        all.push(Sides::<E>::new(rows, &mut ids).await);
+    let began = Instant::now();
+    let took = |what: &str| eprintln!("{}, {what}: {:.0?}", E::NAME, began.elapsed());
+    let places = Places::<E>::new(size.rows).await;
+    took("filled");
+    let is_whole = !["puts", "consumption", "http"].iter().any(|it| has(it));
+    if is_whole || has("puts") {
+        puts::compare(&places, size, report).await;
+        took("puts");
     }
-    let columns = "inbox/floor | inbox/empty | floor/empty | inbox/processed | floor/processed |";
-
-    say(report, &format!("\n## Durable puts, {}\n", E::NAME));
-    say(
-        report,
-        &format!("| clients | before | inbox/s | p50 | p99 | floor/s | p50 | p99 | {columns}"),
-    );
-    say(report, &format!("| ---: | --- |{}", " ---: |".repeat(11)));
-    for (clients, count) in size.puts {
-        let mut rounds = Vec::new();
-        for round in 0..size.rounds {
-            let mut speeds = Vec::new();
-            for sides in &mut all {
-                speeds.push(insert_round(sides, round, clients, count, &mut ids).await);
-            }
-            rounds.push(speeds);
-        }
-        for (at, sides) in all.iter().enumerate() {
-            let mut line = format!("| {clients} | {} |", sides.before);
-            for side in [0, 1] {
-                let rate = middle(&rounds, |it| it[at][side].rate);
-                let p50 = middle(&rounds, |it| it[at][side].p50.as_secs_f64() * 1e3);
-                let p99 = middle(&rounds, |it| it[at][side].p99.as_secs_f64() * 1e3);
-                write!(line, " {rate:.0} | {p50:.2} ms | {p99:.2} ms |").unwrap();
-            }
-            line.push_str(&ratios(&rounds, at, |speeds| speeds.each_ref().map(|it| it.rate)));
-            say(report, &line);
-        }
+    if is_whole || has("consumption") {
+        consumption::compare(&places, size, report).await;
+        took("consumption");
     }
-
-    say(report, &format!("\n## Consumption, {}\n", E::NAME));
-    say(report, &format!("| handler | before | inbox/s | floor/s | {columns}"));
-    say(report, &format!("| --- | --- |{}", " ---: |".repeat(7)));
-    for (what, has_effect) in [("nothing", false), ("one effect", true)] {
-        let mut rounds = Vec::new();
-        for round in 0..size.rounds {
-            let mut rates = Vec::new();
-            for sides in &mut all {
-                rates.push(consume_round(sides, round, size.consumed, has_effect, &mut ids).await);
-            }
-            rounds.push(rates);
-        }
-        for (at, sides) in all.iter().enumerate() {
-            let [inbox, floor] = [0, 1].map(|side| middle(&rounds, |round| round[at][side]));
-            let mut line = format!("| {what} | {} | {inbox:.0} | {floor:.0} |", sides.before);
-            line.push_str(&ratios(&rounds, at, |rates| *rates));
-            say(report, &line);
-        }
+    if is_whole || has("http") {
+        http::compare(&places, size, report).await;
+        took("HTTP");
     }
-}
-
-/// Formats the ratio of inbox to floor, and of each to itself with fewer rows in its tables.
-fn ratios<T>(rounds: &[Vec<T>], at: usize, rates: impl Fn(&T) -> [f64; 2]) -> String {
-    let ratio = |one: &dyn Fn(&Vec<T>) -> f64, other: &dyn Fn(&Vec<T>) -> f64| {
-        format!(" {:.2} |", middle(rounds, |round| one(round) / other(round)))
-    };
-    let rate = |at: usize, side: usize| {
-        let rates = &rates;
-        move |round: &Vec<T>| rates(&round[at])[side]
-    };
-    let mut line = ratio(&rate(at, 0), &rate(at, 1));
-    for less in [0, 1] {
-        for side in [0, 1] {
-            line += &if less < at {
-                ratio(&rate(at, side), &rate(less, side))
-            } else {
-                " |".to_owned()
-            };
-        }
-    }
-    line
-}
-
-/// Returns the median.
-fn middle<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> f64 {
-    let mut all: Vec<_> = rounds.iter().map(figure).collect();
-    all.sort_by(f64::total_cmp);
-    f64::midpoint(all[(all.len() - 1) / 2], all[all.len() / 2])
+    places.remove().await;
 }

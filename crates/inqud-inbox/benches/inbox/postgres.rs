@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use inqud_inbox::tokio_postgres::types::ToSql;
-use inqud_inbox::tokio_postgres::{Client, Config, Statement};
-use inqud_inbox::{Context, Inbox, Inserted, Key, Storable};
+use inqud_inbox::tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use inqud_inbox::{Context, Inbox, Inserted, Key};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tower_inqud::PaymentRequest;
 
-use crate::engine::{CONCURRENCY, Engine, GROUP, Rows, Waiting, processed};
+use crate::engine::{Engine, GROUP, Handler, KIND, Rows, Waiting, processed};
 use crate::server::{connect, shared};
 
 pub(crate) struct Postgres {
@@ -18,13 +18,16 @@ pub(crate) struct Postgres {
     name: String,
 }
 
-const KIND: &str = <PaymentRequest as Storable>::KIND;
 const EFFECT: &str = "INSERT INTO effect (object) VALUES ($1)";
-const LEASE: i64 = 120_000_000;
 
 impl Engine for Postgres {
     type Store = inqud_inbox::Postgres;
     const NAME: &'static str = "Postgres";
+    const HANDLERS: &'static [(Handler, &'static str)] = &[
+        (Handler::Nothing, "nothing"),
+        (Handler::Effect, "a statement"),
+        (Handler::Transaction, "a transaction"),
+    ];
 
     /// Starts a server with the two settings that everyone changes on a dedicated machine.
     async fn is_there() -> bool {
@@ -50,17 +53,18 @@ impl Engine for Postgres {
     }
 
     async fn inbox(&self) -> Inbox<inqud_inbox::Postgres> {
-        let no_tls = inqud_inbox::tokio_postgres::NoTls;
-        Inbox::postgres(self.config.clone(), no_tls).await.unwrap()
+        Inbox::postgres(self.config.clone(), NoTls).await.unwrap()
     }
 
-    async fn close(inbox: Inbox<inqud_inbox::Postgres>) {
-        inbox.close().await;
-    }
-
-    async fn effect(cx: &Context<inqud_inbox::Postgres>, object: String) {
-        let transaction = cx.transaction().await.unwrap();
-        transaction.execute(EFFECT, &[&object]).await.unwrap();
+    async fn handle(handler: Handler, cx: &Context<inqud_inbox::Postgres>, object: String) {
+        match handler {
+            Handler::Nothing => {}
+            Handler::Effect => cx.execute(EFFECT, [object]),
+            Handler::Transaction => {
+                let transaction = cx.transaction().await.unwrap();
+                transaction.execute(EFFECT, &[&object]).await.unwrap();
+            }
+        }
     }
 
     async fn insert_plainly(&self) -> mpsc::Sender<Waiting> {
@@ -81,31 +85,37 @@ impl Engine for Postgres {
         sender
     }
 
-    async fn consume_plainly(&self, count: usize, has_effect: bool) {
-        let plain = Statements::new(&self.config).await;
-        let mut handlers = Vec::new();
-        for _ in 0..if has_effect { CONCURRENCY } else { 0 } {
-            handlers.push(Arc::new(Statements::new(&self.config).await));
+    async fn consume_plainly(
+        &self,
+        count: usize,
+        handler: Handler,
+        concurrency: usize,
+    ) -> Duration {
+        if handler != Handler::Transaction {
+            let worker = Worker::new(&self.config).await;
+            let began = Instant::now();
+            let mut rest = count;
+            while rest > 0 {
+                rest -= worker.work_batch(rest.min(concurrency), handler).await;
+            }
+            return began.elapsed();
         }
-        let (mut claimed, mut settled) = (Vec::new(), 0);
-        while settled < count {
-            settled += claimed.len();
-            if has_effect {
-                // One transaction for each, like handlers.
-                let mut running = JoinSet::new();
-                for (one, handler) in claimed.drain(..).zip(&handlers) {
-                    let handler = Arc::clone(handler);
-                    running.spawn(async move { handler.settle_with_effect(one).await });
+        let mut workers = Vec::new();
+        for _ in 0..concurrency {
+            workers.push(Worker::new(&self.config).await);
+        }
+        let (taken, mut running) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+        let began = Instant::now();
+        for worker in workers {
+            let taken = Arc::clone(&taken);
+            running.spawn(async move {
+                while taken.fetch_add(1, Ordering::Relaxed) < count {
+                    worker.work().await;
                 }
-                running.join_all().await;
-            }
-            plain.client.batch_execute("BEGIN").await.unwrap();
-            if !claimed.is_empty() {
-                plain.settle(&claimed).await;
-            }
-            claimed = plain.claim((count - settled).min(CONCURRENCY)).await;
-            plain.client.batch_execute("COMMIT").await.unwrap();
+            });
         }
+        running.join_all().await;
+        began.elapsed()
     }
 
     async fn rows(&self) -> Rows {
@@ -114,11 +124,11 @@ impl Engine for Postgres {
             let count: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
             usize::try_from(count).unwrap()
         };
-        Rows {
-            open: count("SELECT count(*) FROM inqud_inbox.notification WHERE state = 0").await,
-            done: count("SELECT count(*) FROM inqud_inbox.notification WHERE state = 1").await,
-            effects: count("SELECT count(*) FROM effect").await,
-        }
+        // All with an index, because it also counts a million.
+        let all = count("SELECT count(*) FROM inqud_inbox.notification").await;
+        let open = count("SELECT count(*) FROM inqud_inbox.notification WHERE state = 0").await;
+        assert_eq!(count("SELECT count(*) FROM inqud_inbox.notification WHERE state > 1").await, 0);
+        Rows { open, done: all - open, effects: count("SELECT count(*) FROM effect").await }
     }
 
     async fn process_all(&self) {
@@ -127,6 +137,12 @@ impl Engine for Postgres {
             UPDATE inqud_inbox.object SET due_at = NULL WHERE due_at IS NOT NULL";
         client.batch_execute(all).await.unwrap();
         client.batch_execute("VACUUM ANALYZE").await.unwrap();
+    }
+
+    async fn remove(self) {
+        let client = connect(&shared().unwrap().config("postgres")).await;
+        let drop = format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name);
+        client.batch_execute(&drop).await.unwrap();
     }
 }
 
@@ -154,84 +170,115 @@ async fn insert_group(client: &Client, [meet, inserted]: [&Statement; 2], group:
     assert_eq!(rows.unwrap().len(), group.len());
 }
 
+/// A job queue on the tables of the inbox, as one writes it by hand: a job is claimed, done and marked as done in
+/// one transaction, which holds a lock on its object meanwhile.
+struct Worker {
+    client: Arc<Client>,
+    claim: Statement,
+    effect: Statement,
+    done: Statement,
+    go_on: Statement,
+}
+
+/// Locks the objects that are due for longest, and reads the oldest notification of each.
+const CLAIM: &str = "
+    SELECT object, seq, key, order_key, body FROM (
+        SELECT object FROM inqud_inbox.object
+        WHERE kind = $1 AND due_at <= statement_timestamp()
+        ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) AS due CROSS JOIN LATERAL (
+        SELECT seq, key, order_key, body FROM inqud_inbox.notification AS it
+        WHERE it.kind = $1 AND it.object = due.object AND state = 0
+        ORDER BY position, seq LIMIT 1
+    ) AS oldest";
+const DONE: &str =
+    "UPDATE inqud_inbox.notification SET state = 1, settled_at = statement_timestamp()
+    WHERE seq = ANY ($1::bigint[])";
+const GO_ON: &str = "
+    UPDATE inqud_inbox.object AS mine SET processed = it.processed, due_at = (
+        SELECT received_at FROM inqud_inbox.notification AS next
+        WHERE next.kind = $1 AND next.object = mine.object AND state = 0
+        ORDER BY position, seq LIMIT 1
+    ) FROM unnest($2::text[], $3::bytea[]) AS it (object, processed)
+    WHERE mine.kind = $1 AND mine.object = it.object";
+
 struct Claimed {
-    seq: i64,
     object: String,
-    claim: i64,
-    order_key: Vec<u8>,
+    seq: i64,
+    processed: Vec<u8>,
 }
 
-/// The statements of the inbox and nothing else.
-struct Statements {
-    client: Client,
-    lease: Statement,
-    attempt: Statement,
-    lock: Statement,
-    settle: Statement,
+impl Claimed {
+    fn new(row: &Row) -> Self {
+        // Decodes as much as a handler needs.
+        let key = Key::from_bytes(row.get::<_, &[u8]>("key").try_into().unwrap());
+        std::hint::black_box((row.get::<_, Vec<u8>>("body"), key));
+        let seq = row.get("seq");
+        Self { object: row.get("object"), seq, processed: processed(seq, row.get("order_key")) }
+    }
 }
 
-impl Statements {
+impl Worker {
     async fn new(config: &Config) -> Self {
         let client = connect(config).await;
         let prepare = async |sql| client.prepare(sql).await.unwrap();
         Self {
-            lease: prepare(include_str!("../../src/postgres/lease.sql")).await,
-            attempt: prepare(include_str!("../../src/postgres/attempt.sql")).await,
-            lock: prepare(include_str!("../../src/postgres/lock.sql")).await,
-            settle: prepare(include_str!("../../src/postgres/settle.sql")).await,
-            client,
+            claim: prepare(CLAIM).await,
+            effect: prepare(EFFECT).await,
+            done: prepare(DONE).await,
+            go_on: prepare(GO_ON).await,
+            client: Arc::new(client),
         }
+    }
+
+    /// Does one job, in three round trips.
+    async fn work(&self) {
+        let claimed = self.claim(1).await;
+        self.client.execute(&self.effect, &[&claimed[0].object]).await.unwrap();
+        self.settle(&claimed).await;
+    }
+
+    /// Does up to `count` jobs in one transaction, in three round trips: the effects are pipelined.
+    async fn work_batch(&self, count: usize, handler: Handler) -> usize {
+        let claimed = self.claim(count).await;
+        if handler != Handler::Nothing {
+            let mut effects = JoinSet::new();
+            for Claimed { object, .. } in &claimed {
+                let (client, effect) = (Arc::clone(&self.client), self.effect.clone());
+                let object = object.clone();
+                effects.spawn(async move { client.execute(&effect, &[&object]).await.unwrap() });
+            }
+            effects.join_all().await;
+        }
+        self.settle(&claimed).await;
+        claimed.len()
     }
 
     async fn claim(&self, count: usize) -> Vec<Claimed> {
         let count = i64::try_from(count).unwrap();
-        let leased = self.client.query(&self.lease, &[&KIND, &count, &LEASE]).await.unwrap();
-        let objects: Vec<&str> = leased.iter().map(|row| row.get(0)).collect();
-        let rows = self.client.query(&self.attempt, &[&KIND, &objects]).await.unwrap();
-        let claims: std::collections::HashMap<&str, i64> =
-            leased.iter().map(|row| (row.get(0), row.get(1))).collect();
-        let claimed = rows.iter().map(|row| {
-            // Decodes as much as a handler needs.
-            let body: Vec<u8> = row.get(4);
-            let key = Key::from_bytes(row.get::<_, &[u8]>(2).try_into().unwrap());
-            std::hint::black_box((body, key, row.get::<_, bool>(7)));
-            let object: String = row.get(0);
-            Claimed { seq: row.get(1), claim: claims[&*object], object, order_key: row.get(3) }
-        });
-        claimed.collect()
+        let parameters: [&(dyn ToSql + Sync); 2] = [&KIND, &count];
+        let (begun, rows) = tokio::join!(
+            self.client.batch_execute("BEGIN"),
+            self.client.query(&self.claim, &parameters)
+        );
+        begun.unwrap();
+        let claimed: Vec<_> = rows.unwrap().iter().map(Claimed::new).collect();
+        assert!(!claimed.is_empty());
+        claimed
     }
 
     async fn settle(&self, all: &[Claimed]) {
-        let kinds = vec![KIND; all.len()];
-        let objects: Vec<&str> = all.iter().map(|it| &*it.object).collect();
-        let claims: Vec<i64> = all.iter().map(|it| it.claim).collect();
-        let lock: [&(dyn ToSql + Sync); 3] = [&kinds, &objects, &claims];
-        assert_eq!(self.client.query(&self.lock, &lock).await.unwrap().len(), all.len());
         let seqs: Vec<i64> = all.iter().map(|it| it.seq).collect();
-        let (states, waits) = (vec![1_i16; all.len()], vec![None::<i64>; all.len()]);
-        let (errors, verdicts) = (vec![None::<String>; all.len()], vec![0_i16; all.len()]);
-        let processed: Vec<_> = all.iter().map(|it| processed(it.seq, &it.order_key)).collect();
-        let settle: [&(dyn ToSql + Sync); 6] =
-            [&seqs, &states, &waits, &errors, &verdicts, &processed];
-        assert_eq!(self.client.query(&self.settle, &settle).await.unwrap().len(), all.len());
-    }
-
-    async fn settle_with_effect(&self, one: Claimed) {
-        self.client.batch_execute("BEGIN").await.unwrap();
-        // Prepared each time, as in the handler of the inbox.
-        self.client.execute(EFFECT, &[&one.object]).await.unwrap();
-        self.settle(&[one]).await;
-        self.client.batch_execute("COMMIT").await.unwrap();
-    }
-}
-
-impl Drop for Postgres {
-    /// Drops the database, so that it takes no disk space that later rounds need.
-    fn drop(&mut self) {
-        let (config, name) = (shared().unwrap().config("postgres"), self.name.clone());
-        tokio::spawn(async move {
-            let drop = format!("DROP DATABASE \"{name}\" WITH (FORCE)");
-            let _ = connect(&config).await.batch_execute(&drop).await;
-        });
+        let objects: Vec<&str> = all.iter().map(|it| &*it.object).collect();
+        let processed: Vec<&[u8]> = all.iter().map(|it| &*it.processed).collect();
+        let done: [&(dyn ToSql + Sync); 1] = [&seqs];
+        let go_on: [&(dyn ToSql + Sync); 3] = [&KIND, &objects, &processed];
+        let (done, moved, committed) = tokio::join!(
+            self.client.execute(&self.done, &done),
+            self.client.execute(&self.go_on, &go_on),
+            self.client.batch_execute("COMMIT"),
+        );
+        committed.unwrap();
+        assert_eq!([done.unwrap(), moved.unwrap()], [all.len() as u64; 2]);
     }
 }

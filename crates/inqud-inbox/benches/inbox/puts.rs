@@ -1,53 +1,66 @@
 //! The throughput and latency of durable puts.
 
 use std::future::poll_fn;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{Request, StatusCode};
-use inqud_inbox::{Inserted, Receiver, Record, Store};
-use tokio::sync::{mpsc, oneshot};
+use inqud_inbox::{Receiver, Record, Store};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::Service;
 use tower_inqud::{PaymentRequest, Webhook};
 
-use crate::engine::{Engine, Rows, Waiting};
-use crate::ids::Ids;
-use crate::sides::{Sides, in_turn};
+use crate::Size;
+use crate::engine::{Engine, Places, Rows, Waiting, put};
+use crate::ids;
+use crate::report::{Report, Speed, alternate, ratio};
 
-pub(crate) struct Speed {
-    pub(crate) rate: f64,
-    pub(crate) p50: Duration,
-    pub(crate) p99: Duration,
+#[derive(Clone, Copy)]
+enum Side {
+    Inbox,
+    Floor,
 }
 
-pub(crate) async fn insert_round<E: Engine>(
-    sides: &mut Sides<E>,
-    round: usize,
-    clients: usize,
-    count: usize,
-    ids: &mut Ids,
-) -> [Speed; 2] {
-    let sides = sides.next().await;
-    let [(inbox_place, _), (floor_place, _)] = sides;
-    let webhooks = ids.webhooks(count).await;
-    let records = ids.records(count);
-    let of_inbox = async {
-        let inbox = inbox_place.inbox().await;
-        let speed = clients_insert(clients, webhooks, inbox.receiver()).await;
-        E::close(inbox).await;
-        speed
-    };
-    let of_floor =
-        async { clients_insert(clients, records, floor_place.insert_plainly().await).await };
-    let speeds = in_turn(round, of_inbox, of_floor).await;
-    for (place, before) in sides {
-        let after = Rows { open: before.open + count, ..before };
-        assert_eq!(place.rows().await, after);
+pub(crate) async fn compare<E: Engine>(places: &Places<E>, size: Size, report: &mut Report) {
+    let columns =
+        ["clients", "before", "inbox/s", "p50", "p99", "floor/s", "p50", "p99", "inbox/floor"];
+    report.table(&format!("Durable puts, {}", E::NAME), &columns, 0);
+    for (clients, count) in size.puts {
+        for before in size.before.iter().copied() {
+            let run = async |side| {
+                places.on(before, async |place| round(place, side, *clients, *count).await).await
+            };
+            let all = alternate(size.rounds, &[Side::Inbox, Side::Floor], run).await;
+            report.say(&format!(
+                "| {clients} | {} | {} | {} | {:.2} |",
+                places.rows(before),
+                Speed::cells(&all[0]),
+                Speed::cells(&all[1]),
+                ratio(&all[0], &all[1], |it| it.rate)
+            ));
+        }
     }
-    speeds
 }
 
-pub(crate) trait Client<T>: Clone + Send + 'static {
+async fn round<E: Engine>(place: &E, side: Side, clients: usize, count: usize) -> Speed {
+    let before = place.rows().await;
+    let speed = match side {
+        Side::Inbox => {
+            let (inbox, webhooks) = (place.inbox().await, ids::webhooks(count).await);
+            let speed = clients_insert(clients, webhooks, inbox.receiver()).await;
+            inbox.close().await;
+            speed
+        }
+        Side::Floor => {
+            let (floor, records) = (place.insert_plainly().await, ids::records(count));
+            clients_insert(clients, records, floor).await
+        }
+    };
+    assert_eq!(place.rows().await, Rows { open: before.open + count, ..before });
+    speed
+}
+
+trait Client<T>: Clone + Send + 'static {
     fn insert(&mut self, one: T) -> impl Future<Output = ()> + Send;
 }
 
@@ -63,30 +76,24 @@ impl<S: Store> Client<Webhook<PaymentRequest>> for Receiver<S, PaymentRequest> {
 
 impl Client<Record> for mpsc::Sender<Waiting> {
     async fn insert(&mut self, record: Record) {
-        let (answer, answered) = oneshot::channel();
-        self.send((record, answer)).await.unwrap();
-        assert_eq!(answered.await.unwrap(), Inserted::New);
+        put(self, record).await;
     }
 }
 
 /// Each client puts one notification after the other.
-pub(crate) async fn clients_insert<T: Send + 'static>(
+async fn clients_insert<T: Send + 'static>(
     clients: usize,
     all: Vec<T>,
     client: impl Client<T>,
 ) -> Speed {
-    let count = all.len();
     let mut shares: Vec<_> = (0..clients).map(|_| Vec::new()).collect();
     for (at, one) in all.into_iter().enumerate() {
         shares[at % clients].push(one);
     }
     // Warm up untimed: connections are opened, and statements are prepared.
     for share in &mut shares {
-        if let Some(first) = share.pop() {
-            client.clone().insert(first).await;
-        }
+        client.clone().insert(share.pop().unwrap()).await;
     }
-    let count = count - clients;
     let began = Instant::now();
     let mut running = JoinSet::new();
     for share in shares {
@@ -101,10 +108,6 @@ pub(crate) async fn clients_insert<T: Send + 'static>(
             times
         });
     }
-    drop(client);
-    let mut times: Vec<_> = running.join_all().await.into_iter().flatten().collect();
-    let rate = count as f64 / began.elapsed().as_secs_f64();
-    times.sort();
-    let [p50, p99] = [times[count / 2], times[count * 99 / 100]];
-    Speed { rate, p50, p99 }
+    let times = running.join_all().await;
+    Speed::new(began.elapsed(), times.concat())
 }

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use inqud_inbox::rusqlite::{Connection, Result, Statement, params};
 use inqud_inbox::{Context, Inbox, Inserted, Record};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
-use tower_inqud::PaymentRequest;
 
-use crate::engine::{CONCURRENCY, Engine, GROUP, Rows, Waiting, processed};
+use crate::engine::{Engine, GROUP, Handler, KIND, Rows, Waiting, processed};
 
 pub(crate) struct Sqlite {
     folder: TempDir,
@@ -20,6 +20,8 @@ const EFFECT: &str = "INSERT INTO effect (object) VALUES (?1)";
 impl Engine for Sqlite {
     type Store = inqud_inbox::Sqlite;
     const NAME: &'static str = "SQLite";
+    const HANDLERS: &'static [(Handler, &'static str)] =
+        &[(Handler::Nothing, "nothing"), (Handler::Effect, "an effect")];
 
     async fn is_there() -> bool {
         true
@@ -32,7 +34,7 @@ impl Engine for Sqlite {
         let inbox = place.inbox().await;
         let table = "CREATE TABLE effect (seq INTEGER PRIMARY KEY, object TEXT)";
         inbox.write(|db| db.execute_batch(table)).await.unwrap();
-        Self::close(inbox).await;
+        inbox.close().await;
         place
     }
 
@@ -40,12 +42,10 @@ impl Engine for Sqlite {
         Inbox::sqlite(self.file()).unwrap()
     }
 
-    async fn close(inbox: Inbox<inqud_inbox::Sqlite>) {
-        inbox.close().await;
-    }
-
-    async fn effect(cx: &Context<inqud_inbox::Sqlite>, object: String) {
-        cx.effect(move |db| db.execute(EFFECT, [&object]));
+    async fn handle(handler: Handler, cx: &Context<inqud_inbox::Sqlite>, object: String) {
+        if handler != Handler::Nothing {
+            cx.effect(move |db| db.execute(EFFECT, [&object]));
+        }
     }
 
     async fn insert_plainly(&self) -> mpsc::Sender<Waiting> {
@@ -53,7 +53,7 @@ impl Engine for Sqlite {
         let connection = self.connect();
         thread::spawn(move || {
             let mut plain = Statements::new(&connection).unwrap();
-            let mut group = Vec::new();
+            let mut group = Vec::with_capacity(GROUP);
             while let Some(first) = receiver.blocking_recv() {
                 group.push(first);
                 while let (true, Ok(next)) = (group.len() < GROUP, receiver.try_recv()) {
@@ -70,22 +70,29 @@ impl Engine for Sqlite {
         sender
     }
 
-    async fn consume_plainly(&self, count: usize, has_effect: bool) {
+    async fn consume_plainly(
+        &self,
+        count: usize,
+        handler: Handler,
+        concurrency: usize,
+    ) -> Duration {
         let connection = self.connect();
         let consume = move || {
             let mut plain = Statements::new(&connection).unwrap();
             let (mut claimed, mut settled) = (Vec::new(), 0);
+            let began = Instant::now();
             while settled < count {
                 plain.begin().unwrap();
                 for one in claimed.drain(..) {
-                    plain.settle(&one, has_effect).unwrap();
+                    plain.settle(&one, handler).unwrap();
                     settled += 1;
                 }
-                claimed = plain.claim((count - settled).min(CONCURRENCY)).unwrap();
+                claimed = plain.claim((count - settled).min(concurrency)).unwrap();
                 plain.commit().unwrap();
             }
+            began.elapsed()
         };
-        thread::spawn(consume).join().unwrap();
+        tokio::task::spawn_blocking(consume).await.unwrap()
     }
 
     async fn rows(&self) -> Rows {
@@ -94,17 +101,21 @@ impl Engine for Sqlite {
             let count: i64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
             usize::try_from(count).unwrap()
         };
-        Rows {
-            open: count("SELECT count(*) FROM inqud_inbox_notification WHERE state = 0"),
-            done: count("SELECT count(*) FROM inqud_inbox_notification WHERE state = 1"),
-            effects: count("SELECT count(*) FROM effect"),
-        }
+        // All with an index, because it also counts a million.
+        let all = count("SELECT count(*) FROM inqud_inbox_notification");
+        let open = count("SELECT count(*) FROM inqud_inbox_notification WHERE state = 0");
+        assert_eq!(count("SELECT count(*) FROM inqud_inbox_notification WHERE state > 1"), 0);
+        Rows { open, done: all - open, effects: count("SELECT count(*) FROM effect") }
     }
 
     async fn process_all(&self) {
         let all = "UPDATE inqud_inbox_notification SET state = 1, settled_at = received_at WHERE state = 0;
             UPDATE inqud_inbox_object SET due_at = NULL WHERE due_at IS NOT NULL";
         self.connect().execute_batch(all).unwrap();
+    }
+
+    async fn remove(self) {
+        self.folder.close().unwrap();
     }
 }
 
@@ -122,85 +133,64 @@ impl Sqlite {
     }
 }
 
-/// The statements of the inbox (`src/sqlite/tables.rs`) and nothing else, except that each object is added to
-/// the index at once.
+/// What is needed to store and process on the tables of the inbox, with the same constraints.
 struct Statements<'c> {
     connection: &'c Connection,
-    clock: i64,
-    find: Statement<'c>,
-    index: Statement<'c>,
+    now: i64,
     meet: Statement<'c>,
     insert: Statement<'c>,
     due: Statement<'c>,
     oldest: Statement<'c>,
-    attempt: Statement<'c>,
     lease: Statement<'c>,
-    claimed: Statement<'c>,
-    close: Statement<'c>,
-    process: Statement<'c>,
+    done: Statement<'c>,
     go_on: Statement<'c>,
-    stamp: Statement<'c>,
 }
 
 struct Claimed {
-    seq: i64,
+    number: i64,
     object: String,
     claim: i64,
+    seq: i64,
     order_key: Vec<u8>,
 }
-
-const KIND: &str = <PaymentRequest as inqud_inbox::Storable>::KIND;
 
 impl<'c> Statements<'c> {
     fn new(connection: &'c Connection) -> Result<Self> {
         Ok(Self {
             connection,
-            clock: 0,
-            find: connection.prepare("SELECT number FROM inqud_inbox_index WHERE hash = ?1")?,
-            index: connection.prepare("INSERT INTO inqud_inbox_index VALUES (?1, ?2)")?,
+            now: 0,
             meet: connection.prepare(
-                "INSERT INTO inqud_inbox_object (hash, id, kind, due_at) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT INTO inqud_inbox_object (kind, id, due_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET due_at = coalesce(due_at, excluded.due_at)
+                 RETURNING number",
             )?,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification
-                     (object, key, position, order_key, body, received_at, state, settled_at, error)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7 = 0, NULL, ?6), ?8)",
+                     (object, kind, key, position, order_key, received_at, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
             )?,
             due: connection.prepare(
-                "SELECT number, id, processed, claim FROM inqud_inbox_object
-                 WHERE kind = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3",
+                "SELECT number, id, claim FROM inqud_inbox_object
+                 WHERE kind = ?1 AND due_at <= ?2 AND leased_until IS NULL AND crashes = 0
+                 ORDER BY due_at LIMIT ?3",
             )?,
             oldest: connection.prepare(
-                "SELECT seq, key, order_key, body, attempts, received_at, reviewed
-                 FROM inqud_inbox_notification
+                "SELECT seq, key, order_key, body FROM inqud_inbox_notification
                  WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1",
             )?,
-            attempt: connection.prepare(
-                "UPDATE inqud_inbox_notification SET attempts = attempts + 1 WHERE seq = ?1",
-            )?,
             lease: connection.prepare(
-                "UPDATE inqud_inbox_object SET due_at = ?2, leased = 1, claim = ?3
+                "UPDATE inqud_inbox_object SET leased_until = ?2, claim = claim + 1
                  WHERE number = ?1",
             )?,
-            claimed: connection.prepare(
-                "SELECT number, key FROM inqud_inbox_notification
-                 JOIN inqud_inbox_object ON number = object
-                 WHERE seq = ?1 AND state = 0 AND claim = ?2",
+            done: connection.prepare(
+                "UPDATE inqud_inbox_notification SET state = 1, settled_at = ?2 WHERE seq = ?1",
             )?,
-            close: connection.prepare(
-                "UPDATE inqud_inbox_notification
-                 SET state = ?2, settled_at = ?3, error = coalesce(?4, error), verdict = ?5
-                 WHERE seq = ?1",
-            )?,
-            process: connection
-                .prepare("UPDATE inqud_inbox_object SET processed = ?2 WHERE number = ?1")?,
             go_on: connection.prepare(
-                "UPDATE inqud_inbox_object SET leased = 0, due_at =
+                "UPDATE inqud_inbox_object SET processed = ?3, leased_until = NULL, due_at =
                      (SELECT received_at FROM inqud_inbox_notification
                       WHERE object = ?1 AND state = 0 ORDER BY position, seq LIMIT 1)
-                 WHERE number = ?1",
+                 WHERE number = ?1 AND claim = ?2",
             )?,
-            stamp: connection.prepare("UPDATE inqud_inbox_clock SET at = ?1")?,
         })
     }
 
@@ -208,70 +198,54 @@ impl<'c> Statements<'c> {
         self.connection.execute_batch("BEGIN IMMEDIATE")
     }
 
-    fn commit(&mut self) -> Result<()> {
-        self.stamp.execute([self.clock])?;
+    fn commit(&self) -> Result<()> {
         self.connection.execute_batch("COMMIT")
     }
 
+    /// Returns the time, each time another.
     fn now(&mut self) -> i64 {
-        self.clock = jiff::Timestamp::now().as_microsecond().max(self.clock + 1);
-        self.clock
+        self.now = jiff::Timestamp::now().as_microsecond().max(self.now + 1);
+        self.now
     }
 
     fn insert(&mut self, record: &Record) -> Result<Inserted> {
-        let Record { key, kind, object, order_key, body, dead } = record;
+        let Record { key, kind, object, order_key, body, .. } = record;
         let now = self.now();
-        // As good a hash as that of the inbox, and as cheap. Every object is new here.
-        let hash = i32::from_be_bytes(key.as_bytes()[..4].try_into().unwrap());
-        std::hint::black_box(self.find.exists([hash])?);
-        let number = self.meet.insert(params![hash, object, kind, now])?;
-        self.index.execute(params![hash, number])?;
+        let number: i64 = self.meet.query_row(params![kind, object, now], |row| row.get(0))?;
         let (position, order_key) = (order_key.position(), order_key.to_bytes());
-        let state = if dead.is_some() { 3 } else { 0 };
-        let row = params![number, key.as_bytes(), position, order_key, &body[..], now, state, dead];
-        assert_eq!(self.insert.execute(row)?, 1);
-        Ok(Inserted::New)
+        let row = params![number, kind, key.as_bytes(), position, order_key, now, &body[..]];
+        Ok(if self.insert.execute(row)? == 1 { Inserted::New } else { Inserted::Duplicate })
     }
 
     fn claim(&mut self, count: usize) -> Result<Vec<Claimed>> {
         const LEASE: i64 = 120_000_000;
-        let now = self.now();
-        let count = i64::try_from(count).unwrap();
+        let (now, count) = (self.now(), i64::try_from(count).unwrap());
         let due = self.due.query_map(params![KIND, now, count], |row| {
-            let processed: Option<Vec<u8>> = row.get(2)?;
-            Ok((row.get(0)?, row.get(1)?, processed, row.get(3)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?;
-        let due: Vec<(i64, String, _, i64)> = due.collect::<Result<_>>()?;
+        let due: Vec<(i64, String, i64)> = due.collect::<Result<_>>()?;
         let mut all = Vec::new();
-        for (number, object, _, claim) in due {
-            let oldest = |row: &inqud_inbox::rusqlite::Row<'_>| {
-                let (seq, key): (i64, [u8; 16]) = (row.get(0)?, row.get(1)?);
+        for (number, object, claim) in due {
+            let (seq, order_key) = self.oldest.query_row([number], |row| {
                 // Decodes as much as a handler needs.
-                let (body, attempts): (Vec<u8>, i64) = (row.get(3)?, row.get(4)?);
-                std::hint::black_box((body, key, attempts, row.get::<_, bool>(6)?));
-                Ok((seq, row.get(2)?))
-            };
-            let (seq, order_key) = self.oldest.query_row([number], oldest)?;
-            let claim = claim + 1;
-            self.attempt.execute([seq])?;
-            self.lease.execute([number, now + LEASE, claim])?;
-            all.push(Claimed { seq, object, claim, order_key });
+                std::hint::black_box((row.get::<_, [u8; 16]>(1)?, row.get::<_, Vec<u8>>(3)?));
+                Ok((row.get(0)?, row.get(2)?))
+            })?;
+            self.lease.execute([number, now + LEASE])?;
+            all.push(Claimed { number, object, claim: claim + 1, seq, order_key });
         }
         Ok(all)
     }
 
-    fn settle(&mut self, one: &Claimed, has_effect: bool) -> Result<()> {
-        let Claimed { seq, object, claim, order_key } = one;
-        let claimed = self.claimed.query_row([seq, claim], |row| Ok((row.get(0)?, row.get(1)?)));
-        let (number, _): (i64, [u8; 16]) = claimed?;
-        let now = self.now();
-        if has_effect {
+    fn settle(&mut self, one: &Claimed, handler: Handler) -> Result<()> {
+        let Claimed { number, object, claim, seq, order_key } = one;
+        if handler != Handler::Nothing {
             // Prepared each time, as in the handler of the inbox.
             self.connection.execute(EFFECT, [object])?;
         }
-        self.process.execute(params![number, processed(*seq, order_key)])?;
-        self.close.execute(params![seq, 1, now, None::<&str>, 0])?;
-        self.go_on.execute([number])?;
+        let now = self.now();
+        assert_eq!(self.done.execute([*seq, now])?, 1);
+        assert_eq!(self.go_on.execute(params![number, claim, processed(*seq, order_key)])?, 1);
         Ok(())
     }
 }

@@ -1,66 +1,91 @@
--- The time of the latest commit. All times are in microseconds since 1970. No other time in this file is
--- later, except a `due_at` in the future.
-CREATE TABLE inqud_inbox_clock (at INTEGER NOT NULL) STRICT;
-INSERT INTO inqud_inbox_clock VALUES (0);
+-- All times are in microseconds since 1970. No time in this file is later than that of the latest commit, except the
+-- end of a lease and the time of a retry.
+
+-- One row: the time of the latest commit, and who may commit. Whoever opens the file writes a new owner. A commit of
+-- an earlier one is refused.
+CREATE TABLE inqud_inbox_clock (at INTEGER NOT NULL, owner BLOB NOT NULL) STRICT;
+INSERT INTO inqud_inbox_clock VALUES (0, x'');
 
 -- Objects. Leases and retries are per object, so that its notifications are handled one at a time.
 -- Notifications refer to their object by number, because ids arrive in random order: in an index by id, each
--- insert would dirty another page, while an index by number grows at its end. The writer, and no index,
--- ensures that no two objects have the same kind and id.
+-- insert would dirty another page, while an index by number grows at its end.
 CREATE TABLE inqud_inbox_object (
     number INTEGER PRIMARY KEY,
-    hash INTEGER NOT NULL, -- of kind and id
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
     processed BLOB, -- the order key and the seq of the notification that was handled last
-    due_at INTEGER, -- null if no notification is open; the end of the lease while leased
-    leased INTEGER NOT NULL DEFAULT 0,
-    claim INTEGER NOT NULL DEFAULT 0 -- the number of claims; settling with an earlier number is refused
+    due_at INTEGER, -- null if no notification is open; stays while leased
+    leased_until INTEGER, -- null if not leased
+    crashes INTEGER NOT NULL DEFAULT 0, -- claims that ended without a settlement, since the last one that was settled
+    claim INTEGER NOT NULL DEFAULT 0, -- the number of claims; settling with an earlier number is refused
+    UNIQUE (kind, id)
 ) STRICT;
 
-CREATE INDEX inqud_inbox_due ON inqud_inbox_object (kind, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX inqud_inbox_due ON inqud_inbox_object (kind, due_at)
+    WHERE due_at IS NOT NULL AND leased_until IS NULL AND crashes = 0;
+-- Leased objects, and those that have crashed.
+CREATE INDEX inqud_inbox_suspect ON inqud_inbox_object (kind, coalesce(leased_until, due_at))
+    WHERE leased_until IS NOT NULL OR crashes > 0;
 
--- The index that finds an object by its hash. It has all objects up to the number `indexed`, and some later
--- ones. Objects are added in sweeps over the hashes. The current sweep has reached `hash`; `begun` was the
--- last number when it started. See index.rs.
-CREATE TABLE inqud_inbox_index (
-    hash INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    PRIMARY KEY (hash, number)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE inqud_inbox_sweep (
-    indexed INTEGER NOT NULL,
-    begun INTEGER NOT NULL,
-    hash INTEGER NOT NULL
-) STRICT;
-INSERT INTO inqud_inbox_sweep VALUES (0, 0, -2147483648);
-
--- Notifications. Rows are kept, because duplicates are detected by them. Bodies can be deleted.
+-- Notifications. Rows are kept, because duplicates are detected by them. Bodies can be deleted. They come last, because
+-- SQLite reads through a long one to get at the columns after it.
 CREATE TABLE inqud_inbox_notification (
     seq INTEGER PRIMARY KEY,
     object INTEGER NOT NULL, -- the object's number
+    kind TEXT NOT NULL, -- the object's kind
     key BLOB NOT NULL,
     position INTEGER NOT NULL, -- the processing order within an object, before seq
     order_key BLOB NOT NULL,
-    body BLOB,
     received_at INTEGER NOT NULL,
     state INTEGER NOT NULL DEFAULT 0, -- 0 open, 1 done, 2 skipped, 3 dead, 4 kept for review
     verdict INTEGER NOT NULL DEFAULT 0, -- 0 newer, 1 amended, 2 unordered, 3 stale, 4 review
     reviewed INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    retry_at INTEGER, -- it is not claimed before
     settled_at INTEGER,
     error TEXT,
+    body BLOB,
     UNIQUE (object, key)
 ) STRICT;
 
-CREATE INDEX inqud_inbox_open
-    ON inqud_inbox_notification (object, position, seq, received_at) WHERE state = 0;
-CREATE INDEX inqud_inbox_listed ON inqud_inbox_notification (state, seq, object) WHERE state > 1;
+CREATE INDEX inqud_inbox_open ON inqud_inbox_notification (object, position, seq) WHERE state = 0;
+CREATE INDEX inqud_inbox_oldest ON inqud_inbox_notification (kind, seq) WHERE state = 0;
+CREATE INDEX inqud_inbox_listed ON inqud_inbox_notification (state, seq) WHERE state > 1;
 CREATE INDEX inqud_inbox_redrivable ON inqud_inbox_notification (key) WHERE state > 2;
 CREATE INDEX inqud_inbox_flagged
     ON inqud_inbox_notification (verdict, seq) WHERE state = 1 AND verdict > 0;
 CREATE INDEX inqud_inbox_prunable
     ON inqud_inbox_notification (settled_at) WHERE state IN (1, 2) AND body IS NOT NULL;
+
+-- How many notifications of each kind are in each state, except those that are done. Kept by the triggers, so that
+-- nothing has to count them.
+CREATE TABLE inqud_inbox_count (
+    kind TEXT PRIMARY KEY,
+    open INTEGER NOT NULL,
+    skipped INTEGER NOT NULL,
+    dead INTEGER NOT NULL,
+    review INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER inqud_inbox_count_inserted AFTER INSERT ON inqud_inbox_notification BEGIN
+    INSERT INTO inqud_inbox_count
+    VALUES (new.kind, new.state = 0, new.state = 2, new.state = 3, new.state = 4)
+    ON CONFLICT DO UPDATE SET open = open + excluded.open, skipped = skipped + excluded.skipped,
+        dead = dead + excluded.dead, review = review + excluded.review;
+END;
+CREATE TRIGGER inqud_inbox_count_updated AFTER UPDATE OF state ON inqud_inbox_notification
+WHEN new.state <> old.state BEGIN
+    UPDATE inqud_inbox_count SET open = open + (new.state = 0) - (old.state = 0),
+        skipped = skipped + (new.state = 2) - (old.state = 2),
+        dead = dead + (new.state = 3) - (old.state = 3),
+        review = review + (new.state = 4) - (old.state = 4)
+    WHERE kind = new.kind;
+END;
+CREATE TRIGGER inqud_inbox_count_deleted AFTER DELETE ON inqud_inbox_notification BEGIN
+    UPDATE inqud_inbox_count SET open = open - (old.state = 0), skipped = skipped - (old.state = 2),
+        dead = dead - (old.state = 3), review = review - (old.state = 4)
+    WHERE kind = old.kind;
+END;
 
 -- The idempotency keys of `Context::once`, and the notification that each was first used for. Never deleted.
 CREATE TABLE inqud_inbox_once (

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::clock;
 use super::error::{engine, failed};
-use super::file::{check_version, connect, is_on_network};
+use super::file::{Unfit, check_version, connect, unfit};
 use super::store::Sqlite;
-use super::{schema, tables};
+use super::{admin, schema};
 use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
@@ -71,7 +72,7 @@ impl Inbox<Sqlite> {
         check_version(rusqlite::version_number())?;
         let not_found = |error| InboxError::caused_by(InboxErrorKind::NotFound, error);
         let path = fs::canonicalize(path).map_err(not_found)?;
-        if is_on_network(&path) {
+        if unfit(&path) == Some(Unfit::Network) {
             return Err(InboxError::new(InboxErrorKind::NetworkFilesystem));
         }
         // Sets nothing before it knows that the file is an inbox.
@@ -86,16 +87,16 @@ impl Sealed for Attached {}
 
 impl Admin for Attached {
     async fn stats(&self) -> Result<Stats, InboxError> {
-        self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, |it| tables::stats(it).map_err(engine)).await
+        self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, |it| admin::stats(it).map_err(engine)).await
     }
 
     async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
-        let unclaimed = move |it: &mut Connection| tables::unclaimed(it, since).map_err(engine);
+        let unclaimed = move |it: &mut Connection| admin::unclaimed(it, since).map_err(engine);
         self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, unclaimed).await
     }
 
     async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
-        let list = move |it: &mut Connection| tables::list(it, list, limit).map_err(engine);
+        let list = move |it: &mut Connection| admin::list(it, list, limit).map_err(engine);
         self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, list).await
     }
 
@@ -103,14 +104,14 @@ impl Admin for Attached {
         &self,
         keys: impl IntoIterator<Item = Key> + Send,
     ) -> Result<usize, InboxError> {
-        self.change(keys, tables::redrive).await
+        self.change(keys, admin::redrive).await
     }
 
     async fn discard(
         &self,
         keys: impl IntoIterator<Item = Key> + Send,
     ) -> Result<usize, InboxError> {
-        self.change(keys, tables::discard).await
+        self.change(keys, admin::discard).await
     }
 
     async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
@@ -120,7 +121,7 @@ impl Admin for Attached {
                 let group = limit.saturating_sub(pruned).min(GROUP);
                 let some = commit(connection, |it| {
                     // By the clock of the file: see `change`.
-                    tables::prune(it, tables::last(it)?, age, group)
+                    admin::prune(it, clock::last(it)?, age, group)
                 })?;
                 pruned = pruned.saturating_add(some);
                 if some < group || pruned >= limit {
@@ -144,7 +145,7 @@ impl Attached {
                 let changed = commit(connection, |it| {
                     // The server's clock may be behind the system's. What is new by the first must not be
                     // old by the second.
-                    change(it, keys, tables::last(it)?)
+                    change(it, keys, clock::last(it)?)
                 })?;
                 Ok(count.saturating_add(changed))
             })

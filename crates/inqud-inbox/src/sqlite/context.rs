@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 
 use super::effect::SqliteEffect;
+use super::settle;
 use super::store::Sqlite;
-use super::tables;
 use crate::error::BoxError;
 use crate::handler::Context;
 use crate::key::Key;
@@ -16,9 +16,12 @@ impl Context<Sqlite> {
     /// Effects run in their order, and only if the handler returns `Ok`. If one fails or panics, or makes the
     /// commit fail, none of them is committed, and the notification is retried.
     ///
-    /// The writer thread runs them: be short, and do not end the transaction. It covers other notifications
-    /// too. If it is rolled back because of one of those, the effect is undone and called again. That is why
-    /// it is an `Fn`.
+    /// The writer thread runs them: be short. The transaction covers other notifications too. If it is rolled back
+    /// because of one of those, the effect is undone and called again. That is why it is an `Fn`.
+    ///
+    /// An effect must not end the transaction, attach another file, or change a setting of the connection. An attempt
+    /// is refused, even if the effect ignores the error: nothing of the effect is committed, and the notification
+    /// becomes a dead letter at once, with what was refused. Savepoints, and pragmas that only read, are allowed.
     pub fn effect<F, R, E>(&self, effect: F)
     where
         F: Fn(&Connection) -> Result<R, E> + Send + 'static,
@@ -45,7 +48,7 @@ impl Context<Sqlite> {
     {
         let idempotency_key = idempotency_key.into();
         self.push_effect(move |connection, key| {
-            match tables::insert_once(connection, &idempotency_key, key)? {
+            match settle::insert_once(connection, &idempotency_key, key)? {
                 None => effect(connection).map(drop).map_err(Into::into),
                 Some(first) => otherwise(connection, first).map(drop).map_err(Into::into),
             }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
@@ -7,7 +8,9 @@ use crate::error::BoxError;
 use crate::key::Key;
 
 /// What a handler commits together with "done" in a [`Sqlite`](crate::Sqlite) store.
-pub struct SqliteEffect(CatchDrop<Box<Effect>>);
+///
+/// It is shared with the writer, so that a settlement can be tried again.
+pub struct SqliteEffect(Arc<Mutex<CatchDrop<Box<Effect>>>>);
 
 /// Called with the key of the notification.
 type Effect = dyn Fn(&Connection, Key) -> Result<(), BoxError> + Send;
@@ -16,11 +19,16 @@ impl SqliteEffect {
     pub(super) fn new(
         effect: impl Fn(&Connection, Key) -> Result<(), BoxError> + Send + 'static,
     ) -> Self {
-        Self(CatchDrop::new(Box::new(effect)))
+        Self(Arc::new(Mutex::new(CatchDrop::new(Box::new(effect)))))
+    }
+
+    pub(super) fn share(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 
     pub(super) fn run(&self, connection: &Connection, key: Key) -> Result<(), BoxError> {
-        self.0.as_ref().map_or(Ok(()), |effect| effect(connection, key))
+        let effect = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        effect.as_ref().map_or(Ok(()), |effect| effect(connection, key))
     }
 }
 

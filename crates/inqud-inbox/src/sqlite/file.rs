@@ -11,11 +11,14 @@ use super::error::{engine, failed};
 use crate::error::{InboxError, InboxErrorKind};
 
 /// How long a connection waits for a lock that another one holds, such as one of the merchant's.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// How many pages of 4 KiB the log holds before a checkpoint. Between two checkpoints, a page that many
 /// commits change is written into the file only once, so fewer checkpoints mean fewer writes.
 const LOG_PAGES: i64 = 16_000;
+
+/// The length in bytes that the log keeps after a checkpoint. A reader can have kept it from an earlier one.
+const LOG_BYTES: i64 = LOG_PAGES * 4096;
 
 /// Creates the file with mode 0600 if it does not exist.
 ///
@@ -75,6 +78,7 @@ pub(super) fn connect(path: &Path, how: OpenFlags) -> Result<Connection, InboxEr
     connection.busy_timeout(BUSY).map_err(engine)?;
     make_durable(&connection)?;
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(engine)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES).map_err(engine)?;
     Ok(connection)
 }
 
@@ -95,13 +99,94 @@ fn make_durable(connection: &Connection) -> Result<(), InboxError> {
     Err(InboxError::caused_by(InboxErrorKind::NotDurable, found))
 }
 
-/// Whether the path is on a network filesystem, by the type of its mount. Only known on Linux.
-pub(super) fn is_on_network(path: &Path) -> bool {
-    let Ok(mounts) = fs::read_to_string("/proc/self/mounts") else { return false };
-    type_of_mount(&mounts, path).is_some_and(|kind| {
-        let kinds = ["9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "ncpfs", "smb3", "smbfs"];
-        kinds.contains(&kind) || kind.starts_with("nfs") || kind == "fuse.sshfs"
-    })
+/// A kind of file system that cannot hold an inbox, or only if the merchant wants that.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Unfit {
+    /// SQLite's locks and its shared memory are not reliable there.
+    Network,
+    /// Nothing outlives a restart of the machine.
+    Memory,
+}
+
+/// The file systems of networks, clusters, object stores, and of folders that a host shares with a virtual machine.
+const NETWORK: [&str; 28] = [
+    "9p",
+    "acfs",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "coda",
+    "davfs",
+    "fakeowner",
+    "glusterfs",
+    "gpfs",
+    "lustre",
+    "ncpfs",
+    "nfs",
+    "nfs3",
+    "nfs4",
+    "orangefs",
+    "panfs",
+    "prl_fs",
+    "pvfs2",
+    "smb2",
+    "smb3",
+    "smbfs",
+    "vboxsf",
+    "virtiofs",
+    "vmhgfs",
+    "wekafs",
+    "xtreemfs",
+];
+
+/// The same, as clients in user space: their type is `fuse.` and this.
+const FUSE: [&str; 28] = [
+    "beegfs",
+    "ceph",
+    "ceph-fuse",
+    "curlftpfs",
+    "davfs",
+    "gcsfuse",
+    "glusterfs",
+    "goofys",
+    "grpcfuse",
+    "juicefs",
+    "lizardfs",
+    "mfs",
+    "moosefs",
+    "mount-s3",
+    "mountpoint-s3",
+    "nfs",
+    "osxfs",
+    "rclone",
+    "s3fs",
+    "s3ql",
+    "saunafs",
+    "seaweedfs",
+    "smbnetfs",
+    "sshfs",
+    "vmhgfs",
+    "vmhgfs-fuse",
+    "weed",
+    "xtreemfs",
+];
+
+/// Returns what is unfit about the file system of the path, by the type of its mount. Only known on Linux.
+pub(super) fn unfit(path: &Path) -> Option<Unfit> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    unfit_type(type_of_mount(&mounts, path)?)
+}
+
+fn unfit_type(kind: &str) -> Option<Unfit> {
+    let is_network = match kind.strip_prefix("fuse.") {
+        Some(client) => FUSE.contains(&client),
+        None => NETWORK.contains(&kind),
+    };
+    if is_network {
+        return Some(Unfit::Network);
+    }
+    matches!(kind, "tmpfs" | "ramfs").then_some(Unfit::Memory)
 }
 
 fn type_of_mount<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
@@ -144,6 +229,26 @@ mod tests {
         assert!(error.to_string().contains("update rusqlite to 0.39"), "{error}");
         check_version(3_051_003).unwrap();
         check_version(rusqlite::version_number()).unwrap();
+    }
+
+    #[test]
+    fn knows_unfit_file_systems() {
+        let network =
+            ["nfs4", "cifs", "virtiofs", "vboxsf", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone"];
+        for kind in network {
+            assert_eq!(unfit_type(kind), Some(Unfit::Network), "{kind}");
+        }
+        for kind in ["tmpfs", "ramfs"] {
+            assert_eq!(unfit_type(kind), Some(Unfit::Memory), "{kind}");
+        }
+        for kind in
+            ["ext4", "xfs", "btrfs", "zfs", "overlay", "fuseblk", "fuse.mergerfs", "fuse.gocryptfs"]
+        {
+            assert_eq!(unfit_type(kind), None, "{kind}");
+        }
+        for names in [NETWORK, FUSE] {
+            assert!(names.is_sorted());
+        }
     }
 
     #[test]

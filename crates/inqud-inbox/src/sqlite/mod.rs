@@ -1,17 +1,26 @@
 //! The store in a SQLite file (feature `sqlite`).
 
+mod admin;
 mod attached;
 mod catch_drop;
+mod claim;
+mod clock;
 mod context;
 mod effect;
 mod error;
+mod fence;
 mod file;
-mod index;
+mod insert;
+mod options;
+mod row;
+mod sandbox;
 mod schema;
+mod settle;
 mod store;
 mod tables;
 mod writer;
 
 pub use self::attached::Attached;
 pub use self::effect::SqliteEffect;
+pub use self::options::SqliteOptions;
 pub use self::store::Sqlite;

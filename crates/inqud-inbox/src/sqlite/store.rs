@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::admin;
 use super::catch_drop::CatchDrop;
 use super::effect::SqliteEffect;
 use super::error::{engine, failed};
-use super::file::{check_version, connect, create, is_on_network, lock};
-use super::schema;
-use super::tables::{self, Tables};
+use super::file::{Unfit, check_version, connect, create, lock, unfit};
+use super::options::SqliteOptions;
+use super::settle::Ran;
+use super::tables::Tables;
 use super::writer::{self, Writer};
 use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{BoxError, InboxError, InboxErrorKind};
@@ -18,22 +20,24 @@ use crate::inbox::Inbox;
 use crate::key::Key;
 use crate::record::Record;
 use crate::sealed::Sealed;
-use crate::store::{Claimed, Inserted, Outcome, Settled, Settlement, Store};
+use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store};
 
 /// A store in a SQLite file. SQLite itself is compiled in.
 ///
 /// - One thread writes. Work that waits for it is committed together, in write-ahead mode and with
 ///   `synchronous=FULL`: a commit has reached the disk when it is answered.
 /// - A file has one inbox. A second one, in this process or another, is refused. The lock is a file next to
-///   it, whose name ends in `-inqud-lock`. The operating system releases it when the process ends. A command
-///   line next to the server can [attach](Inbox::attach).
+///   it, whose name ends in `-inqud-lock`. The operating system releases it when the process ends. If somebody
+///   deletes it and a second inbox opens, that one owns the file: every commit of the first fails, and it closes. A
+///   command line next to the server can [attach](Inbox::attach).
+/// - If the file or its log is moved, deleted or replaced while it is open, everything fails, and webhooks are
+///   answered with 503, until it is back. Nothing is acknowledged that is lost (on Unix).
 /// - Its clock starts with the system's when the file is opened. It never goes back, even if the system's
 ///   clock does, and not from one run to the next either.
-/// - Network file systems are refused if the operating system names them (Linux).
-/// - It keeps hashes of the latest 16,384 objects in memory, at times of four times as many: a few megabytes
-///   at most. They are written to the index in the file later, page by page.
+/// - Network file systems are refused if the operating system names them (Linux), and so are tmpfs and ramfs unless
+///   [they are allowed](crate::SqliteOptions::allow_tmpfs).
 /// - Its log is a file next to it, whose name ends in `-wal`. It grows to about 64 MB, and further while
-///   a connection of yours reads for long.
+///   a connection of yours reads for long. It is truncated after some seconds without work.
 /// - It creates the file for its owner only, with mode 0600, because the bodies hold personal data. It does
 ///   not change the mode of an existing file.
 /// - Your own tables may live in the same file, so that [effects](crate::Context::effect) can write to them.
@@ -54,23 +58,25 @@ impl Inbox<Sqlite> {
     ///
     /// - [`InUse`](InboxErrorKind::InUse): another inbox has the file open.
     /// - [`NetworkFilesystem`](InboxErrorKind::NetworkFilesystem): the file is on a network file system.
+    /// - [`MemoryFilesystem`](InboxErrorKind::MemoryFilesystem): the file is on tmpfs or ramfs, and you did not
+    ///   [allow it](SqliteOptions::allow_tmpfs).
     /// - [`NotDurable`](InboxErrorKind::NotDurable): SQLite did not accept `journal_mode` or `synchronous`.
     /// - [`UnsupportedSqlite`](InboxErrorKind::UnsupportedSqlite): the program is linked with SQLite before
     ///   3.51.3.
     /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew): a later version of this crate made the tables.
     /// - [`Store`](InboxErrorKind::Store): the file cannot be opened, or is not a database.
     pub fn sqlite(path: impl AsRef<Path>) -> Result<Self, InboxError> {
-        Ok(Self::new(Sqlite::open(path.as_ref())?))
+        SqliteOptions::new(path).open()
     }
 
     /// Runs `work` on the writer thread, in a transaction of its own, and waits for the commit.
     ///
     /// Use it to write to your own tables: it does not wait for a lock. Be short, because notifications wait
-    /// meanwhile.
+    /// meanwhile. What [effects must not do](crate::Context::effect) is refused here, too.
     ///
     /// # Errors
     ///
-    /// The error of `work`, or that of the store. Nothing is committed then.
+    /// The error of `work`, or that of the store, or what was refused. Nothing is committed then.
     pub async fn write<F, R, E>(&self, work: F) -> Result<R, InboxError>
     where
         F: FnOnce(&Connection) -> Result<R, E> + Send + 'static,
@@ -79,7 +85,7 @@ impl Inbox<Sqlite> {
     {
         let mut work = CatchDrop::new(work);
         self.store()
-            .commit_alone(move |connection| match work.take() {
+            .commit_alone("the write", move |connection| match work.take() {
                 Some(work) => work(connection).map_err(Into::into),
                 None => Err("it was done before".into()),
             })
@@ -88,28 +94,33 @@ impl Inbox<Sqlite> {
 }
 
 impl Sqlite {
-    pub(super) fn open(path: &Path) -> Result<Self, InboxError> {
+    pub(super) fn open(options: &SqliteOptions) -> Result<Self, InboxError> {
         check_version(rusqlite::version_number())?;
-        create(path)?;
-        let path = fs::canonicalize(path).map_err(failed)?;
-        if is_on_network(&path) {
-            return Err(InboxError::new(InboxErrorKind::NetworkFilesystem));
+        create(&options.path)?;
+        let path = fs::canonicalize(&options.path).map_err(failed)?;
+        match unfit(&path) {
+            Some(Unfit::Network) => return Err(InboxError::new(InboxErrorKind::NetworkFilesystem)),
+            Some(Unfit::Memory) if !options.is_tmpfs_allowed => {
+                return Err(InboxError::new(InboxErrorKind::MemoryFilesystem));
+            }
+            _ => {}
         }
         let lock = lock(&path)?;
-        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        schema::migrate(&mut connection, schema::MIGRATIONS)?;
-        let again = path.clone();
-        let reopen = move || connect(&again, OpenFlags::SQLITE_OPEN_READ_WRITE);
-        Ok(Self { writer: Writer::start(connection, reopen, lock)?, path })
+        Ok(Self { writer: Writer::start(path.clone(), lock)?, path })
     }
 
     /// In a transaction of its own, which holds a savepoint.
     async fn commit_alone<R: Send + 'static>(
         &self,
+        who: &'static str,
         work: impl FnOnce(&Connection) -> Result<R, BoxError> + Send + 'static,
     ) -> Result<R, InboxError> {
-        let done = self.writer.commit_alone(move |tables| tables.in_savepoint(work)).await?;
-        done.map_err(failed)
+        let run = move |tables: &mut Tables<'_>| tables.in_savepoint(who, work);
+        match self.writer.commit_alone(run).await? {
+            Ran::Done(done) => Ok(done),
+            Ran::Failed(error) => Err(failed(error)),
+            Ran::Refused(what) => Err(failed(what)),
+        }
     }
 
     /// On a thread and a connection of its own.
@@ -117,9 +128,7 @@ impl Sqlite {
         &self,
         look: impl FnOnce(&Connection) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, InboxError> {
-        if self.writer.is_closed() {
-            return Err(InboxError::new(InboxErrorKind::Closed));
-        }
+        self.writer.check()?;
         let path = self.path.clone();
         let read = move || {
             let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -133,15 +142,15 @@ impl Sealed for Sqlite {}
 
 impl Admin for Sqlite {
     async fn stats(&self) -> Result<Stats, InboxError> {
-        self.read(tables::stats).await
+        self.read(admin::stats).await
     }
 
     async fn unclaimed(&self, since: Duration) -> Result<Vec<String>, InboxError> {
-        self.read(move |connection| tables::unclaimed(connection, since)).await
+        self.read(move |connection| admin::unclaimed(connection, since)).await
     }
 
     async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
-        self.read(move |connection| tables::list(connection, list, limit)).await
+        self.read(move |connection| admin::list(connection, list, limit)).await
     }
 
     async fn redrive(
@@ -151,7 +160,7 @@ impl Admin for Sqlite {
         let keys: Vec<_> = keys.into_iter().collect();
         let redrive = move |tables: &mut Tables<'_>| {
             let now = tables.now();
-            tables::redrive(tables.connection, &keys, now)
+            admin::redrive(tables.connection, &keys, now)
         };
         self.writer.commit(redrive).await
     }
@@ -163,7 +172,7 @@ impl Admin for Sqlite {
         let keys: Vec<_> = keys.into_iter().collect();
         let discard = move |tables: &mut Tables<'_>| {
             let now = tables.now();
-            tables::discard(tables.connection, &keys, now)
+            admin::discard(tables.connection, &keys, now)
         };
         self.writer.commit(discard).await
     }
@@ -171,7 +180,7 @@ impl Admin for Sqlite {
     async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
         let prune = move |tables: &mut Tables<'_>| {
             let now = tables.now();
-            tables::prune(tables.connection, now, age, limit)
+            admin::prune(tables.connection, now, age, limit)
         };
         self.writer.commit(prune).await
     }
@@ -186,42 +195,27 @@ impl Store for Sqlite {
         self.writer.commit(inserted).await
     }
 
-    async fn claim(
-        &self,
-        kind: &'static str,
-        count: usize,
-        lease: Duration,
-    ) -> Result<Vec<Claimed>, InboxError> {
-        self.writer.commit(move |tables| tables.claim(kind, count, lease)).await
+    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, InboxError> {
+        self.writer.commit(move |tables| tables.claim(&claim)).await
     }
 
     async fn settle(
         &self,
-        settlements: Vec<Settlement<SqliteEffect>>,
-    ) -> Result<Vec<Settled>, InboxError> {
-        let has_effects = |it: &Settlement<SqliteEffect>| matches!(&it.outcome, Outcome::Done(effects) if !effects.is_empty());
-        let has_effects: Vec<_> = settlements.iter().map(has_effects).collect();
-        let works = settlements
-            .into_iter()
-            .map(|settlement| move |tables: &mut Tables<'_>| tables.settle(&settlement));
-        let settled = self.writer.commit_each(works).await?;
-        let settled = settled.into_iter().zip(has_effects).map(|(settled, has_effects)| {
-            settled.or_else(|error| match work_failed(&error) {
-                // It was alone in its transaction, and so has failed that.
-                Some(why) if has_effects => Ok(Settled::EffectFailed(why)),
-                _ => Err(error),
-            })
-        });
-        let settled: Vec<_> = settled.collect();
-        if settled.iter().any(Result::is_ok) {
-            // The answers of the others are not lost with one, which is settled by its lease.
-            return Ok(settled.into_iter().map(|it| it.unwrap_or(Settled::LeaseExpired)).collect());
-        }
-        settled.into_iter().collect()
+        settlement: &mut Settlement<SqliteEffect>,
+    ) -> Result<Settled, InboxError> {
+        let Settlement { ticket, outcome } = &*settlement;
+        let has_effects = matches!(outcome, Outcome::Done(effects) if !effects.is_empty());
+        let shared = Settlement { ticket: ticket.clone(), outcome: share(outcome) };
+        let settled = self.writer.commit(move |tables| tables.settle(&shared)).await;
+        settled.or_else(|error| match work_failed(&error) {
+            // It was alone in its transaction, and so has failed that.
+            Some(why) if has_effects => Ok(Settled::EffectFailed(why)),
+            _ => Err(error),
+        })
     }
 
     async fn commit(&self, key: Key, effects: Vec<SqliteEffect>) -> Result<(), InboxError> {
-        self.commit_alone(move |connection| {
+        self.commit_alone("the effect", move |connection| {
             effects.iter().try_for_each(|effect| effect.run(connection, key))
         })
         .await
@@ -235,6 +229,19 @@ impl Store for Sqlite {
 impl fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sqlite").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Returns the same outcome for the writer. The runner keeps the other one, because it settles again if the store
+/// fails.
+fn share(outcome: &Outcome<SqliteEffect>) -> Outcome<SqliteEffect> {
+    match outcome {
+        Outcome::Done(effects) => Outcome::Done(effects.iter().map(SqliteEffect::share).collect()),
+        Outcome::Skipped => Outcome::Skipped,
+        Outcome::Review => Outcome::Review,
+        Outcome::Decoded(record) => Outcome::Decoded(record.clone()),
+        Outcome::Retry { after, error } => Outcome::Retry { after: *after, error: error.clone() },
+        Outcome::Dead { error } => Outcome::Dead { error: error.clone() },
     }
 }
 

@@ -7,9 +7,10 @@
 //! So the cost of one `fsync` is shared by all that arrived during the one before.
 //!
 //! A group is all or nothing in SQLite, but its members are unrelated, so one that fails must not fail the
-//! others. Two mechanisms see to that:
+//! others. Three mechanisms see to that:
 //!
 //! - An effect runs in a savepoint. If it fails, only the savepoint is rolled back.
+//! - If an effect ends the transaction, which it must not do, the others are run again without it.
 //! - If the transaction itself fails because of some member (a deferred constraint that is checked at the
 //!   commit, for example), each member is run again in a transaction of its own. So work can run more than
 //!   once, and must not keep anything outside of the database. Work that cannot run twice says
@@ -21,18 +22,32 @@
 //! # What must not stop the writer
 //!
 //! A panic in merchant code is contained. A connection whose transaction can neither be committed nor rolled
-//! back is dropped and replaced by a new one; SQLite then discards what was not committed. The clock is taken
-//! over, so that a lease of the old connection does not appear to expire early.
+//! back, or was ended by merchant code, is dropped and replaced by a new one; SQLite then discards what was not
+//! committed. The clock is taken over, so that a lease of the old connection does not appear to expire early.
+//!
+//! # What stops the answers
+//!
+//! Before each group and after its commit, the files are compared with those at their paths. If they differ, all members
+//! get an error. If another inbox has become the owner of the file, they do too, and the writer ends.
 
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, ffi};
-use tokio::sync::{mpsc, oneshot, watch};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::catch_drop::contain;
+use super::clock::last;
 use super::error::engine;
-use super::tables::Tables;
+use super::fence::{Fence, Identity, identity};
+use super::file::{BUSY, connect};
+use super::sandbox::Sandbox;
+use super::schema;
+use super::tables::{Session, Tables};
 use crate::error::{InboxError, InboxErrorKind};
 
 /// The number of works after which a group takes no further message.
@@ -40,6 +55,10 @@ const GROUP: usize = 256;
 
 /// The number of messages that wait for the writer. Further senders wait for a place.
 const PLACES: usize = 256;
+
+/// How long the writer waits for work before it truncates the log, and the length that it leaves alone.
+const IDLE: Duration = Duration::from_secs(3);
+const SHORT_LOG: u64 = 1024 * 1024;
 
 /// A part of a transaction.
 trait Work: Send {
@@ -53,9 +72,13 @@ trait Work: Send {
     fn answer(self: Box<Self>, committed: Result<(), InboxError>);
 }
 
+/// What is committed together.
+type Group = Vec<Box<dyn Work>>;
+
 /// A message to the writer.
 enum Message {
-    Work(Vec<Box<dyn Work>>),
+    /// Holds its place until the writer takes it.
+    Work(Box<dyn Work>, OwnedSemaphorePermit),
     Close,
 }
 
@@ -101,37 +124,45 @@ fn closed() -> InboxError {
 }
 
 pub(super) struct Writer {
-    messages: mpsc::Sender<Message>,
+    messages: Sender<Message>,
+    places: Arc<Semaphore>,
     ended: watch::Receiver<()>,
+    /// Why the writer ended, if it was not closed.
+    why: Arc<OnceLock<InboxError>>,
 }
 
 impl Writer {
     /// Starts the thread. It ends when the last sender is dropped, and holds `lock` until then. When this
     /// returns, the notifications that an earlier process had in flight are due again.
-    pub(super) fn start(
-        connection: Connection,
-        reopen: impl Fn() -> Result<Connection, InboxError> + Send + 'static,
-        lock: Connection,
-    ) -> Result<Self, InboxError> {
-        let (sender, receiver) = mpsc::channel(PLACES);
+    pub(super) fn start(path: PathBuf, lock: Connection) -> Result<Self, InboxError> {
+        let (sender, receiver) = channel();
+        let places = Arc::new(Semaphore::new(PLACES));
+        let why = Arc::new(OnceLock::new());
+        let messages = Messages {
+            receiver,
+            last: 0,
+            places: Arc::clone(&places),
+            why: Arc::clone(&why),
+            is_closed: false,
+        };
         let (running, ended) = watch::channel(());
         let (tell, opened) = sync_channel(1);
         thread::Builder::new()
             .name("inqud-inbox".to_owned())
             .spawn(move || {
-                let messages = Messages { receiver, is_closed: false };
-                let begun = write(connection, reopen, messages, &tell);
+                let mut tell = Some(tell);
+                let begun = write(&path, messages, &mut tell);
                 // `write` has closed the file. The lock is released only now, so that the next inbox does
                 // not open the file while this one still has it open.
                 drop(lock);
                 drop(running);
-                if let Err(error) = begun {
+                if let (Some(tell), Err(error)) = (tell, begun) {
                     let _ = tell.send(Err(error));
                 }
             })
             .map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))?;
         opened.recv().map_err(|_| closed())??;
-        Ok(Self { messages: sender, ended })
+        Ok(Self { messages: sender, places, ended, why })
     }
 
     /// Runs `work` on the writer, and waits for the commit. Once it is handed over, it runs whether or not
@@ -141,8 +172,8 @@ impl Writer {
         work: impl FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, InboxError> {
         let (task, answered) = Task::new(work, false);
-        self.hand_over(vec![Box::new(task)]).await?;
-        answered.await.map_err(|_| closed())?
+        self.hand_over(Box::new(task)).await?;
+        answered.await.map_err(|_| self.why())?
     }
 
     /// Like [`commit`](Self::commit), in a transaction of its own, for work that can run only once.
@@ -153,66 +184,88 @@ impl Writer {
         let mut work = Some(work);
         let once = move |tables: &mut Tables<'_>| work.take().map(|it| it(tables)).transpose();
         let (task, answered) = Task::new(once, true);
-        self.hand_over(vec![Box::new(task)]).await?;
-        answered.await.map_err(|_| closed())??.ok_or_else(closed)
+        self.hand_over(Box::new(task)).await?;
+        answered.await.map_err(|_| self.why())??.ok_or_else(closed)
     }
 
-    /// Like [`commit`](Self::commit) for many works: together if that succeeds, and otherwise each in a
-    /// transaction of its own.
-    pub(super) async fn commit_each<R: Send + 'static>(
-        &self,
-        works: impl IntoIterator<
-            Item = impl FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
-        >,
-    ) -> Result<Vec<Result<R, InboxError>>, InboxError> {
-        let mut tasks: Vec<Box<dyn Work>> = Vec::new();
-        let mut answers = Vec::new();
-        for work in works {
-            let (task, answered) = Task::new(work, false);
-            tasks.push(Box::new(task));
-            answers.push(answered);
+    async fn hand_over(&self, work: Box<dyn Work>) -> Result<(), InboxError> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| self.why())?;
+        self.messages.send(Message::Work(work, place)).map_err(|_| self.why())
+    }
+
+    /// Returns an error if the thread has ended.
+    pub(super) fn check(&self) -> Result<(), InboxError> {
+        if self.places.is_closed() || self.why.get().is_some() {
+            return Err(self.why());
         }
-        self.hand_over(tasks).await?;
-        let mut all = Vec::with_capacity(answers.len());
-        for answered in answers {
-            all.push(answered.await.map_err(|_| closed())?);
-        }
-        Ok(all)
+        Ok(())
     }
 
-    async fn hand_over(&self, works: Vec<Box<dyn Work>>) -> Result<(), InboxError> {
-        self.messages.send(Message::Work(works)).await.map_err(|_| closed())
-    }
-
-    /// Whether the thread has ended.
-    pub(super) fn is_closed(&self) -> bool {
-        self.messages.is_closed()
+    fn why(&self) -> InboxError {
+        self.why.get().cloned().unwrap_or_else(closed)
     }
 
     /// Ends the thread after everything that was handed over before, and waits for it.
     pub(super) async fn close(&self) {
         // Sending fails if the writer has ended already.
-        let _ = self.messages.send(Message::Close).await;
+        let _ = self.messages.send(Message::Close);
         let _ = self.ended.clone().changed().await;
     }
 }
 
 struct Messages {
-    receiver: mpsc::Receiver<Message>,
+    receiver: Receiver<Message>,
+    /// How many works the last group had.
+    last: usize,
+    places: Arc<Semaphore>,
+    why: Arc<OnceLock<InboxError>>,
     is_closed: bool,
 }
 
+/// How long a group waits for as many works as the last one had. Those who were just answered together are about to
+/// come back together, and without this the first of them would get a commit of its own. It is a fraction of a commit.
+const LINGER: Duration = Duration::from_micros(100);
+
+enum Next {
+    Group(Group),
+    /// Nothing came for as long as asked.
+    Idle,
+    /// There will be no more.
+    End,
+}
+
 impl Messages {
-    /// Waits for work, and takes all that is there. Returns `None` if there will be no more.
-    fn next_group(&mut self) -> Option<Vec<Box<dyn Work>>> {
-        if self.is_closed {
+    /// Returns another message for a group that has `count` works.
+    fn another(&self, count: usize, until: &mut Option<Instant>) -> Option<Message> {
+        if let Ok(message) = self.receiver.try_recv() {
+            return Some(message);
+        }
+        if count >= self.last {
             return None;
         }
-        let mut group = Vec::new();
-        let mut message = self.receiver.blocking_recv()?;
+        let now = Instant::now();
+        let until = *until.get_or_insert(now.checked_add(LINGER)?);
+        self.receiver.recv_timeout(until.saturating_duration_since(now)).ok()
+    }
+
+    /// Waits for work, and takes all that is there.
+    fn next_group(&mut self, idle: Option<Duration>) -> Next {
+        if self.is_closed {
+            return Next::End;
+        }
+        let next = match idle {
+            Some(idle) => self.receiver.recv_timeout(idle),
+            None => self.receiver.recv().map_err(RecvTimeoutError::from),
+        };
+        let mut message = match next {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) => return Next::Idle,
+            Err(RecvTimeoutError::Disconnected) => return Next::End,
+        };
+        let (mut group, mut until) = (Vec::new(), None);
         loop {
             match message {
-                Message::Work(works) => group.extend(works),
+                Message::Work(work, _place) => group.push(work),
                 Message::Close => {
                     self.is_closed = true;
                     break;
@@ -221,62 +274,134 @@ impl Messages {
             if group.len() >= GROUP {
                 break;
             }
-            let Ok(next) = self.receiver.try_recv() else { break };
+            let Some(next) = self.another(group.len(), &mut until) else { break };
             message = next;
         }
-        Some(group)
+        self.last = group.len();
+        Next::Group(group)
+    }
+}
+
+/// Nobody waits for a place any more, even if the thread panics.
+impl Drop for Messages {
+    fn drop(&mut self) {
+        self.places.close();
+    }
+}
+
+/// A connection, what limits merchant code on it, and what it has open.
+struct Opened {
+    connection: Connection,
+    sandbox: Sandbox,
+    fence: Fence,
+}
+
+impl Opened {
+    /// `file` is what the first connection had opened.
+    fn new(mut connection: Connection, path: &Path, file: Identity) -> Result<Self, InboxError> {
+        let sandbox = Sandbox::install(&mut connection).map_err(engine)?;
+        // SQLite opens the log when it first reads.
+        last(&connection).map_err(engine)?;
+        let fence = Fence::new(path, file)?;
+        Ok(Self { connection, sandbox, fence })
     }
 }
 
 /// Commits until there is no more work. Replaces the connection whenever its transaction cannot be rolled
 /// back. Returns an error only if it could not start.
 fn write(
-    first: Connection,
-    reopen: impl Fn() -> Result<Connection, InboxError>,
+    path: &Path,
     mut messages: Messages,
-    opened: &SyncSender<Result<(), InboxError>>,
+    opened: &mut Option<SyncSender<Result<(), InboxError>>>,
 ) -> Result<(), InboxError> {
-    let mut clock = {
-        let mut tables = Tables::new(&first, None).map_err(engine)?;
-        tables.recover().map_err(engine)?;
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    schema::migrate(&mut connection, schema::MIGRATIONS)?;
+    // Not before it was written to, because an overlay file system can then replace it by a copy.
+    let file = identity(path)?;
+    let first = Opened::new(connection, path, file)?;
+    let mut session = Session::begin(&first.connection, &first.sandbox).map_err(engine)?;
+    let mut groups = VecDeque::new();
+    let mut next = Some(first);
+    loop {
+        let reconnect = || {
+            file.check(path)?;
+            let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            Opened::new(connection, path, file)
+        };
+        let after = match next.take().map_or_else(reconnect, Ok) {
+            Ok(on) => commit_all(&on, &mut session, &mut groups, &mut messages, opened),
+            Err(error) => Err(error),
+        };
+        match after {
+            Ok(After::Reconnect) => {}
+            Ok(After::End) => return Ok(()),
+            Err(error) if opened.is_some() => return Err(error),
+            Err(error) => {
+                // It is tried again with the next group.
+                groups.drain(..).for_each(|group| refuse(group, &error));
+                match messages.next_group(None) {
+                    Next::Group(group) => push(&mut groups, group),
+                    Next::Idle | Next::End => return Ok(()),
+                }
+            }
+        }
+    }
+}
+
+enum After {
+    Reconnect,
+    End,
+}
+
+/// Commits until there is no more work, or the connection has to be replaced.
+fn commit_all(
+    on: &Opened,
+    session: &mut Session,
+    groups: &mut VecDeque<Group>,
+    messages: &mut Messages,
+    opened: &mut Option<SyncSender<Result<(), InboxError>>>,
+) -> Result<After, InboxError> {
+    let Opened { connection, sandbox, fence } = on;
+    let mut tables = Tables::new(connection, sandbox, session.clone()).map_err(engine)?;
+    if let Some(opened) = opened.take() {
         // `Writer::start` waits for this.
         let _ = opened.send(Ok(()));
-        commit_all(&mut tables, Vec::new(), &mut messages);
-        tables.clock
+    }
+    let after = loop {
+        while let Some(group) = groups.pop_front() {
+            let after = commit_group(&mut tables, fence, group, groups, messages);
+            if let Some(after) = after.or_else(|| tables.is_broken().then_some(After::Reconnect)) {
+                *session = tables.session.clone();
+                return Ok(after);
+            }
+        }
+        let idle = (fence.log_len() > SHORT_LOG).then_some(IDLE);
+        match messages.next_group(idle) {
+            Next::Group(group) => push(groups, group),
+            Next::Idle => truncate_log(connection),
+            Next::End => break After::End,
+        }
     };
-    drop(first);
-    while let Some(group) = messages.next_group() {
-        match reopen() {
-            Ok(connection) => match Tables::new(&connection, Some(clock)) {
-                Ok(mut tables) => {
-                    commit_all(&mut tables, group, &mut messages);
-                    clock = tables.clock;
-                }
-                Err(error) => refuse(group, &engine(error)),
-            },
-            Err(error) => refuse(group, &error),
-        }
-    }
-    Ok(())
+    Ok(after)
 }
 
-/// Commits until there is no more work, or the connection is broken.
-fn commit_all(tables: &mut Tables<'_>, mut group: Vec<Box<dyn Work>>, messages: &mut Messages) {
-    loop {
-        let (alone, together): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| it.is_alone());
-        commit_group(tables, together);
-        for work in alone {
-            commit_group(tables, vec![work]);
-        }
-        if tables.is_broken() {
-            return;
-        }
-        let Some(next) = messages.next_group() else { return };
-        group = next;
-    }
+/// Adds what was taken together, and then each work that must be alone.
+fn push(groups: &mut VecDeque<Group>, group: Group) {
+    let (alone, together): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| it.is_alone());
+    groups.push_back(together);
+    groups.extend(alone.into_iter().map(|work| vec![work]));
 }
 
-fn refuse(group: Vec<Box<dyn Work>>, error: &InboxError) {
+/// Copies the log into the file, and truncates it. Does nothing if a reader needs the log: it is tried again later.
+fn truncate_log(connection: &Connection) {
+    let truncated = connection
+        .busy_timeout(Duration::ZERO)
+        .and_then(|()| connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"));
+    // What fails here fails again, and is reported, when there is work.
+    drop(truncated.and(connection.busy_timeout(BUSY)));
+}
+
+fn refuse(group: Group, error: &InboxError) {
     for work in group {
         answer(work, Err(error.clone()));
     }
@@ -288,22 +413,59 @@ fn answer(work: Box<dyn Work>, committed: Result<(), InboxError>) {
     contain(|| work.answer(committed));
 }
 
-/// Commits a group together. If that fails because of one of them, commits each on its own.
-fn commit_group(tables: &mut Tables<'_>, mut group: Vec<Box<dyn Work>>) {
+/// Why a transaction was not committed.
+enum Lost {
+    Engine(rusqlite::Error),
+    /// The member at this place ended it. Its answer is known.
+    EndedBy(usize),
+    TakenOver,
+}
+
+impl From<rusqlite::Error> for Lost {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// Commits a group together. What has to be tried again becomes the first of the `groups`.
+fn commit_group(
+    tables: &mut Tables<'_>,
+    fence: &Fence,
+    mut group: Group,
+    groups: &mut VecDeque<Group>,
+    messages: &Messages,
+) -> Option<After> {
     if group.is_empty() {
-        return;
+        return None;
     }
-    let committed = commit(tables, &mut group);
-    let is_to_be_parted = group.len() > 1 && committed.as_ref().is_err_and(is_of_work);
-    let committed = committed.map_err(engine);
-    for mut work in group {
-        let committed = if is_to_be_parted {
-            commit(tables, std::slice::from_mut(&mut work)).map_err(engine)
-        } else {
-            committed.clone()
-        };
-        answer(work, committed);
+    if let Err(error) = fence.check() {
+        refuse(group, &error);
+        return None;
     }
+    match commit(tables, &mut group) {
+        Ok(()) => match fence.check() {
+            Ok(()) => group.into_iter().for_each(|work| answer(work, Ok(()))),
+            Err(error) => refuse(group, &error),
+        },
+        Err(Lost::Engine(error)) if group.len() > 1 && is_of_work(&error) => {
+            group.into_iter().rev().for_each(|work| groups.push_front(vec![work]));
+        }
+        Err(Lost::Engine(error)) => refuse(group, &engine(error)),
+        Err(Lost::EndedBy(at)) => {
+            answer(group.remove(at), Ok(()));
+            groups.push_front(group);
+            return Some(After::Reconnect);
+        }
+        Err(Lost::TakenOver) => {
+            let error = InboxError::new(InboxErrorKind::TakenOver);
+            // Before any answer, so that whoever calls again gets the same error.
+            let _ = messages.why.set(error.clone());
+            refuse(group, &error);
+            groups.drain(..).for_each(|group| refuse(group, &error));
+            return Some(After::End);
+        }
+    }
+    None
 }
 
 /// Whether the work itself caused the error, and not the disk, the memory or another connection.
@@ -327,30 +489,42 @@ pub(super) fn is_of_work(error: &rusqlite::Error) -> bool {
 }
 
 /// Runs the group in one transaction.
-fn commit(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> rusqlite::Result<()> {
+fn commit(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> Result<(), Lost> {
     let lost = || failure(ErrorCode::SystemIoFailure, "a transaction could not be rolled back");
     if tables.is_broken() {
-        return Err(lost());
+        return Err(lost().into());
     }
-    let connection = tables.connection;
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    let before = connection.total_changes();
-    let done = group.iter_mut().try_for_each(|work| {
-        let panicked = || Err(failure(ErrorCode::InternalMalfunction, "the work panicked"));
-        contain(|| work.run(tables)).unwrap_or_else(panicked)
-    });
-    // A group that only looked and found nothing, such as a claim while idle, needs no new timestamp. With
-    // one, every poll would write to the disk.
-    let is_changed = connection.total_changes() != before;
-    let done = done.and_then(|()| if is_changed { tables.finish() } else { Ok(()) });
-    let done = done.and_then(|()| connection.execute_batch("COMMIT"));
-    tables.end(done.is_ok());
+    tables.connection.execute_batch("BEGIN IMMEDIATE")?;
+    let done = run(tables, group);
     // SQLite rolls some failed transactions back by itself, for example when the disk is full. Then there is
-    // nothing left to roll back, and `ROLLBACK` would be an error.
-    if done.is_err() && tables.is_broken() && connection.execute_batch("ROLLBACK").is_err() {
-        return Err(lost());
+    // nothing left to roll back, and `ROLLBACK` would be an error. After merchant code has ended the transaction, the
+    // connection is not used any more.
+    let is_left_open = matches!(done, Err(Lost::Engine(_) | Lost::TakenOver)) && tables.is_broken();
+    if is_left_open && tables.connection.execute_batch("ROLLBACK").is_err() {
+        return Err(lost().into());
     }
     done
+}
+
+fn run(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> Result<(), Lost> {
+    // Nothing runs in vain, and an inbox that has nothing to write notices it too.
+    if !tables.is_owner()? {
+        return Err(Lost::TakenOver);
+    }
+    let before = tables.connection.total_changes();
+    for (at, work) in group.iter_mut().enumerate() {
+        let panicked = || Err(failure(ErrorCode::InternalMalfunction, "the work panicked"));
+        contain(|| work.run(tables)).unwrap_or_else(panicked)?;
+        if std::mem::take(&mut tables.is_ended) {
+            return Err(Lost::EndedBy(at));
+        }
+    }
+    // A group that only looked and found nothing, such as a claim while idle, needs no new timestamp. With
+    // one, every poll would write to the disk.
+    if tables.connection.total_changes() != before && !tables.stamp()? {
+        return Err(Lost::TakenOver);
+    }
+    Ok(tables.sandbox.commit(tables.connection)?)
 }
 
 fn failure(code: ErrorCode, text: &str) -> rusqlite::Error {
@@ -362,16 +536,12 @@ fn failure(code: ErrorCode, text: &str) -> rusqlite::Error {
 mod tests {
     use std::convert::Infallible;
     use std::future::pending;
-    use std::time::Duration;
 
     use tokio::time::timeout;
 
     use super::*;
     use crate::handler::{Context, Stored};
-    use crate::inbox::Inbox;
-    use crate::record::Record;
-    use crate::sqlite::Sqlite;
-    use crate::store::{Inserted, Store};
+    use crate::sqlite::{Sqlite, SqliteOptions};
     use tower_inqud::PaymentRequest;
 
     /// Panics in a place where nothing contains it.
@@ -392,14 +562,20 @@ mod tests {
     #[tokio::test]
     async fn reports_closed_and_frees_the_file_if_the_writer_dies() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("inbox.db");
-        let inbox = Inbox::new(Sqlite::open(&path).unwrap());
+        let options = SqliteOptions::new(folder.path().join("inbox.db")).allow_tmpfs();
+        let inbox = options.clone().open().unwrap();
         let handler = async |_: Stored<PaymentRequest>, _: Context<Sqlite>| Ok::<_, Infallible>(());
         let runner = tokio::spawn(inbox.process(handler).run_until(pending()));
         let writer = &inbox.store().writer;
 
+        // It is busy with the first, and takes the next two together.
+        let (go, wait) = channel::<()>();
+        let busy = move |_: &mut Tables<'_>| Ok(wait.recv().is_ok());
+        writer.hand_over(Box::new(Task::new(busy, false).0)).await.unwrap();
         let (task, in_flight) = Task::new(|_: &mut Tables<'_>| Ok(()), false);
-        writer.hand_over(vec![Box::new(task), Box::new(Fatal)]).await.unwrap();
+        writer.hand_over(Box::new(task)).await.unwrap();
+        writer.hand_over(Box::new(Fatal)).await.unwrap();
+        drop(go);
         let all = async {
             assert!(in_flight.await.is_err(), "work in flight has its sender dropped");
             let later = writer.commit(|_| Ok(())).await.unwrap_err();
@@ -409,44 +585,6 @@ mod tests {
             inbox.close().await;
         };
         timeout(Duration::from_secs(30), all).await.expect("nobody waits forever");
-        Sqlite::open(&path).unwrap();
-    }
-
-    fn record(id: usize) -> Record {
-        let body = format!(r#"{{"id":"CAPD-{id}","status":"SUCCESS"}}"#);
-        let request: PaymentRequest = serde_json::from_str(&body).unwrap();
-        Record::new(&request, body.into())
-    }
-
-    #[tokio::test]
-    async fn finds_objects_after_a_failed_commit() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Sqlite::open(&folder.path().join("inbox.db")).unwrap();
-        let tables = "CREATE TABLE paid (id INTEGER PRIMARY KEY);
-            CREATE TABLE sent (id INTEGER REFERENCES paid DEFERRABLE INITIALLY DEFERRED)";
-        let make = |it: &mut Tables<'_>| it.connection.execute_batch(tables);
-        store.writer.commit(make).await.unwrap();
-        // More than the index keeps in memory, so that each commit moves some of them into the file.
-        let all: Vec<_> = (0..30_000).map(record).collect();
-        let (before, after) = all.split_at(25_000);
-        assert!(store.insert(before.to_vec()).await.unwrap().iter().all(|it| *it == Inserted::New));
-
-        let after = after.to_vec();
-        let inserted =
-            move |tables: &mut Tables<'_>| after.iter().map(|it| tables.insert(it)).collect();
-        let (inserted, answered) = Task::new(inserted, false);
-        let spoil =
-            |tables: &mut Tables<'_>| tables.connection.execute("INSERT INTO sent VALUES (7)", []);
-        let (spoil, spoilt) = Task::new(spoil, false);
-        store.writer.hand_over(vec![Box::new(inserted), Box::new(spoil)]).await.unwrap();
-        let _: Vec<Inserted> = answered.await.unwrap().unwrap();
-        spoilt.await.unwrap().unwrap_err();
-
-        assert!(
-            store.insert(all.clone()).await.unwrap().iter().all(|it| *it == Inserted::Duplicate)
-        );
-        store.writer.close().await;
-        let store = Sqlite::open(&folder.path().join("inbox.db")).unwrap();
-        assert!(store.insert(all).await.unwrap().iter().all(|it| *it == Inserted::Duplicate));
+        options.open().unwrap();
     }
 }

@@ -16,8 +16,8 @@ use crate::postgres;
 use inqud_inbox::testing::{self, TestContext};
 use inqud_inbox::tokio_postgres::Client;
 use inqud_inbox::{
-    Admin, Context, Inbox, InboxError, InboxErrorKind, Key, List, Memory, Once, Postgres, Record,
-    RunReport, Sqlite, Storable, Store, Stored, rusqlite,
+    Admin, Claim, Context, Inbox, InboxError, InboxErrorKind, Key, List, Memory, Once, Postgres,
+    Record, RunReport, Sqlite, Storable, Store, Stored, rusqlite,
 };
 use tempfile::TempDir;
 use tokio::time::timeout;

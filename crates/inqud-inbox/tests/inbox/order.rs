@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use inqud_inbox::tokio_postgres::NoTls;
 use inqud_inbox::{
-    Claimed, Context, Inbox, Inserted, Key, List, Memory, Once, Outcome, Postgres, Record, Settled,
-    Settlement, Sqlite, Storable, Store, Stored, rusqlite,
+    Claim, Claimed, Context, Inbox, Inserted, Key, List, Memory, Once, Outcome, Postgres, Record,
+    Settled, Settlement, Sqlite, Storable, Store, Stored, rusqlite,
 };
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -171,7 +171,10 @@ async fn play<S: Store>(
         let answers = store.insert(records.collect()).await.unwrap();
         now.iter().zip(answers).for_each(|(at, answer)| played[*at].answers.push(answer));
         loop {
-            let claimed = store.claim(Claim::new(Event::KIND, cases.len(), LONG)).await.unwrap();
+            let claimed = store
+                .claim(Claim::new(Event::KIND, cases.len(), Duration::from_secs(60)))
+                .await
+                .unwrap();
             let (mut settlements, mut is_done) = (Vec::new(), true);
             for Claimed { ticket, body, .. } in claimed {
                 let at = numbers[&*ticket.object];

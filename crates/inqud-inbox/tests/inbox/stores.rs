@@ -427,7 +427,8 @@ fn what() -> impl Strategy<Value = What> {
 
 fn step() -> impl Strategy<Value = Step> {
     let list = || prop::sample::select(&[List::Dead, List::Review][..]);
-    let kind = prop::sample::select(&[PaymentRequest::KIND, Payment::KIND][..]);
+    let kinds = || prop::sample::select(&[PaymentRequest::KIND, Payment::KIND][..]);
+    let (kind, lapsing) = (kinds(), kinds());
     prop_oneof![
         3 => prop::collection::vec(what(), 1..5).prop_map(Step::Insert),
         3 => (kind, 1..5_usize, any::<bool>())

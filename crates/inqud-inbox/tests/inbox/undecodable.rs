@@ -20,7 +20,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use inqud_inbox::{Context, Inbox, Key, Record, Sqlite, Storable, Store, Stored};
+use inqud_inbox::{Claim, Context, Inbox, Key, Record, Sqlite, Storable, Store, Stored};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tempfile::TempDir;

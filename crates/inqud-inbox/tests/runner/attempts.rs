@@ -582,3 +582,44 @@ async fn run_until_idle_ends_with_the_error_of_the_store() {
     let error = timeout(LONG, inbox.process(handler).run_until_idle()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), InboxErrorKind::Store);
 }
+
+/// The same bodies for two tenants, and for none: each is handled once, by itself.
+#[tokio::test(start_paused = true)]
+async fn objects_of_tenants_are_kept_apart() {
+    let inbox = Inbox::memory();
+    let layer = WebhookLayer::<PaymentRequest>::per_tenant(|request| {
+        let tenant = request.uri.path().strip_prefix('/')?;
+        let verifier = Verifier::new(support::secret());
+        Some(if tenant.is_empty() { verifier } else { verifier.tenant(tenant) })
+    });
+    let service = layer.forward_undecodable().layer(inbox.receiver::<PaymentRequest>());
+    let undecodable = r#"{"id":"CAPD-9","status":7}"#;
+    for body in [&*body(1, 1), &*body(1, 0), undecodable] {
+        for tenant in ["acme", "globex", ""] {
+            for times in ["new", "duplicate"] {
+                let mut request = support::signed(body.to_owned());
+                *request.uri_mut() = format!("/{tenant}").parse().unwrap();
+                let response = support::call(service.clone(), request).await;
+                assert_eq!(response.status(), StatusCode::OK, "{times}");
+            }
+        }
+    }
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!((stats.backlog(), stats.dead()), (6, 3), "no duplicate is stored");
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let log_of = Arc::clone(&log);
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Memory>| {
+        let tenant = cx.tenant().unwrap_or_default().to_owned();
+        log_of.lock().unwrap().push((tenant, request.id.clone(), minute(request.raw_body())));
+        ready(Ok::<_, Infallible>(()))
+    };
+    inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+    let mut log = log.lock().unwrap().clone();
+    log.sort();
+    let expected = ["", "acme", "globex"]
+        .map(|it| [0, 1].map(|minute| (it.to_owned(), "CAPD-1".to_owned(), minute)));
+    assert_eq!(log, expected.concat());
+    let mut dead: Vec<_> = inbox.dead(9).await.unwrap().into_iter().map(|it| it.tenant).collect();
+    dead.sort();
+    assert_eq!(dead, [None, Some("acme".to_owned()), Some("globex".to_owned())]);
+}

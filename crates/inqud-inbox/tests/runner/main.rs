@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
+use http_body_util::Full;
 use inqud_inbox::__private::Sealed;
 use inqud_inbox::{
     Admin, Claim, Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List,
@@ -34,7 +35,10 @@ use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, Service, ServiceBuilder, service_fn};
-use tower_inqud::{Checkout, Notification, PaymentRequest, Subscription, Verdict, WebhookService};
+use tower_inqud::{
+    Checkout, Notification, PaymentRequest, Secret, Subscription, Verdict, Verifier, WebhookLayer,
+    WebhookService, contract, sign,
+};
 
 const LEASE: Duration = Duration::from_secs(3600);
 const NO_WAIT: Duration = Duration::ZERO;

@@ -281,3 +281,44 @@ async fn receiver_without_layer_says_what_to_add() {
     let response = support::call(service, support::signed(body(1, 0))).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
+
+#[tokio::test]
+async fn several_kinds_share_one_service_and_one_future() {
+    let inbox = Inbox::memory();
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let (of_requests, of_checkouts) = (Arc::clone(&handled), Arc::clone(&handled));
+    let on_request = move |request: Stored<PaymentRequest>, _: Context<Memory>| {
+        of_requests.lock().unwrap().push(request.id.clone());
+        ready(Ok::<_, Infallible>(()))
+    };
+    let on_checkout = move |checkout: Stored<Checkout>, _: Context<Memory>| {
+        of_checkouts.lock().unwrap().push(checkout.id.clone());
+        ready(Ok::<_, Infallible>(()))
+    };
+    let other = Secret::new("another_value").unwrap();
+    let webhooks = inbox
+        .webhooks::<Full<Bytes>>()
+        .kind("/request", support::layer(), inbox.process(on_request))
+        .kind("/checkout", WebhookLayer::new(other.clone()), inbox.process(on_checkout));
+    let service = webhooks.service();
+    let send = async |path: &str, secret: &Secret, body: &str| {
+        let request = Request::post(path)
+            .header(contract::DIGEST_HEADER, sign(secret, body.as_bytes()))
+            .body(Full::new(Bytes::from(body.to_owned())))
+            .unwrap();
+        support::call(service.clone(), request).await.status().as_u16()
+    };
+    let (ours, request, checkout) =
+        (support::secret(), body(1, 0), r#"{"id":"CCO-1","status":"NEW"}"#);
+    assert_eq!(send("/request", &ours, &request).await, 200);
+    assert_eq!(send("/checkout", &other, checkout).await, 200);
+    assert_eq!(send("/checkout", &ours, checkout).await, 401, "each has its own secret");
+    assert_eq!(send("/checkout", &other, &request).await, 200, "of another kind: a dead letter");
+    assert_eq!(send("/", &ours, &request).await, 404);
+
+    webhooks.run_until(drained(inbox.clone())).await.unwrap();
+    let mut handled = handled.lock().unwrap().clone();
+    handled.sort();
+    assert_eq!(handled, ["CAPD-1", "CCO-1"]);
+    assert_eq!(inbox.stats().await.unwrap().dead(), 1);
+}

@@ -1,0 +1,121 @@
+//! What an operator reads and changes.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Result, params};
+
+use super::clock::last;
+use super::row::{State, body, code, micros, time};
+use super::tables::ARRIVE;
+use crate::admin::{Entry, List, Stats};
+use crate::key::Key;
+use crate::tenant;
+use tower_inqud::Verdict;
+
+/// Reopens dead letters and reviews. `now` must not be later than the writer's clock.
+pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
+    let mut open = connection.prepare(
+        "UPDATE inqud_inbox_notification
+         SET reviewed = reviewed OR state = 4, state = 0, failures = 0,
+             retry_at = NULL, settled_at = NULL
+         WHERE key = ?1 AND state > 2 RETURNING object",
+    )?;
+    let mut arrive = connection.prepare(ARRIVE)?;
+    keys.iter().try_fold(0_usize, |count, key| {
+        let opened = open.query_map([key.as_bytes()], |row| row.get::<_, i64>(0))?;
+        // Collected first, because the statement must be finished before the next one writes.
+        let numbers = opened.collect::<Result<Vec<_>>>()?;
+        for number in &numbers {
+            arrive.execute([*number, now])?;
+        }
+        Ok(count.saturating_add(numbers.len()))
+    })
+}
+
+pub(super) fn discard(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
+    let mut skip = connection.prepare(
+        "UPDATE inqud_inbox_notification
+         SET verdict = iif(state = 4, 4, verdict), state = 2, settled_at = ?2
+         WHERE key = ?1 AND state > 2",
+    )?;
+    keys.iter().try_fold(0_usize, |count, key| {
+        Ok(count.saturating_add(skip.execute(params![key.as_bytes(), now])?))
+    })
+}
+
+pub(super) fn prune(
+    connection: &Connection,
+    now: i64,
+    age: Duration,
+    count: usize,
+) -> Result<usize> {
+    connection.execute(
+        "UPDATE inqud_inbox_notification SET body = NULL WHERE seq IN
+             (SELECT seq FROM inqud_inbox_notification
+              WHERE state IN (1, 2) AND body IS NOT NULL AND settled_at <= ?1
+              ORDER BY settled_at LIMIT ?2)",
+        params![now.saturating_sub(micros(age)), i64::try_from(count).unwrap_or(i64::MAX)],
+    )
+}
+
+/// Reads the counts that the triggers keep.
+pub(super) fn stats(connection: &Connection) -> Result<Stats> {
+    let mut stats = Stats::default();
+    let mut counts = connection.prepare(
+        "SELECT kind, open, skipped, dead, review,
+             (SELECT received_at FROM inqud_inbox_notification AS it
+              WHERE it.kind = its.kind AND state = 0 ORDER BY seq LIMIT 1)
+         FROM inqud_inbox_count AS its WHERE open + skipped + dead + review > 0 ORDER BY kind",
+    )?;
+    let mut rows = counts.query([])?;
+    while let Some(row) = rows.next()? {
+        let kind = stats.kind(row.get_ref(0)?.as_str()?);
+        let count = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.try_into().unwrap_or(0));
+        (kind.backlog, kind.skipped) = (count(1)?, count(2)?);
+        (kind.dead, kind.review) = (count(3)?, count(4)?);
+        kind.oldest = row.get::<_, Option<i64>>(5)?.map(time);
+    }
+    Ok(stats)
+}
+
+pub(super) fn unclaimed(connection: &Connection, since: Duration) -> Result<Vec<String>> {
+    let mut kinds = connection.prepare(
+        "SELECT kind FROM inqud_inbox_count WHERE open > 0 AND kind NOT IN
+             (SELECT kind FROM inqud_inbox_runner WHERE claimed_at > ?1)",
+    )?;
+    // The file's clock stops while nothing is committed, so the system time counts if it is later.
+    let now = last(connection)?.max(Timestamp::now().as_microsecond());
+    let before = now.saturating_sub(micros(since));
+    kinds.query_map([before], |row| row.get(0))?.collect()
+}
+
+pub(super) fn list(connection: &Connection, list: List, count: usize) -> Result<Vec<Entry>> {
+    let (which, code) = match list {
+        List::Dead => ("state > 1 AND state = ?1", State::Dead as i64),
+        List::Review => ("state > 1 AND state = ?1", State::Review as i64),
+        List::Skipped => ("state > 1 AND state = ?1", State::Skipped as i64),
+        List::Amended => ("state = 1 AND verdict > 0 AND verdict = ?1", code(Verdict::Amended)),
+        List::Unordered => ("state = 1 AND verdict > 0 AND verdict = ?1", code(Verdict::Unordered)),
+    };
+    let mut entries = connection.prepare(&format!(
+        "SELECT key, it.kind, id, body, failures, error, received_at
+         FROM inqud_inbox_notification AS it JOIN inqud_inbox_object ON number = object
+         WHERE {which} ORDER BY seq LIMIT ?2"
+    ))?;
+    let rows = params![code, i64::try_from(count).unwrap_or(i64::MAX)];
+    let entries = entries.query_map(rows, |row| {
+        let (tenant, object) = tenant::split(row.get_ref(2)?.as_str()?);
+        Ok(Entry {
+            key: Key::from_bytes(row.get(0)?),
+            kind: row.get(1)?,
+            tenant,
+            object: object.to_owned(),
+            body: body(row.get(3)?),
+            attempts: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),
+            error: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+            received_at: time(row.get(6)?),
+        })
+    })?;
+    entries.collect()
+}

@@ -1,0 +1,175 @@
+//! What merchant code may do on the writer's connection.
+//!
+//! An effect runs in the transaction of the writer, which covers other notifications too. It can do anything in it but
+//! end it, and it cannot change the connection, because the next transaction uses that too.
+//!
+//! - While merchant code runs, an authorizer refuses to prepare statements that begin or end a transaction, attach a
+//!   file, or change a setting. What it refused is remembered, because the merchant code may ignore the error.
+//! - A statement can end the transaction in a way that no authorizer sees, such as `INSERT OR ROLLBACK`. The rollback
+//!   hook notices it, and the commit hook vetoes what later statements would commit on their own.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, Result, ffi};
+
+/// The savepoint around each piece of merchant code.
+pub(super) const SAVEPOINT: &str = "inqud_inbox_effect";
+
+/// The pragmas that merchant code may read.
+const READ: [&str; 16] = [
+    "collation_list",
+    "compile_options",
+    "data_version",
+    "database_list",
+    "encoding",
+    "foreign_keys",
+    "freelist_count",
+    "function_list",
+    "journal_mode",
+    "module_list",
+    "page_count",
+    "page_size",
+    "pragma_list",
+    "query_only",
+    "schema_version",
+    "synchronous",
+];
+
+/// The pragmas whose argument says what to read, and those that end with the transaction or are the merchant's own.
+const READ_OR_SET: [&str; 13] = [
+    "application_id",
+    "defer_foreign_keys",
+    "foreign_key_check",
+    "foreign_key_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "integrity_check",
+    "quick_check",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+    "user_version",
+];
+
+/// The hooks of one connection.
+#[derive(Clone)]
+pub(super) struct Sandbox(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    /// Whether merchant code runs.
+    is_inside: AtomicBool,
+    /// Whether the writer commits.
+    is_committing: AtomicBool,
+    /// Whether the transaction was rolled back while merchant code ran.
+    is_rolled_back: AtomicBool,
+    /// The first thing that was refused.
+    refused: Mutex<Option<String>>,
+}
+
+/// What merchant code did that it must not do.
+pub(super) struct Breach {
+    pub(super) what: String,
+    /// Whether the transaction is lost, and the connection with it.
+    pub(super) has_ended: bool,
+}
+
+impl Sandbox {
+    /// Sets the hooks of the writer's connection. From then on only [`commit`](Self::commit) commits anything.
+    pub(super) fn install(connection: &mut Connection) -> Result<Self> {
+        let state = Arc::new(State::default());
+        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+        let its = Arc::clone(&state);
+        connection.authorizer(Some(move |it: AuthContext<'_>| its.authorize(&it.action)))?;
+        let its = Arc::clone(&state);
+        connection.commit_hook(Some(move || !its.is_committing.load(Ordering::Relaxed)))?;
+        let its = Arc::clone(&state);
+        connection.rollback_hook(Some(move || {
+            if its.is_inside.load(Ordering::Relaxed) {
+                its.is_rolled_back.store(true, Ordering::Relaxed);
+            }
+        }))?;
+        Ok(Self(state))
+    }
+
+    /// Calls `work`, which must not panic, as merchant code.
+    pub(super) fn run<R>(
+        &self,
+        connection: &Connection,
+        work: impl FnOnce() -> R,
+    ) -> (R, Option<Breach>) {
+        let State { is_inside, is_rolled_back, refused, .. } = &*self.0;
+        is_rolled_back.store(false, Ordering::Relaxed);
+        is_inside.store(true, Ordering::Relaxed);
+        let done = work();
+        is_inside.store(false, Ordering::Relaxed);
+        let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let has_ended = is_rolled_back.load(Ordering::Relaxed) || connection.is_autocommit();
+        let ended = || {
+            let what = "ended the transaction: a statement with OR ROLLBACK or RAISE(ROLLBACK) failed. \
+                        Use OR ABORT or RAISE(ABORT)";
+            has_ended.then(|| what.to_owned())
+        };
+        let breach = refused.or_else(ended).map(|what| Breach { what, has_ended });
+        (done, breach)
+    }
+
+    /// Commits the transaction.
+    pub(super) fn commit(&self, connection: &Connection) -> Result<()> {
+        self.0.is_committing.store(true, Ordering::Relaxed);
+        let committed = connection.execute_batch("COMMIT");
+        self.0.is_committing.store(false, Ordering::Relaxed);
+        committed
+    }
+}
+
+impl State {
+    fn authorize(&self, action: &AuthAction<'_>) -> Authorization {
+        if !self.is_inside.load(Ordering::Relaxed) {
+            return Authorization::Allow;
+        }
+        let Some(what) = breach(action) else { return Authorization::Allow };
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+        Authorization::Deny
+    }
+}
+
+fn breach(action: &AuthAction<'_>) -> Option<String> {
+    match action {
+        AuthAction::Transaction { operation } => Some(match operation {
+            TransactionOperation::Begin => {
+                "tried to begin a transaction (BEGIN): it runs in that of the inbox".to_owned()
+            }
+            TransactionOperation::Rollback => {
+                "tried to end the transaction (ROLLBACK): return an error instead".to_owned()
+            }
+            _ => "tried to end the transaction (COMMIT): the inbox commits it".to_owned(),
+        }),
+        AuthAction::Savepoint { savepoint_name, .. }
+            if savepoint_name.eq_ignore_ascii_case(SAVEPOINT) =>
+        {
+            Some("tried to use a savepoint of the inbox: use another name".to_owned())
+        }
+        // SQLite does not name the file if that is a parameter, and then rusqlite does not know the action.
+        AuthAction::Attach { .. }
+        | AuthAction::Detach { .. }
+        | AuthAction::Unknown { code: ffi::SQLITE_ATTACH | ffi::SQLITE_DETACH, .. } => Some(
+            "tried to attach or detach a database: a commit over several files is not atomic. \
+             Keep your tables in the file of the inbox"
+                .to_owned(),
+        ),
+        AuthAction::Pragma { pragma_name, pragma_value } => {
+            let is_in =
+                |names: &[&str]| names.iter().any(|it| it.eq_ignore_ascii_case(pragma_name));
+            let is_allowed = is_in(&READ_OR_SET) || pragma_value.is_none() && is_in(&READ);
+            (!is_allowed).then(|| {
+                format!("tried to change the connection (PRAGMA {pragma_name}): use a connection of your own")
+            })
+        }
+        _ => None,
+    }
+}

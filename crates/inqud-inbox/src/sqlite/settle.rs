@@ -1,0 +1,157 @@
+//! Settling claims, together with the effects of the merchant.
+
+use std::error::Error;
+
+use rusqlite::{Connection, OptionalExtension, Result, params};
+
+use super::catch_drop::contain;
+use super::effect::SqliteEffect;
+use super::row::{State, code, micros};
+use super::sandbox::Breach;
+use super::tables::{Tables, returned};
+use super::writer::is_of_work;
+use crate::error::BoxError;
+use crate::key::Key;
+use crate::store;
+use crate::store::{Outcome, Settled, Settlement, Ticket};
+
+/// How merchant code ended.
+pub(super) enum Ran<R> {
+    Done(R),
+    Failed(BoxError),
+    /// It did what it must not do, which is described.
+    Refused(String),
+}
+
+impl Tables<'_> {
+    pub(super) fn settle(&mut self, settlement: &Settlement<SqliteEffect>) -> Result<Settled> {
+        let Settlement { ticket, outcome } = settlement;
+        let Ticket { seq, claim, verdict, processed, newest_first, .. } = ticket;
+        let claimed = self
+            .claimed
+            .query_row([seq, claim], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?)));
+        let Some((number, key)) = claimed.optional()? else { return Ok(Settled::LeaseExpired) };
+        let now = self.now();
+        let close = match outcome {
+            Outcome::Done(effects) => {
+                let key = Key::from_bytes(key);
+                let all = |connection: &Connection| {
+                    let mut effects = effects.iter();
+                    effects.try_for_each(|effect| effect.run(connection, key)).map_err(plain)
+                };
+                // Without effects, the two statements of a savepoint are saved.
+                let ran = if effects.is_empty() {
+                    Ran::Done(())
+                } else {
+                    self.in_savepoint("the effect", all)?
+                };
+                match ran {
+                    Ran::Done(()) => {}
+                    Ran::Failed(error) => return Ok(Settled::EffectFailed(error.to_string())),
+                    Ran::Refused(what) => return Ok(Settled::EffectRefused(what)),
+                }
+                if let Some(processed) = processed {
+                    self.process.execute(params![number, processed.to_bytes()])?;
+                }
+                Some((State::Done, None))
+            }
+            Outcome::Skipped => Some((State::Skipped, None)),
+            Outcome::Review => Some((State::Review, Some(store::REVIEW_WITHOUT_TIME))),
+            Outcome::Dead { error } => Some((State::Dead, Some(&**error))),
+            Outcome::Decoded(record) => {
+                self.replace_decoded(*seq, record, now)?;
+                None
+            }
+            Outcome::Retry { after, error } => {
+                let retry_at = now.saturating_add(micros(*after));
+                self.retry.execute(params![seq, retry_at, error])?;
+                None
+            }
+        };
+        if let Some((state, error)) = close {
+            self.close.execute(params![seq, state as i64, now, error, code(*verdict)])?;
+        }
+        let go_on = if *newest_first { &mut self.go_on_last } else { &mut self.go_on_first };
+        let due_at = returned(go_on, number)?;
+        Ok(Settled::Done { next_is_due: due_at.is_some_and(|due_at| due_at <= now) })
+    }
+
+    /// Runs merchant code in a savepoint, and rolls that back if the code fails, panics, or does what it must not do.
+    ///
+    /// An error means that the whole transaction is lost. If the merchant code ended the transaction, `is_ended` is set.
+    pub(super) fn in_savepoint<R>(
+        &mut self,
+        who: &str,
+        work: impl FnOnce(&Connection) -> std::result::Result<R, BoxError>,
+    ) -> Result<Ran<R>> {
+        self.open.execute([])?;
+        let contained = || contain(|| work(self.connection));
+        let (done, breach) = self.sandbox.run(self.connection, contained);
+        let done = done.unwrap_or_else(|| Err(format!("{who} panicked").into()));
+        match (done, breach) {
+            (Ok(done), None) => {
+                self.keep.execute([])?;
+                Ok(Ran::Done(done))
+            }
+            (Err(error), None) => {
+                self.roll_back()?;
+                Ok(Ran::Failed(error))
+            }
+            (done, Some(Breach { what, has_ended: false })) => {
+                contain(|| drop(done));
+                self.roll_back()?;
+                Ok(Ran::Refused(format!("{who} {what}")))
+            }
+            (done, Some(Breach { what, has_ended: true })) => {
+                let mut what = format!("{who} {what}");
+                match done.map_err(|error| error.downcast::<rusqlite::Error>()) {
+                    // SQLite ends a transaction by itself if the disk is full, for example.
+                    Err(Ok(error)) if !is_of_work(&error) => return Err(*error),
+                    Err(Ok(error)) => what += &format!(": {error}"),
+                    done => drop(contain(|| drop(done))),
+                }
+                self.is_ended = true;
+                Ok(Ran::Refused(what))
+            }
+        }
+    }
+
+    fn roll_back(&self) -> Result<()> {
+        self.connection.execute_batch("ROLLBACK TO inqud_inbox_effect; RELEASE inqud_inbox_effect")
+    }
+}
+
+/// Stores an idempotency key. If it is stored already, returns the notification that first used it.
+pub(super) fn insert_once(
+    connection: &Connection,
+    idempotency_key: &str,
+    key: Key,
+) -> Result<Option<Key>> {
+    let mut keep = connection
+        .prepare("INSERT INTO inqud_inbox_once VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+    if keep.execute(params![idempotency_key, key.as_bytes()])? > 0 {
+        return Ok(None);
+    }
+    let mut first = connection
+        .prepare("SELECT notification FROM inqud_inbox_once WHERE idempotency_key = ?1")?;
+    first.query_row([idempotency_key], |row| Ok(Some(Key::from_bytes(row.get(0)?))))
+}
+
+/// Replaces a merchant's error by its text, so that no merchant code runs when the error is later formatted
+/// or dropped. An error of SQLite stays one, because `is_of_work` looks at it: also if the merchant wrapped it and the
+/// disk or the memory caused it.
+fn plain(error: BoxError) -> BoxError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
+    for depth in 0..8 {
+        let Some(it) = cause else { break };
+        if let Some(rusqlite::Error::SqliteFailure(code, text)) = it.downcast_ref() {
+            let text = if depth == 0 { text.clone() } else { Some(error.to_string()) };
+            let plain = rusqlite::Error::SqliteFailure(*code, text);
+            if depth == 0 || !is_of_work(&plain) {
+                return plain.into();
+            }
+        }
+        cause = it.source();
+    }
+    error.to_string().into()
+}
