@@ -9,6 +9,7 @@ use super::{
 };
 use crate::admin::{Entry, List, Stats};
 use crate::key::Key;
+use crate::tenant;
 use tower_inqud::Verdict;
 
 /// Returns whether `fsync` is on, and the encoding of the database.
@@ -95,10 +96,12 @@ pub(in crate::postgres) async fn list(
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     let rows = client.query(&entries, &[&code, &count]).await?;
     let entry = |row: &Row| {
+        let (tenant, object) = tenant::split(row.try_get(2)?);
         Ok(Entry {
             key: key(row.try_get(0)?),
             kind: row.try_get(1)?,
-            object: row.try_get(2)?,
+            tenant,
+            object: object.to_owned(),
             body: body(row.try_get(3)?),
             attempts: count_of(row.try_get(4)?),
             error: row.try_get::<_, Option<String>>(5)?.unwrap_or_default(),
