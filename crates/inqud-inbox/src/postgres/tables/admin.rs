@@ -110,6 +110,7 @@ pub(in crate::postgres) async fn list(
     };
     rows.iter().map(entry).collect()
 }
+
 /// Reopens dead letters and reviews. Locks them in the order of their keys, so that two calls cannot
 /// deadlock.
 const REDRIVE: &str = "
