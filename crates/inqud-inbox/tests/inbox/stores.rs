@@ -114,7 +114,7 @@ async fn database_emptied(server: &postgres::Server) -> Inbox<Postgres> {
         return server.inbox("cases").await;
     }
     let config = server.config("cases");
-    let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object, inqud_inbox.runner";
+    let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object, inqud_inbox.tally, inqud_inbox.runner";
     postgres::connect(&config).await.batch_execute(truncate).await.unwrap();
     Inbox::postgres(config, NoTls).await.unwrap()
 }
