@@ -168,11 +168,11 @@ impl Record {
         }
         if dedup != Dedup::New {
             key = rows.last().map_or(key, |(last, ..)| self.key_after(*last));
-            // The key can be taken by a row that was undecodable at first. Such a row keeps its early
-            // place, but was keyed after the same last row when it was decoded.
-            while rows.iter().any(|(its, ..)| *its == key) {
-                key = self.key_after(key);
-            }
+        }
+        // The key can be taken: by a review that was discarded and does not count, or by a row that was undecodable at
+        // first. Such a row keeps its early place, but was keyed after the same last row when it was decoded.
+        while rows.iter().any(|(its, ..)| *its == key) {
+            key = self.key_after(key);
         }
         Some((dedup, key))
     }

@@ -17,8 +17,10 @@ use tokio::time::Instant;
 
 use super::tables::Look;
 
-/// A look that takes less is fast enough to look at all each time.
+/// A look that takes less is fast enough to look at all each time. One that takes more may only have met a busy
+/// server, so it takes several in a row.
 const QUICK: Duration = Duration::from_millis(5);
+const SLOW_LOOKS: u32 = 3;
 
 /// How much the time between two looks at all is longer than they take.
 const TIMES: u32 = 10;
@@ -50,6 +52,8 @@ struct Floor {
     looked: (SystemTime, Instant),
     /// The earliest that became due during a look.
     lowered: Option<SystemTime>,
+    /// How many looks in a row were slow.
+    slow: u32,
 }
 
 impl Floors {
@@ -58,7 +62,8 @@ impl Floors {
         let mut floors = self.lock();
         let floor = floors.get_mut(kind)?;
         floor.lowered = None;
-        (Instant::now() < floor.until).then_some(floor.due_from)
+        let is_needed = floor.slow >= SLOW_LOOKS && Instant::now() < floor.until;
+        is_needed.then_some(floor.due_from)
     }
 
     /// Returns among how many objects to look for a suspect.
@@ -89,11 +94,13 @@ impl Floors {
         let now = Instant::now();
         let until = |took: Duration| now.checked_add(took.saturating_mul(TIMES)).unwrap_or(now);
         let looked = (look.began, now);
-        let new = || Floor { due_from: end, until: until(look.took), looked, lowered: None };
+        let new =
+            || Floor { due_from: end, until: until(look.took), looked, lowered: None, slow: 0 };
         let floor = floors.entry(kind).or_insert_with(new);
         floor.looked = looked;
         if due_from.is_none() {
             floor.until = until(look.took);
+            floor.slow = floor.slow.saturating_add(1);
         }
         floor.due_from = floor.lowered.map_or(end, |lowered| lowered.min(end));
     }

@@ -1,7 +1,7 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Pool};
@@ -53,6 +53,8 @@ pub struct Postgres {
     groups: Groups,
     floors: Arc<Floors>,
     wake: Wake,
+    /// The notifications and claims that may have been settled, because the answer to the commit is lost.
+    in_doubt: Mutex<HashSet<(i64, i64)>>,
     /// When a runner of each kind was recorded last.
     asked: Mutex<HashMap<&'static str, Instant>>,
 }
@@ -67,7 +69,15 @@ impl Postgres {
     pub(super) fn new(own: Pool, handlers: Pool, connect: Connect) -> Self {
         let groups = Groups::new(own.clone(), handlers.clone());
         let (floors, wake) = (Arc::default(), Wake::new(connect));
-        Self { own, handlers, groups, floors, wake, asked: Mutex::default() }
+        Self {
+            own,
+            handlers,
+            groups,
+            floors,
+            wake,
+            in_doubt: Mutex::default(),
+            asked: Mutex::default(),
+        }
     }
 
     /// Checks that the database can hold an inbox of this version.
@@ -180,6 +190,10 @@ impl Postgres {
         }
     }
 
+    fn in_doubt(&self) -> MutexGuard<'_, HashSet<(i64, i64)>> {
+        self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes a claim look at all.
     fn arrived(&self) {
         self.floors.lower_all();
@@ -287,8 +301,16 @@ impl Store for Postgres {
             }
             _ => {}
         }
-        let ended = self.groups.settle(Member::new(ticket, outcome)).await?;
-        Ok(self.settled(ticket, ended))
+        let mut member = Member::new(ticket, outcome);
+        let claim = (ticket.seq, ticket.claim);
+        member.is_in_doubt = self.in_doubt().remove(&claim);
+        match self.groups.settle(member).await {
+            Ok(ended) => Ok(self.settled(ticket, ended)),
+            Err(error) => {
+                self.in_doubt().insert(claim);
+                Err(error)
+            }
+        }
     }
 
     fn arrivals(&self) -> Option<watch::Receiver<()>> {

@@ -52,7 +52,7 @@ pub(super) enum Sent {
     /// The handler did what no handler may do.
     Refused(String),
     /// The connection was lost, so it is not known.
-    Unknown(Option<Open>),
+    Unknown(Option<Box<Open>>),
 }
 
 /// Settles a notification as done in the transaction of its handler, and commits it.
@@ -69,13 +69,13 @@ pub(super) async fn complete(ticket: &Ticket, effects: Vec<PostgresEffect>) -> S
             open.is_ended = true;
             Sent::Ended(Ended::Freed(freed))
         }
-        Ok(Err(error)) if tables::is_io(&error) => Sent::Unknown(Some(open)),
+        Ok(Err(error)) if tables::is_io(&error) => Sent::Unknown(Some(Box::new(open))),
         Ok(Err(error)) => match error.code().map(SqlState::code) {
             Some(tables::LEASE_LOST) => Sent::Ended(Ended::Expired),
             Some(tables::ENDED) => Sent::Refused(error_chain(&error)),
             _ => Sent::Ended(Ended::EffectFailed(error_chain(&error))),
         },
-        Err(_) => Sent::Unknown(Some(open)),
+        Err(_) => Sent::Unknown(Some(Box::new(open))),
     }
 }
 
@@ -105,7 +105,8 @@ pub(super) async fn commit(pool: &Pool, effects: Vec<PostgresEffect>) -> Result<
     let Some(mut open) = open else {
         let pooled = PooledClient::of(connection(pool).await?);
         tables::run_alone(pooled.client()?, &statements).await.map_err(engine)?;
-        return Ok(pooled.give_back(()));
+        pooled.give_back(());
+        return Ok(());
     };
     tables::run(&open.connection, &statements).await.map_err(engine)?;
     // COMMIT alone does not report an error if the transaction has failed. SELECT does.

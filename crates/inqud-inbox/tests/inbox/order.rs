@@ -760,7 +760,7 @@ async fn row<S: Store>(inbox: &Inbox<S>, row: &Row, is_live: bool) {
 
 async fn emptied(server: &postgres::Server, name: &str) -> Inbox<Postgres> {
     let config = server.config(name);
-    let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object, inqud_inbox.once";
+    let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object, inqud_inbox.tally, inqud_inbox.once";
     postgres::connect(&config).await.batch_execute(truncate).await.unwrap();
     Inbox::postgres(config, NoTls).await.unwrap()
 }

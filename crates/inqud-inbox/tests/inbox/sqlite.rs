@@ -728,8 +728,9 @@ async fn attach_rejects_other_files_unchanged() {
 
     let (inbox, folder) = file();
     let path = folder.path().join("inbox.db");
-    let later =
-        |db: &rusqlite::Connection| db.execute("INSERT INTO inqud_inbox_version VALUES (99, 99)", []);
+    let later = |db: &rusqlite::Connection| {
+        db.execute("INSERT INTO inqud_inbox_version VALUES (99, 99)", [])
+    };
     inbox.write(later).await.unwrap();
     assert_eq!(Inbox::attach(&path).unwrap_err().kind(), InboxErrorKind::SchemaTooNew);
 }

@@ -112,6 +112,7 @@ of_each_store! {
     newest_first_does_not_wait_for_a_retry
     arrival_during_a_retry_keeps_the_order
     settling_tells_whether_the_object_is_due
+    discarded_review_can_be_delivered_again
     prune_deletes_bodies_and_keeps_keys
     claims_longest_due_first
 }
@@ -317,6 +318,26 @@ async fn settling_tells_whether_the_object_is_due(inbox: &Inbox<impl Store>) {
     let third = claim(store).await;
     let done = Settled::Done { next_is_due: false };
     assert_eq!(settle(store, &third[0], Outcome::Done(vec![])).await, done);
+}
+
+/// It was kept for review because it has no time.
+async fn discarded_review_can_be_delivered_again(inbox: &Inbox<impl Store>) {
+    let store = inbox.store();
+    store.insert(vec![record(1, 1)]).await.unwrap();
+    settle(store, &claim(store).await[0], Outcome::Done(vec![])).await;
+    let untimed = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+    let request: PaymentRequest = serde_json::from_str(untimed).unwrap();
+    for _ in 0..3 {
+        let record = Record::new(&request, untimed.into());
+        let inserted = store.insert(vec![record]).await.unwrap();
+        assert_eq!(inserted, [Inserted::New]);
+        let claimed = claim(store).await;
+        assert_eq!(claimed[0].ticket.verdict, Verdict::Review);
+        settle(store, &claimed[0], Outcome::Review).await;
+        let keys = inbox.review(9).await.unwrap().into_iter().map(|it| it.key);
+        assert_eq!(inbox.discard(keys).await.unwrap(), 1);
+    }
+    assert_eq!(inbox.stats().await.unwrap().skipped(), 3);
 }
 
 async fn prune_deletes_bodies_and_keeps_keys(inbox: &Inbox<impl Store>) {

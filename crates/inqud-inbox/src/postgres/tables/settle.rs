@@ -35,6 +35,8 @@ pub(in crate::postgres) struct Member {
     state: i16,
     wait: Option<i64>,
     error: Option<String>,
+    /// Whether it was settled before, and the answer is lost.
+    pub(in crate::postgres) is_in_doubt: bool,
     /// What to run in the same transaction.
     pub(in crate::postgres) statements: Vec<Arc<Statement>>,
 }
@@ -54,7 +56,14 @@ impl Member {
             Outcome::Dead { error } => (DEAD, None, Some(&**error)),
             Outcome::Retry { after, error } => (OPEN, Some(micros(*after)), Some(&**error)),
         };
-        Self { ticket: ticket.clone(), state, wait, error: error.map(text), statements }
+        Self {
+            ticket: ticket.clone(),
+            state,
+            wait,
+            error: error.map(text),
+            is_in_doubt: false,
+            statements,
+        }
     }
 }
 
@@ -97,7 +106,7 @@ pub(in crate::postgres) enum Wait {
 /// Settles notifications in one transaction, with the statements of their handlers.
 ///
 /// Returns `None` for those that are not settled: their claims are not valid any more, or their objects are
-/// locked and it does not wait. After an error the connection may be in a transaction.
+/// locked and it does not wait. One that is in doubt may have been settled before, by the same claim. After an error the connection may be in a transaction.
 pub(in crate::postgres) async fn settle(
     client: &Client,
     members: &[&Member],
@@ -155,6 +164,8 @@ pub(in crate::postgres) async fn settle(
         let Some(at) = locked.get(at).copied() else { continue };
         if row.try_get(3).map_err(Failed::Store)? {
             settled_now.insert(at);
+        } else if !members.get(at).is_some_and(|it| it.is_in_doubt) {
+            continue;
         }
         let freed = Freed::of(row, 1).map_err(Failed::Store)?;
         all.get_mut(at).into_iter().for_each(|it| *it = Some(freed));
