@@ -362,29 +362,27 @@ impl Tables {
         let next = object.next(ticket.newest_first);
         object.due = next.and_then(|seq| Some((self.rows.get(seq)?.due(), seq)));
         let next_is_due = object.due.is_some_and(|(due, _)| due <= now);
-        if let Some(record) = decoded {
-            self.replace_decoded(seq, record, now);
-        }
-        Settled::Done { next_is_due }
+        let is_open = decoded.is_some_and(|record| self.replace_decoded(seq, record, now));
+        Settled::Done { next_is_due: next_is_due || is_open }
     }
 
     /// Replaces the record of an undecodable body that could now be decoded. Skips the row if the decoded
     /// record is a duplicate.
-    fn replace_decoded(&mut self, seq: usize, mut record: Record, now: Instant) {
+    fn replace_decoded(&mut self, seq: usize, mut record: Record, now: Instant) -> bool {
         let dedup = self.dedup(&record);
-        let Some(row) = self.rows.get_mut(seq) else { return };
+        let Some(row) = self.rows.get_mut(seq) else { return false };
         let Ok((dedup, key)) = dedup else {
             row.state = State::Skipped;
             row.verdict = None;
             store::SKIPPED_DUPLICATE.clone_into(&mut row.error);
-            return;
+            return false;
         };
         self.keys.remove(&row.record.key);
         record.key = key;
         (row.record, row.settled) = (record, None);
         (row.verdict, row.failures, row.retry_at) = (None, 0, None);
         row.error.clear();
-        self.file(seq, dedup, now);
+        self.file(seq, dedup, now) == Inserted::New
     }
 
     fn kept(&mut self, key: Key) -> Option<(usize, &mut Row)> {

@@ -92,14 +92,15 @@ impl Tables<'_> {
 
     /// Turns the row of an undecodable body into a row of the record that it was decoded to. Its `seq` stays,
     /// and so its place in the order of arrival.
-    pub(super) fn replace_decoded(&mut self, seq: i64, record: &Record, now: i64) -> Result<()> {
+    pub(super) fn replace_decoded(&mut self, seq: i64, record: &Record, now: i64) -> Result<bool> {
         let number = match self.find(record)? {
             Some(number) => number,
             None => self.insert_object(record, None)?,
         };
         let Ok((dedup, key)) = self.dedup(number, record)? else {
             let row = params![seq, State::Skipped as i64, now, store::SKIPPED_DUPLICATE, 0];
-            return self.close.execute(row).map(drop);
+            self.close.execute(row)?;
+            return Ok(false);
         };
         let (_, state, why) = stored_as(dedup, None);
         let Record { order_key, .. } = record;
@@ -109,7 +110,7 @@ impl Tables<'_> {
         if state == State::Open {
             self.arrive.execute([number, now])?;
         }
-        Ok(())
+        Ok(state == State::Open)
     }
 }
 

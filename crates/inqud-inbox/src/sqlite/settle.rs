@@ -32,6 +32,7 @@ impl Tables<'_> {
             .query_row([seq, claim], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?)));
         let Some((number, key)) = claimed.optional()? else { return Ok(Settled::LeaseExpired) };
         let now = self.now();
+        let mut is_decoded_due = false;
         let close = match outcome {
             Outcome::Done(effects) => {
                 let key = Key::from_bytes(key);
@@ -59,7 +60,7 @@ impl Tables<'_> {
             Outcome::Review => Some((State::Review, Some(store::REVIEW_WITHOUT_TIME))),
             Outcome::Dead { error } => Some((State::Dead, Some(&**error))),
             Outcome::Decoded(record) => {
-                self.replace_decoded(*seq, record, now)?;
+                is_decoded_due = self.replace_decoded(*seq, record, now)?;
                 None
             }
             Outcome::Retry { after, error } => {
@@ -73,7 +74,8 @@ impl Tables<'_> {
         }
         let go_on = if *newest_first { &mut self.go_on_last } else { &mut self.go_on_first };
         let due_at = returned(go_on, number)?;
-        Ok(Settled::Done { next_is_due: due_at.is_some_and(|due_at| due_at <= now) })
+        let next_is_due = is_decoded_due || due_at.is_some_and(|due_at| due_at <= now);
+        Ok(Settled::Done { next_is_due })
     }
 
     /// Runs merchant code in a savepoint, and rolls that back if the code fails, panics, or does what it must not do.

@@ -27,7 +27,7 @@ use tokio::process::Command;
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep, timeout};
 use tower::Layer;
-use tower_inqud::{Notification, PaymentRequest, Verdict, WebhookService};
+use tower_inqud::{PaymentRequest, Verdict, WebhookService};
 
 const LEASE: Duration = Duration::from_secs(3600);
 const NO_WAIT: Duration = Duration::ZERO;
@@ -97,18 +97,6 @@ fn file() -> (Inbox<Sqlite>, TempDir) {
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
 }
 
-/// Returns one database for all cases, emptied, because creating a database is slow.
-async fn database_emptied(server: &postgres::Server) -> Inbox<Postgres> {
-    static IS_MADE: AtomicBool = AtomicBool::new(false);
-    if !IS_MADE.swap(true, Ordering::SeqCst) {
-        return server.inbox("cases").await;
-    }
-    let config = server.config("cases");
-    let truncate = "TRUNCATE inqud_inbox.notification, inqud_inbox.object, inqud_inbox.runner, inqud_inbox.tally";
-    postgres::connect(&config).await.batch_execute(truncate).await.unwrap();
-    Inbox::postgres(config, NoTls).await.unwrap()
-}
-
 async fn insert<S: Store>(inbox: &Inbox<S>, records: &[(u32, u32)]) {
     let records = records.iter().map(|(id, minute)| record(*id, *minute)).collect();
     inbox.store().insert(records).await.unwrap();
@@ -119,18 +107,6 @@ async fn drained<S: Store>(inbox: Inbox<S>) {
     while inbox.stats().await.unwrap().backlog() > 0 {
         sleep(Duration::from_millis(10)).await;
     }
-}
-
-type Log = Arc<Mutex<Vec<(String, u32, Verdict, u32)>>>;
-
-fn note<S: Store>(log: &Log, request: &Stored<PaymentRequest>, cx: &Context<S>) {
-    let line = (request.id.clone(), minute(request.raw_body()), cx.verdict(), cx.attempt());
-    log.lock().unwrap().push(line);
-}
-
-fn noted(log: &Log, id: u32) -> Vec<u32> {
-    let id = format!("CAPD-{id}");
-    log.lock().unwrap().iter().filter(|line| line.0 == id).map(|line| line.1).collect()
 }
 
 fn received<S: Store>(

@@ -12,18 +12,16 @@ use std::time::Duration;
 use crate::postgres;
 use bytes::Bytes;
 use inqud_inbox::{
-    Admin, Claim, Claimed, Entry, Inbox, Inserted, Key, List, Outcome, Record, Settled, Settlement,
+    Claim, Claimed, Entry, Inbox, Inserted, Key, List, Outcome, Record, Settled, Settlement,
     Sqlite, Storable, Store, Ticket,
 };
 use inqud_inbox::{Postgres, tokio_postgres::NoTls};
 use proptest::prelude::*;
 use tempfile::TempDir;
-use tower_inqud::{Checkout, Notification, OrderKey, Payment, PaymentRequest, Verdict};
+use tower_inqud::{Checkout, OrderKey, Payment, PaymentRequest, Verdict};
 
 const LEASE: Duration = Duration::from_secs(3600);
 const NO_WAIT: Duration = Duration::ZERO;
-/// Longer than anything that is expected to end.
-const LONG: Duration = Duration::from_secs(30);
 
 fn body(id: u32, minute: u32) -> String {
     let status = match minute {
