@@ -10,8 +10,7 @@ use std::convert::Infallible;
 use std::env;
 use std::future::{Future, pending, poll_fn, ready};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -21,7 +20,6 @@ use inqud_inbox::{
     Admin, Claim, Claimed, Context, Inbox, InboxError, InboxErrorKind, List, Outcome, Record,
     Settled, Settlement, Sqlite, Storable, Store, Stored, rusqlite,
 };
-use inqud_inbox::{Postgres, tokio_postgres::NoTls};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::Barrier;
