@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use inqud_inbox::{Admin, Entry, Inbox, InboxError, Key, List, Stats};
+#[cfg(feature = "sqlite")]
+use inqud_inbox::Inbox;
 #[cfg(feature = "postgres")]
-use inqud_inbox::{Postgres, tokio_postgres::NoTls};
+use inqud_inbox::Postgres;
+use inqud_inbox::{Admin, Entry, InboxError, Key, List, Stats};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde_json::{Map, Value, json};
 
+use crate::chain::error_chain;
 #[cfg(feature = "postgres")]
-use crate::database;
+use crate::database::{self, Database};
 use crate::out::Outcome;
 use crate::out::{BAD, FAINT, Out, STRONG, styled};
 use crate::pretty::{self, printable};
@@ -169,8 +172,8 @@ impl Tend {
         let store = self.store();
         #[cfg(feature = "postgres")]
         if let Some(url) = &store.postgres {
-            let opened = Inbox::postgres(database::config(url.as_deref())?, NoTls).await;
-            return self.run(opened.map_err(chained)?.store(), out).await;
+            let opened = Database::new(url.as_deref())?.open().await?;
+            return self.run(opened.store(), out).await;
         }
         #[cfg(feature = "sqlite")]
         if let Some(path) = &store.sqlite {
@@ -336,8 +339,7 @@ impl PruneArgs {
 #[cfg(feature = "postgres")]
 impl MigrateArgs {
     async fn run(&self, out: &Out) -> Outcome {
-        let config = database::config(self.postgres.as_ref().and_then(Option::as_deref))?;
-        Inbox::migrate(&config, NoTls).await.map_err(chained)?;
+        Database::new(self.postgres.as_ref().and_then(Option::as_deref))?.migrate().await?;
         let version = Postgres::MIGRATIONS.len();
         let for_people = || format!("the tables are at version {version}\n");
         Ok(out.conclude(true, for_people, || json!({ "version": version }))?)
@@ -433,11 +435,4 @@ fn age(text: &str) -> Result<Duration, String> {
 
 fn chained(error: InboxError) -> BoxError {
     error_chain(&error).into()
-}
-
-/// Formats an error and its causes in one line.
-fn error_chain(error: &InboxError) -> String {
-    let first: &dyn Error = error;
-    let causes = std::iter::successors(Some(first), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

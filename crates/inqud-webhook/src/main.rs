@@ -1,6 +1,8 @@
 //! The command `inqud-webhook`: signs, verifies, sends and receives Inqud's webhooks, and maintains an inbox.
 
 mod capture;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod chain;
 #[cfg(feature = "postgres")]
 mod database;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -8,11 +10,15 @@ mod inbox;
 mod kinds;
 mod listen;
 mod out;
+#[cfg(feature = "postgres")]
+mod parameters;
 mod pretty;
 mod reason;
 mod secret;
 mod send;
 mod sign;
+#[cfg(feature = "postgres")]
+mod tls;
 mod verify;
 
 use std::process::ExitCode;

@@ -472,15 +472,17 @@ async fn no_output_or_argument_contains_a_database_password() {
             assert!(told.starts_with("error: --postgres: every user of this machine"), "{told}");
         }
     }
-    let wrong: [(String, &str); 8] = [
+    let wrong: [(String, &str); 10] = [
         // A wrong password.
         (format!("postgres://inqud:{HIDDEN}@{at}"), "authentication failed"),
         (format!("postgres://inqud:{HIDDEN}@127.0.0.1:{HIDDEN}/hidden"), "not a database URL"),
-        (format!("postgres://inqud:a@{HIDDEN}@{at}"), "another machine"),
-        (format!("postgres://inqud:a@{HIDDEN}/hidden"), "another machine"),
+        (format!("postgres://inqud:a@{HIDDEN}@{at}"), "not a database URL"),
+        (format!("postgres://inqud:a@{HIDDEN}/hidden?sslmode=prefer"), "another machine"),
+        (format!("postgres://inqud:a@{HIDDEN}.invalid/hidden"), "connecting"),
         (format!("postgres://inqud:a@{HIDDEN}.invalid/hidden?sslmode=disable"), "connecting"),
         (format!("postgres://inqud@{at}?{HIDDEN}=1"), "not a database URL"),
-        (format!("postgres://inqud@{at}?sslmode={HIDDEN}"), "not a database URL"),
+        (format!("postgres://inqud@{at}?sslmode={HIDDEN}"), "sslmode must be"),
+        (format!("postgres://inqud@{at}?sslmode=require&sslrootcert={HIDDEN}"), "No such file"),
         (HIDDEN.to_owned(), "not a database URL"),
     ];
     for (url, reason) in wrong {
@@ -504,7 +506,7 @@ async fn no_output_or_argument_contains_a_database_password() {
     assert!(told.contains("password missing"), "{told}");
     printed(&run_in(OsString::from(server.url("hidden")), &["stats", "--postgres"]).await, 0);
     let help = printed(&run_in(OsString::from(HIDDEN), &["stats", "--help"]).await, 0);
-    assert!(help.contains("not encrypted") && !help.contains(HIDDEN), "{help}");
+    assert!(help.contains("sslmode=verify-full") && !help.contains(HIDDEN), "{help}");
 }
 
 /// The server's text cannot be trusted: it may be someone else's server, or no database at all.
@@ -531,35 +533,37 @@ async fn server_errors_cannot_control_the_terminal() {
     }
 }
 
+/// `tls.rs` has the connections that are encrypted.
 #[tokio::test]
 async fn refuses_unencrypted_remote_connections_by_default() {
     let Some(server) = postgres::shared() else { return };
     server.inbox("near").await;
     let near = server.url("near");
     for host in ["10.0.0.1", "db.example.com", "127.0.0.1,db.example.com", "[2001:db8::1]"] {
-        let url = format!("postgres://inqud:{HIDDEN}@{host}/near");
-        for mode in ["", "?sslmode=prefer", "?sslmode=require"] {
-            let told = error_of(Some((url.clone() + mode).into()), &["stats", "--postgres"]).await;
-            assert!(told.contains("not encrypted"), "{url}: {told}");
-        }
+        let url = format!("postgres://inqud:{HIDDEN}@{host}/near?sslmode=prefer");
+        let told = error_of(Some(url.clone().into()), &["stats", "--postgres"]).await;
+        assert!(told.contains("another machine"), "{url}: {told}");
     }
-    let url = near.clone() + "?hostaddr=10.0.0.1";
+    let url = near.clone() + "?hostaddr=10.0.0.1&sslmode=prefer";
     let told = error_of(Some(url.into()), &["stats", "--postgres"]).await;
-    assert!(told.contains("not encrypted"), "{told}");
+    assert!(told.contains("another machine"), "{told}");
     // Not a loopback address, although it reaches this machine.
     let elsewhere = near.replace("127.0.0.1", "0.0.0.0");
     let told = error_of(Some(elsewhere.clone().into()), &["stats", "--postgres"]).await;
     assert!(told.contains("add sslmode=disable"), "{told}");
-    for url in [elsewhere + "?sslmode=disable", near.replace("127.0.0.1", "localhost")] {
+    for url in [
+        elsewhere + "?sslmode=disable",
+        near.replace("127.0.0.1", "localhost"),
+        near.clone() + "?sslmode=prefer",
+    ] {
         printed(&run_in(OsString::from(url), &["stats", "--postgres"]).await, 0);
     }
-    // `sslmode=require` never falls back to an unencrypted connection.
-    let told = error_of(Some((near + "?sslmode=require").into()), &["stats", "--postgres"]).await;
-    assert!(told.contains("TLS"), "{told}");
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("host={} user=inqud", folder.path().display());
-    let told = error_of(Some(url.into()), &["stats", "--postgres"]).await;
-    assert!(told.contains("No such file"), "{told}");
+    for mode in ["", " sslmode=require"] {
+        let url = format!("host={} user=inqud{mode}", folder.path().display());
+        let told = error_of(Some(url.into()), &["stats", "--postgres"]).await;
+        assert!(told.contains("No such file"), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -7,3 +7,5 @@ mod postgres;
 mod command;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod inbox;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod tls;

@@ -1,0 +1,10 @@
+use std::error::Error;
+
+use inqud_inbox::InboxError;
+
+/// Formats an error and its causes in one line.
+pub(crate) fn error_chain(error: &InboxError) -> String {
+    let first: &dyn Error = error;
+    let causes = std::iter::successors(Some(first), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
