@@ -39,14 +39,14 @@ const CLOSE_POLL: Duration = Duration::from_millis(10);
 ///   [the transaction of a handler](crate::Context::transaction) reaches them.
 /// - Storing a notification waits for the disk, even if `synchronous_commit` is off. A server that runs with
 ///   `fsync` off is refused.
-/// - It has up to 4 connections of its own, and one for each transaction of a handler, up to 64. See
-///   [`PostgresOptions`](crate::PostgresOptions). A call fails if it waits 5 s for a connection, or 10 s for
-///   an answer.
+/// - It has up to 4 connections of its own, one to listen if it has a runner, and one for each transaction of a
+///   handler, up to 64. See [`PostgresOptions`](crate::PostgresOptions). A call fails if it waits 5 s for a
+///   connection, or 10 s for an answer.
 /// - Leases and backoff use the database's clock. If it is set back, they last longer by as much.
-/// - A runner polls, so it finds what another process stored within a second.
+/// - Processes tell each other with `NOTIFY` that something is due. A runner also polls once in a second.
 ///
 /// A role that only receives and processes needs `USAGE` on the schema, `SELECT` on its table `version`,
-/// and `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once` and `runner`.
+/// `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once` and `runner`, and also `DELETE` on `tally`.
 pub struct Postgres {
     own: Pool,
     handlers: Pool,
