@@ -18,8 +18,8 @@ use crate::postgres;
 use bytes::Bytes;
 use inqud_inbox::tokio_postgres::NoTls;
 use inqud_inbox::{
-    Claimed, Context, Inbox, Inserted, Key, List, Outcome, Postgres, Record, Settlement, Sqlite,
-    Store, Stored,
+    Claim, Claimed, Context, Inbox, Inserted, Key, List, Outcome, Postgres, Record, Settlement,
+    Sqlite, Store, Stored,
 };
 use serde_json::Value;
 use tempfile::TempDir;
