@@ -7,7 +7,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 use tower_service::Service;
 
@@ -23,8 +23,8 @@ use crate::telemetry;
 #[cfg(doc)]
 use tower_inqud::Verdict;
 
-/// How long to collect attempts that have ended before the next claim, in yields to the runtime: the maximum, and the
-/// number of yields in a row without another.
+/// How long to [`collect`] what has ended before the next claim, in yields to the runtime: the maximum, and the number of
+/// yields in a row without another.
 const TURNS: u8 = 64;
 const QUIET: u8 = 3;
 
@@ -281,25 +281,15 @@ where
                     attempts.end();
                 }
                 Some(ended) = tasks.join_next() => {
-                    // An attempt contains the panics of its handler.
-                    let ended = ended.map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error));
-                    report = report.plus(ended??);
-                    // Many attempts end with one commit. The next claim is for all of them, because a claim costs
-                    // about the same for one object as for many. A lone attempt costs a few yields.
-                    let (mut turns, mut quiet) = (0..TURNS, 0..QUIET);
-                    while turns.next().is_some() && quiet.next().is_some() {
-                        yield_now().await;
-                        while let Some(ended) = tasks.try_join_next() {
-                            let ended = ended.map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error));
-                            report = report.plus(ended??);
-                            quiet = 0..QUIET;
-                        }
-                    }
+                    report = report.plus(result(ended)?);
+                    report = report.plus(collect(&attempts, &mut tasks).await?);
                     if until_idle && tasks.is_empty() {
                         may_be_due = true;
                     }
                 }
-                () = attempts.slot(), if attempts.are_all_handling() && !is_ending => {}
+                () = attempts.slot(), if attempts.are_all_handling() && !is_ending => {
+                    report = report.plus(collect(&attempts, &mut tasks).await?);
+                }
                 _ = poll_fn(|task| handlers.poll_unready::<(Stored<T>, Context<S>)>(task)) => {}
                 () = stored.as_mut() => {
                     stored.set(queue.stored.notified());
@@ -313,6 +303,32 @@ where
             }
         }
     }
+}
+
+type Ended = Result<RunReport, InboxError>;
+
+/// Waits a few yields for other handlers and attempts to end, because many end at about the same time. The next claim is
+/// then for all of them: it costs about the same for one object as for many. A lone one is held up by a few yields.
+async fn collect<S: Store>(attempts: &Attempts<S>, tasks: &mut JoinSet<Ended>) -> Ended {
+    let mut report = RunReport::default();
+    let (mut turns, mut quiet) = (0..TURNS, 0..QUIET);
+    let mut free = 0;
+    while turns.next().is_some() && quiet.next().is_some() {
+        yield_now().await;
+        while let Some(ended) = tasks.try_join_next() {
+            report = report.plus(result(ended)?);
+        }
+        let now_free = attempts.free(tasks.len());
+        if now_free > free {
+            (free, quiet) = (now_free, 0..QUIET);
+        }
+    }
+    Ok(report)
+}
+
+/// An attempt contains the panics of its handler, so a panic is one of the store.
+fn result(ended: Result<Ended, JoinError>) -> Ended {
+    ended.unwrap_or_else(|error| Err(InboxError::caused_by(InboxErrorKind::Store, error)))
 }
 
 /// A handler, and its clone whose `poll_ready` returned `Pending`.

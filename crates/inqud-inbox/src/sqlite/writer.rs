@@ -38,6 +38,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use tokio::sync::mpsc::error::SendError;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::catch_drop::contain;
@@ -84,6 +86,52 @@ enum Message {
 
 type Answer<R> = oneshot::Receiver<Result<R, InboxError>>;
 
+/// Delivers the results of a group: in a task, because if this thread woke each caller, it would wake a thread of the
+/// runtime for each.
+#[derive(Clone, Default)]
+struct Answers(Arc<OnceLock<UnboundedSender<Answered>>>);
+
+type Answered = Vec<(Box<dyn Work>, Result<(), InboxError>)>;
+
+impl Answers {
+    /// Starts the task, if none was started yet.
+    fn start(&self) {
+        self.0.get_or_init(|| {
+            let (sender, mut receiver) = unbounded_channel::<Answered>();
+            tokio::spawn(async move {
+                while let Some(answered) = receiver.recv().await {
+                    answer(answered);
+                }
+            });
+            sender
+        });
+    }
+
+    fn give(&self, answered: Answered) {
+        let Some(sender) = self.0.get() else { return answer(answered) };
+        // If this fails, the runtime of the task has ended.
+        if let Err(SendError(answered)) = sender.send(answered) {
+            answer(answered);
+        }
+    }
+
+    fn all(&self, group: Group, committed: &Result<(), InboxError>) {
+        self.give(group.into_iter().map(|work| (work, committed.clone())).collect());
+    }
+
+    fn refuse(&self, group: Group, error: &InboxError) {
+        self.all(group, &Err(error.clone()));
+    }
+}
+
+fn answer(answered: Answered) {
+    for (work, committed) in answered {
+        // If the caller has gone away, the result is dropped in `answer`. It can be of a merchant's type, whose
+        // drop can panic.
+        contain(|| work.answer(committed));
+    }
+}
+
 struct Task<F, R> {
     work: F,
     is_alone: bool,
@@ -125,6 +173,7 @@ fn closed() -> InboxError {
 
 pub(super) struct Writer {
     messages: Sender<Message>,
+    answers: Answers,
     places: Arc<Semaphore>,
     ended: watch::Receiver<()>,
     /// Why the writer ended, if it was not closed.
@@ -137,9 +186,10 @@ impl Writer {
     pub(super) fn start(path: PathBuf, lock: Connection) -> Result<Self, InboxError> {
         let (sender, receiver) = channel();
         let places = Arc::new(Semaphore::new(PLACES));
-        let why = Arc::new(OnceLock::new());
+        let (why, answers) = (Arc::new(OnceLock::new()), Answers::default());
         let messages = Messages {
             receiver,
+            answers: answers.clone(),
             last: 0,
             places: Arc::clone(&places),
             why: Arc::clone(&why),
@@ -162,7 +212,7 @@ impl Writer {
             })
             .map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))?;
         opened.recv().map_err(|_| closed())??;
-        Ok(Self { messages: sender, places, ended, why })
+        Ok(Self { messages: sender, answers, places, ended, why })
     }
 
     /// Runs `work` on the writer, and waits for the commit. Once it is handed over, it runs whether or not
@@ -189,6 +239,7 @@ impl Writer {
     }
 
     async fn hand_over(&self, work: Box<dyn Work>) -> Result<(), InboxError> {
+        self.answers.start();
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| self.why())?;
         self.messages.send(Message::Work(work, place)).map_err(|_| self.why())
     }
@@ -215,16 +266,17 @@ impl Writer {
 
 struct Messages {
     receiver: Receiver<Message>,
-    /// How many works the last group had.
+    answers: Answers,
+    /// About how many works the last groups had.
     last: usize,
     places: Arc<Semaphore>,
     why: Arc<OnceLock<InboxError>>,
     is_closed: bool,
 }
 
-/// How long a group waits for as many works as the last one had. Those who were just answered together are about to
-/// come back together, and without this the first of them would get a commit of its own. It is a fraction of a commit.
-const LINGER: Duration = Duration::from_micros(100);
+/// How long a group waits for another work, if the last groups had more than one. Those who were just answered together
+/// are about to come back together. Without this, the first of them would get a commit of its own.
+const LINGER: Duration = Duration::from_micros(30);
 
 enum Next {
     Group(Group),
@@ -235,17 +287,19 @@ enum Next {
 }
 
 impl Messages {
-    /// Returns another message for a group that has `count` works.
-    fn another(&self, count: usize, until: &mut Option<Instant>) -> Option<Message> {
-        if let Ok(message) = self.receiver.try_recv() {
-            return Some(message);
+    /// Returns another message for the group, or `None` if there is none for a moment.
+    fn another(&self) -> Option<Message> {
+        let mut began = None;
+        loop {
+            if let Ok(message) = self.receiver.try_recv() {
+                return Some(message);
+            }
+            if self.last < 2 || began.get_or_insert_with(Instant::now).elapsed() > LINGER {
+                return None;
+            }
+            // Not a wait on the channel: each sender would have to wake this thread.
+            thread::yield_now();
         }
-        if count >= self.last {
-            return None;
-        }
-        let now = Instant::now();
-        let until = *until.get_or_insert(now.checked_add(LINGER)?);
-        self.receiver.recv_timeout(until.saturating_duration_since(now)).ok()
     }
 
     /// Waits for work, and takes all that is there.
@@ -262,7 +316,7 @@ impl Messages {
             Err(RecvTimeoutError::Timeout) => return Next::Idle,
             Err(RecvTimeoutError::Disconnected) => return Next::End,
         };
-        let (mut group, mut until) = (Vec::new(), None);
+        let mut group = Vec::new();
         loop {
             match message {
                 Message::Work(work, _place) => group.push(work),
@@ -274,10 +328,11 @@ impl Messages {
             if group.len() >= GROUP {
                 break;
             }
-            let Some(next) = self.another(group.len(), &mut until) else { break };
+            let Some(next) = self.another() else { break };
             message = next;
         }
-        self.last = group.len();
+        // A claim between two batches of settlements, which is one work, is not the end of the load.
+        self.last = group.len().max(self.last / 2);
         Next::Group(group)
     }
 }
@@ -338,7 +393,7 @@ fn write(
             Err(error) if opened.is_some() => return Err(error),
             Err(error) => {
                 // It is tried again with the next group.
-                groups.drain(..).for_each(|group| refuse(group, &error));
+                groups.drain(..).for_each(|group| messages.answers.refuse(group, &error));
                 match messages.next_group(None) {
                     Next::Group(group) => push(&mut groups, group),
                     Next::Idle | Next::End => return Ok(()),
@@ -401,18 +456,6 @@ fn truncate_log(connection: &Connection) {
     drop(truncated.and(connection.busy_timeout(BUSY)));
 }
 
-fn refuse(group: Group, error: &InboxError) {
-    for work in group {
-        answer(work, Err(error.clone()));
-    }
-}
-
-fn answer(work: Box<dyn Work>, committed: Result<(), InboxError>) {
-    // If the caller has gone away, the result is dropped in `answer`. It can be of a merchant's type, whose
-    // drop can panic.
-    contain(|| work.answer(committed));
-}
-
 /// Why a transaction was not committed.
 enum Lost {
     Engine(rusqlite::Error),
@@ -438,21 +481,22 @@ fn commit_group(
     if group.is_empty() {
         return None;
     }
+    let answers = &messages.answers;
     if let Err(error) = fence.check() {
-        refuse(group, &error);
+        answers.refuse(group, &error);
         return None;
     }
     match commit(tables, &mut group) {
         Ok(()) => match fence.check() {
-            Ok(()) => group.into_iter().for_each(|work| answer(work, Ok(()))),
-            Err(error) => refuse(group, &error),
+            Ok(()) => answers.all(group, &Ok(())),
+            Err(error) => answers.refuse(group, &error),
         },
         Err(Lost::Engine(error)) if group.len() > 1 && is_of_work(&error) => {
             group.into_iter().rev().for_each(|work| groups.push_front(vec![work]));
         }
-        Err(Lost::Engine(error)) => refuse(group, &engine(error)),
+        Err(Lost::Engine(error)) => answers.refuse(group, &engine(error)),
         Err(Lost::EndedBy(at)) => {
-            answer(group.remove(at), Ok(()));
+            answers.give(vec![(group.remove(at), Ok(()))]);
             groups.push_front(group);
             return Some(After::Reconnect);
         }
@@ -460,8 +504,8 @@ fn commit_group(
             let error = InboxError::new(InboxErrorKind::TakenOver);
             // Before any answer, so that whoever calls again gets the same error.
             let _ = messages.why.set(error.clone());
-            refuse(group, &error);
-            groups.drain(..).for_each(|group| refuse(group, &error));
+            answers.refuse(group, &error);
+            groups.drain(..).for_each(|group| answers.refuse(group, &error));
             return Some(After::End);
         }
     }
