@@ -2,6 +2,8 @@
 //!
 //! Each attempt is a task of its own. A handler that is slow, or a commit that is, holds up only its object.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,18 +17,19 @@ use crate::backoff::Backoff;
 use crate::catch_unwind::catch_unwind;
 use crate::error::{BoxError, InboxError, InboxErrorKind, error_chain};
 use crate::handler::{Context, Stored};
-use crate::queue::Queue;
+use crate::queue::{ALL_HANDLERS, Queue, closed};
 use crate::record::{Record, Storable, dead_reason};
 use crate::report::RunReport;
-use crate::store::{Claimed, Outcome, Settled, Settlement, Store};
+use crate::store::{Claim, Claimed, Outcome, Settled, Settlement, Store};
 use crate::telemetry;
 use tower_inqud::{Rejection, Verdict, danger};
 
 /// The maximum length of a stored error, in characters.
 const ERROR_LEN: usize = 1000;
 
-/// How many times in a row the process may end while it handles a notification.
-const MAX_CRASHES: u32 = 10;
+/// How many times in a row the process may end while it handles a notification. With the backoff of a file, that takes
+/// a day, because something else can be what ends it.
+const MAX_CRASHES: u32 = 150;
 
 /// How long to wait before a settlement is tried again.
 const SETTLE_AGAIN: Backoff =
@@ -55,7 +58,7 @@ pub(super) struct Attempts<S> {
     is_ending: AtomicBool,
     has_suspect: AtomicBool,
     had_suspect: AtomicBool,
-    /// How many settlements the store has failed to commit, and are tried again.
+    /// How many settlements take long, or are tried again.
     unsettled: AtomicUsize,
 }
 
@@ -76,8 +79,7 @@ impl<S: Store> Attempts<S> {
     }
 
     /// Returns how many more attempts can begin while `running` have not ended. Attempts that are being settled hold up
-    /// no others, until there are twice as many attempts as handlers may run. A suspect holds up all others: what is
-    /// claimed meanwhile would become a suspect with it.
+    /// no others, until there are twice as many attempts as handlers may run. A suspect holds up all others.
     pub(super) fn free(&self, running: usize) -> usize {
         if self.has_suspect.load(Ordering::Relaxed) {
             return 0;
@@ -95,7 +97,18 @@ impl<S: Store> Attempts<S> {
         self.slots.available_permits() == 0
     }
 
-    /// Whether the last attempt that ended was that of a suspect. Then it is the turn of the others.
+    /// Lets `count` handlers run together with others, if no suspect runs in this process or waits to run alone.
+    pub(super) fn join(&self, count: usize) -> Option<OwnedSemaphorePermit> {
+        let handlers = Arc::clone(&self.queue.handlers);
+        handlers.try_acquire_many_owned(u32::try_from(count).ok()?).ok()
+    }
+
+    /// Waits until no suspect runs in this process or waits to run alone.
+    pub(super) async fn joinable(&self) {
+        drop(self.queue.handlers.acquire().await);
+    }
+
+    /// Whether the attempt of a suspect has ended since the last call.
     pub(super) fn had_suspect(&self) -> bool {
         self.had_suspect.swap(false, Ordering::Relaxed)
     }
@@ -120,11 +133,52 @@ impl<S: Store> Attempts<S> {
         Ok(())
     }
 
-    /// Returns the attempt, which takes its slot at once.
+    /// Claims a suspect and attempts it alone: while no other handler of this process runs. It waits for that before it
+    /// claims, because a lease could expire meanwhile.
+    pub(super) fn suspect<T, H>(
+        self: &Arc<Self>,
+        mut handler: H,
+    ) -> impl Future<Output = Result<RunReport, InboxError>> + Send + use<S, T, H>
+    where
+        T: Storable,
+        H: Service<(Stored<T>, Context<S>), Response = ()> + Send + 'static,
+        H::Error: Into<BoxError> + Send,
+        H::Future: Send,
+    {
+        let suspect = Suspect::new(Arc::clone(self));
+        let attempts = Arc::clone(self);
+        async move {
+            let handlers = Arc::clone(&attempts.queue.handlers);
+            let Ok(alone) = handlers.acquire_many_owned(ALL_HANDLERS).await else {
+                return Err(closed());
+            };
+            let ready = poll_fn(|task| handler.poll_ready(task)).await;
+            let ready = ready.map(|()| handler).map_err(Into::into);
+            if attempts.is_ending.load(Ordering::Relaxed) {
+                return Ok(RunReport::default());
+            }
+            let Rules { handler_timeout, newest_only, .. } = attempts.rules;
+            let claim = Claim::new(T::KIND, 1, handler_timeout.saturating_mul(2));
+            let claim = claim.newest_first(newest_only).with_suspect(true);
+            let claimed = match attempts.queue.store.claim(claim).await {
+                Ok(claimed) => claimed,
+                Err(error) => attempts.report(error).map(|()| Vec::new())?,
+            };
+            let Some(claimed) = claimed.into_iter().next() else {
+                return Ok(RunReport::default());
+            };
+            let ended = attempts.begin::<T, H>(claimed, ready, Some(alone)).await;
+            drop(suspect);
+            ended
+        }
+    }
+
+    /// Returns the attempt, which takes its slot at once. `permit` lets its handler run.
     pub(super) fn begin<T, H>(
         self: &Arc<Self>,
         claimed: Claimed,
         handler: Result<H, BoxError>,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> impl Future<Output = Result<RunReport, InboxError>> + Send + use<S, T, H>
     where
         T: Storable,
@@ -133,16 +187,14 @@ impl<S: Store> Attempts<S> {
         H::Future: Send,
     {
         let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
-        let suspect = (claimed.crashes > 0).then(|| Suspect::new(Arc::clone(self)));
-        Arc::clone(self).attempt::<T, H>(claimed, handler, slot, suspect)
+        Arc::clone(self).attempt::<T, H>(claimed, handler, (slot, permit))
     }
 
     async fn attempt<T, H>(
         self: Arc<Self>,
         claimed: Claimed,
         handler: Result<H, BoxError>,
-        slot: Option<OwnedSemaphorePermit>,
-        suspect: Option<Suspect<S>>,
+        permits: (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>),
     ) -> Result<RunReport, InboxError>
     where
         T: Storable,
@@ -165,14 +217,11 @@ impl<S: Store> Attempts<S> {
         } else {
             self.handle(claimed, handler, &mut telemetry).await
         };
-        drop(slot);
-        let settled = self.settle(Settlement { ticket, outcome }, failures, telemetry).await;
-        drop(suspect);
-        settled
+        drop(permits);
+        self.settle(Settlement { ticket, outcome }, failures, telemetry).await
     }
 
-    /// Calls the handler. If an earlier claim ended without a settlement, no other handler of this process runs
-    /// meanwhile.
+    /// Calls the handler.
     async fn handle<T, H>(
         &self,
         claimed: Claimed,
@@ -185,22 +234,20 @@ impl<S: Store> Attempts<S> {
         H::Error: Into<BoxError> + Send,
         H::Future: Send,
     {
-        let (_alone, _together) = if claimed.crashes > 0 {
-            (Some(self.queue.handlers.write().await), None)
-        } else {
-            (None, Some(self.queue.handlers.read().await))
-        };
         let Rules { handler_timeout, .. } = self.rules;
         let cx = Context::new(&claimed, Arc::clone(&self.queue.store), handler_timeout);
         let is_undecodable = Record::is_undecodable(claimed.key, &claimed.ticket.object);
         let work = handle::<S, T, H>(handler, claimed.body, cx, is_undecodable);
-        let work = telemetry.handling(timeout(handler_timeout, catch_unwind(work)));
-        let handled = match work.await {
-            Ok(Some(handled)) => handled,
-            Ok(None) => Err("the handler panicked".into()),
-            Err(_) => Err("the handler timed out".into()),
-        };
-        match handled {
+        let work = telemetry.handling(timeout(handler_timeout, work));
+        // All of it is merchant code: the handler, its drop after the timeout, its error and the drop of that.
+        let handled = catch_unwind(async {
+            match work.await {
+                Ok(Ok(ended)) => Ok(ended),
+                Ok(Err(error)) => Err(text(&error_chain(&*error))),
+                Err(_) => Err("the handler timed out".to_owned()),
+            }
+        });
+        match handled.await.unwrap_or_else(|| Err("the handler panicked".to_owned())) {
             Ok(Ended::Undecodable(rejection)) => {
                 Outcome::Dead { error: text(&dead_reason(&rejection)) }
             }
@@ -211,7 +258,7 @@ impl<S: Store> Attempts<S> {
             }
             Err(error) => {
                 telemetry.handled();
-                self.failure(claimed.failures, &error_chain(&*error))
+                self.failure(claimed.failures, &error)
             }
         }
     }
@@ -224,10 +271,21 @@ impl<S: Store> Attempts<S> {
         mut telemetry: telemetry::Attempt,
     ) -> Result<RunReport, InboxError> {
         let mut report = RunReport::default();
-        let mut tries = Tries { unsettled: &self.unsettled, count: 0 };
+        let mut tries = Tries { unsettled: &self.unsettled, is_counted: false, count: 0 };
         loop {
             telemetry.decide(&settlement.outcome);
-            match self.queue.store.settle(&mut settlement).await {
+            let settled = {
+                let mut settled = pin!(self.queue.store.settle(&mut settlement));
+                match timeout(self.rules.handler_timeout / 2, settled.as_mut()).await {
+                    Ok(settled) => settled,
+                    Err(_) => {
+                        // The lease may expire before this ends.
+                        tries.is_slow();
+                        settled.await
+                    }
+                }
+            };
+            match settled {
                 Ok(Settled::Done { next_is_due }) => {
                     if next_is_due {
                         self.next_is_due.notify_one();
@@ -306,7 +364,7 @@ enum Ended<E> {
     Decoded(Record),
 }
 
-/// Marks that a suspect of this runner is handled.
+/// Marks that a suspect of this runner is attempted.
 struct Suspect<S>(Arc<Attempts<S>>);
 
 impl<S> Suspect<S> {
@@ -328,22 +386,27 @@ impl<S> Drop for Suspect<S> {
 /// Counts how often the store has failed to commit one settlement.
 struct Tries<'a> {
     unsettled: &'a AtomicUsize,
+    is_counted: bool,
     count: u32,
 }
 
 impl Tries<'_> {
     fn again(&mut self) -> u32 {
-        if self.count == 0 {
-            self.unsettled.fetch_add(1, Ordering::Relaxed);
-        }
+        self.is_slow();
         self.count = self.count.saturating_add(1);
         self.count
+    }
+
+    fn is_slow(&mut self) {
+        if !std::mem::replace(&mut self.is_counted, true) {
+            self.unsettled.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Tries<'_> {
     fn drop(&mut self) {
-        if self.count > 0 {
+        if self.is_counted {
             self.unsettled.fetch_sub(1, Ordering::Relaxed);
         }
     }

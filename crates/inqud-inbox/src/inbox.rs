@@ -42,12 +42,8 @@ impl<S: Store> Inbox<S> {
     /// Makes an inbox over a store that is already open.
     #[must_use]
     pub fn new(store: S) -> Self {
-        Self::over(Arc::new(store), 1024)
-    }
-
-    fn over(store: Arc<S>, capacity: usize) -> Self {
         telemetry::describe();
-        Self { queue: Arc::new(Queue::new(store, capacity)) }
+        Self { queue: Arc::new(Queue::new(Arc::new(store), 1024)) }
     }
 
     /// Sets how many notifications can wait in the queue in front of the store, at least 1. Defaults to 1,024.
@@ -58,7 +54,7 @@ impl<S: Store> Inbox<S> {
     /// Set it before you create receivers and runners, because the ones created earlier keep the queue they have.
     #[must_use]
     pub fn capacity(self, capacity: usize) -> Self {
-        Self::over(Arc::clone(&self.queue.store), capacity)
+        Self { queue: Arc::new(self.queue.with_capacity(capacity)) }
     }
 
     /// Returns the tower service that stores notifications of type `T`. Put it behind a

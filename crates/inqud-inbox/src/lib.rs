@@ -101,8 +101,8 @@
 //!    [300 attempts](Runner::max_attempts), in more than a day, the notification becomes a dead letter, and its object
 //!    goes on.
 //! 5. If the process dies, what it was handling is handled again: one after the other, while no other handler runs in
-//!    the process. The end of the process does not count as a failed attempt. If it ends ten times in a row during one
-//!    notification, that becomes a dead letter.
+//!    the process. The end of the process does not count as a failed attempt. If it ends more than 150 times in a
+//!    row during one notification, that becomes a dead letter.
 //! 6. If the store fails to commit an outcome, the outcome is kept and committed later. The handler is not called
 //!    again for that.
 //!

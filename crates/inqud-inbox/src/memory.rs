@@ -279,12 +279,12 @@ impl Tables {
             })
             .collect();
         due.sort_by_key(|(is_sound, since, ..)| (*is_sound, *since));
-        if due.first().is_some_and(|(is_sound, ..)| !is_sound) {
-            due.truncate(1);
-        }
-        due.truncate(claim.count);
         let mut claimed = Vec::new();
-        for (_, _, id, object) in due {
+        for (is_sound, _, id, object) in due {
+            let has_suspect = claimed.first().is_some_and(|first: &Claimed| first.crashes > 0);
+            if has_suspect || claimed.len() >= claim.count || !is_sound && !claimed.is_empty() {
+                break;
+            }
             let Some(seq) = object.next(claim.newest_first) else { continue };
             let Some(row) = self.rows.get(seq) else { continue };
             if object.leased_until.take().is_some() {
@@ -531,6 +531,14 @@ impl Admin for Memory {
 
 impl Store for Memory {
     type Effect = MemoryEffect;
+
+    async fn has_suspect(&self, kind: &'static str) -> Result<bool, InboxError> {
+        let (now, claim) = (Instant::now(), Claim::new(kind, 1, Duration::ZERO).with_suspect(true));
+        let tables = self.tables()?;
+        let mut of_kind = tables.objects.iter().filter(|((its, _), _)| *its == kind);
+        Ok(of_kind
+            .any(|(_, object)| object.due(now, &claim).is_some_and(|(is_suspect, _)| is_suspect)))
+    }
 
     async fn insert(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
         let mut tables = self.tables()?;

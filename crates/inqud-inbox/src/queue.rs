@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 
 use crate::admin::{KindStats, Stats};
@@ -23,12 +23,15 @@ use crate::store::{Inserted, Store};
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
+/// More than there can be at a time.
+pub(super) const ALL_HANDLERS: u32 = 1 << 28;
+
 pub(super) struct Queue<S> {
     pub(super) store: Arc<S>,
     /// Notified after each commit. Only a hint to the runners, which also poll the store.
     pub(super) stored: Arc<Notify>,
-    /// Read by each handler of all runners, and written by one that has to be alone in this process.
-    pub(super) handlers: RwLock<()>,
+    /// Has a permit for each handler of all runners. One that has to be alone in this process takes all of them.
+    pub(super) handlers: Arc<Semaphore>,
     /// Has one permit for each place. A record holds a permit until its answer.
     room: Arc<Semaphore>,
     places: Mutex<Option<UnboundedSender<Place>>>,
@@ -52,11 +55,17 @@ impl<S: Store> Queue<S> {
         Self {
             store,
             stored: Arc::default(),
-            handlers: RwLock::default(),
+            handlers: Arc::new(Semaphore::new(usize::try_from(ALL_HANDLERS).unwrap_or(1))),
             room: Arc::new(Semaphore::new(capacity.clamp(1, Semaphore::MAX_PERMITS))),
             places: Mutex::default(),
             kinds: Mutex::default(),
         }
+    }
+
+    /// Returns a queue of another capacity in front of the same store.
+    pub(super) fn with_capacity(&self, capacity: usize) -> Self {
+        let (stored, handlers) = (Arc::clone(&self.stored), Arc::clone(&self.handlers));
+        Self { stored, handlers, ..Self::new(Arc::clone(&self.store), capacity) }
     }
 
     /// Returns `None` if there is no room, or if others wait for it.

@@ -91,8 +91,8 @@ where
     /// your handler depends on makes no dead letters. The minimum is 1.
     ///
     /// An attempt that the end of the process cut short is no failure, and does not count. The notification is
-    /// handled alone after that, while no other handler runs in this process. If the process ends ten times in a row
-    /// nevertheless, it becomes a dead letter.
+    /// handled alone after that, while no other handler runs in this process. If the process ends more than 150 times in
+    /// a row nevertheless, it becomes a dead letter.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.rules.max_attempts = attempts.max(1);
         self
@@ -220,8 +220,8 @@ where
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looks.reset_after(FIRST_LOOK);
-        // Whether something may be due that was not claimed yet.
-        let mut may_be_due = true;
+        // Whether something may be due that was not claimed yet, and whether a suspect may be.
+        let (mut may_be_due, mut may_be_suspect) = (true, true);
         // Registered before each claim. A notification that is stored after the claim has looked, but before the
         // `select!`, would otherwise wait for the next poll.
         let mut stored = pin!(queue.stored.notified());
@@ -239,29 +239,36 @@ where
             })
             .await;
             let was_idle = tasks.is_empty();
-            if !ready.is_empty() {
-                // Suspects and others take turns.
-                let had_suspect = attempts.had_suspect();
-                let claim = Claim::new(T::KIND, ready.len(), lease)
-                    .newest_first(newest_first)
-                    .with_suspect(!had_suspect && !attempts.has_unsettled());
+            let together = attempts.join(ready.len());
+            let is_held_up = together.is_none();
+            if let (false, Some(mut together)) = (ready.is_empty(), together) {
+                let claim = Claim::new(T::KIND, ready.len(), lease).newest_first(newest_first);
                 let claimed = match queue.store.claim(claim).await {
                     Ok(claimed) => claimed,
                     Err(error) => attempts.report(error).map(|()| Vec::new())?,
                 };
-                may_be_due = claimed.len() >= ready.len() || had_suspect;
+                may_be_due = claimed.len() >= ready.len();
                 for claimed in claimed {
                     let Some(handler) = ready.pop() else { break };
-                    tasks.spawn(attempts.begin::<T, H>(claimed, handler));
+                    tasks.spawn(attempts.begin::<T, H>(claimed, handler, together.split(1)));
                 }
-                if !ready.is_empty() {
-                    // A ready service may hold a permit of a limit that it shares with others, so it must not be
-                    // kept while there is no work for it.
-                    ready.clear();
-                    handlers.unready = None;
-                }
-                if had_suspect {
-                    continue;
+            }
+            if !ready.is_empty() {
+                // A ready service may hold a permit of a limit that it shares with others, so it must not be
+                // kept while there is no work for it.
+                ready.clear();
+                handlers.unready = None;
+            }
+            // After the claim, so that suspects and others take turns.
+            may_be_suspect |= attempts.had_suspect();
+            if may_be_suspect && !is_ending && attempts.free(0) > 0 && !attempts.has_unsettled() {
+                may_be_suspect = false;
+                match queue.store.has_suspect(T::KIND).await {
+                    Ok(true) => {
+                        tasks.spawn(attempts.suspect::<T, H>(handlers.handler.clone()));
+                    }
+                    Ok(false) => {}
+                    Err(error) => attempts.report(error)?,
                 }
             }
             if tasks.is_empty() && is_ending {
@@ -281,7 +288,7 @@ where
                     attempts.end();
                 }
                 Some(ended) = tasks.join_next() => {
-                    report = report.plus(result(ended)?);
+                    report = report.plus(result(&attempts, ended)?);
                     report = report.plus(collect(&attempts, &mut tasks).await?);
                     if until_idle && tasks.is_empty() {
                         may_be_due = true;
@@ -298,7 +305,8 @@ where
                 }
                 () = attempts.next_is_due.notified() => may_be_due = true,
                 () = changed(arrivals.as_mut()) => may_be_due = true,
-                _ = polls.tick() => may_be_due = true,
+                () = attempts.joinable(), if is_held_up && !is_ending => {}
+                _ = polls.tick() => (may_be_due, may_be_suspect) = (true, true),
                 _ = looks.tick(), if !is_ending => look(&queue),
             }
         }
@@ -316,7 +324,7 @@ async fn collect<S: Store>(attempts: &Attempts<S>, tasks: &mut JoinSet<Ended>) -
     while turns.next().is_some() && quiet.next().is_some() {
         yield_now().await;
         while let Some(ended) = tasks.try_join_next() {
-            report = report.plus(result(ended)?);
+            report = report.plus(result(attempts, ended)?);
         }
         let now_free = attempts.free(tasks.len());
         if now_free > free {
@@ -326,9 +334,12 @@ async fn collect<S: Store>(attempts: &Attempts<S>, tasks: &mut JoinSet<Ended>) -
     Ok(report)
 }
 
-/// An attempt contains the panics of its handler, so a panic is one of the store.
-fn result(ended: Result<Ended, JoinError>) -> Ended {
-    ended.unwrap_or_else(|error| Err(InboxError::caused_by(InboxErrorKind::Store, error)))
+/// An attempt contains the panics of merchant code. Another one does not end the runner: the lease of the attempt expires.
+fn result<S: Store>(attempts: &Attempts<S>, ended: Result<Ended, JoinError>) -> Ended {
+    ended.unwrap_or_else(|error| {
+        let error = InboxError::caused_by(InboxErrorKind::Store, error);
+        attempts.report(error).map(|()| RunReport::default())
+    })
 }
 
 /// A handler, and its clone whose `poll_ready` returned `Pending`.

@@ -65,13 +65,20 @@ pub trait Store: Admin + Send + Sync + 'static {
     /// [position](tower_inqud::OrderKey::position), then by arrival, or the last with [`Claim::newest_first`].
     ///
     /// Objects that have been due the longest come first. An object has one lease at a time. If the notification
-    /// waits for a retry, its object is not claimed before that.
+    /// waits for a retry, its object is not claimed before that. If fewer than asked for are returned, no more are due,
+    /// except after a suspect.
     ///
     /// A claim that ends without a settlement, because the process ended or lost the database, makes the object a
     /// *suspect* when its lease expires: see [`Claim::with_suspect`].
     ///
     /// A claim also records that the kind has a runner: see [`Admin::unclaimed`].
     fn claim(&self, claim: Claim) -> impl Future<Output = Result<Vec<Claimed>, InboxError>> + Send;
+
+    /// Tells whether a suspect of a kind is due: see [`Claim::with_suspect`].
+    fn has_suspect(
+        &self,
+        kind: &'static str,
+    ) -> impl Future<Output = Result<bool, InboxError>> + Send;
 
     /// Settles a claim, in one commit with its effects.
     ///

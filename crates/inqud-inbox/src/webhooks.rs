@@ -28,6 +28,7 @@ use crate::store::Store;
 pub struct Webhooks<S, B> {
     inbox: Inbox<S>,
     routes: HashMap<String, Route<B>>,
+    kinds: Vec<&'static str>,
     runners: Vec<Box<dyn FnOnce(watch::Receiver<bool>) -> Running + Send>>,
 }
 
@@ -43,14 +44,19 @@ where
     B::Error: Into<BoxError>,
 {
     pub(crate) fn new(inbox: Inbox<S>) -> Self {
-        Self { inbox, routes: HashMap::new(), runners: Vec::new() }
+        Self { inbox, routes: HashMap::new(), kinds: Vec::new(), runners: Vec::new() }
     }
 
     /// Adds a kind: where its webhooks arrive, how they are verified, and what handles them.
     ///
     /// An authentic body that cannot be decoded is stored as a dead letter, as if
-    /// [`forward_undecodable`](WebhookLayer::forward_undecodable) was set. A second kind at the same path replaces the
-    /// first.
+    /// [`forward_undecodable`](WebhookLayer::forward_undecodable) was set.
+    ///
+    /// # Panics
+    ///
+    /// If the path or the [kind](Storable::KIND) was added before. A runner handles all notifications of its kind,
+    /// wherever they arrived. For several merchants, use a layer
+    /// [per tenant](WebhookLayer::per_tenant).
     pub fn kind<T, H>(mut self, path: &str, layer: WebhookLayer<T>, runner: Runner<S, T, H>) -> Self
     where
         T: Storable,
@@ -64,7 +70,10 @@ where
             let answer = receiver.clone().call(request);
             Box::pin(async move { answer.await.unwrap_or_else(|never: Infallible| match never {}) })
         };
-        self.routes.insert(path.to_owned(), Arc::new(route));
+        assert!(!self.kinds.contains(&T::KIND), "the kind `{}` was added before", T::KIND);
+        self.kinds.push(T::KIND);
+        let earlier = self.routes.insert(path.to_owned(), Arc::new(route));
+        assert!(earlier.is_none(), "the path `{path}` was added before");
         self.runners.push(Box::new(move |stopped| Box::pin(runner.run_until(is_true(stopped)))));
         self
     }

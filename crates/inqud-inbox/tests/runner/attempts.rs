@@ -254,7 +254,7 @@ async fn takes_over_after_the_lease_expires() {
 async fn dead_letters_crashing_notification_without_a_call() {
     let inbox = Inbox::memory();
     insert(&inbox, &[(1, 0)]).await;
-    for _ in 0..11 {
+    for _ in 0..151 {
         assert_eq!(lapse(inbox.store(), PaymentRequest::KIND).await.len(), 1);
     }
     let handler = async |_: Stored<PaymentRequest>, _: Context<Memory>| {
@@ -264,7 +264,7 @@ async fn dead_letters_crashing_notification_without_a_call() {
     };
     inbox.process(handler).max_attempts(3).run_until(drained(inbox.clone())).await.unwrap();
     let dead = inbox.dead(1).await.unwrap();
-    assert!(dead[0].error.contains("the process ended 11 times in a row"), "{}", dead[0].error);
+    assert!(dead[0].error.contains("the process ended 151 times in a row"), "{}", dead[0].error);
 }
 
 /// As often as a process has ended: less than what makes a dead letter.
@@ -622,4 +622,123 @@ async fn objects_of_tenants_are_kept_apart() {
     let mut dead: Vec<_> = inbox.dead(9).await.unwrap().into_iter().map(|it| it.tenant).collect();
     dead.sort();
     assert_eq!(dead, [None, Some("acme".to_owned()), Some("globex".to_owned())]);
+}
+
+/// A notification that waits for its retry is not taken for the end of what is due.
+#[tokio::test(start_paused = true)]
+async fn what_waits_hides_nothing_that_is_due() {
+    let inbox = Inbox::memory();
+    insert(&inbox, &[(1, 0)]).await;
+    let first = claim(inbox.store()).await;
+    let hour = Duration::from_secs(3600);
+    let outcome = Outcome::Retry { after: hour, error: "not now".to_owned() };
+    let mut retry = Settlement { ticket: first[0].ticket.clone(), outcome };
+    inbox.store().settle(&mut retry).await.unwrap();
+    // The arrival makes the first object due, although its notification still waits.
+    insert(&inbox, &[(1, 1), (2, 0)]).await;
+    let handler = async |_: Stored<PaymentRequest>, _: Context<Memory>| Ok::<_, Infallible>(());
+    let report = inbox.process(handler).concurrency(1).run_until_idle().await.unwrap();
+    assert_eq!(report.done, 1);
+}
+
+/// A suspect waits for the handlers of another kind to end, and is claimed only then: its lease does not expire meanwhile.
+#[tokio::test(start_paused = true)]
+async fn suspect_is_claimed_when_it_can_be_alone() {
+    let inbox = Inbox::memory();
+    insert(&inbox, &[(1, 0)]).await;
+    lapse(inbox.store(), PaymentRequest::KIND).await;
+    let checkout = r#"{"id":"CCO-1","status":"NEW"}"#;
+    let other = Record::new(&serde_json::from_str::<Checkout>(checkout).unwrap(), checkout.into());
+    inbox.store().insert(vec![other]).await.unwrap();
+    let slow = async |_: Stored<Checkout>, _: Context<Memory>| {
+        sleep(Duration::from_secs(50)).await;
+        Ok::<_, Infallible>(())
+    };
+    let slow = tokio::spawn(inbox.process(slow).run_until(pending()));
+    sleep(Duration::from_secs(1)).await;
+
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let attempts_of = Arc::clone(&attempts);
+    let handler = move |_: Stored<PaymentRequest>, cx: Context<Memory>| {
+        attempts_of.lock().unwrap().push(cx.attempt());
+        ready(Ok::<_, Infallible>(()))
+    };
+    let runner = inbox.process(handler).handler_timeout(Duration::from_millis(300));
+    runner.run_until(drained(inbox.clone())).await.unwrap();
+    assert_eq!(*attempts.lock().unwrap(), [2], "the attempt that lapsed, and this one");
+    slow.abort();
+}
+
+/// The shutdown comes while the suspect waits to be alone.
+#[tokio::test(start_paused = true)]
+async fn shutdown_starts_no_suspect() {
+    let inbox = Inbox::memory();
+    insert(&inbox, &[(1, 0), (2, 0)]).await;
+    lapse(inbox.store(), PaymentRequest::KIND).await;
+    let log = Log::default();
+    let log_of = Arc::clone(&log);
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Memory>| {
+        let log = log_of.clone();
+        async move {
+            note(&log, &request, &cx);
+            sleep(Duration::from_secs(40)).await;
+            Ok::<_, Infallible>(())
+        }
+    };
+    let began = Instant::now();
+    inbox.process(handler).run_until(sleep(Duration::from_secs(5))).await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 40);
+    assert_eq!((noted(&log, 1).len(), noted(&log, 2).len()), (0, 1));
+}
+
+/// Panics when it is dropped, as a blocking client does in an async handler, and when it is shown.
+struct Nasty;
+
+impl Drop for Nasty {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "a drop that panics");
+    }
+}
+
+#[derive(Debug)]
+struct Unshowable;
+
+impl std::fmt::Display for Unshowable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("an error that panics")
+    }
+}
+
+impl std::error::Error for Unshowable {}
+
+#[tokio::test(start_paused = true)]
+async fn panics_of_handlers_end_no_runner() {
+    let inbox = Inbox::memory();
+    insert(&inbox, &[(1, 0), (2, 0), (3, 0)]).await;
+    let handler = async |request: Stored<PaymentRequest>, _: Context<Memory>| match &*request.id {
+        "CAPD-1" => {
+            let _nasty = Nasty;
+            pending().await
+        }
+        "CAPD-2" => Err(Unshowable),
+        _ => Ok(()),
+    };
+    inbox.process(handler).max_attempts(2).run_until(drained(inbox.clone())).await.unwrap();
+    assert_eq!(inbox.stats().await.unwrap().dead(), 2);
+}
+
+/// A settlement that takes longer than the lease is not taken for that of a process that has ended.
+#[tokio::test(start_paused = true)]
+async fn slow_settlement_calls_the_handler_once() {
+    let inbox = Moody::inbox(100);
+    insert(&inbox, &[(99, 0)]).await;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let calls_of = Arc::clone(&calls);
+    let handler = move |_: Stored<PaymentRequest>, _: Context<Moody>| {
+        calls_of.fetch_add(1, Ordering::SeqCst);
+        ready(Ok::<_, Infallible>(()))
+    };
+    let runner = inbox.process(handler).handler_timeout(Duration::from_secs(1));
+    runner.run_until(drained(inbox.clone())).await.unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
 }

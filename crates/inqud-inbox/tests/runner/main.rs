@@ -29,7 +29,7 @@ use http_body_util::Full;
 use inqud_inbox::__private::Sealed;
 use inqud_inbox::{
     Admin, Claim, Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List,
-    Memory, Record, Settled, Settlement, Stats, Storable, Store, Stored,
+    Memory, Outcome, Record, Settled, Settlement, Stats, Storable, Store, Stored,
 };
 use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;

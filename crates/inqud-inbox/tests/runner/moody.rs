@@ -87,6 +87,10 @@ impl Store for Moody {
         self.memory.claim(claim).await
     }
 
+    async fn has_suspect(&self, kind: &'static str) -> Result<bool, InboxError> {
+        self.memory.has_suspect(kind).await
+    }
+
     async fn settle(
         &self,
         settlement: &mut Settlement<Self::Effect>,

@@ -255,6 +255,9 @@ async fn missing_answers_of_a_store_are_503() {
         async fn claim(&self, _: Claim) -> Result<Vec<Claimed>, InboxError> {
             Ok(Vec::new())
         }
+        async fn has_suspect(&self, _: &'static str) -> Result<bool, InboxError> {
+            Ok(false)
+        }
         async fn settle(&self, _: &mut Settlement<()>) -> Result<Settled, InboxError> {
             Ok(Settled::LeaseExpired)
         }
@@ -321,4 +324,15 @@ async fn several_kinds_share_one_service_and_one_future() {
     handled.sort();
     assert_eq!(handled, ["CAPD-1", "CCO-1"]);
     assert_eq!(inbox.stats().await.unwrap().dead(), 1);
+}
+
+#[test]
+#[should_panic(expected = "the kind `request` was added before")]
+fn one_kind_has_one_runner() {
+    let inbox = Inbox::memory();
+    let handler = async |_: Stored<PaymentRequest>, _: Context<Memory>| Ok::<_, Infallible>(());
+    let _ = inbox
+        .webhooks::<Full<Bytes>>()
+        .kind("/shop-a", support::layer(), inbox.process(handler))
+        .kind("/shop-b", support::layer(), inbox.process(handler));
 }
