@@ -279,6 +279,11 @@ impl Store for Postgres {
         Ok(look.claimed)
     }
 
+    async fn has_suspect(&self, kind: &'static str) -> Result<bool, InboxError> {
+        let among = self.floors.suspects(kind);
+        self.run(move |client| Box::pin(tables::has_suspect(client, kind, among))).await
+    }
+
     async fn settle(
         &self,
         settlement: &mut Settlement<PostgresEffect>,

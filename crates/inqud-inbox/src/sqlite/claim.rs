@@ -64,6 +64,11 @@ impl Tables<'_> {
         Ok(all)
     }
 
+    pub(super) fn has_suspect(&mut self, kind: &'static str) -> Result<bool> {
+        let now = self.now();
+        self.suspect.exists(params![kind, now])
+    }
+
     fn record_runner(&mut self, kind: &'static str, now: i64) -> Result<()> {
         let asked = self.asked.get(kind);
         if asked.is_none_or(|asked| now.saturating_sub(*asked) >= micros(RECORD_RUNNER)) {

@@ -199,6 +199,10 @@ impl Store for Sqlite {
         self.writer.commit(move |tables| tables.claim(&claim)).await
     }
 
+    async fn has_suspect(&self, kind: &'static str) -> Result<bool, InboxError> {
+        self.writer.commit(move |tables| tables.has_suspect(kind)).await
+    }
+
     async fn settle(
         &self,
         settlement: &mut Settlement<SqliteEffect>,

@@ -22,6 +22,22 @@ pub(in crate::postgres) async fn record_runner(
     client.execute(&client.prepare_cached(ask).await?, &[&kind]).await.map(drop)
 }
 
+/// Whether a suspect is among the first objects that are due.
+pub(in crate::postgres) async fn has_suspect(
+    client: &Client,
+    kind: &'static str,
+    among: i64,
+) -> Result<bool, Error> {
+    let suspect = "
+        SELECT EXISTS (SELECT FROM (
+            SELECT leased_until, crashes FROM inqud_inbox.object
+            WHERE kind = $1 AND due_at <= statement_timestamp() ORDER BY due_at LIMIT $2
+        ) AS front
+        WHERE leased_until <= statement_timestamp() OR leased_until IS NULL AND crashes > 0)";
+    let suspect = client.prepare_cached(suspect).await?;
+    client.query_one(&suspect, &[&kind, &among]).await?.try_get(0)
+}
+
 const CLAIM: &str = "
 SELECT object, claim, crashes, processed, due_at, seq, key, order_key, body, failures, received_at, reviewed
 FROM inqud_inbox.claim($1, $2, $3::bigint * interval '1 microsecond', $4, $5,

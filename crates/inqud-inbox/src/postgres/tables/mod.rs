@@ -48,7 +48,7 @@ use crate::key::Key;
 use tower_inqud::{OrderKey, Verdict};
 
 pub(super) use self::admin::{compact, discard, list, prune, redrive, settings, stats, unclaimed};
-pub(super) use self::claim::{Look, claim, record_runner};
+pub(super) use self::claim::{Look, claim, has_suspect, record_runner};
 pub(super) use self::decoded::replace_decoded;
 pub(super) use self::insert::insert;
 pub(super) use self::settle::{
