@@ -271,12 +271,13 @@ impl<S: Store> Attempts<S> {
         mut telemetry: telemetry::Attempt,
     ) -> Result<RunReport, InboxError> {
         let mut report = RunReport::default();
+        let half = self.rules.handler_timeout.checked_div(2).unwrap_or_default();
         let mut tries = Tries { unsettled: &self.unsettled, is_counted: false, count: 0 };
         loop {
             telemetry.decide(&settlement.outcome);
             let settled = {
                 let mut settled = pin!(self.queue.store.settle(&mut settlement));
-                match timeout(self.rules.handler_timeout / 2, settled.as_mut()).await {
+                match timeout(half, settled.as_mut()).await {
                     Ok(settled) => settled,
                     Err(_) => {
                         // The lease may expire before this ends.
