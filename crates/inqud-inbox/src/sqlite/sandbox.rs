@@ -18,28 +18,13 @@ use rusqlite::{Connection, Result, ffi};
 /// The savepoint around each piece of merchant code.
 pub(super) const SAVEPOINT: &str = "inqud_inbox_effect";
 
-/// The pragmas that merchant code may read.
-const READ: [&str; 16] = [
-    "collation_list",
-    "compile_options",
-    "data_version",
-    "database_list",
-    "encoding",
-    "foreign_keys",
-    "freelist_count",
-    "function_list",
-    "journal_mode",
-    "module_list",
-    "page_count",
-    "page_size",
-    "pragma_list",
-    "query_only",
-    "schema_version",
-    "synchronous",
-];
+/// The pragmas that do something without an argument, and not only to what the transaction covers. Any other one reads
+/// then.
+const ACT: [&str; 3] = ["incremental_vacuum", "shrink_memory", "wal_checkpoint"];
 
-/// The pragmas whose argument says what to read, and those that end with the transaction or are the merchant's own.
-const READ_OR_SET: [&str; 13] = [
+/// The pragmas that merchant code may give an argument: it says what to read, or the effect ends with the transaction,
+/// or is in tables or numbers that are the merchant's own.
+const WITH_ARGUMENT: [&str; 14] = [
     "application_id",
     "defer_foreign_keys",
     "foreign_key_check",
@@ -48,6 +33,7 @@ const READ_OR_SET: [&str; 13] = [
     "index_list",
     "index_xinfo",
     "integrity_check",
+    "optimize",
     "quick_check",
     "table_info",
     "table_list",
@@ -165,7 +151,7 @@ fn breach(action: &AuthAction<'_>) -> Option<String> {
         AuthAction::Pragma { pragma_name, pragma_value } => {
             let is_in =
                 |names: &[&str]| names.iter().any(|it| it.eq_ignore_ascii_case(pragma_name));
-            let is_allowed = is_in(&READ_OR_SET) || pragma_value.is_none() && is_in(&READ);
+            let is_allowed = is_in(&WITH_ARGUMENT) || pragma_value.is_none() && !is_in(&ACT);
             (!is_allowed).then(|| {
                 format!("tried to change the connection (PRAGMA {pragma_name}): use a connection of your own")
             })

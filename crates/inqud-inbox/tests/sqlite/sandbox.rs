@@ -169,12 +169,14 @@ async fn refuses_the_savepoint_of_the_writer() {
 
 #[tokio::test]
 async fn refuses_pragmas_that_change_the_connection() {
-    let effects: [Effect; 5] = [
+    let effects: [Effect; 7] = [
         |db| batch(db, "PRAGMA query_only = ON"),
         |db| batch(db, "PRAGMA locking_mode = EXCLUSIVE").or(Ok(())).and(batch(db, ADD)),
         |db| batch(db, "PRAGMA synchronous = OFF"),
         |db| batch(db, "PRAGMA main.journal_mode = DELETE"),
         |db| batch(db, "PRAGMA writable_schema = ON"),
+        |db| batch(db, "PRAGMA cache_size(7)"),
+        |db| batch(db, "PRAGMA wal_checkpoint"),
     ];
     for effect in effects {
         assert_refused(effect, "the effect tried to change the connection (PRAGMA ").await;
@@ -188,7 +190,10 @@ async fn allows_reading_pragmas_and_own_savepoints() {
     let read = |db: &Connection| {
         let read = "PRAGMA table_info(paid); PRAGMA index_list(paid); PRAGMA foreign_key_list(paid);
             PRAGMA foreign_key_check; PRAGMA foreign_keys; PRAGMA page_count; PRAGMA defer_foreign_keys = ON;
-            PRAGMA user_version = 7; SELECT * FROM pragma_table_info('paid')";
+            PRAGMA user_version = 7; SELECT * FROM pragma_table_info('paid'); PRAGMA auto_vacuum;
+            PRAGMA busy_timeout; PRAGMA cache_size; PRAGMA journal_mode; PRAGMA locking_mode; PRAGMA mmap_size;
+            PRAGMA recursive_triggers; PRAGMA secure_delete; PRAGMA temp_store; PRAGMA wal_autocheckpoint;
+            SELECT * FROM pragma_cache_size; PRAGMA optimize";
         batch(db, read)?;
         batch(
             db,
