@@ -57,11 +57,17 @@ struct State {
     refused: Mutex<Option<String>>,
 }
 
-/// What merchant code did that it must not do.
-pub(super) struct Breach {
-    pub(super) what: String,
-    /// Whether the transaction is lost, and the connection with it.
-    pub(super) has_ended: bool,
+/// What happened in merchant code that must not happen.
+pub(super) enum Breach {
+    /// It tried what it must not do.
+    Refused {
+        what: String,
+        /// Whether the transaction is lost, and the connection with it.
+        has_ended: bool,
+    },
+    /// A statement of it ended the transaction, and the connection is lost. That can be the fault of the statement, or
+    /// of the disk or the memory.
+    Ended,
 }
 
 impl Sandbox {
@@ -95,13 +101,12 @@ impl Sandbox {
         is_inside.store(false, Ordering::Relaxed);
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         let has_ended = is_rolled_back.load(Ordering::Relaxed) || connection.is_autocommit();
-        let ended = || {
-            let what = "ended the transaction: a statement with OR ROLLBACK or RAISE(ROLLBACK) failed. \
-                        Use OR ABORT or RAISE(ABORT)";
-            has_ended.then(|| what.to_owned())
+        let breach = match refused {
+            Some(what) => Breach::Refused { what, has_ended },
+            None if has_ended => Breach::Ended,
+            None => return (done, None),
         };
-        let breach = refused.or_else(ended).map(|what| Breach { what, has_ended });
-        (done, breach)
+        (done, Some(breach))
     }
 
     /// Commits the transaction.
