@@ -425,7 +425,7 @@ fn commit_all(
     let after = loop {
         while let Some(group) = groups.pop_front() {
             let after = commit_group(&mut tables, fence, group, groups, messages);
-            if let Some(after) = after.or_else(|| tables.is_broken().then_some(After::Reconnect)) {
+            if let Some(after) = after.or_else(|| tables.is_spoilt().then_some(After::Reconnect)) {
                 *session = tables.session.clone();
                 return Ok(after);
             }

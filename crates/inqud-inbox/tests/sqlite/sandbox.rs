@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use inqud_inbox::rusqlite::config::DbConfig;
+use inqud_inbox::rusqlite::hooks::{AuthContext, Authorization};
 use inqud_inbox::rusqlite::limits::Limit;
 use inqud_inbox::rusqlite::{Connection, Error};
 use inqud_inbox::{Context, Inbox, Sqlite, Store, Stored};
@@ -214,6 +216,62 @@ async fn allows_reading_pragmas_and_own_savepoints() {
     assert_eq!(number(&inbox, "SELECT amount FROM balance").await, 10);
     assert_eq!(number(&inbox, "PRAGMA user_version").await, 7);
     assert_eq!(number(&inbox, "SELECT count(*) FROM paid").await, 9);
+}
+
+/// The newer versions of rusqlite do not let it.
+#[tokio::test]
+async fn refuses_to_remove_the_authorizer() {
+    let effects: [Effect; 2] = [
+        |db| {
+            batch(db, ADD)?;
+            db.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)
+        },
+        |db| {
+            batch(db, ADD)?;
+            db.authorizer(Some(|_: AuthContext<'_>| Authorization::Allow))?;
+            batch(db, "ROLLBACK; BEGIN; SAVEPOINT inqud_inbox_effect; PRAGMA query_only = ON")
+        },
+    ];
+    for effect in effects {
+        assert_refused(effect, "the effect removed a hook of the inbox").await;
+    }
+}
+
+#[tokio::test]
+async fn commit_hook_is_there_again_after_an_effect_removed_it() {
+    let place = Place::new();
+    let inbox = inbox(&place).await;
+    inbox.write(|db| db.commit_hook(None::<fn() -> bool>)).await.unwrap();
+    let after_rollback = |db: &Connection| {
+        batch(db, "INSERT INTO paid VALUES (1)")?;
+        let _ = batch(db, "INSERT OR ROLLBACK INTO paid VALUES (1)");
+        batch(db, ADD)
+    };
+    inbox.write(after_rollback).await.unwrap_err();
+    assert_eq!(number(&inbox, "SELECT amount FROM balance").await, 0);
+}
+
+#[tokio::test]
+async fn settings_of_the_connection_do_not_outlive_an_effect() {
+    let place = Place::new();
+    let inbox = inbox(&place).await;
+    let change = |db: &Connection| {
+        db.busy_timeout(Duration::ZERO)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 9)?;
+        db.set_limit(Limit::SQLITE_LIMIT_LENGTH, 1).map(drop)
+    };
+    assert_eq!(handle(&inbox, change).await, (1, String::new()));
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!((stats.backlog(), stats.dead()), (0, 0), "the triggers have counted");
+    let read = |db: &Connection| {
+        let busy_timeout: i64 = db.query_row("PRAGMA busy_timeout", [], |row| row.get(0))?;
+        let attached = db.limit(Limit::SQLITE_LIMIT_ATTACHED)?;
+        Ok::<_, Error>((busy_timeout, attached))
+    };
+    assert_eq!(inbox.write(read).await.unwrap(), (5000, 0));
+    inbox.store().insert(vec![record(11, 0)]).await.unwrap();
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
 }
 
 #[tokio::test]
