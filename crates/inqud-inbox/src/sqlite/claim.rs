@@ -41,10 +41,10 @@ impl Tables<'_> {
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<Vec<Claimed>> {
         let now = self.now();
         self.record_runner(claim.kind, now)?;
-        if claim.with_suspect && claim.count > 0 {
-            let suspect = self.suspect.query_row(params![claim.kind, now], Object::read);
-            if let Some(object) = suspect.optional()? {
-                return Ok(self.lease(claim, object, now)?.into_iter().collect());
+        // Another one if it turns out to wait for a retry. It is not due any more then.
+        while let Some(object) = self.next_suspect(claim, now)? {
+            if let Some(claimed) = self.lease(claim, object, now)? {
+                return Ok(vec![claimed]);
             }
         }
         let mut all = Vec::new();
@@ -67,6 +67,14 @@ impl Tables<'_> {
     pub(super) fn has_suspect(&mut self, kind: &'static str) -> Result<bool> {
         let now = self.now();
         self.suspect.exists(params![kind, now])
+    }
+
+    /// A suspect that is due, if the claim looks for one.
+    fn next_suspect(&mut self, claim: &Claim, now: i64) -> Result<Option<Object>> {
+        if !claim.with_suspect || claim.count == 0 {
+            return Ok(None);
+        }
+        self.suspect.query_row(params![claim.kind, now], Object::read).optional()
     }
 
     fn record_runner(&mut self, kind: &'static str, now: i64) -> Result<()> {

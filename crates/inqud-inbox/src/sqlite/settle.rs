@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Result, params};
 
 use super::catch_drop::contain;
 use super::effect::SqliteEffect;
@@ -99,21 +99,41 @@ impl Tables<'_> {
                 self.roll_back()?;
                 Ok(Ran::Failed(error))
             }
-            (done, Some(Breach { what, has_ended: false })) => {
+            (done, Some(Breach::Refused { what, has_ended })) => {
                 contain(|| drop(done));
-                self.roll_back()?;
+                if has_ended {
+                    self.is_ended = true;
+                } else {
+                    self.roll_back()?;
+                }
                 Ok(Ran::Refused(format!("{who} {what}")))
             }
-            (done, Some(Breach { what, has_ended: true })) => {
-                let mut what = format!("{who} {what}");
-                match done.map_err(|error| error.downcast::<rusqlite::Error>()) {
-                    // SQLite ends a transaction by itself if the disk is full, for example.
+            (done, Some(Breach::Ended)) => {
+                let mut what = format!(
+                    "{who} ended the transaction: a statement with OR ROLLBACK or RAISE(ROLLBACK) failed (use OR \
+                     ABORT or RAISE(ABORT)), or the disk or the memory did"
+                );
+                let ran = match done.map_err(|error| error.downcast::<rusqlite::Error>()) {
                     Err(Ok(error)) if !is_of_work(&error) => return Err(*error),
-                    Err(Ok(error)) => what += &format!(": {error}"),
-                    done => drop(contain(|| drop(done))),
-                }
+                    Err(Ok(error)) if is_constraint(&error) => {
+                        Ran::Refused(format!("{what}: {error}"))
+                    }
+                    // The merchant code hides the cause.
+                    Err(Ok(error)) => Ran::Failed(format!("{what}: {error}").into()),
+                    Err(Err(error)) => {
+                        if let Some(text) = contain(|| error.to_string()) {
+                            what = format!("{what}: {text}");
+                        }
+                        contain(|| drop(error));
+                        Ran::Failed(what.into())
+                    }
+                    Ok(done) => {
+                        contain(|| drop(done));
+                        Ran::Failed(what.into())
+                    }
+                };
                 self.is_ended = true;
-                Ok(Ran::Refused(what))
+                Ok(ran)
             }
         }
     }
@@ -139,19 +159,20 @@ pub(super) fn insert_once(
     first.query_row([idempotency_key], |row| Ok(Some(Key::from_bytes(row.get(0)?))))
 }
 
+/// Whether a row was refused, by a constraint or by `RAISE`.
+fn is_constraint(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+}
+
 /// Replaces a merchant's error by its text, so that no merchant code runs when the error is later formatted
-/// or dropped. An error of SQLite stays one, because `is_of_work` looks at it: also if the merchant wrapped it and the
-/// disk or the memory caused it.
+/// or dropped. An error of SQLite stays one, also if the merchant wrapped it, because its code says who caused it.
 fn plain(error: BoxError) -> BoxError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&*error);
     for depth in 0..8 {
         let Some(it) = cause else { break };
         if let Some(rusqlite::Error::SqliteFailure(code, text)) = it.downcast_ref() {
             let text = if depth == 0 { text.clone() } else { Some(error.to_string()) };
-            let plain = rusqlite::Error::SqliteFailure(*code, text);
-            if depth == 0 || !is_of_work(&plain) {
-                return plain.into();
-            }
+            return rusqlite::Error::SqliteFailure(*code, text).into();
         }
         cause = it.source();
     }

@@ -190,6 +190,11 @@ impl<'c> Tables<'c> {
         Ok(self.stamp.execute(params![clock.last, owner])? > 0)
     }
 
+    /// Whether the connection must be replaced after the transaction.
+    pub(super) fn is_spoilt(&self) -> bool {
+        self.is_broken() || self.sandbox.is_spoilt()
+    }
+
     /// Whether a transaction is still open after it was committed or rolled back.
     pub(super) fn is_broken(&self) -> bool {
         !self.connection.is_autocommit()

@@ -425,7 +425,7 @@ fn commit_all(
     let after = loop {
         while let Some(group) = groups.pop_front() {
             let after = commit_group(&mut tables, fence, group, groups, messages);
-            if let Some(after) = after.or_else(|| tables.is_broken().then_some(After::Reconnect)) {
+            if let Some(after) = after.or_else(|| tables.is_spoilt().then_some(After::Reconnect)) {
                 *session = tables.session.clone();
                 return Ok(after);
             }
@@ -579,13 +579,15 @@ fn failure(code: ErrorCode, text: &str) -> rusqlite::Error {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::future::pending;
+    use std::future::{pending, ready};
 
     use tokio::time::timeout;
 
     use super::*;
     use crate::handler::{Context, Stored};
+    use crate::record::Record;
     use crate::sqlite::{Sqlite, SqliteOptions};
+    use crate::store::Store;
     use tower_inqud::PaymentRequest;
 
     /// Panics in a place where nothing contains it.
@@ -630,5 +632,43 @@ mod tests {
         };
         timeout(Duration::from_secs(30), all).await.expect("nobody waits forever");
         options.open().unwrap();
+    }
+
+    /// The merchant code hides why SQLite rolled the transaction back, so it is not refused.
+    #[tokio::test]
+    async fn tries_again_an_effect_that_hides_a_full_disk() {
+        type Effect = fn(&Connection) -> Result<(), String>;
+        const FILL: &str = "INSERT INTO paid VALUES (zeroblob(200000))";
+        let effects: [Effect; 2] = [
+            |db| db.execute_batch(FILL).map_err(|error| format!("not marked as paid: {error}")),
+            |db| db.execute_batch(FILL).or(Ok(())),
+        ];
+        for effect in effects {
+            let folder = tempfile::tempdir().unwrap();
+            let options = SqliteOptions::new(folder.path().join("inbox.db")).allow_tmpfs();
+            let inbox = options.open().unwrap();
+            let body = r#"{"id":"CAPD-1","status":"SUCCESS"}"#;
+            let request: PaymentRequest = serde_json::from_str(body).unwrap();
+            inbox.store().insert(vec![Record::new(&request, body.into())]).await.unwrap();
+            // The next connection has no such limit.
+            let fill_disk = |tables: &mut Tables<'_>| {
+                tables.connection.execute_batch("CREATE TABLE paid (c)")?;
+                let pages: i64 =
+                    tables.connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+                tables.connection.execute_batch(&format!("PRAGMA max_page_count = {}", pages + 10))
+            };
+            inbox.store().writer.commit(fill_disk).await.unwrap();
+            let handler = move |_: Stored<PaymentRequest>, cx: Context<Sqlite>| {
+                cx.effect(effect);
+                ready(Ok::<_, Infallible>(()))
+            };
+            let runner = inbox.process(handler).backoff(Duration::ZERO, Duration::ZERO);
+            let report = runner.run_until_idle().await.unwrap();
+            assert_eq!((report.retried, report.dead, report.done), (1, 0, 1), "{report:?}");
+            let paid = |db: &Connection| {
+                db.query_row("SELECT count(*) FROM paid", [], |row| row.get::<_, i64>(0))
+            };
+            assert_eq!(inbox.write(paid).await.unwrap(), 1);
+        }
     }
 }

@@ -20,6 +20,7 @@ mod counts;
 mod fences;
 mod log;
 mod sandbox;
+mod suspects;
 
 /// Longer than anything that is expected to end.
 const LONG: Duration = Duration::from_secs(30);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use inqud_inbox::rusqlite::config::DbConfig;
+use inqud_inbox::rusqlite::hooks::{AuthContext, Authorization};
 use inqud_inbox::rusqlite::limits::Limit;
 use inqud_inbox::rusqlite::{Connection, Error};
 use inqud_inbox::{Context, Inbox, Sqlite, Store, Stored};
@@ -48,12 +50,21 @@ async fn handle(inbox: &Inbox<Sqlite>, effect: Effect) -> (usize, String) {
 
 /// The effect is refused with this text, nothing of it is committed, and the others are committed once.
 async fn assert_refused(effect: Effect, what: &str) {
+    assert_dead(effect, what, 1).await;
+}
+
+/// The same, but it is tried as often as others that fail, because it can be the fault of the disk.
+async fn assert_failed(effect: Effect, what: &str) {
+    assert_dead(effect, what, 5).await;
+}
+
+async fn assert_dead(effect: Effect, what: &str, after: usize) {
     let place = Place::new();
     let inbox = inbox(&place).await;
     let (calls, error) = handle(&inbox, effect).await;
     assert_eq!(number(&inbox, "SELECT amount FROM balance").await, 0, "{error}");
     assert!(error.contains(what), "{error}");
-    assert_eq!(calls, 1, "a dead letter at once: {error}");
+    assert_eq!(calls, after, "{error}");
     assert_eq!(number(&inbox, "SELECT count(*) FROM paid").await, 9);
     let stats = inbox.stats().await.unwrap();
     assert_eq!((stats.backlog(), stats.dead()), (0, 1));
@@ -107,7 +118,7 @@ async fn refuses_or_rollback_whose_error_is_ignored() {
         db.set_limit(Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 0)?;
         batch(db, ADD).or(Ok(()))
     };
-    assert_refused(effect, "the effect ended the transaction").await;
+    assert_failed(effect, "the effect ended the transaction").await;
 }
 
 /// Outside of a transaction, a savepoint begins one, and its release commits.
@@ -119,7 +130,7 @@ async fn refuses_a_transaction_of_its_own_after_or_rollback() {
         let _ = batch(db, "SAVEPOINT mine; UPDATE balance SET amount = 10; RELEASE mine");
         batch(db, "SAVEPOINT mine; UPDATE balance SET amount = 20")
     };
-    assert_refused(effect, "the effect ended the transaction").await;
+    assert_failed(effect, "the effect ended the transaction").await;
 }
 
 #[tokio::test]
@@ -131,7 +142,7 @@ async fn refuses_raise_rollback() {
         batch(db, trigger)?;
         batch(db, "INSERT INTO paid VALUES ('no')").or(Ok(()))
     };
-    assert_refused(effect, "the effect ended the transaction").await;
+    assert_failed(effect, "the effect ended the transaction").await;
 }
 
 #[tokio::test]
@@ -169,12 +180,14 @@ async fn refuses_the_savepoint_of_the_writer() {
 
 #[tokio::test]
 async fn refuses_pragmas_that_change_the_connection() {
-    let effects: [Effect; 5] = [
+    let effects: [Effect; 7] = [
         |db| batch(db, "PRAGMA query_only = ON"),
         |db| batch(db, "PRAGMA locking_mode = EXCLUSIVE").or(Ok(())).and(batch(db, ADD)),
         |db| batch(db, "PRAGMA synchronous = OFF"),
         |db| batch(db, "PRAGMA main.journal_mode = DELETE"),
         |db| batch(db, "PRAGMA writable_schema = ON"),
+        |db| batch(db, "PRAGMA cache_size(7)"),
+        |db| batch(db, "PRAGMA wal_checkpoint"),
     ];
     for effect in effects {
         assert_refused(effect, "the effect tried to change the connection (PRAGMA ").await;
@@ -188,7 +201,10 @@ async fn allows_reading_pragmas_and_own_savepoints() {
     let read = |db: &Connection| {
         let read = "PRAGMA table_info(paid); PRAGMA index_list(paid); PRAGMA foreign_key_list(paid);
             PRAGMA foreign_key_check; PRAGMA foreign_keys; PRAGMA page_count; PRAGMA defer_foreign_keys = ON;
-            PRAGMA user_version = 7; SELECT * FROM pragma_table_info('paid')";
+            PRAGMA user_version = 7; SELECT * FROM pragma_table_info('paid'); PRAGMA auto_vacuum;
+            PRAGMA busy_timeout; PRAGMA cache_size; PRAGMA journal_mode; PRAGMA locking_mode; PRAGMA mmap_size;
+            PRAGMA recursive_triggers; PRAGMA secure_delete; PRAGMA temp_store; PRAGMA wal_autocheckpoint;
+            SELECT * FROM pragma_cache_size; PRAGMA optimize";
         batch(db, read)?;
         batch(
             db,
@@ -200,6 +216,62 @@ async fn allows_reading_pragmas_and_own_savepoints() {
     assert_eq!(number(&inbox, "SELECT amount FROM balance").await, 10);
     assert_eq!(number(&inbox, "PRAGMA user_version").await, 7);
     assert_eq!(number(&inbox, "SELECT count(*) FROM paid").await, 9);
+}
+
+/// The newer versions of rusqlite do not let it.
+#[tokio::test]
+async fn refuses_to_remove_the_authorizer() {
+    let effects: [Effect; 2] = [
+        |db| {
+            batch(db, ADD)?;
+            db.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)
+        },
+        |db| {
+            batch(db, ADD)?;
+            db.authorizer(Some(|_: AuthContext<'_>| Authorization::Allow))?;
+            batch(db, "ROLLBACK; BEGIN; SAVEPOINT inqud_inbox_effect; PRAGMA query_only = ON")
+        },
+    ];
+    for effect in effects {
+        assert_refused(effect, "the effect removed a hook of the inbox").await;
+    }
+}
+
+#[tokio::test]
+async fn commit_hook_is_there_again_after_an_effect_removed_it() {
+    let place = Place::new();
+    let inbox = inbox(&place).await;
+    inbox.write(|db| db.commit_hook(None::<fn() -> bool>)).await.unwrap();
+    let after_rollback = |db: &Connection| {
+        batch(db, "INSERT INTO paid VALUES (1)")?;
+        let _ = batch(db, "INSERT OR ROLLBACK INTO paid VALUES (1)");
+        batch(db, ADD)
+    };
+    inbox.write(after_rollback).await.unwrap_err();
+    assert_eq!(number(&inbox, "SELECT amount FROM balance").await, 0);
+}
+
+#[tokio::test]
+async fn settings_of_the_connection_do_not_outlive_an_effect() {
+    let place = Place::new();
+    let inbox = inbox(&place).await;
+    let change = |db: &Connection| {
+        db.busy_timeout(Duration::ZERO)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 9)?;
+        db.set_limit(Limit::SQLITE_LIMIT_LENGTH, 1).map(drop)
+    };
+    assert_eq!(handle(&inbox, change).await, (1, String::new()));
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!((stats.backlog(), stats.dead()), (0, 0), "the triggers have counted");
+    let read = |db: &Connection| {
+        let busy_timeout: i64 = db.query_row("PRAGMA busy_timeout", [], |row| row.get(0))?;
+        let attached = db.limit(Limit::SQLITE_LIMIT_ATTACHED)?;
+        Ok::<_, Error>((busy_timeout, attached))
+    };
+    assert_eq!(inbox.write(read).await.unwrap(), (5000, 0));
+    inbox.store().insert(vec![record(11, 0)]).await.unwrap();
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
 }
 
 #[tokio::test]
