@@ -1069,3 +1069,25 @@ async fn claim_adds_nothing_to_indexes() {
     };
     assert!(hot * 10 >= all * 9, "{hot} of {all}");
 }
+
+/// What was to be executed is not lost if the handler does not wait for its transaction.
+#[tokio::test]
+async fn dropped_transaction_commits_nothing() {
+    let Some((inbox, client, config)) = shop("dropped_transaction").await else { return };
+    let other = postgres::connect(&config).await;
+    other.batch_execute("BEGIN; LOCK TABLE paid").await.unwrap();
+    inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap();
+    let unlock = Arc::new(Mutex::new(Some(other)));
+    let runner = inbox.process(move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        let unlock = Arc::clone(&unlock);
+        async move {
+            cx.execute("INSERT INTO paid VALUES ($1)", [request.id.clone()]);
+            let Some(other) = unlock.lock().await.take() else { return Ok(()) };
+            assert!(timeout(Duration::from_millis(200), cx.transaction()).await.is_err());
+            other.batch_execute("COMMIT").await.map_err(BoxError::from)
+        }
+    });
+    let report = runner.backoff(LEASE, LEASE).run_until_idle().await.unwrap();
+    assert_eq!((report.done, report.retried), (0, 1));
+    assert!(paid(&client).await.is_empty());
+}

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::effect::{Effect, Open, PostgresEffect, Statement};
-use super::error::engine;
+use super::effect::{Effect, Open, PostgresEffect, Running, Statement};
+use super::error::{engine, failed};
 use super::parameters::PostgresParameters;
 use super::store::Postgres;
 use super::tables;
@@ -28,13 +28,16 @@ impl Context<Postgres> {
     ///
     /// # Errors
     ///
-    /// If there is no connection.
+    /// If there is no connection, or a statement of [`execute`](Self::execute) fails. If that happens, or if you drop the
+    /// future while such a statement runs, the transaction cannot be committed any more, and the notification is
+    /// retried.
     pub async fn transaction(&self) -> Result<PostgresTransaction, InboxError> {
         let begun = self.effects().iter().find_map(PostgresEffect::transaction);
         let open = match begun {
             Some(open) => open,
             None => self.begin().await?,
         };
+        open.check().map_err(failed)?;
         // What was to be executed so far comes before what the caller does with it.
         let mut statements = Vec::new();
         self.effects().retain(|effect| match effect.statement() {
@@ -45,7 +48,9 @@ impl Context<Postgres> {
             None => true,
         });
         if !statements.is_empty() {
+            let mut running = Running(&open, false);
             tables::run(&open.connection, &statements).await.map_err(engine)?;
+            running.1 = true;
         }
         Ok(PostgresTransaction(open))
     }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{self, Waker};
 use std::time::Duration;
 
@@ -65,6 +66,33 @@ pub(super) struct Open {
     /// How long the handler may take.
     pub(super) limit: Duration,
     pub(super) is_ended: bool,
+    /// Whether statements of [`execute`](crate::Context::execute) may not have run in it, because running them failed or
+    /// was dropped. Then it must not be committed.
+    pub(super) is_incomplete: AtomicBool,
+}
+
+impl Open {
+    /// Fails if the transaction must not be committed.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.is_incomplete.load(Ordering::Relaxed) {
+            return Err(
+                "the call of `transaction` that was to run the statements of `execute` failed, or was \
+                 dropped before it returned",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Marks the transaction as incomplete, unless all statements have run.
+pub(super) struct Running<'o>(pub(super) &'o Open, pub(super) bool);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.is_incomplete.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Open {

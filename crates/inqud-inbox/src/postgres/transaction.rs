@@ -1,6 +1,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
@@ -90,7 +91,9 @@ fn parts(
             Effect::Transaction(open) => {
                 let in_use =
                     "the transaction is still in use: let go of it before the handler returns";
-                transaction = Some(Arc::into_inner(open).ok_or(in_use)?);
+                let open = Arc::into_inner(open).ok_or(in_use)?;
+                open.check()?;
+                transaction = Some(open);
             }
             Effect::Statement(statement) => statements.push(statement),
             Effect::Sent => {}
@@ -116,7 +119,13 @@ pub(super) async fn commit(pool: &Pool, effects: Vec<PostgresEffect>) -> Result<
 }
 
 pub(super) async fn begin(connection: Object, handler_timeout: Duration) -> Result<Open, Error> {
-    let mut open = Open { connection, id: 0, limit: handler_timeout, is_ended: false };
+    let mut open = Open {
+        connection,
+        id: 0,
+        limit: handler_timeout,
+        is_ended: false,
+        is_incomplete: AtomicBool::new(false),
+    };
     open.id = tables::begin(&open.connection, handler_timeout).await?;
     Ok(open)
 }
