@@ -1228,3 +1228,53 @@ async fn value_that_fails_is_a_failure() {
     assert_eq!((report.done, report.dead), (1, 6));
     assert_eq!(paid(&client).await, ["fine"]);
 }
+
+/// It waits behind an earlier one that waits for a retry, and is due nevertheless until it is looked at.
+#[tokio::test]
+async fn waiting_object_hides_no_other() {
+    let Some((inbox, client, _)) = shop("waiting").await else { return };
+    let wait = "UPDATE inqud_inbox.notification SET retry_at = now() + interval '1 hour' WHERE object < 'CAPD-4'";
+    let ids = |of: std::ops::Range<u32>| of.map(|id| record(&format!("CAPD-{id}"), 0)).collect();
+    inbox.store().insert(ids(1..4)).await.unwrap();
+    client.batch_execute(wait).await.unwrap();
+    inbox.store().insert(ids(4..7)).await.unwrap();
+    assert_eq!(claim(&inbox, 1).await.len(), 1);
+    assert_eq!(claim(&inbox, 3).await.len(), 2);
+
+    // The same of a suspect.
+    inbox.store().insert(ids(7..10)).await.unwrap();
+    let suspect = "UPDATE inqud_inbox.object SET due_at = '-infinity', leased_until = now() WHERE object = 'CAPD-1'";
+    client.batch_execute(suspect).await.unwrap();
+    let all = Claim::new(PaymentRequest::KIND, 9, LEASE).with_suspect(true);
+    assert_eq!(inbox.store().claim(all).await.unwrap().len(), 3);
+}
+
+/// Claims take so long that they do not look at all. The first three do.
+#[tokio::test]
+async fn slow_claims_skip_nothing() {
+    const SLOW: &str = "
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_sleep(0.1); RETURN new;
+        END $$;
+        CREATE TRIGGER slow BEFORE UPDATE ON inqud_inbox.object FOR EACH ROW
+            WHEN (new.claim > old.claim) EXECUTE FUNCTION slow()";
+    let Some((inbox, client, _)) = shop("slow claims").await else { return };
+    client.batch_execute(SLOW).await.unwrap();
+    let ids = (10..60).map(|id| record(&format!("CAPD-{id}"), 0));
+    inbox.store().insert(ids.collect()).await.unwrap();
+    let two = Claim::new(PaymentRequest::KIND, 2, LEASE).with_suspect(true);
+    let suspect = "UPDATE inqud_inbox.object SET leased_until = now() - interval '1 second'
+        WHERE object = (SELECT object FROM inqud_inbox.object WHERE leased_until IS NOT NULL
+            ORDER BY due_at DESC LIMIT 1)";
+    let waiting = "UPDATE inqud_inbox.notification SET retry_at = now() + interval '1 hour'
+        WHERE object = (SELECT object FROM inqud_inbox.object WHERE leased_until IS NULL
+            ORDER BY due_at LIMIT 1)";
+    for (nth, count) in [2, 2, 2, 2, 1, 2, 2, 2, 2, 2].into_iter().enumerate() {
+        match nth {
+            4 => client.batch_execute(suspect).await.unwrap(),
+            6 => client.batch_execute(waiting).await.unwrap(),
+            _ => {}
+        }
+        assert_eq!(inbox.store().claim(two).await.unwrap().len(), count, "{nth}");
+    }
+}

@@ -286,7 +286,7 @@ impl Store for Postgres {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, InboxError> {
-        let Claim { kind, count, .. } = claim;
+        let Claim { kind, .. } = claim;
         if self.should_record_runner(kind) {
             self.wake.listen(&self.floors);
             self.run(move |client| Box::pin(tables::record_runner(client, kind))).await?;
@@ -298,7 +298,7 @@ impl Store for Postgres {
                 Box::pin(async move { tables::claim(client, &claim, due_from, suspects).await })
             })
             .await?;
-        self.floors.looked(kind, due_from, count, &look);
+        self.floors.looked(kind, due_from, &look);
         Ok(look.claimed)
     }
 
