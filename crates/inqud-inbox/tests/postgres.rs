@@ -4,6 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "clippy.toml does not reach the helpers of tests"
 )]
 
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use inqud_inbox::tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use inqud_inbox::tokio_postgres::{Client, Config, NoTls};
 use inqud_inbox::{
     Claim, Claimed, Context, Inbox, InboxError, InboxErrorKind, Inserted, Outcome, Postgres,
@@ -1068,4 +1070,211 @@ async fn claim_adds_nothing_to_indexes() {
         sleep(Duration::from_millis(100)).await;
     };
     assert!(hot * 10 >= all * 9, "{hot} of {all}");
+}
+
+/// What was to be executed is not lost if the handler does not wait for its transaction.
+#[tokio::test]
+async fn dropped_transaction_commits_nothing() {
+    let Some((inbox, client, config)) = shop("dropped_transaction").await else { return };
+    let other = postgres::connect(&config).await;
+    other.batch_execute("BEGIN; LOCK TABLE paid").await.unwrap();
+    inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap();
+    let unlock = Arc::new(Mutex::new(Some(other)));
+    let runner = inbox.process(move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        let unlock = Arc::clone(&unlock);
+        async move {
+            cx.execute("INSERT INTO paid VALUES ($1)", [request.id.clone()]);
+            let Some(other) = unlock.lock().await.take() else { return Ok(()) };
+            assert!(timeout(Duration::from_millis(200), cx.transaction()).await.is_err());
+            other.batch_execute("COMMIT").await.map_err(BoxError::from)
+        }
+    });
+    let report = runner.backoff(LEASE, LEASE).run_until_idle().await.unwrap();
+    assert_eq!((report.done, report.retried), (0, 1));
+    assert!(paid(&client).await.is_empty());
+}
+
+/// Each is settled together with `CAPD-1`, which is not affected.
+#[tokio::test]
+async fn statement_affects_no_other_settlement() {
+    let Some((inbox, client, _)) = shop("affects").await else { return };
+    client.batch_execute("CREATE ROLE nobody; CREATE TABLE of (tenant text)").await.unwrap();
+    let of = "INSERT INTO of VALUES (current_setting('app.tenant', true))";
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    for (sql, is_done) in [
+        ("COMMIT", false),
+        ("/* a */ ;rollback", false),
+        ("-- a\nSET ROLE nobody", false),
+        ("COPY paid FROM STDIN", false),
+        ("SELECT set_config('role', 'nobody', false)", false),
+        ("INSERT INTO paid SELECT set_config('role', 'nobody', false)", false),
+        ("SELECT set_config('app.tenant', 'its', true)", true),
+        ("SELECT set_config('app.tenant', 'its', false)", true),
+        ("SELECT pg_advisory_lock(42)", true),
+        ("INSERT INTO paid SELECT 'lock' FROM pg_advisory_lock(42)", true),
+    ] {
+        let tables = "TRUNCATE paid, of, inqud_inbox.notification, inqud_inbox.object";
+        client.batch_execute(tables).await.unwrap();
+        inbox.store().insert(vec![record("its", 0), record("other", 0)]).await.unwrap();
+        let both = Arc::new(tokio::sync::Barrier::new(2));
+        let handler = move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+            let both = Arc::clone(&both);
+            async move {
+                cx.execute("INSERT INTO paid VALUES ($1)", [request.id.clone()]);
+                cx.execute(if request.id == "its" { sql } else { of }, ());
+                both.wait().await;
+                Ok::<_, Infallible>(())
+            }
+        };
+        let report = inbox.process(handler).max_attempts(1).run_until_idle().await.unwrap();
+        let done = 1 + u64::from(is_done);
+        assert_eq!((report.done, report.dead), (done, u64::from(!is_done)), "{sql}");
+        let paid = paid(&client).await;
+        assert_eq!(paid.contains(&"its".to_owned()), is_done, "{sql}");
+        assert!(paid.contains(&"other".to_owned()), "{sql}");
+        let tenant = client.query_one("SELECT coalesce(tenant, '') FROM of", &[]).await.unwrap();
+        assert_eq!(tenant.get::<_, &str>(0), "", "{sql}");
+        while client.query_one(locks, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        for id in ["1", "2", "3", "4"] {
+            inbox.store().insert(vec![record(id, 0)]).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn refused_statement_says_what_to_do() {
+    let Some((inbox, _, _)) = shop("refused").await else { return };
+    inbox.store().insert(vec![record("execute", 0), record("transaction", 0)]).await.unwrap();
+    let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        cx.execute("set role nobody", ());
+        if request.id == "transaction" {
+            cx.transaction().await?;
+        }
+        Ok::<_, BoxError>(())
+    };
+    assert_eq!(inbox.process(handler).max_attempts(1).run_until_idle().await.unwrap().dead, 2);
+    for dead in inbox.dead(2).await.unwrap() {
+        assert!(
+            dead.error.ends_with(
+                "`execute` cannot run SET, which changes the session: use `Context::transaction`"
+            ),
+            "{dead:?}"
+        );
+    }
+}
+
+/// It is a failed attempt, and not a settlement that is tried again and again.
+#[tokio::test]
+async fn slow_statement_is_a_failure() {
+    let Some((inbox, _, _)) = shop("slow statements").await else { return };
+    let ids = ["SELECT pg_sleep(60)", "INSERT INTO paid SELECT pg_sleep(60)"];
+    inbox.store().insert(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        cx.execute(request.id.clone(), ());
+        Ok::<_, Infallible>(())
+    };
+    let runner = inbox.process(handler).handler_timeout(Duration::from_secs(1)).max_attempts(1);
+    let report = timeout(Duration::from_secs(9), runner.run_until_idle()).await.unwrap().unwrap();
+    assert_eq!(report.dead, 2);
+    for dead in inbox.dead(2).await.unwrap() {
+        assert!(dead.error.contains("statement timeout"), "{dead:?}");
+    }
+}
+
+#[derive(Debug)]
+struct Panics;
+
+impl ToSql for Panics {
+    fn to_sql(&self, _: &Type, to: &mut bytes::BytesMut) -> Result<IsNull, BoxError> {
+        to.extend_from_slice(b"half");
+        panic!("a value that panics")
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// A statement that fails before it is sent fails nothing on the server.
+#[tokio::test]
+async fn value_that_fails_is_a_failure() {
+    let Some((inbox, client, _)) = shop("values").await else { return };
+    let ids =
+        ["panics", "too many", "wrong type", "panics/tx", "too many/tx", "wrong type/tx", "fine"];
+    inbox.store().insert(ids.iter().map(|id| record(id, 0)).collect()).await.unwrap();
+    let all = Arc::new(tokio::sync::Barrier::new(ids.len()));
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        let all = Arc::clone(&all);
+        async move {
+            if request.id.ends_with("/tx") {
+                pay(&cx.transaction().await?, &request.id).await?;
+            }
+            const PAY: &str = "INSERT INTO paid VALUES ($1)";
+            match request.id.trim_end_matches("/tx") {
+                "panics" => cx.execute(PAY, (Panics,)),
+                "too many" => cx.execute(PAY, ("one", "two")),
+                "wrong type" => cx.execute(PAY, [1_i64]),
+                _ => cx.execute(PAY, [request.id.clone()]),
+            }
+            all.wait().await;
+            Ok::<_, BoxError>(())
+        }
+    };
+    let report = inbox.process(handler).max_attempts(1).run_until_idle().await.unwrap();
+    assert_eq!((report.done, report.dead), (1, 6));
+    assert_eq!(paid(&client).await, ["fine"]);
+}
+
+/// It waits behind an earlier one that waits for a retry, and is due nevertheless until it is looked at.
+#[tokio::test]
+async fn waiting_object_hides_no_other() {
+    let Some((inbox, client, _)) = shop("waiting").await else { return };
+    let wait = "UPDATE inqud_inbox.notification SET retry_at = now() + interval '1 hour' WHERE object < 'CAPD-4'";
+    let ids = |of: std::ops::Range<u32>| of.map(|id| record(&format!("CAPD-{id}"), 0)).collect();
+    inbox.store().insert(ids(1..4)).await.unwrap();
+    client.batch_execute(wait).await.unwrap();
+    inbox.store().insert(ids(4..7)).await.unwrap();
+    assert_eq!(claim(&inbox, 1).await.len(), 1);
+    assert_eq!(claim(&inbox, 3).await.len(), 2);
+
+    // The same of a suspect.
+    inbox.store().insert(ids(7..10)).await.unwrap();
+    let suspect = "UPDATE inqud_inbox.object SET due_at = '-infinity', leased_until = now() WHERE object = 'CAPD-1'";
+    client.batch_execute(suspect).await.unwrap();
+    let all = Claim::new(PaymentRequest::KIND, 9, LEASE).with_suspect(true);
+    assert_eq!(inbox.store().claim(all).await.unwrap().len(), 3);
+}
+
+/// Claims take so long that they do not look at all. The first three do.
+#[tokio::test]
+async fn slow_claims_skip_nothing() {
+    const SLOW: &str = "
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_sleep(0.1); RETURN new;
+        END $$;
+        CREATE TRIGGER slow BEFORE UPDATE ON inqud_inbox.object FOR EACH ROW
+            WHEN (new.claim > old.claim) EXECUTE FUNCTION slow()";
+    let Some((inbox, client, _)) = shop("slow claims").await else { return };
+    client.batch_execute(SLOW).await.unwrap();
+    let ids = (10..60).map(|id| record(&format!("CAPD-{id}"), 0));
+    inbox.store().insert(ids.collect()).await.unwrap();
+    let two = Claim::new(PaymentRequest::KIND, 2, LEASE).with_suspect(true);
+    let suspect = "UPDATE inqud_inbox.object SET leased_until = now() - interval '1 second'
+        WHERE object = (SELECT object FROM inqud_inbox.object WHERE leased_until IS NOT NULL
+            ORDER BY due_at DESC LIMIT 1)";
+    let waiting = "UPDATE inqud_inbox.notification SET retry_at = now() + interval '1 hour'
+        WHERE object = (SELECT object FROM inqud_inbox.object WHERE leased_until IS NULL
+            ORDER BY due_at LIMIT 1)";
+    for (nth, count) in [2, 2, 2, 2, 1, 2, 2, 2, 2, 2].into_iter().enumerate() {
+        match nth {
+            4 => client.batch_execute(suspect).await.unwrap(),
+            6 => client.batch_execute(waiting).await.unwrap(),
+            _ => {}
+        }
+        assert_eq!(inbox.store().claim(two).await.unwrap().len(), count, "{nth}");
+    }
 }

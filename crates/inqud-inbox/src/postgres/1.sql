@@ -94,6 +94,10 @@ CREATE TABLE inqud_inbox.runner (
 -- If one of the first `suspects` objects is a suspect, it is all that is leased. Its lease has expired, so that
 -- whoever held it may have been ended by it. `due_from` leaves out objects that became due before, because
 -- the caller knows that there are none; they would be found, but reading past what was there takes time.
+--
+-- An object whose notification waits for a retry is not leased, but becomes due at that time, and others are leased
+-- instead. So fewer than `most` means that no more are due, unless a suspect was leased. A last row without a
+-- notification has the `due_at` of the last object that was looked at, or null if no more are due.
 CREATE FUNCTION inqud_inbox.claim(
     kind text,
     most bigint,
@@ -108,71 +112,93 @@ CREATE FUNCTION inqud_inbox.claim(
 #variable_conflict use_column
 DECLARE
     taken text[];
+    is_suspect boolean;
+    is_full boolean := false;
+    last_due timestamptz;
+    found_now bigint;
+    found_all bigint := 0;
 BEGIN
     -- The claim is not flushed. If a crash of the server loses it, no settlement of it can be in the log
     -- either, because that comes later. So the notification is only claimed again, perhaps with the same
     -- number. Of two settlements with one number the first ends the lease, and the second is refused.
     PERFORM set_config('synchronous_commit', 'off', true);
-    -- Leased objects are those that were due first, so they are at the front.
-    taken := ARRAY(
-        SELECT mine.object FROM inqud_inbox.object AS mine
-        WHERE mine.kind = claim.kind AND mine.object = (
-            SELECT front.object FROM (
-                SELECT its.object, its.due_at, its.leased_until, its.crashes
-                FROM inqud_inbox.object AS its
-                WHERE its.kind = claim.kind AND its.due_at >= due_from
-                    AND its.due_at <= statement_timestamp()
-                ORDER BY its.due_at LIMIT suspects
-            ) AS front
-            WHERE front.leased_until <= statement_timestamp()
-                OR front.leased_until IS NULL AND front.crashes > 0
-            ORDER BY coalesce(front.leased_until, front.due_at) LIMIT 1
-        ) AND (mine.leased_until <= statement_timestamp()
-            OR mine.leased_until IS NULL AND mine.crashes > 0 AND mine.due_at <= statement_timestamp())
-        FOR UPDATE SKIP LOCKED
-    );
-    IF taken = '{}' THEN
-        taken := ARRAY(
-            SELECT mine.object FROM inqud_inbox.object AS mine
-            WHERE mine.kind = claim.kind AND mine.due_at >= due_from AND mine.due_at <= statement_timestamp()
-                AND mine.leased_until IS NULL AND mine.crashes = 0
-            ORDER BY mine.due_at LIMIT most
-            FOR UPDATE SKIP LOCKED
-        );
-    END IF;
-    -- A statement of its own, which sees what the last holders of the locks have committed.
-    RETURN QUERY WITH leased AS (
-        UPDATE inqud_inbox.object AS mine SET
-            due_at = CASE WHEN it.can_start THEN mine.due_at ELSE it.retry_at END,
-            leased_until = CASE WHEN it.can_start THEN statement_timestamp() + lease END,
-            claim = mine.claim + it.can_start::integer,
-            crashes = mine.crashes + (mine.leased_until IS NOT NULL)::integer
-        FROM (
-            SELECT due.object, due.nth, open.*,
-                coalesce(open.seq IS NOT NULL AND (open.retry_at IS NULL
-                    OR open.retry_at <= statement_timestamp()), false) AS can_start
-            FROM unnest(taken) WITH ORDINALITY AS due (object, nth)
-            LEFT JOIN LATERAL (
-                (SELECT its.seq, its.key, its.order_key, its.body, its.failures, its.received_at,
-                    its.reviewed, its.retry_at
-                FROM inqud_inbox.notification AS its
-                WHERE NOT newest_first AND its.kind = claim.kind AND its.object = due.object AND its.state = 0
-                ORDER BY its.position, its.seq LIMIT 1)
-                UNION ALL
-                (SELECT its.seq, its.key, its.order_key, its.body, its.failures, its.received_at,
-                    its.reviewed, its.retry_at
-                FROM inqud_inbox.notification AS its
-                WHERE newest_first AND its.kind = claim.kind AND its.object = due.object AND its.state = 0
-                ORDER BY its.position DESC, its.seq DESC LIMIT 1)
-            ) AS open ON true
-        ) AS it
-        WHERE mine.kind = claim.kind AND mine.object = it.object
-        RETURNING mine.object, mine.claim, mine.crashes, mine.processed, mine.due_at, it.seq, it.key,
-            it.order_key, it.body, it.failures, it.received_at, it.reviewed, it.nth, it.can_start
-    )
-    SELECT leased.object, leased.claim, leased.crashes, leased.processed, leased.due_at, leased.seq,
-        leased.key, leased.order_key, leased.body, leased.failures, leased.received_at, leased.reviewed
-    FROM leased WHERE leased.can_start ORDER BY leased.nth;
+    FOR turn IN 1..100 LOOP
+        taken := NULL;
+        IF suspects > 0 AND found_all = 0 THEN
+            -- Leased objects are those that were due first, so they are at the front.
+            taken := nullif(ARRAY(
+                SELECT mine.object FROM inqud_inbox.object AS mine
+                WHERE mine.kind = claim.kind AND mine.object = (
+                    SELECT front.object FROM (
+                        SELECT its.object, its.due_at, its.leased_until, its.crashes
+                        FROM inqud_inbox.object AS its
+                        WHERE its.kind = claim.kind AND its.due_at >= due_from
+                            AND its.due_at <= statement_timestamp()
+                        ORDER BY its.due_at LIMIT suspects
+                    ) AS front
+                    WHERE front.leased_until <= statement_timestamp()
+                        OR front.leased_until IS NULL AND front.crashes > 0
+                    ORDER BY coalesce(front.leased_until, front.due_at) LIMIT 1
+                ) AND (mine.leased_until <= statement_timestamp()
+                    OR mine.leased_until IS NULL AND mine.crashes > 0
+                        AND mine.due_at <= statement_timestamp())
+                FOR UPDATE SKIP LOCKED
+            ), '{}');
+        END IF;
+        is_suspect := taken IS NOT NULL;
+        IF NOT is_suspect THEN
+            SELECT array_agg(due.object), max(due.due_at), count(*) >= most - found_all
+            INTO taken, last_due, is_full
+            FROM (
+                SELECT mine.object, mine.due_at FROM inqud_inbox.object AS mine
+                WHERE mine.kind = claim.kind AND mine.due_at >= due_from
+                    AND mine.due_at <= statement_timestamp() AND mine.leased_until IS NULL
+                    AND mine.crashes = 0
+                ORDER BY mine.due_at LIMIT most - found_all
+                FOR UPDATE SKIP LOCKED
+            ) AS due;
+        END IF;
+        EXIT WHEN taken IS NULL;
+        -- A statement of its own, which sees what the last holders of the locks have committed.
+        RETURN QUERY WITH leased AS (
+            UPDATE inqud_inbox.object AS mine SET
+                due_at = CASE WHEN it.can_start THEN mine.due_at ELSE it.retry_at END,
+                leased_until = CASE WHEN it.can_start THEN statement_timestamp() + lease END,
+                claim = mine.claim + it.can_start::integer,
+                crashes = mine.crashes + (mine.leased_until IS NOT NULL)::integer
+            FROM (
+                SELECT due.object, due.nth, open.*,
+                    coalesce(open.seq IS NOT NULL AND (open.retry_at IS NULL
+                        OR open.retry_at <= statement_timestamp()), false) AS can_start
+                FROM unnest(taken) WITH ORDINALITY AS due (object, nth)
+                LEFT JOIN LATERAL (
+                    (SELECT its.seq, its.key, its.order_key, its.body, its.failures, its.received_at,
+                        its.reviewed, its.retry_at
+                    FROM inqud_inbox.notification AS its
+                    WHERE NOT newest_first AND its.kind = claim.kind AND its.object = due.object AND its.state = 0
+                    ORDER BY its.position, its.seq LIMIT 1)
+                    UNION ALL
+                    (SELECT its.seq, its.key, its.order_key, its.body, its.failures, its.received_at,
+                        its.reviewed, its.retry_at
+                    FROM inqud_inbox.notification AS its
+                    WHERE newest_first AND its.kind = claim.kind AND its.object = due.object AND its.state = 0
+                    ORDER BY its.position DESC, its.seq DESC LIMIT 1)
+                ) AS open ON true
+            ) AS it
+            WHERE mine.kind = claim.kind AND mine.object = it.object
+            RETURNING mine.object, mine.claim, mine.crashes, mine.processed, mine.due_at, it.seq, it.key,
+                it.order_key, it.body, it.failures, it.received_at, it.reviewed, it.nth, it.can_start
+        )
+        SELECT leased.object, leased.claim, leased.crashes, leased.processed, leased.due_at, leased.seq,
+            leased.key, leased.order_key, leased.body, leased.failures, leased.received_at, leased.reviewed
+        FROM leased WHERE leased.can_start ORDER BY leased.nth;
+        GET DIAGNOSTICS found_now = ROW_COUNT;
+        found_all := found_all + found_now;
+        EXIT WHEN found_all >= most OR is_suspect AND found_now > 0 OR NOT is_suspect AND NOT is_full;
+    END LOOP;
+    RETURN QUERY SELECT NULL::text, NULL::bigint, NULL::integer, NULL::bytea,
+        CASE WHEN is_full THEN last_due END, NULL::bigint, NULL::bytea, NULL::bytea, NULL::bytea, NULL::integer,
+        NULL::timestamptz, NULL::boolean;
 END $$;
 
 -- Settles a claimed notification as done, as part of the transaction that calls it: what else the transaction

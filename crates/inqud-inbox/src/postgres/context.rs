@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::effect::{Effect, Open, PostgresEffect, Statement};
-use super::error::engine;
+use super::effect::{Effect, Open, PostgresEffect, Running};
+use super::error::{engine, failed};
 use super::parameters::PostgresParameters;
+use super::statement::{Statement, refused};
 use super::store::Postgres;
 use super::tables;
 use super::transaction::{Once, PostgresTransaction};
@@ -28,24 +29,30 @@ impl Context<Postgres> {
     ///
     /// # Errors
     ///
-    /// If there is no connection.
+    /// If there is no connection, or a statement of [`execute`](Self::execute) fails. If that happens, or if you drop the
+    /// future while such a statement runs, the transaction cannot be committed any more, and the notification is
+    /// retried.
     pub async fn transaction(&self) -> Result<PostgresTransaction, InboxError> {
         let begun = self.effects().iter().find_map(PostgresEffect::transaction);
         let open = match begun {
             Some(open) => open,
             None => self.begin().await?,
         };
+        open.check().map_err(failed)?;
         // What was to be executed so far comes before what the caller does with it.
         let mut statements = Vec::new();
-        self.effects().retain(|effect| match effect.statement() {
-            Some(statement) => {
-                statements.push(statement);
-                false
+        {
+            let mut effects = self.effects();
+            statements.extend(effects.iter().filter_map(PostgresEffect::statement));
+            if let Some(why) = refused(&statements) {
+                return Err(failed(why));
             }
-            None => true,
-        });
+            effects.retain(|effect| effect.statement().is_none());
+        }
         if !statements.is_empty() {
+            let mut running = Running(&open, false);
             tables::run(&open.connection, &statements).await.map_err(engine)?;
+            running.1 = true;
         }
         Ok(PostgresTransaction(open))
     }
@@ -69,6 +76,10 @@ impl Context<Postgres> {
     /// [transaction](Self::transaction) of your own. Statements are run in their order. If one fails, none of
     /// them is committed, and the notification is retried.
     ///
+    /// `INSERT`, `UPDATE`, `DELETE`, `MERGE` and `WITH` share a commit. Other statements, such as `SELECT` and `CALL`, are
+    /// run in a transaction of their own, because they may take locks or change settings. Statements that control the
+    /// transaction or the session, such as `COMMIT` and `SET`, are refused: the notification becomes a dead letter.
+    ///
     /// If the handler also calls [`transaction`](Self::transaction), the statements are run in that: those so far
     /// before it returns, and later ones before the commit.
     ///
@@ -89,8 +100,8 @@ impl Context<Postgres> {
     /// }
     /// ```
     pub fn execute(&self, sql: impl Into<String>, parameters: impl PostgresParameters) {
-        let (sql, values) = (sql.into(), parameters.into_values());
-        let statement = Statement { sql, values, limit: self.handler_timeout() };
+        let statement =
+            Statement::new(sql.into(), parameters.into_values(), self.handler_timeout());
         self.push(PostgresEffect(Effect::Statement(Arc::new(statement))));
     }
 

@@ -1,11 +1,14 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{self, Waker};
 use std::time::Duration;
 
 use deadpool_postgres::Object;
-use tokio_postgres::types::ToSql;
+
+use super::statement::Statement;
+use super::tables::CLEAN;
 
 /// What a handler commits together with "done" in a [`Postgres`](crate::Postgres) store: its
 /// [transaction](crate::Context::transaction), or a [statement](crate::Context::execute).
@@ -40,23 +43,6 @@ impl fmt::Debug for PostgresEffect {
     }
 }
 
-/// A statement, and the values of its parameters.
-pub(super) struct Statement {
-    pub(super) sql: String,
-    pub(super) values: Vec<Value>,
-    /// How long it may take.
-    pub(super) limit: Duration,
-}
-
-/// The value of a parameter.
-pub(super) type Value = Box<dyn ToSql + Send + Sync>;
-
-impl Statement {
-    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
-        self.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
-    }
-}
-
 /// A transaction that is rolled back if it is dropped before it ends.
 pub(super) struct Open {
     pub(super) connection: Object,
@@ -65,15 +51,50 @@ pub(super) struct Open {
     /// How long the handler may take.
     pub(super) limit: Duration,
     pub(super) is_ended: bool,
+    /// Whether statements of [`execute`](crate::Context::execute) may not have run in it, because running them failed or
+    /// was dropped. Then it must not be committed.
+    pub(super) is_incomplete: AtomicBool,
+    /// Whether to clean the session when it ends, and not only when the next transaction begins.
+    pub(super) cleans: bool,
+}
+
+impl Open {
+    /// Fails if the transaction must not be committed.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.is_incomplete.load(Ordering::Relaxed) {
+            return Err(
+                "the call of `transaction` that was to run the statements of `execute` failed, or was \
+                 dropped before it returned",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Marks the transaction as incomplete, unless all statements have run.
+pub(super) struct Running<'o>(pub(super) &'o Open, pub(super) bool);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.is_incomplete.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
+        // The first poll sends the statement. The server reads it before anything that the next user of the connection
+        // sends.
+        let send = |sql| {
+            let statement = pin!(self.connection.batch_execute(sql));
+            let _ = statement.poll(&mut task::Context::from_waker(Waker::noop()));
+        };
         if !self.is_ended {
-            // The first poll sends the ROLLBACK. The server reads it before anything that the next user of
-            // the connection sends.
-            let rollback = pin!(self.connection.batch_execute("ROLLBACK"));
-            let _ = rollback.poll(&mut task::Context::from_waker(Waker::noop()));
+            send("ROLLBACK");
+        }
+        if self.cleans {
+            send(CLEAN);
         }
     }
 }

@@ -77,20 +77,17 @@ impl Floors {
     }
 
     /// Records what a look found that began at `due_from`.
-    pub(super) fn looked(
-        &self,
-        kind: &'static str,
-        due_from: Option<SystemTime>,
-        count: usize,
-        look: &Look,
-    ) {
+    pub(super) fn looked(&self, kind: &'static str, due_from: Option<SystemTime>, look: &Look) {
         let mut floors = self.lock();
         if due_from.is_none() && look.took < QUICK {
             floors.remove(kind);
             return;
         }
-        let end = look.last_due.filter(|_| look.claimed.len() >= count);
-        let end = end.unwrap_or_else(|| before(look.began, MARGIN));
+        if look.claimed.iter().any(|it| it.crashes > 0) {
+            // It was not looked for others.
+            return;
+        }
+        let end = look.last_due.unwrap_or_else(|| before(look.began, MARGIN));
         let now = Instant::now();
         let until = |took: Duration| now.checked_add(took.saturating_mul(TIMES)).unwrap_or(now);
         let looked = (look.began, now);

@@ -16,10 +16,11 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::error::{ANSWER, PooledClient, connection, engine, failed};
-use super::tables;
+use super::error::{ANSWER, PooledClient, connection, engine, failed, within};
 use super::tables::{Failed, Freed, Member, Wait};
-use crate::error::{InboxError, error_chain};
+use super::transaction::Sent;
+use super::{tables, transaction};
+use crate::error::InboxError;
 
 /// How many groups are committed at the same time.
 const GROUPS: usize = 2;
@@ -27,7 +28,7 @@ const GROUPS: usize = 2;
 /// The most members of a group.
 const MEMBERS: usize = 128;
 
-/// How long a group with statements of handlers may take until its commit, and the same for each statement.
+/// How long a group with statements of handlers may take before its commit, and the limits of each statement.
 const GROUP_TIME: Duration = Duration::from_millis(500);
 const GROUP_LIMITS: &str = "SET LOCAL lock_timeout = 100; SET LOCAL statement_timeout = 250";
 
@@ -38,6 +39,8 @@ const OWN_LIMITS: &str = "SET LOCAL lock_timeout = '1s'";
 pub(super) enum Ended {
     Freed(Freed),
     EffectFailed(String),
+    /// A statement did what none may do.
+    Refused(String),
     Expired,
 }
 
@@ -70,7 +73,13 @@ impl Groups {
 
     pub(super) async fn settle(&self, member: Member) -> Answer {
         let (answer, answered) = oneshot::channel();
-        self.push(Place { member, answer });
+        let is_alone = member.runs_alone();
+        let place = Place { member, answer };
+        if is_alone {
+            self.0.spawn_alone(place);
+        } else {
+            self.push(place);
+        }
         // The task ended with its runtime, or panicked.
         answered.await.unwrap_or_else(|_| Err(failed("the settlement was dropped")))
     }
@@ -132,28 +141,48 @@ impl Shared {
         &self,
         members: &[&Member],
     ) -> Result<Vec<Option<Freed>>, Option<InboxError>> {
-        let has_statements = members.iter().any(|member| !member.statements.is_empty());
-        let (limits, time) =
-            if has_statements { (GROUP_LIMITS, GROUP_TIME) } else { (OWN_LIMITS, ANSWER) };
         let pooled = PooledClient::of(connection(&self.own).await?);
-        let settle = tables::settle(pooled.client()?, members, (limits, Wait::No));
-        let Ok(settled) = timeout(time, settle).await else {
-            if has_statements {
-                return Err(None);
-            }
-            self.own.retain(|_, _| false);
-            return Err(Some(failed("the database did not answer in time")));
-        };
-        match settled {
-            Ok(settled) => Ok(pooled.give_back(settled)),
-            Err(Failed::Store(error)) => Err(Some(engine(error))),
-            Err(Failed::Statement(_) | Failed::Lost) => {
-                if pooled.client()?.batch_execute("ROLLBACK").await.is_ok() {
+        if members.iter().any(|member| !member.statements.is_empty()) {
+            return self.settle_effects(pooled, members).await;
+        }
+        let settle = tables::settle(pooled.client()?, members, (OWN_LIMITS, Wait::No));
+        let settled = timeout(ANSWER, settle).await.map_err(|_| self.no_answer())?;
+        Ok(pooled.give_back(settled.map_err(engine)?))
+    }
+
+    async fn settle_effects(
+        &self,
+        pooled: PooledClient,
+        members: &[&Member],
+    ) -> Result<Vec<Option<Freed>>, Option<InboxError>> {
+        let client = pooled.client()?;
+        let settle = tables::settle_effects(client, members, GROUP_LIMITS);
+        let settled = match timeout(GROUP_TIME, settle).await {
+            Ok(Ok(settled)) => settled,
+            Ok(Err(Failed::Store(error))) => return Err(Some(engine(error))),
+            Ok(Err(Failed::Statement | Failed::Lost)) => {
+                // Otherwise the connection is closed, which rolls back too.
+                if let Ok(Ok(true)) = timeout(GROUP_TIME, tables::roll_back(client)).await {
                     pooled.give_back(());
                 }
-                Err(None)
+                return Err(None);
             }
+            Err(_) => return Err(None),
+        };
+        // From here on it may be committed, so it is not settled alone if there is no answer.
+        match timeout(ANSWER, tables::commit(client)).await {
+            Ok(Ok(true)) => Ok(pooled.give_back(settled)),
+            Ok(Ok(false)) => Ok(settled),
+            Ok(Err(error)) if error.as_db_error().is_some() && !tables::is_io(&error) => Err(None),
+            Ok(Err(error)) => Err(Some(engine(error))),
+            Err(_) => Err(Some(self.no_answer())),
         }
+    }
+
+    fn no_answer(&self) -> InboxError {
+        // Others may hang too.
+        self.own.retain(|_, _| false);
+        failed("the database did not answer in time")
     }
 
     fn spawn_alone(&self, place: Place) {
@@ -166,38 +195,32 @@ impl Shared {
 
 /// On a connection for handlers, because it may take as long as a handler.
 async fn settle_alone(handlers: &Pool, member: &Member) -> Answer {
-    let pooled = PooledClient::of(connection(handlers).await?);
-    let limit = member.statements.iter().map(|statement| statement.limit).max();
-    let limit = limit.unwrap_or_default().max(ANSWER);
-    let client = pooled.client()?;
-    let settle = async {
-        let limits = tables::clean(client, limit).await.map_err(Failed::Store)?;
-        tables::settle(client, &[member], (&limits, Wait::Yes)).await
-    };
-    let Ok(settled) = timeout(limit, settle).await else {
-        return Err(failed("the database did not answer in time"));
-    };
-    let ended = match settled {
-        Ok(settled) => settled.into_iter().next().flatten().map_or(Ended::Expired, Ended::Freed),
-        Err(Failed::Store(error)) => return Err(engine(error)),
-        Err(Failed::Statement(error)) => {
-            // Otherwise the connection is closed, which rolls back too.
-            if client.batch_execute("ROLLBACK").await.is_err() {
-                return Ok(Ended::EffectFailed(error_chain(&error)));
-            }
-            Ended::EffectFailed(error_chain(&error))
+    let connection = connection(handlers).await?;
+    let Member { ticket, statements, .. } = member;
+    if statements.is_empty() {
+        let pooled = PooledClient::of(connection);
+        let client = pooled.client()?;
+        let settle = async {
+            tables::clean(client).await?;
+            tables::settle(client, &[member], (OWN_LIMITS, Wait::Yes)).await
+        };
+        let settled = within(ANSWER, async { settle.await.map_err(engine) }).await?;
+        let settled = settled.into_iter().next().flatten();
+        return Ok(pooled.give_back(settled.map_or(Ended::Expired, Ended::Freed)));
+    }
+    let begin = transaction::begin(connection, transaction::limit(statements));
+    let mut open = within(ANSWER, async { begin.await.map_err(engine) }).await?;
+    open.cleans = true;
+    match transaction::settle(open, ticket, statements).await {
+        Sent::Ended(ended) => Ok(ended),
+        Sent::Locked(error) => Err(engine(error)),
+        Sent::Unknown(open) => {
+            drop(open);
+            // Others may be lost too.
+            handlers.retain(|_, _| false);
+            Err(failed("the answer to the commit is lost"))
         }
-        // Its statements were run for nothing. The settlement has been committed, or the lease is lost.
-        Err(Failed::Lost) => {
-            client.batch_execute("ROLLBACK").await.map_err(engine)?;
-            let found = tables::look(client, &member.ticket).await.map_err(engine)?;
-            match found {
-                tables::Found::Done(freed) => Ended::Freed(freed),
-                tables::Found::Unsettled | tables::Found::Expired => Ended::Expired,
-            }
-        }
-    };
-    Ok(pooled.give_back(ended))
+    }
 }
 
 /// A task that settles groups. It counts as running until nothing waits, or until it is dropped.

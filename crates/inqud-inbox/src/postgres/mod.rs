@@ -8,6 +8,7 @@ mod group;
 mod options;
 mod parameters;
 mod schema;
+mod statement;
 mod store;
 mod tables;
 mod transaction;

@@ -16,7 +16,7 @@ use crate::inbox::Inbox;
 
 /// The statements look up their parameters by index, however many there are. Planning them again for each
 /// batch would take longer than running them.
-const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
+pub(super) const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 
 /// How many connections an inbox in Postgres opens.
 ///

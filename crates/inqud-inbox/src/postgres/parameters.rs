@@ -1,6 +1,7 @@
 use tokio_postgres::types::ToSql;
 
-use super::effect::Value;
+/// The value of a parameter.
+pub(super) type Value = Box<dyn ToSql + Send + Sync>;
 
 /// The parameters of [`Context::execute`](crate::Context::execute): an array, a `Vec`, a tuple of up to 8 values of
 /// different types, or `()` for none. Their types implement [`ToSql`].

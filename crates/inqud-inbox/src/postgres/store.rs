@@ -14,12 +14,13 @@ use super::effect::{Effect, Open, PostgresEffect};
 use super::error::{ANSWER, PooledClient, connection, engine, failed, within};
 use super::floor::Floors;
 use super::group::{Ended, Groups};
+use super::statement::refused;
 use super::tables::{Found, Freed, Member};
 use super::transaction::Sent;
 use super::wake::{Connect, Wake};
 use super::{schema, tables, transaction};
 use crate::admin::{Admin, Entry, List, Stats};
-use crate::error::{InboxError, InboxErrorKind};
+use crate::error::{InboxError, InboxErrorKind, error_chain};
 use crate::key::Key;
 use crate::record::Record;
 use crate::sealed::Sealed;
@@ -151,7 +152,10 @@ impl Postgres {
     ) -> Result<Settled, InboxError> {
         let sent = match transaction::complete(ticket, std::mem::take(effects)).await {
             Sent::Ended(ended) => return Ok(self.settled(ticket, ended)),
-            Sent::Refused(error) => return Ok(Settled::EffectRefused(error)),
+            Sent::Locked(error) => {
+                let ended = Ended::EffectFailed(error_chain(&error));
+                return Ok(self.settled(ticket, ended));
+            }
             Sent::Unknown(sent) => sent,
         };
         // The next call looks again, if this one fails.
@@ -161,10 +165,7 @@ impl Postgres {
             // Others may be lost too.
             self.handlers.retain(|_, _| false);
         }
-        let of = ticket.clone();
-        let found =
-            self.run(move |client| Box::pin(async move { tables::look(client, &of).await }));
-        let ended = match found.await? {
+        let ended = match self.look(ticket).await? {
             Found::Done(freed) => Ended::Freed(freed),
             Found::Unsettled => {
                 Ended::EffectFailed("the connection was lost before the commit".to_owned())
@@ -172,6 +173,27 @@ impl Postgres {
             Found::Expired => Ended::Expired,
         };
         Ok(self.settled(ticket, ended))
+    }
+
+    async fn look(&self, ticket: &Ticket) -> Result<Found, InboxError> {
+        let of = ticket.clone();
+        self.run(move |client| Box::pin(async move { tables::look(client, &of).await })).await
+    }
+
+    /// Settles without a transaction of the handler.
+    async fn settle_member(&self, ticket: &Ticket, member: Member) -> Result<Ended, InboxError> {
+        if let Some(why) = refused(&member.statements) {
+            return Ok(Ended::Refused(why));
+        }
+        if member.is_in_doubt && !member.statements.is_empty() {
+            // Otherwise they are run again for nothing, and may fail because they were run before.
+            match self.look(ticket).await? {
+                Found::Done(freed) => return Ok(Ended::Freed(freed)),
+                Found::Expired => return Ok(Ended::Expired),
+                Found::Unsettled => {}
+            }
+        }
+        self.groups.settle(member).await
     }
 
     fn settled(&self, ticket: &Ticket, ended: Ended) -> Settled {
@@ -186,6 +208,7 @@ impl Postgres {
                 Settled::Done { next_is_due }
             }
             Ended::EffectFailed(error) => Settled::EffectFailed(error),
+            Ended::Refused(error) => Settled::EffectRefused(error),
             Ended::Expired => Settled::LeaseExpired,
         }
     }
@@ -263,7 +286,7 @@ impl Store for Postgres {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, InboxError> {
-        let Claim { kind, count, .. } = claim;
+        let Claim { kind, .. } = claim;
         if self.should_record_runner(kind) {
             self.wake.listen(&self.floors);
             self.run(move |client| Box::pin(tables::record_runner(client, kind))).await?;
@@ -275,7 +298,7 @@ impl Store for Postgres {
                 Box::pin(async move { tables::claim(client, &claim, due_from, suspects).await })
             })
             .await?;
-        self.floors.looked(kind, due_from, count, &look);
+        self.floors.looked(kind, due_from, &look);
         Ok(look.claimed)
     }
 
@@ -309,7 +332,7 @@ impl Store for Postgres {
         let mut member = Member::new(ticket, outcome);
         let claim = (ticket.seq, ticket.claim);
         member.is_in_doubt = self.in_doubt().remove(&claim);
-        match self.groups.settle(member).await {
+        match self.settle_member(ticket, member).await {
             Ok(ended) => Ok(self.settled(ticket, ended)),
             Err(error) => {
                 self.in_doubt().insert(claim);

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
@@ -8,9 +9,10 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
-use super::effect::{Effect, Open, PostgresEffect, Statement};
-use super::error::{ANSWER, PooledClient, connection, engine, failed};
+use super::effect::{Effect, Open, PostgresEffect};
+use super::error::{ANSWER, connection, engine, failed};
 use super::group::Ended;
+use super::statement::{Statement, refused};
 use super::tables;
 use crate::error::{InboxError, error_chain};
 use crate::key::Key;
@@ -49,22 +51,37 @@ impl fmt::Debug for PostgresTransaction {
 /// What became of a transaction that was to be committed.
 pub(super) enum Sent {
     Ended(Ended),
-    /// The handler did what no handler may do.
-    Refused(String),
+    /// Another transaction has locked the object. Nothing was committed.
+    Locked(Error),
     /// The connection was lost, so it is not known.
     Unknown(Option<Box<Open>>),
 }
 
 /// Settles a notification as done in the transaction of its handler, and commits it.
 pub(super) async fn complete(ticket: &Ticket, effects: Vec<PostgresEffect>) -> Sent {
-    let (open, statements) = match parts(effects) {
-        Ok((Some(open), statements)) => (open, statements),
-        Ok((None, _)) => return Sent::Unknown(None),
-        Err(error) => return Sent::Ended(Ended::EffectFailed(error.to_owned())),
-    };
-    let mut open = open;
-    let complete = tables::complete(&open.connection, ticket, &statements, open.id);
-    match timeout(open.limit.max(ANSWER), complete).await {
+    match parts(effects) {
+        Ok((Some(open), statements)) => settle(open, ticket, &statements).await,
+        Ok((None, _)) => Sent::Unknown(None),
+        Err(ended) => Sent::Ended(ended),
+    }
+}
+
+/// Runs the statements in the transaction, settles the notification as done, and commits.
+pub(super) async fn settle(mut open: Open, ticket: &Ticket, statements: &[Arc<Statement>]) -> Sent {
+    // The server ends a statement that takes too long, and says so. This is for when it does not.
+    let limit = open.limit.saturating_add(ANSWER);
+    // Nothing is sent before they have succeeded: one that fails on this side fails nothing on the server.
+    match timeout(limit, tables::run(&open.connection, statements)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) if tables::is_io(&error) => return Sent::Unknown(Some(Box::new(open))),
+        Ok(Err(error)) => return Sent::Ended(Ended::EffectFailed(error_chain(&error))),
+        Err(_) => {
+            let error = "the statements did not end within the timeout of the handler";
+            return Sent::Ended(Ended::EffectFailed(error.to_owned()));
+        }
+    }
+    let complete = tables::complete(&open.connection, ticket, open.id);
+    match timeout(limit, complete).await {
         Ok(Ok(freed)) => {
             open.is_ended = true;
             Sent::Ended(Ended::Freed(freed))
@@ -72,7 +89,8 @@ pub(super) async fn complete(ticket: &Ticket, effects: Vec<PostgresEffect>) -> S
         Ok(Err(error)) if tables::is_io(&error) => Sent::Unknown(Some(Box::new(open))),
         Ok(Err(error)) => match error.code().map(SqlState::code) {
             Some(tables::LEASE_LOST) => Sent::Ended(Ended::Expired),
-            Some(tables::ENDED) => Sent::Refused(error_chain(&error)),
+            Some(tables::ENDED) => Sent::Ended(Ended::Refused(error_chain(&error))),
+            _ if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Sent::Locked(error),
             _ => Sent::Ended(Ended::EffectFailed(error_chain(&error))),
         },
         Err(_) => Sent::Unknown(Some(Box::new(open))),
@@ -80,9 +98,8 @@ pub(super) async fn complete(ticket: &Ticket, effects: Vec<PostgresEffect>) -> S
 }
 
 /// Returns the transaction, and the statements to run in it before the commit.
-fn parts(
-    effects: Vec<PostgresEffect>,
-) -> Result<(Option<Open>, Vec<Arc<Statement>>), &'static str> {
+fn parts(effects: Vec<PostgresEffect>) -> Result<(Option<Open>, Vec<Arc<Statement>>), Ended> {
+    let failed = |error: &str| Ended::EffectFailed(error.to_owned());
     let (mut transaction, mut statements) = (None, Vec::new());
     for effect in effects {
         match effect.0 {
@@ -90,23 +107,29 @@ fn parts(
             Effect::Transaction(open) => {
                 let in_use =
                     "the transaction is still in use: let go of it before the handler returns";
-                transaction = Some(Arc::into_inner(open).ok_or(in_use)?);
+                let open = Arc::into_inner(open).ok_or_else(|| failed(in_use))?;
+                open.check().map_err(failed)?;
+                transaction = Some(open);
             }
             Effect::Statement(statement) => statements.push(statement),
             Effect::Sent => {}
         }
     }
-    Ok((transaction, statements))
+    match refused(&statements) {
+        Some(why) => Err(Ended::Refused(why)),
+        None => Ok((transaction, statements)),
+    }
 }
 
 /// Commits without settling anything.
 pub(super) async fn commit(pool: &Pool, effects: Vec<PostgresEffect>) -> Result<(), InboxError> {
-    let (open, statements) = parts(effects).map_err(failed)?;
-    let Some(mut open) = open else {
-        let pooled = PooledClient::of(connection(pool).await?);
-        tables::run_alone(pooled.client()?, &statements).await.map_err(engine)?;
-        pooled.give_back(());
-        return Ok(());
+    let (open, statements) = parts(effects).map_err(|ended| match ended {
+        Ended::EffectFailed(why) | Ended::Refused(why) => failed(why),
+        Ended::Freed(_) | Ended::Expired => failed("nothing to commit"),
+    })?;
+    let mut open = match open {
+        Some(open) => open,
+        None => begin(connection(pool).await?, limit(&statements)).await.map_err(engine)?,
     };
     tables::run(&open.connection, &statements).await.map_err(engine)?;
     // COMMIT alone does not report an error if the transaction has failed. SELECT does.
@@ -115,8 +138,20 @@ pub(super) async fn commit(pool: &Pool, effects: Vec<PostgresEffect>) -> Result<
     Ok(())
 }
 
+/// How long one of the statements may take.
+pub(super) fn limit(statements: &[Arc<Statement>]) -> Duration {
+    statements.iter().map(|statement| statement.limit).max().unwrap_or(ANSWER)
+}
+
 pub(super) async fn begin(connection: Object, handler_timeout: Duration) -> Result<Open, Error> {
-    let mut open = Open { connection, id: 0, limit: handler_timeout, is_ended: false };
+    let mut open = Open {
+        connection,
+        id: 0,
+        limit: handler_timeout,
+        is_ended: false,
+        is_incomplete: AtomicBool::new(false),
+        cleans: false,
+    };
     open.id = tables::begin(&open.connection, handler_timeout).await?;
     Ok(open)
 }

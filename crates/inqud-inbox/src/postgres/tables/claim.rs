@@ -51,7 +51,7 @@ SELECT transaction_timestamp(),
 /// What a claim found.
 pub(in crate::postgres) struct Look {
     pub(in crate::postgres) claimed: Vec<Claimed>,
-    /// When the last claimed object became due.
+    /// When the last object became due that was looked at, if more may be due.
     pub(in crate::postgres) last_due: Option<SystemTime>,
     pub(in crate::postgres) began: SystemTime,
     pub(in crate::postgres) took: Duration,
@@ -87,7 +87,10 @@ pub(in crate::postgres) async fn claim(
         took: Duration::from_micros(took.try_get::<_, i64>(1)?.unsigned_abs()),
     };
     for row in &rows {
-        look.last_due = look.last_due.max(row.try_get(4)?);
+        if row.try_get::<_, Option<i64>>(5)?.is_none() {
+            look.last_due = row.try_get(4)?;
+            continue;
+        }
         look.claimed.push(claimed_of(claim, row)?);
     }
     Ok(look)

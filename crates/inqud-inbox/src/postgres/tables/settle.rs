@@ -9,7 +9,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use super::{BEGIN, DEAD, DONE, OPEN, REVIEW, SKIPPED, code, join_all, micros, prepare, text};
-use crate::postgres::effect::{PostgresEffect, Statement};
+use crate::postgres::effect::PostgresEffect;
+use crate::postgres::statement::{RunIn, Statement};
 use crate::store;
 use crate::store::{Outcome, Ticket};
 use tower_inqud::Processed;
@@ -42,6 +43,11 @@ pub(in crate::postgres) struct Member {
 }
 
 impl Member {
+    /// Whether its statements cannot share a transaction with those of others.
+    pub(in crate::postgres) fn runs_alone(&self) -> bool {
+        self.statements.iter().any(|statement| statement.run_in() != RunIn::Group)
+    }
+
     pub(in crate::postgres) fn new(ticket: &Ticket, outcome: &Outcome<PostgresEffect>) -> Self {
         let mut statements = Vec::new();
         let (state, wait, error) = match outcome {
@@ -86,10 +92,10 @@ impl Freed {
 /// Why nothing was committed.
 #[derive(Debug)]
 pub(in crate::postgres) enum Failed {
-    /// The store failed, or the answer to the commit is lost. Settle again.
+    /// The connection is lost. Settle again.
     Store(Error),
-    /// A statement of a handler failed.
-    Statement(Error),
+    /// A statement failed, perhaps that of a handler.
+    Statement,
     /// A statement of a handler was run for a claim that is not valid any more.
     Lost,
 }
@@ -103,83 +109,115 @@ pub(in crate::postgres) enum Wait {
     Yes,
 }
 
-/// Settles notifications in one transaction, with the statements of their handlers.
+/// Settles notifications that have no statements, in one transaction.
 ///
-/// Returns `None` for those that are not settled: their claims are not valid any more, or their objects are
-/// locked and it does not wait. One that is in doubt may have been settled before, by the same claim. After an error the connection may be in a transaction.
+/// Returns `None` for those that are not settled: their claims are not valid any more, or their objects are locked and
+/// it does not wait. One that is in doubt may have been settled before, by the same claim. After an error the connection
+/// may be in a transaction.
 pub(in crate::postgres) async fn settle(
     client: &Client,
     members: &[&Member],
     (limits, wait): (&str, Wait),
-) -> Result<Vec<Option<Freed>>, Failed> {
+) -> Result<Vec<Option<Freed>>, Error> {
     let lock = if wait == Wait::Yes { LOCK } else { LOCK_FREE };
-    let lock = client.prepare_cached(lock).await.map_err(Failed::Store)?;
-    let mut prepared = Vec::new();
-    for statement in members.iter().flat_map(|it| &it.statements) {
-        prepared.push(prepare(client, &statement.sql).await.map_err(Failed::of_statement)?);
-    }
+    let lock = client.prepare_cached(lock).await?;
     let begin = format!("{BEGIN}; {limits}");
     let claims = Columns::of(members);
     let claims = claims.claims();
     let (begun, locked) = tokio::join!(client.batch_execute(&begin), client.query(&lock, &claims));
-    begun.map_err(Failed::Store)?;
-    let mut locked = locked.and_then(|rows| places(&rows)).map_err(Failed::Store)?;
-    // If a notification is settled twice in one batch, the first settlement counts.
-    let mut seqs = HashSet::new();
-    locked.retain(|at| members.get(*at).is_some_and(|it| seqs.insert(it.ticket.seq)));
+    begun?;
+    let locked = Locked::of(&locked?, members)?;
+    let closing = Closing::prepare(client, &locked.members).await?;
+    let (rows, committed) = tokio::join!(closing.run(client), client.batch_execute("COMMIT"));
+    let settled = locked.settled(&rows?, members)?;
+    committed?;
+    Ok(settled.all)
+}
 
-    let mut all = vec![None; members.len()];
-    let mine: Vec<&Member> = locked.iter().filter_map(|at| members.get(*at).copied()).collect();
-    let closing = Closing::prepare(client, &mine).await.map_err(Failed::Store)?;
-    let settled = closing.run(client);
-    // Statements of members that are left out are skipped.
-    let mut prepared = prepared.iter();
+/// Settles notifications together with the statements of their handlers, in a transaction that is ready to be committed
+/// afterwards. The statements come before the locks of objects, so that who waits for a row of the merchant holds up
+/// nothing of the inbox.
+///
+/// Returns `None` for those that are not settled, which have no statements.
+pub(in crate::postgres) async fn settle_effects(
+    client: &Client,
+    members: &[&Member],
+    limits: &str,
+) -> Result<Vec<Option<Freed>>, Failed> {
+    let lock = client.prepare_cached(LOCK).await.map_err(Failed::of_statement)?;
     let mut statements = Vec::new();
-    for (at, member) in members.iter().enumerate() {
-        for (statement, prepared) in member.statements.iter().zip(prepared.by_ref()) {
-            if locked.contains(&at) {
-                statements.push((prepared, statement.parameters()));
-            }
-        }
+    for statement in members.iter().flat_map(|it| &it.statements) {
+        let prepared = prepare(client, &statement.sql).await.map_err(Failed::of_statement)?;
+        statements.push((prepared, statement.parameters()));
     }
-    let has_statements = !statements.is_empty();
-    let ran = join_all(
-        statements.iter().map(|(prepared, parameters)| client.execute(*prepared, parameters)),
+    let begin = format!("{BEGIN}; {limits}");
+    let claims = Columns::of(members);
+    let claims = claims.claims();
+    let run = join_all(
+        statements.iter().map(|(prepared, parameters)| client.execute(prepared, parameters)),
     );
-    let rows = if has_statements {
-        let (rows, ran, deferred) = tokio::join!(settled, ran, client.batch_execute(RUN_DEFERRED));
-        let rows = rows.map_err(Failed::Store)?;
-        ran.into_iter().try_for_each(|ran| ran.map(drop)).map_err(Failed::of_statement)?;
-        deferred.map_err(Failed::of_statement)?;
-        rows
-    } else {
-        let (rows, committed) = tokio::join!(settled, client.batch_execute("COMMIT"));
-        let rows = rows.map_err(Failed::Store)?;
-        committed.map_err(Failed::Store)?;
-        rows
+    let (begun, ran, deferred, locked) = tokio::join!(
+        client.batch_execute(&begin),
+        run,
+        client.batch_execute(RUN_DEFERRED),
+        client.query(&lock, &claims),
+    );
+    begun.map_err(Failed::of_statement)?;
+    ran.into_iter().try_for_each(|ran| ran.map(drop)).map_err(Failed::of_statement)?;
+    deferred.map_err(Failed::of_statement)?;
+    let locked = locked.and_then(|rows| Locked::of(&rows, members));
+    let locked = locked.map_err(Failed::of_statement)?;
+    let settle = async {
+        let rows = Closing::prepare(client, &locked.members).await?.run(client).await?;
+        locked.settled(&rows, members)
     };
-    let mut settled_now = HashSet::new();
-    for row in &rows {
-        let at = place(row).map_err(Failed::Store)?;
-        let Some(at) = locked.get(at).copied() else { continue };
-        if row.try_get(3).map_err(Failed::Store)? {
-            settled_now.insert(at);
-        } else if !members.get(at).is_some_and(|it| it.is_in_doubt) {
-            continue;
-        }
-        let freed = Freed::of(row, 1).map_err(Failed::Store)?;
-        all.get_mut(at).into_iter().for_each(|it| *it = Some(freed));
+    let settled = settle.await.map_err(Failed::of_statement)?;
+    let is_lost = |(at, member): (usize, &&Member)| {
+        !member.statements.is_empty() && !settled.now.contains(&at)
+    };
+    if members.iter().enumerate().any(is_lost) {
+        return Err(Failed::Lost);
     }
-    if has_statements {
-        let was_valid = |at: &usize| {
-            settled_now.contains(at) || members.get(*at).is_none_or(|it| it.statements.is_empty())
-        };
-        if !locked.iter().all(was_valid) {
-            return Err(Failed::Lost);
-        }
-        client.batch_execute("COMMIT").await.map_err(Failed::of_statement)?;
+    Ok(settled.all)
+}
+
+/// The members whose objects are locked.
+struct Locked<'m> {
+    places: Vec<usize>,
+    members: Vec<&'m Member>,
+}
+
+struct AllSettled {
+    all: Vec<Option<Freed>>,
+    /// The places of those that were not settled before.
+    now: HashSet<usize>,
+}
+
+impl<'m> Locked<'m> {
+    fn of(rows: &[Row], members: &[&'m Member]) -> Result<Self, Error> {
+        let mut places = places(rows)?;
+        // If a notification is settled twice in one batch, the first settlement counts.
+        let mut seqs = HashSet::new();
+        places.retain(|at| members.get(*at).is_some_and(|it| seqs.insert(it.ticket.seq)));
+        let members = places.iter().filter_map(|at| members.get(*at).copied()).collect();
+        Ok(Self { places, members })
     }
-    Ok(all)
+
+    /// Reads what [`FREE`] returned.
+    fn settled(&self, rows: &[Row], members: &[&Member]) -> Result<AllSettled, Error> {
+        let mut settled = AllSettled { all: vec![None; members.len()], now: HashSet::new() };
+        for row in rows {
+            let Some(at) = self.places.get(place(row)?).copied() else { continue };
+            if row.try_get(3)? {
+                settled.now.insert(at);
+            } else if !members.get(at).is_some_and(|it| it.is_in_doubt) {
+                continue;
+            }
+            let freed = Freed::of(row, 1)?;
+            settled.all.get_mut(at).into_iter().for_each(|it| *it = Some(freed));
+        }
+        Ok(settled)
+    }
 }
 
 /// What settles notifications whose objects are locked.
@@ -210,10 +248,10 @@ impl<'m> Closing<'m> {
 impl Failed {
     /// A lost connection says nothing about the statement.
     fn of_statement(error: Error) -> Self {
-        if error.is_closed() || error.as_db_error().is_none() && is_io(&error) {
+        if is_io(&error) {
             return Self::Store(error);
         }
-        Self::Statement(error)
+        Self::Statement
     }
 }
 
@@ -240,30 +278,18 @@ pub(in crate::postgres) const ENDED: &str = "IQ002";
 pub(in crate::postgres) async fn complete(
     client: &Client,
     ticket: &Ticket,
-    statements: &[Arc<Statement>],
     id: i64,
 ) -> Result<Freed, Error> {
     let complete = client.prepare_cached(COMPLETE).await?;
-    let mut prepared = Vec::new();
-    for statement in statements {
-        prepared.push((prepare(client, &statement.sql).await?, statement.parameters()));
-    }
     let processed = ticket.processed.as_ref().map(Processed::to_bytes);
     let verdict = code(ticket.verdict);
     let object = &*ticket.object;
     let (kind, claim, newest_first) = (&ticket.kind, &ticket.claim, &ticket.newest_first);
     let parameters: [&(dyn ToSql + Sync); 8] =
         [&ticket.seq, kind, &object, claim, &processed, &verdict, newest_first, &id];
-    // If one fails, the server refuses the rest, and `COMMIT` rolls back.
-    let ran = join_all(
-        prepared.iter().map(|(prepared, parameters)| client.execute(prepared, parameters)),
-    );
-    let (ran, row, committed) = tokio::join!(
-        ran,
-        client.query_one(&complete, &parameters),
-        client.batch_execute("COMMIT"),
-    );
-    ran.into_iter().try_for_each(|ran| ran.map(drop))?;
+    // If it fails, `COMMIT` rolls back.
+    let (row, committed) =
+        tokio::join!(client.query_one(&complete, &parameters), client.batch_execute("COMMIT"),);
     let freed = Freed::of(&row?, 0)?;
     committed?;
     Ok(freed)

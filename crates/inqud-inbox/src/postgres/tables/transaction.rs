@@ -9,10 +9,11 @@ use tokio_postgres::types::ToSql;
 
 use super::{BEGIN, bytes_of, join_all, key, object, prepare};
 use crate::key::Key;
-use crate::postgres::effect::Statement;
+use crate::postgres::options::PLAN_ONCE;
+use crate::postgres::statement::Statement;
 
 /// Removes what an earlier handler has left in the session. Like `DISCARD ALL`, but it keeps prepared statements.
-const CLEAN: &str = "
+pub(in crate::postgres) const CLEAN: &str = "
 CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *;
 SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
@@ -42,12 +43,29 @@ pub(in crate::postgres) async fn begin(
     entered?.try_get(0)
 }
 
-/// Cleans the session, and returns the limits of a transaction that settles one notification with the statements of
-/// its handler.
-pub(in crate::postgres) async fn clean(client: &Client, limit: Duration) -> Result<String, Error> {
-    client.batch_execute(CLEAN).await?;
-    let limit = milliseconds(limit);
-    Ok(format!("SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = {limit}"))
+/// Cleans the session.
+pub(in crate::postgres) async fn clean(client: &Client) -> Result<(), Error> {
+    client.batch_execute(CLEAN).await
+}
+
+/// Rolls back, and returns whether the session is as before.
+pub(in crate::postgres) async fn roll_back(client: &Client) -> Result<bool, Error> {
+    let (rolled_back, cleaned, planned) = tokio::join!(
+        client.batch_execute("ROLLBACK"),
+        client.batch_execute(CLEAN),
+        client.batch_execute(PLAN_ONCE),
+    );
+    rolled_back.map(|()| cleaned.and(planned).is_ok())
+}
+
+/// Commits what was settled with statements of handlers, and returns whether the session is as before.
+pub(in crate::postgres) async fn commit(client: &Client) -> Result<bool, Error> {
+    let (committed, cleaned, planned) = tokio::join!(
+        client.batch_execute("COMMIT"),
+        client.batch_execute(CLEAN),
+        client.batch_execute(PLAN_ONCE),
+    );
+    committed.map(|()| cleaned.and(planned).is_ok())
 }
 
 /// 0 would be no limit, and more than 31 bits is an error.
@@ -66,16 +84,6 @@ pub(in crate::postgres) async fn run(
     }
     let ran = join_all(prepared.iter().map(|(prepared, of)| client.execute(prepared, of))).await;
     ran.into_iter().try_for_each(|ran| ran.map(drop))
-}
-
-/// Runs statements in a transaction of their own.
-pub(in crate::postgres) async fn run_alone(
-    client: &Client,
-    statements: &[Arc<Statement>],
-) -> Result<(), Error> {
-    client.batch_execute(BEGIN).await?;
-    run(client, statements).await?;
-    client.batch_execute("COMMIT").await
 }
 
 /// Stores an idempotency key. If it is stored already, returns the notification that first used it.
