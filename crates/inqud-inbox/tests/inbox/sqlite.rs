@@ -490,15 +490,15 @@ async fn merchant_panics_do_not_stop_the_writer() {
 }
 
 #[tokio::test]
-async fn replaces_connection_that_cannot_roll_back() {
+async fn limits_of_an_effect_do_not_outlast_it() {
     let (inbox, _folder) = file();
     let breaks = |db: &rusqlite::Connection| {
         // A limit on the length of SQL that even a ROLLBACK exceeds.
         db.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_SQL_LENGTH, 5).map(drop)
     };
     for id in 1..=2 {
-        let error = inbox.write(breaks).await.unwrap_err();
-        assert_eq!(error.kind(), InboxErrorKind::Store);
+        // Whether or not it is committed itself.
+        let _ = inbox.write(breaks).await;
         insert(&inbox, &[(id, 0)]).await;
         let synchronous = |db: &rusqlite::Connection| {
             db.query_row("PRAGMA synchronous", [], |row| row.get::<_, i64>(0))
@@ -507,7 +507,7 @@ async fn replaces_connection_that_cannot_roll_back() {
     }
     let claimed = claim(inbox.store()).await;
     assert_eq!(claimed.len(), 2);
-    assert!(inbox.write(breaks).await.is_err());
+    let _ = inbox.write(breaks).await;
     assert!(claim(inbox.store()).await.is_empty(), "leases are kept");
     let settled = settle(inbox.store(), &claimed[0], Outcome::Done(vec![])).await;
     assert!(matches!(settled, Settled::Done { .. }), "{settled:?}");
