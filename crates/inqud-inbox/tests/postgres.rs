@@ -1278,3 +1278,112 @@ async fn slow_claims_skip_nothing() {
         assert_eq!(inbox.store().claim(two).await.unwrap().len(), count, "{nth}");
     }
 }
+
+/// Has exactly the rights that the docs of [`Postgres`] list.
+#[tokio::test]
+async fn documented_role_receives_and_processes() {
+    const ROLE: &str = "
+        CREATE ROLE shop LOGIN PASSWORD 'shop';
+        GRANT USAGE ON SCHEMA inqud_inbox TO shop;
+        GRANT SELECT ON inqud_inbox.version TO shop;
+        GRANT SELECT, INSERT, UPDATE ON inqud_inbox.notification, inqud_inbox.object, inqud_inbox.once,
+            inqud_inbox.runner, inqud_inbox.tally TO shop;
+        GRANT DELETE ON inqud_inbox.tally TO shop";
+    let Some((_, client, mut config)) = shop("role").await else { return };
+    client.batch_execute(ROLE).await.unwrap();
+    client.batch_execute("GRANT INSERT ON paid TO shop").await.unwrap();
+    let inbox = Inbox::postgres(config.user("shop").password("shop").clone(), NoTls).await.unwrap();
+    let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| match &*request.id
+    {
+        "statement" => Ok(cx.execute("INSERT INTO paid VALUES ($1)", [request.id.clone()])),
+        "once" => cx.once("once").await.map(drop).map_err(BoxError::from),
+        _ => Err("fails".into()),
+    };
+    let all = || ["statement", "once", "fails"].map(|id| record(id, 0)).to_vec();
+    inbox.store().insert(all()).await.unwrap();
+    assert_eq!(inbox.store().insert(all()).await.unwrap(), [Inserted::Duplicate; 3]);
+    let runner = inbox.process(handler).max_attempts(1);
+    let report = runner.run_until_idle().await.unwrap();
+    assert_eq!((report.done, report.dead), (2, 1));
+    let keys = inbox.dead(1).await.unwrap().into_iter().map(|dead| dead.key);
+    assert_eq!(inbox.redrive(keys.collect::<Vec<_>>()).await.unwrap(), 1);
+    assert_eq!(inbox.prune(NO_WAIT, 9).await.unwrap(), 2);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
+    let count = "SELECT count(*) FROM inqud_inbox.tally";
+    let is_compacted = async {
+        while client.query_one(count, &[]).await.unwrap().get::<_, i64>(0) > 1 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, is_compacted).await.unwrap();
+}
+
+#[tokio::test]
+async fn default_settings_do_not_matter() {
+    let Some((_, client, config)) = shop("defaults").await else { return };
+    let set = "ALTER DATABASE defaults SET default_transaction_read_only = on;
+        ALTER DATABASE defaults SET standard_conforming_strings = off;
+        ALTER DATABASE defaults SET search_path = ''";
+    client.batch_execute(set).await.unwrap();
+    let inbox = Inbox::postgres(config, NoTls).await.unwrap();
+    inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap();
+    let again = inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap();
+    assert_eq!(again, [Inserted::Duplicate]);
+    let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        cx.execute("INSERT INTO public.paid VALUES ($1)", [request.id.clone()]);
+        Ok::<_, Infallible>(())
+    };
+    assert_eq!(inbox.process(handler).run_until_idle().await.unwrap().done, 1);
+    assert_eq!(paid(&client).await, ["CAPD-1"]);
+}
+
+#[tokio::test]
+async fn deadlock_with_a_merchant_is_survived() {
+    let Some((inbox, client, _)) = shop("deadlock").await else { return };
+    let both = |minute| ["CAPD-1", "CAPD-2"].map(|id| record(id, minute)).to_vec();
+    inbox.store().insert(both(0)).await.unwrap();
+    let lock = |id| format!("SELECT FROM inqud_inbox.object WHERE object = 'CAPD-{id}' FOR UPDATE");
+    client.batch_execute(&format!("BEGIN; {}", lock(2))).await.unwrap();
+    let inserted = tokio::spawn(async move { inbox.store().insert(both(1)).await });
+    // Later than the insert, which is the first to find the deadlock.
+    sleep(Duration::from_millis(300)).await;
+    client.batch_execute(&format!("{}; COMMIT", lock(1))).await.unwrap();
+    assert_eq!(inserted.await.unwrap().unwrap(), [Inserted::New; 2]);
+}
+
+/// A commit that waits for a standby takes longer than a group may before it.
+#[tokio::test]
+async fn slow_commit_of_a_group_is_done_once() {
+    let Some(server) = postgres::Server::start() else { return };
+    let config = server.database("standby").await;
+    let client = postgres::connect(&config).await;
+    client.batch_execute("CREATE TABLE paid (id text PRIMARY KEY)").await.unwrap();
+    let inbox = inbox(&config).await;
+    let handled = Arc::new(tokio::sync::Barrier::new(3));
+    let both = Arc::clone(&handled);
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        let both = Arc::clone(&both);
+        async move {
+            both.wait().await;
+            both.wait().await;
+            cx.execute("INSERT INTO paid VALUES ($1)", [request.id.clone()]);
+            Ok::<_, Infallible>(())
+        }
+    };
+    inbox.store().insert(vec![record("CAPD-1", 0), record("CAPD-2", 0)]).await.unwrap();
+    let runner = tokio::spawn(inbox.process(handler).run_until_idle());
+    handled.wait().await;
+    for (standby, then) in [("nobody", 300), ("", 0)] {
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{standby}'");
+        client.batch_execute(&set).await.unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        if then > 0 {
+            sleep(Duration::from_millis(then)).await;
+            handled.wait().await;
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+    let report = runner.await.unwrap().unwrap();
+    assert_eq!((report.done, report.lease_expired), (2, 0));
+    assert_eq!(paid(&client).await, ["CAPD-1", "CAPD-2"]);
+}

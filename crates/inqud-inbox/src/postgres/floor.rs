@@ -118,6 +118,12 @@ impl Floors {
         }
     }
 
+    /// Something may have become due at any time.
+    pub(super) fn forget_all(&self) {
+        let now = Instant::now();
+        self.lock().values_mut().for_each(|floor| floor.until = now);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Floor>> {
         self.floors.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,7 +7,7 @@ WITH known AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT mine.key, mine.body FROM inqud_inbox.notification AS mine
         WHERE mine.kind = it.kind AND mine.object = it.object AND mine.key BETWEEN substring(it.key for 8)
-            AND substring(it.key for 8) || '\xffffffffffffffff'::bytea
+            AND substring(it.key for 8) || decode('ffffffffffffffff', 'hex')
         ORDER BY mine.key LIMIT 1
     ) AS same
 ), stored AS (

@@ -47,7 +47,7 @@ const CLOSE_POLL: Duration = Duration::from_millis(10);
 /// - Processes tell each other with `NOTIFY` that something is due. A runner also polls once in a second.
 ///
 /// A role that only receives and processes needs `USAGE` on the schema, `SELECT` on its table `version`,
-/// `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once` and `runner`, and also `DELETE` on `tally`.
+/// `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once`, `runner` and `tally`, and `DELETE` on `tally`.
 pub struct Postgres {
     own: Pool,
     handlers: Pool,
@@ -96,14 +96,16 @@ impl Postgres {
         Ok(())
     }
 
-    /// Once a minute.
-    fn should_record_runner(&self, kind: &'static str) -> bool {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = asked.get(kind).is_none_or(|asked| asked.elapsed() >= RECORD_RUNNER);
-        if is_due {
-            asked.insert(kind, Instant::now());
+    /// Records that a kind has a runner, once a minute.
+    async fn record_runner(&self, kind: &'static str) -> Result<(), InboxError> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(kind).copied();
+        if asked.is_some_and(|asked| asked.elapsed() < RECORD_RUNNER) {
+            return Ok(());
         }
-        is_due
+        self.wake.listen(&self.floors);
+        self.run(move |client| Box::pin(tables::record_runner(client, kind))).await?;
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, Instant::now());
+        Ok(())
     }
 
     pub(super) async fn begin(&self, deadline: Duration) -> Result<Open, InboxError> {
@@ -287,10 +289,7 @@ impl Store for Postgres {
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, InboxError> {
         let Claim { kind, .. } = claim;
-        if self.should_record_runner(kind) {
-            self.wake.listen(&self.floors);
-            self.run(move |client| Box::pin(tables::record_runner(client, kind))).await?;
-        }
+        self.record_runner(kind).await?;
         let due_from = self.floors.due_from(kind);
         let suspects = if claim.with_suspect { self.floors.suspects(kind) } else { 0 };
         let look = self

@@ -135,6 +135,7 @@ impl Wake {
                 {
                     wait = FIRST_WAIT;
                     // Something may have been announced before.
+                    floors.forget_all();
                     arrivals.send_replace(());
                     while let Some(payload) = payloads.recv().await {
                         if payload != name {

@@ -1,4 +1,4 @@
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use deadpool_postgres::ClientWrapper as Client;
 use tokio_postgres::types::ToSql;
@@ -46,8 +46,9 @@ pub(in crate::postgres) async fn stats(client: &Client) -> Result<Stats, Error> 
     Ok(stats)
 }
 
-/// How many rows to replace by their sums at once.
+/// How many rows to replace by their sums at once, and for how long to go on.
 const COMPACTED: i64 = 100_000;
+const COMPACTING: Duration = Duration::from_secs(3);
 
 /// Replaces changes by their sums. It skips those that another call replaces, and leaves out sums of zero.
 pub(in crate::postgres) async fn compact(client: &Client) -> Result<(), Error> {
@@ -56,11 +57,21 @@ pub(in crate::postgres) async fn compact(client: &Client) -> Result<(), Error> {
             DELETE FROM inqud_inbox.tally WHERE ctid = ANY (ARRAY(
                 SELECT ctid FROM inqud_inbox.tally LIMIT $1 FOR UPDATE SKIP LOCKED))
             RETURNING *
+        ), summed AS (
+            INSERT INTO inqud_inbox.tally
+            SELECT kind, sum(backlog), sum(skipped), sum(dead), sum(review) FROM taken GROUP BY kind
+            HAVING (sum(backlog), sum(skipped), sum(dead), sum(review)) <> (0, 0, 0, 0)
         )
-        INSERT INTO inqud_inbox.tally
-        SELECT kind, sum(backlog), sum(skipped), sum(dead), sum(review) FROM taken GROUP BY kind
-        HAVING (sum(backlog), sum(skipped), sum(dead), sum(review)) <> (0, 0, 0, 0)";
-    transact(client, compact, &[&COMPACTED]).await.map(drop)
+        SELECT count(*) FROM taken";
+    let began = Instant::now();
+    while began.elapsed() < COMPACTING {
+        let rows = transact(client, compact, &[&COMPACTED]).await?;
+        let taken: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+        if taken < COMPACTED {
+            break;
+        }
+    }
+    Ok(())
 }
 
 pub(in crate::postgres) async fn unclaimed(

@@ -7,7 +7,7 @@ use deadpool_postgres::ClientWrapper as Client;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use super::{BEGIN, body, count_of, key, micros, order_key, time_of};
+use super::{BEGIN, body, count_of, key, micros, order_key, time_of, transact};
 use crate::store::{Claim, Claimed, Ticket};
 use tower_inqud::Processed;
 
@@ -19,7 +19,7 @@ pub(in crate::postgres) async fn record_runner(
     let ask = "
         INSERT INTO inqud_inbox.runner VALUES ($1, statement_timestamp())
         ON CONFLICT (kind) DO UPDATE SET claimed_at = excluded.claimed_at";
-    client.execute(&client.prepare_cached(ask).await?, &[&kind]).await.map(drop)
+    transact(client, ask, &[&kind]).await.map(drop)
 }
 
 /// Whether a suspect is among the first objects that are due.

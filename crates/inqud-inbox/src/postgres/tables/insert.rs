@@ -3,6 +3,7 @@ use std::time::{Duration, SystemTime};
 
 use deadpool_postgres::ClientWrapper as Client;
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::{BEGIN, DEAD, OPEN, REVIEW, bytes, bytes_of, key, object, order_key, text};
@@ -18,16 +19,28 @@ const INSERT_OBJECT: &str = include_str!("../insert_object.sql");
 /// Stores the records that repeat nothing, and reports the others.
 const INSERT: &str = include_str!("../insert.sql");
 
+/// Stores a batch, again if it was the victim of a deadlock. The inbox locks in one order, but a merchant's transaction
+/// may lock objects in another.
+pub(in crate::postgres) async fn insert(
+    client: &Client,
+    records: &[Record],
+) -> Result<Vec<Inserted>, Error> {
+    match insert_batch(client, records).await {
+        Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {
+            client.batch_execute("ROLLBACK").await?;
+            insert_batch(client, records).await
+        }
+        inserted => inserted,
+    }
+}
+
 /// Stores a batch in up to two transactions.
 ///
 /// Most notifications repeat nothing, or are plain duplicates. The first transaction decides those in SQL,
 /// for the whole batch at once. What remains needs [`OrderKey::dedup`] over all notifications of the
 /// object: a repeat that could be a duplicate or a return to an earlier status. The second transaction
 /// reads those rows and decides them one by one.
-pub(in crate::postgres) async fn insert(
-    client: &Client,
-    records: &[Record],
-) -> Result<Vec<Inserted>, Error> {
+async fn insert_batch(client: &Client, records: &[Record]) -> Result<Vec<Inserted>, Error> {
     // If several records of the batch repeat each other, only the first goes into the first transaction.
     // All that follow it for the same object wait too, so that the order of arrival is kept.
     let mut said = HashSet::new();
