@@ -133,7 +133,7 @@ impl<S: Store> Inbox<S> {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        Webhooks::new(self.clone())
+        Webhooks::new(Arc::clone(&self.queue))
     }
 
     /// Counts the backlog, dead letters, reviews and skipped notifications, by kind. With feature `metrics`, this sets [the gauges](crate#telemetry). With feature

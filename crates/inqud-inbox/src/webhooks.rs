@@ -15,7 +15,8 @@ use tower_service::Service;
 
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::handler::{Context, Stored};
-use crate::inbox::Inbox;
+use crate::queue::Queue;
+use crate::receiver::Receiver;
 use crate::record::Storable;
 use crate::runner::Runner;
 use crate::store::Store;
@@ -26,7 +27,7 @@ use crate::store::Store;
 /// [`run_until`](Self::run_until) processes.
 #[must_use = "it receives and processes nothing until its service is served and `run_until` is awaited"]
 pub struct Webhooks<S, B> {
-    inbox: Inbox<S>,
+    queue: Arc<Queue<S>>,
     routes: HashMap<String, Route<B>>,
     kinds: Vec<&'static str>,
     runners: Vec<Box<dyn FnOnce(watch::Receiver<bool>) -> Running + Send>>,
@@ -43,8 +44,8 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    pub(crate) fn new(inbox: Inbox<S>) -> Self {
-        Self { inbox, routes: HashMap::new(), kinds: Vec::new(), runners: Vec::new() }
+    pub(crate) fn new(queue: Arc<Queue<S>>) -> Self {
+        Self { queue, routes: HashMap::new(), kinds: Vec::new(), runners: Vec::new() }
     }
 
     /// Adds a kind: where its webhooks arrive, how they are verified, and what handles them.
@@ -64,7 +65,8 @@ where
         H::Error: Into<BoxError> + Send,
         H::Future: Send,
     {
-        let receiver = layer.forward_undecodable().layer(self.inbox.receiver::<T>());
+        let receiver =
+            layer.forward_undecodable().layer(Receiver::<S, T>::new(Arc::clone(&self.queue)));
         let route = move |request| -> Answering {
             // A receiver is always ready, and so is the layer around it.
             let answer = receiver.clone().call(request);
@@ -117,12 +119,9 @@ async fn is_true(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-impl<S: fmt::Debug, B> fmt::Debug for Webhooks<S, B> {
+impl<S, B> fmt::Debug for Webhooks<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhooks")
-            .field("inbox", &self.inbox)
-            .field("paths", &self.routes.keys())
-            .finish_non_exhaustive()
+        f.debug_struct("Webhooks").field("paths", &self.routes.keys()).finish_non_exhaustive()
     }
 }
 

@@ -1295,7 +1295,10 @@ async fn documented_role_receives_and_processes() {
     let inbox = Inbox::postgres(config.user("shop").password("shop").clone(), NoTls).await.unwrap();
     let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| match &*request.id
     {
-        "statement" => Ok(cx.execute("INSERT INTO paid VALUES ($1)", [request.id.clone()])),
+        "statement" => {
+            cx.execute("INSERT INTO paid VALUES ($1)", [request.id.clone()]);
+            Ok(())
+        }
         "once" => cx.once("once").await.map(drop).map_err(BoxError::from),
         _ => Err("fails".into()),
     };

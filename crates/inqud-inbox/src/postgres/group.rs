@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+use super::ended::Ended;
 use super::error::{ANSWER, PooledClient, connection, engine, failed, within};
 use super::tables::{Failed, Freed, Member, Wait};
 use super::transaction::Sent;
@@ -34,15 +35,6 @@ const GROUP_LIMITS: &str = "SET LOCAL lock_timeout = 100; SET LOCAL statement_ti
 
 /// The limits of a group without statements.
 const OWN_LIMITS: &str = "SET LOCAL lock_timeout = '1s'";
-
-/// What became of a settlement.
-pub(super) enum Ended {
-    Freed(Freed),
-    EffectFailed(String),
-    /// A statement did what none may do.
-    Refused(String),
-    Expired,
-}
 
 type Answer = Result<Ended, InboxError>;
 

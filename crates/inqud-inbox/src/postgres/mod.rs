@@ -2,6 +2,7 @@
 
 mod context;
 mod effect;
+mod ended;
 mod error;
 mod floor;
 mod group;

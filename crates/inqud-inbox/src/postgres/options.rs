@@ -10,13 +10,10 @@ use tokio_postgres::{Config, Socket};
 
 use super::error::{ANSWER, CONNECT, engine, failed};
 use super::store::Postgres;
+use super::tables::PLAN_ONCE;
 use super::{schema, wake};
 use crate::error::InboxError;
 use crate::inbox::Inbox;
-
-/// The statements look up their parameters by index, however many there are. Planning them again for each
-/// batch would take longer than running them.
-pub(super) const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 
 /// How many connections an inbox in Postgres opens.
 ///

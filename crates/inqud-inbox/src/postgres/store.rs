@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Error;
 
 use super::effect::{Effect, Open, PostgresEffect};
+use super::ended::Ended;
 use super::error::{ANSWER, PooledClient, connection, engine, failed, within};
 use super::floor::Floors;
-use super::group::{Ended, Groups};
+use super::group::Groups;
 use super::statement::refused;
 use super::tables::{Found, Freed, Member};
 use super::transaction::Sent;

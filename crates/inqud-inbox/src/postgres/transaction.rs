@@ -10,8 +10,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 use super::effect::{Effect, Open, PostgresEffect};
+use super::ended::Ended;
 use super::error::{ANSWER, connection, engine, failed};
-use super::group::Ended;
 use super::statement::{Statement, refused};
 use super::tables;
 use crate::error::{InboxError, error_chain};

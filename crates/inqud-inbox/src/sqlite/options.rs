@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::store::Sqlite;
 use crate::error::InboxError;
+#[cfg(doc)]
+use crate::error::InboxErrorKind;
 use crate::inbox::Inbox;
 
 /// How to open an inbox in a SQLite file.
@@ -23,8 +25,8 @@ use crate::inbox::Inbox;
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until `open` is called"]
 pub struct SqliteOptions {
-    pub(super) path: PathBuf,
-    pub(super) is_tmpfs_allowed: bool,
+    path: PathBuf,
+    is_tmpfs_allowed: bool,
 }
 
 impl SqliteOptions {
@@ -48,6 +50,28 @@ impl SqliteOptions {
     ///
     /// The same as of [`Inbox::sqlite`].
     pub fn open(self) -> Result<Inbox<Sqlite>, InboxError> {
-        Ok(Inbox::new(Sqlite::open(&self)?))
+        Ok(Inbox::new(Sqlite::open(&self.path, self.is_tmpfs_allowed)?))
+    }
+}
+
+impl Inbox<Sqlite> {
+    /// Opens the inbox in a file, and creates the file if there is none. Work that an earlier process did not
+    /// finish is due at once.
+    ///
+    /// It reads and writes the file, so it blocks for a moment: call it when you start.
+    ///
+    /// # Errors
+    ///
+    /// - [`InUse`](InboxErrorKind::InUse): another inbox has the file open.
+    /// - [`NetworkFilesystem`](InboxErrorKind::NetworkFilesystem): the file is on a network file system.
+    /// - [`MemoryFilesystem`](InboxErrorKind::MemoryFilesystem): the file is on tmpfs or ramfs, and you did not
+    ///   [allow it](SqliteOptions::allow_tmpfs).
+    /// - [`NotDurable`](InboxErrorKind::NotDurable): SQLite did not accept `journal_mode` or `synchronous`.
+    /// - [`UnsupportedSqlite`](InboxErrorKind::UnsupportedSqlite): the program is linked with SQLite before
+    ///   3.51.3.
+    /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew): a later version of this crate made the tables.
+    /// - [`Store`](InboxErrorKind::Store): the file cannot be opened, or is not a database.
+    pub fn sqlite(path: impl AsRef<Path>) -> Result<Self, InboxError> {
+        SqliteOptions::new(path).open()
     }
 }

@@ -10,7 +10,6 @@ use super::catch_drop::CatchDrop;
 use super::effect::SqliteEffect;
 use super::error::{engine, failed};
 use super::file::{Unfit, check_version, connect, create, lock, unfit};
-use super::options::SqliteOptions;
 use super::settle::Ran;
 use super::tables::Tables;
 use super::writer::{self, Writer};
@@ -49,26 +48,6 @@ pub struct Sqlite {
 }
 
 impl Inbox<Sqlite> {
-    /// Opens the inbox in a file, and creates the file if there is none. Work that an earlier process did not
-    /// finish is due at once.
-    ///
-    /// It reads and writes the file, so it blocks for a moment: call it when you start.
-    ///
-    /// # Errors
-    ///
-    /// - [`InUse`](InboxErrorKind::InUse): another inbox has the file open.
-    /// - [`NetworkFilesystem`](InboxErrorKind::NetworkFilesystem): the file is on a network file system.
-    /// - [`MemoryFilesystem`](InboxErrorKind::MemoryFilesystem): the file is on tmpfs or ramfs, and you did not
-    ///   [allow it](SqliteOptions::allow_tmpfs).
-    /// - [`NotDurable`](InboxErrorKind::NotDurable): SQLite did not accept `journal_mode` or `synchronous`.
-    /// - [`UnsupportedSqlite`](InboxErrorKind::UnsupportedSqlite): the program is linked with SQLite before
-    ///   3.51.3.
-    /// - [`SchemaTooNew`](InboxErrorKind::SchemaTooNew): a later version of this crate made the tables.
-    /// - [`Store`](InboxErrorKind::Store): the file cannot be opened, or is not a database.
-    pub fn sqlite(path: impl AsRef<Path>) -> Result<Self, InboxError> {
-        SqliteOptions::new(path).open()
-    }
-
     /// Runs `work` on the writer thread, in a transaction of its own, and waits for the commit.
     ///
     /// Use it to write to your own tables: it does not wait for a lock. Be short, because notifications wait
@@ -94,13 +73,13 @@ impl Inbox<Sqlite> {
 }
 
 impl Sqlite {
-    pub(super) fn open(options: &SqliteOptions) -> Result<Self, InboxError> {
+    pub(super) fn open(path: &Path, is_tmpfs_allowed: bool) -> Result<Self, InboxError> {
         check_version(rusqlite::version_number())?;
-        create(&options.path)?;
-        let path = fs::canonicalize(&options.path).map_err(failed)?;
+        create(path)?;
+        let path = fs::canonicalize(path).map_err(failed)?;
         match unfit(&path) {
             Some(Unfit::Network) => return Err(InboxError::new(InboxErrorKind::NetworkFilesystem)),
-            Some(Unfit::Memory) if !options.is_tmpfs_allowed => {
+            Some(Unfit::Memory) if !is_tmpfs_allowed => {
                 return Err(InboxError::new(InboxErrorKind::MemoryFilesystem));
             }
             _ => {}

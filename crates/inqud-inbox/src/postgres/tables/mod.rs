@@ -55,7 +55,9 @@ pub(super) use self::settle::{
     ENDED, Failed, Found, Freed, LEASE_LOST, Member, Wait, complete, is_io, look, settle,
     settle_effects,
 };
-pub(super) use self::transaction::{CLEAN, begin, clean, commit, insert_once, roll_back, run};
+pub(super) use self::transaction::{
+    CLEAN, PLAN_ONCE, begin, clean, commit, insert_once, roll_back, run,
+};
 
 /// Sets the isolation level that lock-then-look relies on, whatever the default of the database is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";

@@ -9,8 +9,11 @@ use tokio_postgres::types::ToSql;
 
 use super::{BEGIN, bytes_of, join_all, key, object, prepare};
 use crate::key::Key;
-use crate::postgres::options::PLAN_ONCE;
 use crate::postgres::statement::Statement;
+
+/// The statements look up their parameters by index, however many there are. Planning them again for each
+/// batch would take longer than running them.
+pub(in crate::postgres) const PLAN_ONCE: &str = "SET plan_cache_mode = force_generic_plan";
 
 /// Removes what an earlier handler has left in the session. Like `DISCARD ALL`, but it keeps prepared statements.
 pub(in crate::postgres) const CLEAN: &str = "
