@@ -85,7 +85,7 @@ pub(crate) fn processed(seq: i64, order_key: &[u8]) -> Vec<u8> {
     [&seq.to_be_bytes()[..], order_key].concat()
 }
 
-/// What is in the tables before a round.
+/// The rows in the tables before a round.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum Before {
     Nothing,

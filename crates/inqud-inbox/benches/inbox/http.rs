@@ -83,7 +83,7 @@ pub(crate) async fn compare<E: Engine>(places: &Places<E>, size: Size, report: &
 }
 
 async fn round<E: Engine>(place: &E, server: Server, clients: usize, count: usize) -> Served {
-    // A runner would start with what is open.
+    // A runner would start with the open notifications.
     place.process_all().await;
     let before = place.rows().await;
     let layer = WebhookLayer::<PaymentRequest>::new(ids::secret());

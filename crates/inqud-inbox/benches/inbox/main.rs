@@ -1,4 +1,4 @@
-//! Compares the inbox with what is written by hand on the same tables.
+//! Compares the inbox with hand-written programs on the same tables.
 //!
 //! Run `cargo bench -p inqud-inbox --bench inbox --all-features`. With `-- report` it writes `INBOX.md`. With
 //! `-- --smoke` it only checks that everything is stored and processed. Words choose parts: `puts`,

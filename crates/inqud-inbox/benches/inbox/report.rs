@@ -67,7 +67,7 @@ impl Speed {
     }
 }
 
-/// What was printed.
+/// The text that was printed so far.
 pub(crate) struct Report(String);
 
 impl Report {

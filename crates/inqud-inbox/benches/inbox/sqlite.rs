@@ -133,7 +133,7 @@ impl Sqlite {
     }
 }
 
-/// What is needed to store and process on the tables of the inbox, with the same constraints.
+/// The statements that store and process on the tables of the inbox, with the same constraints.
 struct Statements<'c> {
     connection: &'c Connection,
     now: i64,

@@ -39,7 +39,7 @@ impl Context<Postgres> {
             None => self.begin().await?,
         };
         open.check().map_err(failed)?;
-        // What was to be executed so far comes before what the caller does with it.
+        // Statements that were added before come first.
         let mut statements = Vec::new();
         {
             let mut effects = self.effects();

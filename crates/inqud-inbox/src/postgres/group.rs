@@ -1,4 +1,4 @@
-//! Settles what has no transaction of its own, many settlements in one commit.
+//! Commits many settlements together, if none of them has a transaction of its own.
 //!
 //! Handlers settle at the same time, each from its own task. What waits while a group is committed becomes the next
 //! group, so groups grow with the load, and a lone settlement does not wait for others.

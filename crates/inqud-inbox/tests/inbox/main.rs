@@ -1,5 +1,7 @@
 //! Tests of what an inbox guarantees, with each store.
 
+#[path = "../support/claims.rs"]
+mod claims;
 #[path = "../support/crash.rs"]
 mod crash;
 #[path = "../support/postgres.rs"]

@@ -14,97 +14,24 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::claims::*;
 use crate::{crash, postgres, support};
 use http::StatusCode;
 use inqud_inbox::{
-    Admin, Claim, Claimed, Context, Inbox, InboxError, InboxErrorKind, List, Outcome, Record,
-    Settled, Settlement, Sqlite, Storable, Store, Stored, rusqlite,
+    Admin, Claim, Context, Inbox, InboxError, InboxErrorKind, List, Outcome, Settled, Sqlite,
+    Storable, Store, Stored, rusqlite,
 };
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::Barrier;
 use tokio::time::{Instant, sleep, timeout};
+
 use tower::Layer;
 use tower_inqud::{PaymentRequest, Verdict, WebhookService};
-
-const LEASE: Duration = Duration::from_secs(3600);
-const NO_WAIT: Duration = Duration::ZERO;
-/// Longer than anything that is expected to end.
-const LONG: Duration = Duration::from_secs(30);
-
-fn body(id: u32, minute: u32) -> String {
-    let status = match minute {
-        0 => "WAITING_PAYMENT",
-        1 => "PENDING_PAYMENT",
-        _ => "SUCCESS",
-    };
-    format!(
-        r#"{{"id":"CAPD-{id}","status":"{status}","lastUpdatedAt":"2026-11-22T10:{minute:02}:00Z"}}"#
-    )
-}
-
-/// The notification about Request `id` at `minute`.
-fn record(id: u32, minute: u32) -> Record {
-    let body = body(id, minute);
-    let request: PaymentRequest = serde_json::from_str(&body).unwrap();
-    Record::new(&request, body.into())
-}
-
-fn minute(body: &[u8]) -> u32 {
-    let request: PaymentRequest = serde_json::from_slice(body).unwrap();
-    let minute = request.last_updated_at.unwrap().to_string();
-    minute[14..16].parse().unwrap()
-}
-
-fn settlement<E>(claimed: &Claimed, outcome: Outcome<E>) -> Settlement<E> {
-    Settlement { ticket: claimed.ticket.clone(), outcome }
-}
-
-fn retry<E>(after: Duration) -> Outcome<E> {
-    Outcome::Retry { after, error: "not now".to_owned() }
-}
-
-fn dead<E>() -> Outcome<E> {
-    Outcome::Dead { error: "never".to_owned() }
-}
-
-async fn claim(store: &impl Store) -> Vec<Claimed> {
-    store.claim(Claim::new(PaymentRequest::KIND, 100, LEASE)).await.unwrap()
-}
-
-/// Claims as a process that ends at once: its lease is over, and nothing is settled.
-async fn lapse(store: &impl Store, kind: &'static str) -> Vec<Claimed> {
-    store.claim(Claim::new(kind, 1, NO_WAIT).with_suspect(true)).await.unwrap()
-}
-
-async fn settle<S: Store>(store: &S, claimed: &Claimed, outcome: Outcome<S::Effect>) -> Settled {
-    store.settle(&mut settlement(claimed, outcome)).await.unwrap()
-}
-
-fn shown(claimed: &[Claimed]) -> Vec<(&str, u32, Verdict, u32)> {
-    let show = |it: &'_ Claimed| (minute(&it.body), it.ticket.verdict, it.attempt());
-    claimed
-        .iter()
-        .map(|it| (&*it.ticket.object, show(it)))
-        .map(|(object, (minute, verdict, attempt))| (object, minute, verdict, attempt))
-        .collect()
-}
 
 fn file() -> (Inbox<Sqlite>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
-}
-
-async fn insert<S: Store>(inbox: &Inbox<S>, records: &[(u32, u32)]) {
-    let records = records.iter().map(|(id, minute)| record(*id, *minute)).collect();
-    inbox.store().insert(records).await.unwrap();
-}
-
-/// Waits until nothing is open.
-async fn drained<S: Store>(inbox: Inbox<S>) {
-    while inbox.stats().await.unwrap().backlog() > 0 {
-        sleep(Duration::from_millis(10)).await;
-    }
 }
 
 fn received<S: Store>(

@@ -1,4 +1,4 @@
-//! Claiming what is due.
+//! Claims due objects.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -138,7 +138,7 @@ async fn insert_new(
     Ok((all, began))
 }
 
-/// Whether a record with an equal key is a duplicate, no matter what was stored in between. For an
+/// Whether a record with an equal key is a duplicate, whatever was stored in between. For an
 /// undecodable body it always is.
 fn repeat_is_duplicate(record: &Record) -> bool {
     record.dead.is_some() || record.order_key.repeat_is_duplicate()
