@@ -103,7 +103,7 @@ fn rustsec_2022_0087_debug_hides_secret_and_digest() {
     }
     assert_eq!(
         format!("{verified:?}"),
-        r#"Verified { body_len: 34, secret_label: Some("the label"), .. }"#
+        r#"Verified { body_len: 34, secret_label: Some("the label"), tenant: None, .. }"#
     );
     // Shows that the texts above could have contained the digest and the layer's fields.
     assert_eq!(digest.to_string().len(), 40);
