@@ -23,7 +23,7 @@ use crate::telemetry;
 #[cfg(doc)]
 use tower_inqud::Verdict;
 
-/// How long to [`collect`] what has ended before the next claim, in yields to the runtime: the maximum, and the number of
+/// How long to [`collect`] ended attempts before the next claim, in yields to the runtime: the maximum, and the number of
 /// yields in a row without another.
 const TURNS: u8 = 64;
 const QUIET: u8 = 3;

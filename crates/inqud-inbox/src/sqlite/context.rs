@@ -21,7 +21,7 @@ impl Context<Sqlite> {
     ///
     /// An effect must not end the transaction, attach another file, or change a setting of the connection. An attempt
     /// is refused, even if the effect ignores the error: nothing of the effect is committed, and the notification
-    /// becomes a dead letter at once, with what was refused. Savepoints, and pragmas that only read, are allowed.
+    /// becomes a dead letter at once, and its error names the refused statement. Savepoints, and pragmas that only read, are allowed.
     ///
     /// SQLite itself ends the transaction if a statement with `OR ROLLBACK` fails, but also if the disk is full. Return
     /// its error, or one whose [`source`](std::error::Error::source) it is: if it is not known, the notification is

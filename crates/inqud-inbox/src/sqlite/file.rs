@@ -172,7 +172,7 @@ const FUSE: [&str; 28] = [
     "xtreemfs",
 ];
 
-/// Returns what is unfit about the file system of the path, by the type of its mount. Only known on Linux.
+/// Returns why the file system of the path is unfit, by the type of its mount. Only known on Linux.
 pub(super) fn unfit(path: &Path) -> Option<Unfit> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     unfit_type(type_of_mount(&mounts, path)?)

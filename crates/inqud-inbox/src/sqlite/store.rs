@@ -55,7 +55,7 @@ impl Inbox<Sqlite> {
     ///
     /// # Errors
     ///
-    /// The error of `work`, or that of the store, or what was refused. Nothing is committed then.
+    /// The error of `work`, an error of the store, or the refusal of a statement. Nothing is committed then.
     pub async fn write<F, R, E>(&self, work: F) -> Result<R, InboxError>
     where
         F: FnOnce(&Connection) -> Result<R, E> + Send + 'static,

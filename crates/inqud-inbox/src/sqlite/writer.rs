@@ -74,7 +74,7 @@ trait Work: Send {
     fn answer(self: Box<Self>, committed: Result<(), InboxError>);
 }
 
-/// What is committed together.
+/// Works that are committed together.
 type Group = Vec<Box<dyn Work>>;
 
 /// A message to the writer.
@@ -440,7 +440,7 @@ fn commit_all(
     Ok(after)
 }
 
-/// Adds what was taken together, and then each work that must be alone.
+/// Adds the works that can be committed together, and then each that must be alone.
 fn push(groups: &mut VecDeque<Group>, group: Group) {
     let (alone, together): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| it.is_alone());
     groups.push_back(together);
@@ -470,7 +470,7 @@ impl From<rusqlite::Error> for Lost {
     }
 }
 
-/// Commits a group together. What has to be tried again becomes the first of the `groups`.
+/// Commits a group together. Works that have to be tried again become the first of the `groups`.
 fn commit_group(
     tables: &mut Tables<'_>,
     fence: &Fence,

@@ -61,7 +61,7 @@ pub(in crate::postgres) async fn roll_back(client: &Client) -> Result<bool, Erro
     rolled_back.map(|()| cleaned.and(planned).is_ok())
 }
 
-/// Commits what was settled with statements of handlers, and returns whether the session is as before.
+/// Commits settlements with statements of handlers. Returns whether the session is as before.
 pub(in crate::postgres) async fn commit(client: &Client) -> Result<bool, Error> {
     let (committed, cleaned, planned) = tokio::join!(
         client.batch_execute("COMMIT"),
