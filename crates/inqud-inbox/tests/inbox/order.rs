@@ -13,9 +13,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::env;
+use std::future::poll_fn;
 use std::future::ready;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use inqud_inbox::tokio_postgres::NoTls;
@@ -152,6 +154,22 @@ impl Played {
     }
 }
 
+/// Settles at the same time, so that the store commits them together.
+async fn settle_together<S: Store>(store: &S, settlements: &mut [Settlement<S::Effect>]) {
+    let mut settling: Vec<_> =
+        settlements.iter_mut().map(|it| Some(Box::pin(store.settle(it)))).collect();
+    poll_fn(|task| {
+        for one in &mut settling {
+            if let Some(Poll::Ready(settled)) = one.as_mut().map(|it| it.as_mut().poll(task)) {
+                assert!(matches!(settled, Ok(Settled::Done { .. })), "{settled:?}");
+                *one = None;
+            }
+        }
+        if settling.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 /// Plays all cases concurrently. A claim can be lost, as in a crash, and claimed again.
 async fn play<S: Store>(
     store: &S,
@@ -205,9 +223,8 @@ async fn play<S: Store>(
                 };
                 settlements.push(Settlement { ticket, outcome });
             }
-            for mut settlement in settlements {
-                let settled = store.settle(&mut settlement).await.unwrap();
-                assert!(matches!(settled, Settled::Done { .. }), "{settled:?}");
+            for settlements in settlements.chunks_mut(256) {
+                settle_together(store, settlements).await;
             }
             if is_done {
                 break;
