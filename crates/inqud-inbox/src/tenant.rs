@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-/// Returns what is stored for an id. A tenant with an empty name is none.
+/// Returns the stored form of an id. An empty name means no tenant.
 pub(crate) fn qualify<'i>(tenant: Option<&str>, id: &'i str) -> Cow<'i, str> {
     match tenant.unwrap_or_default() {
         "" if !id.starts_with('@') => Cow::Borrowed(id),
@@ -14,7 +14,7 @@ pub(crate) fn qualify<'i>(tenant: Option<&str>, id: &'i str) -> Cow<'i, str> {
     }
 }
 
-/// Splits what is stored into the tenant and the id.
+/// Splits the stored form into the tenant and the id.
 pub(crate) fn split(object: &str) -> (Option<String>, &str) {
     let Some((tenant, id)) = object.strip_prefix('@').and_then(|rest| rest.split_once('/')) else {
         return (None, object);

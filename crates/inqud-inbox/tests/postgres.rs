@@ -742,7 +742,7 @@ async fn opens_no_more_connections_than_the_options_say() {
     inbox.close().await;
 }
 
-/// Makes the commit of what is paid for the order `slow` wait until there is a gate.
+/// Makes a commit that pays the order `slow` wait until there is a gate.
 const SLOW_COMMIT: &str = "
 CREATE TABLE gate ();
 CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -1024,7 +1024,7 @@ async fn stats_equal_counts() {
     assert!(max.0 > 5 && max.1 > 2 && max.2 > 2 && max.3 > 0, "{max:?}");
 }
 
-/// What was settled since the other transaction began stays at the front of the index.
+/// Index entries of settled objects stay at the front while the other transaction is open.
 #[tokio::test]
 async fn old_transaction_does_not_slow_claims() {
     const SETTLED: &str = "
@@ -1072,7 +1072,7 @@ async fn claim_adds_nothing_to_indexes() {
     assert!(hot * 10 >= all * 9, "{hot} of {all}");
 }
 
-/// What was to be executed is not lost if the handler does not wait for its transaction.
+/// Statements are not lost if the handler does not wait for its transaction.
 #[tokio::test]
 async fn dropped_transaction_commits_nothing() {
     let Some((inbox, client, config)) = shop("dropped_transaction").await else { return };

@@ -76,7 +76,7 @@ impl Parameters {
             }
             remaining = after;
         }
-        // What is no pair is left to the parser of the rest.
+        // The parser of the rest reports text that is not a pair.
         taken.rest.push_str(remaining);
         Ok(taken)
     }

@@ -502,7 +502,7 @@ fn commit_group(
         }
         Err(Lost::TakenOver) => {
             let error = InboxError::new(InboxErrorKind::TakenOver);
-            // Before any answer, so that whoever calls again gets the same error.
+            // Set before any answer, so that later calls get the same error.
             let _ = messages.why.set(error.clone());
             answers.refuse(group, &error);
             groups.drain(..).for_each(|group| answers.refuse(group, &error));

@@ -617,7 +617,7 @@ async fn objects_of_tenants_are_kept_apart() {
     assert_eq!(dead, [None, Some("acme".to_owned()), Some("globex".to_owned())]);
 }
 
-/// A notification that waits for its retry is not taken for the end of what is due.
+/// A notification that waits for its retry does not hide others that are due.
 #[tokio::test(start_paused = true)]
 async fn what_waits_hides_nothing_that_is_due() {
     let inbox = Inbox::memory();

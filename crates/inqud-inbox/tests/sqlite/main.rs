@@ -1,4 +1,4 @@
-//! Tests of what only the SQLite store guarantees: what effects may not do, what it notices about its files, and its
+//! Tests of guarantees that only the SQLite store gives: the sandbox of effects, the fences around its files, and its
 //! log.
 #![allow(
     clippy::unwrap_used,
