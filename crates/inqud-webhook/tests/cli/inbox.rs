@@ -7,6 +7,7 @@
     reason = "clippy.toml does not reach the helpers of tests"
 )]
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -302,17 +303,20 @@ async fn redrive_all_requeues_each_dead_letter_once() {
     let records: Vec<_> = (1..=ALL).map(record).collect();
     assert_eq!(inbox.store().insert(records).await.unwrap(), vec![Inserted::New; 1300]);
     settle_all(&inbox, dead).await;
-    let command = run(folder.path(), &["redrive", "--all", "--json"]);
+    let redriven = Cell::new(false);
+    let command = async {
+        let output = run(folder.path(), &["redrive", "--all", "--json"]).await;
+        redriven.set(true);
+        output
+    };
+    // To its end each time: a round dropped in the middle leaves leases that nobody settles.
     let server = async {
-        loop {
+        while !redriven.get() {
             settle_all(&inbox, |_| Outcome::Dead { error: "still closed".to_owned() }).await;
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let output = tokio::select! {
-        output = command => output,
-        () = server => unreachable!("redrive never ends"),
-    };
+    let (output, ()) = tokio::join!(command, server);
     assert_eq!(json(&output, 0), serde_json::json!({ "redriven": ALL, "unmatched": 0 }));
     settle_all(&inbox, |_| Outcome::Dead { error: "still closed".to_owned() }).await;
     let letters = inbox.dead(10_000).await.unwrap();
