@@ -142,6 +142,10 @@ impl Notification for Event {
         self.inner().last_update()
     }
 
+    fn order_id(&self) -> Option<&str> {
+        self.inner().order_id()
+    }
+
     fn status_rank(&self) -> u8 {
         self.inner().status_rank()
     }

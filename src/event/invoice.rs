@@ -98,6 +98,10 @@ impl Notification for Invoice {
         self.modified_at
     }
 
+    fn order_id(&self) -> Option<&str> {
+        self.client_order_id.as_deref()
+    }
+
     fn status_rank(&self) -> u8 {
         self.status.rank()
     }

@@ -67,6 +67,14 @@ pub trait Notification {
     /// in the first state.
     fn last_update(&self) -> Option<Timestamp>;
 
+    /// The id of the order: your own (`clientOrderId`), or Inqud's (`orderId`) if the notification does not have
+    /// yours. Defaults to `None`.
+    ///
+    /// An inbox finds the notifications of an order by it.
+    fn order_id(&self) -> Option<&str> {
+        None
+    }
+
     /// The rank of the status: the further along, the greater. Defaults to 0.
     ///
     /// Orders notifications with the same [`last_update`](Self::last_update), and [early](Stage::Early) ones

@@ -102,6 +102,10 @@ impl Notification for OnRampCheckout {
         self.modified_at
     }
 
+    fn order_id(&self) -> Option<&str> {
+        self.client_order_id.as_deref().or(self.order_id.as_deref())
+    }
+
     fn status_rank(&self) -> u8 {
         u8::from(self.status != OnRampStatus::Pending)
     }

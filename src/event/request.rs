@@ -257,6 +257,10 @@ impl Notification for PaymentRequest {
         self.last_updated_at
     }
 
+    fn order_id(&self) -> Option<&str> {
+        self.client_order_id.as_deref().or(self.order_id.as_deref())
+    }
+
     fn status_rank(&self) -> u8 {
         self.status.rank()
     }

@@ -98,6 +98,10 @@ impl Notification for Subscription {
         self.last_updated_at
     }
 
+    fn order_id(&self) -> Option<&str> {
+        self.client_order_id.as_deref()
+    }
+
     fn status_rank(&self) -> u8 {
         self.status.rank()
     }

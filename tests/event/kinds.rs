@@ -849,3 +849,17 @@ proptest! {
         _ = serde_json::from_str::<Event>(&text);
     }
 }
+
+#[test]
+fn knows_the_order_of_each_kind() {
+    for (id, has_inqud_order) in
+        [("CAPD-1", true), ("CCO-1", false), ("PMT-1", true), ("ORCO-1", true), ("SUB-1", false)]
+    {
+        let of = |order: &str| event(&format!(r#"{{"id":"{id}","status":"NEW",{order}}}"#));
+        let both = of(r#""orderId":"ORD-1","clientOrderId":"order-17""#);
+        assert_ne!(both.kind(), EventKind::Other, "{id}");
+        assert_eq!(both.order_id(), Some("order-17"), "{id}");
+        let inquds = of(r#""orderId":"ORD-1""#);
+        assert_eq!(inquds.order_id(), has_inqud_order.then_some("ORD-1"), "{id}");
+    }
+}
