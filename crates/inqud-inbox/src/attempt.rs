@@ -20,6 +20,7 @@ use crate::handler::{Context, Stored};
 use crate::queue::{ALL_HANDLERS, Queue, closed};
 use crate::record::{Record, Storable, dead_reason};
 use crate::report::RunReport;
+use crate::source::Source;
 use crate::store::{Claim, Claimed, Outcome, Settled, Settlement, Store};
 use crate::telemetry;
 use tower_inqud::{Rejection, Verdict, danger};
@@ -237,7 +238,8 @@ impl<S: Store> Attempts<S> {
         let Rules { handler_timeout, .. } = self.rules;
         let cx = Context::new(&claimed, Arc::clone(&self.queue.store), handler_timeout);
         let is_undecodable = Record::is_undecodable(claimed.key, &claimed.ticket.object);
-        let work = handle::<S, T, H>(handler, claimed.body, cx, is_undecodable);
+        let body = (claimed.body, claimed.source);
+        let work = handle::<S, T, H>(handler, body, cx, is_undecodable);
         let work = telemetry.handling(timeout(handler_timeout, work));
         // All of it is merchant code: the handler, its drop after the timeout, its error and the drop of that.
         let handled = catch_unwind(async {
@@ -332,7 +334,7 @@ impl<S: Store> Attempts<S> {
 /// Decodes the body and calls the handler.
 async fn handle<S, T, H>(
     handler: Result<H, BoxError>,
-    body: Bytes,
+    (body, source): (Bytes, Source),
     cx: Context<S>,
     is_undecodable: bool,
 ) -> Result<Ended<S::Effect>, BoxError>
@@ -347,13 +349,13 @@ where
         Err(rejection) => return Ok(Ended::Undecodable(rejection)),
     };
     if is_undecodable {
-        let record = Record::new(&event, body);
+        let record = Record { source, ..Record::new(&event, body) };
         return Ok(Ended::Decoded(match cx.tenant() {
             Some(tenant) => record.of_tenant(tenant),
             None => record,
         }));
     }
-    handler?.call((Stored::new(event, body), cx.clone())).await.map_err(Into::into)?;
+    handler?.call((Stored::new(event, body, source), cx.clone())).await.map_err(Into::into)?;
     Ok(Ended::Done(cx.take()))
 }
 

@@ -9,30 +9,40 @@ use jiff::Timestamp;
 use tower_service::Service;
 
 use crate::key::Key;
+use crate::source::Source;
 use crate::store::{Claimed, Store};
 use crate::tenant;
 use tower_inqud::Verdict;
 
 /// An event that a [`Runner`](crate::Runner) read from the inbox, and its body.
 ///
-/// The event was authentic when it was stored. `Stored` dereferences to it. As with a
+/// The event was authentic when it was stored, unless its [`source`](Self::source) is `Fetched`. `Stored` dereferences to it. As with a
 /// [`Webhook`](tower_inqud::Webhook), `Debug` shows the event and leaves out the body. Use
 /// [`testing::stored`](crate::testing::stored) to create one in a test.
 #[derive(Clone)]
 pub struct Stored<T> {
     event: T,
     body: Bytes,
+    source: Source,
 }
 
 impl<T> Stored<T> {
-    pub(super) fn new(event: T, body: Bytes) -> Self {
-        Self { event, body }
+    pub(super) fn new(event: T, body: Bytes, source: Source) -> Self {
+        Self { event, body, source }
     }
 
     /// Returns the body, byte for byte as it was received.
     #[must_use]
     pub fn raw_body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// Returns how the notification got into the inbox.
+    ///
+    /// A [fetched](Source::Fetched) one was never delivered by a webhook, so no digest proves it.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
     }
 
     /// Returns the event, without the body.
@@ -52,7 +62,10 @@ impl<T> Deref for Stored<T> {
 
 impl<T: fmt::Debug> fmt::Debug for Stored<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stored").field("event", &self.event).finish_non_exhaustive()
+        f.debug_struct("Stored")
+            .field("event", &self.event)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }
 

@@ -152,6 +152,7 @@ mod handler;
 mod inbox;
 mod key;
 mod memory;
+mod order_id;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;
@@ -160,6 +161,7 @@ mod record;
 mod report;
 mod runner;
 mod sealed;
+mod source;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
@@ -193,6 +195,7 @@ pub use self::receiver::Receiver;
 pub use self::record::{Record, Storable};
 pub use self::report::RunReport;
 pub use self::runner::Runner;
+pub use self::source::Source;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Attached, Sqlite, SqliteEffect, SqliteOptions};
 pub use self::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};

@@ -310,6 +310,7 @@ impl Tables {
                 failures: row.failures,
                 crashes: object.crashes,
                 received_at: row.received_at,
+                source: row.record.source,
             });
         }
         claimed

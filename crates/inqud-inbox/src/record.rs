@@ -4,6 +4,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::key::Key;
+use crate::order_id;
+use crate::source::Source;
 use crate::tenant;
 use tower_inqud::{
     Authorization, Checkout, Dedup, Event, Invoice, Notification, OnRampCheckout, OrderKey,
@@ -84,6 +86,10 @@ pub struct Record {
     pub order_key: OrderKey,
     /// The body, byte for byte as it was received.
     pub body: Bytes,
+    /// The [id of the order](Notification::order_id), at most 255 bytes. If it is longer, its start and a hash.
+    pub order_id: Option<String>,
+    /// How the body got here.
+    pub source: Source,
     /// Why it cannot be processed. If set, the record is stored as a dead letter, and its object does not
     /// become due.
     pub dead: Option<String>,
@@ -98,6 +104,8 @@ impl fmt::Debug for Record {
             .field("object", &self.object)
             .field("order_key", &self.order_key)
             .field("body_len", &self.body.len())
+            .field("order_id", &self.order_id)
+            .field("source", &self.source)
             .field("dead", &self.dead)
             .finish()
     }
@@ -110,7 +118,9 @@ impl Record {
         let object = tenant::qualify(None, event.id()).into_owned();
         let order_key = OrderKey::new(event, &body);
         let key = Key::new(T::KIND, &object, &order_key);
-        Self { key, kind: T::KIND, object, order_key, body, dead: None }
+        let order_id = event.order_id().and_then(order_id::stored);
+        let source = Source::Pushed;
+        Self { key, kind: T::KIND, object, order_key, body, order_id, source, dead: None }
     }
 
     /// Creates a record of an authentic body that could not be decoded. Its key is a hash of its bytes, and
@@ -127,6 +137,8 @@ impl Record {
             object,
             order_key,
             body,
+            order_id: None,
+            source: Source::Pushed,
             dead: Some(dead_reason(undecodable.rejection())),
         }
     }
@@ -144,6 +156,13 @@ impl Record {
             self.object = tenant::qualify(Some(name), id).into_owned();
             self.key = Key::new(self.kind, &self.object, &self.order_key);
         }
+        self
+    }
+
+    /// Makes this the record of a body that was fetched from Inqud or imported, and not delivered by a webhook.
+    #[must_use]
+    pub fn fetched(mut self) -> Self {
+        self.source = Source::Fetched;
         self
     }
 

@@ -10,6 +10,7 @@ use crate::admin::Admin;
 use crate::error::InboxError;
 use crate::key::Key;
 use crate::record::Record;
+use crate::source::Source;
 use tower_inqud::{OrderKey, Processed, Verdict};
 
 /// Where an inbox keeps its notifications: [`Memory`](crate::Memory), `Sqlite` or `Postgres`.
@@ -183,6 +184,8 @@ pub struct Claimed {
     pub crashes: u32,
     /// When the notification was stored, by the store's clock.
     pub received_at: Timestamp,
+    /// How the body got here.
+    pub source: Source,
 }
 
 impl Claimed {
@@ -204,6 +207,7 @@ impl fmt::Debug for Claimed {
             .field("failures", &self.failures)
             .field("crashes", &self.crashes)
             .field("received_at", &self.received_at)
+            .field("source", &self.source)
             .finish()
     }
 }

@@ -66,6 +66,7 @@ use crate::handler::{Attempt, Context, Stored};
 use crate::inbox::Inbox;
 use crate::key::Key;
 use crate::record::Storable;
+use crate::source::Source;
 use crate::store::Store;
 
 /// Decodes a body into what a handler gets, as a runner does.
@@ -91,7 +92,7 @@ use crate::store::Store;
 pub fn stored<T: Storable>(body: impl Into<Bytes>) -> Result<Stored<T>, Rejection> {
     let body = body.into();
     let event = danger::decode(&body)?;
-    Ok(Stored::new(event, body))
+    Ok(Stored::new(event, body, Source::Pushed))
 }
 
 /// Makes the [`Context`] of a handler in a test, and commits its effects.

@@ -156,9 +156,24 @@ async fn insert_group(client: &Client, [meet, inserted]: [&Statement; 2], group:
     let dead: Vec<Option<&str>> = vec![None; group.len()];
     let plain: Vec<bool> = group.iter().map(|it| it.0.order_key.repeat_is_duplicate()).collect();
     let later: Vec<i64> = (0..group.len()).rev().map(|rest| -(rest as i64)).collect();
+    let order_ids: Vec<Option<&str>> = group.iter().map(|it| it.0.order_id.as_deref()).collect();
+    let statuses: Vec<&str> = group.iter().map(|it| it.0.order_key.status()).collect();
+    let sources = vec![0_i16; group.len()];
     let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
-    let parameters: [&(dyn ToSql + Sync); 9] =
-        [&keys, &kinds, &objects, &positions, &order_keys, &bodies, &dead, &plain, &later];
+    let parameters: [&(dyn ToSql + Sync); 12] = [
+        &keys,
+        &kinds,
+        &objects,
+        &positions,
+        &order_keys,
+        &bodies,
+        &dead,
+        &plain,
+        &later,
+        &order_ids,
+        &statuses,
+        &sources,
+    ];
     let (begun, met, rows, committed) = tokio::join!(
         client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
         client.execute(meet, &met),

@@ -166,8 +166,8 @@ impl<'c> Statements<'c> {
             )?,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification
-                     (object, kind, key, position, order_key, received_at, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                     (object, kind, key, position, order_key, received_at, body, order_id, status)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
             )?,
             due: connection.prepare(
                 "SELECT number, id, claim FROM inqud_inbox_object
@@ -209,11 +209,13 @@ impl<'c> Statements<'c> {
     }
 
     fn insert(&mut self, record: &Record) -> Result<Inserted> {
-        let Record { key, kind, object, order_key, body, .. } = record;
+        let Record { key, kind, object, order_key, body, order_id, .. } = record;
         let now = self.now();
         let number: i64 = self.meet.query_row(params![kind, object, now], |row| row.get(0))?;
-        let (position, order_key) = (order_key.position(), order_key.to_bytes());
-        let row = params![number, kind, key.as_bytes(), position, order_key, now, &body[..]];
+        let (position, status) = (order_key.position(), order_key.status());
+        let order_key = order_key.to_bytes();
+        let (key, body) = (key.as_bytes(), &body[..]);
+        let row = params![number, kind, key, position, order_key, now, body, order_id, status];
         Ok(if self.insert.execute(row)? == 1 { Inserted::New } else { Inserted::Duplicate })
     }
 

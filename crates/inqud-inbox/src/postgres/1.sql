@@ -22,6 +22,7 @@ CREATE TABLE inqud_inbox.notification (
     verdict smallint NOT NULL DEFAULT 0, -- 0 newer, 1 amended, 2 unordered, 3 stale, 4 review
     failures integer NOT NULL DEFAULT 0, -- attempts that ended with an error
     reviewed boolean NOT NULL DEFAULT false,
+    replays integer NOT NULL DEFAULT 0, -- how often it was to be processed again after it was done
     retry_at timestamptz, -- not to be claimed before this time
     settled_at timestamptz,
     error text,
@@ -31,6 +32,9 @@ CREATE TABLE inqud_inbox.notification (
     object text COLLATE "C" NOT NULL,
     key bytea NOT NULL CHECK (octet_length(key) = 16),
     order_key bytea NOT NULL,
+    order_id text COLLATE "C",
+    status text COLLATE "C" NOT NULL DEFAULT '',
+    source smallint NOT NULL DEFAULT 0, -- 0 pushed by a webhook, 1 fetched or imported
     body bytea,
     -- Also finds all notifications of an object, and those with the same content, whose keys are adjacent.
     UNIQUE (kind, object, key)
@@ -44,6 +48,7 @@ CREATE INDEX notification_open
 CREATE INDEX notification_oldest ON inqud_inbox.notification (kind, seq) WHERE state + 0 = 0;
 CREATE INDEX notification_redrivable ON inqud_inbox.notification (key) WHERE state > 2;
 CREATE INDEX notification_listed ON inqud_inbox.notification (state, seq, kind) WHERE state > 1;
+CREATE INDEX notification_order ON inqud_inbox.notification (order_id, seq) WHERE order_id IS NOT NULL;
 CREATE INDEX notification_flagged ON inqud_inbox.notification (verdict, seq)
     WHERE state = 1 AND verdict > 0;
 CREATE INDEX notification_prunable
@@ -107,7 +112,7 @@ CREATE FUNCTION inqud_inbox.claim(
     due_from timestamptz
 ) RETURNS TABLE (
     object text, claim bigint, crashes integer, processed bytea, due_at timestamptz, seq bigint, key bytea,
-    order_key bytea, body bytea, failures integer, received_at timestamptz, reviewed boolean
+    order_key bytea, body bytea, failures integer, received_at timestamptz, reviewed boolean, source smallint
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -173,13 +178,13 @@ BEGIN
                 FROM unnest(taken) WITH ORDINALITY AS due (object, nth)
                 LEFT JOIN LATERAL (
                     (SELECT its.seq, its.key, its.order_key, its.body, its.failures, its.received_at,
-                        its.reviewed, its.retry_at
+                        its.reviewed, its.retry_at, its.source
                     FROM inqud_inbox.notification AS its
                     WHERE NOT newest_first AND its.kind = claim.kind AND its.object = due.object AND its.state = 0
                     ORDER BY its.position, its.seq LIMIT 1)
                     UNION ALL
                     (SELECT its.seq, its.key, its.order_key, its.body, its.failures, its.received_at,
-                        its.reviewed, its.retry_at
+                        its.reviewed, its.retry_at, its.source
                     FROM inqud_inbox.notification AS its
                     WHERE newest_first AND its.kind = claim.kind AND its.object = due.object AND its.state = 0
                     ORDER BY its.position DESC, its.seq DESC LIMIT 1)
@@ -187,10 +192,11 @@ BEGIN
             ) AS it
             WHERE mine.kind = claim.kind AND mine.object = it.object
             RETURNING mine.object, mine.claim, mine.crashes, mine.processed, mine.due_at, it.seq, it.key,
-                it.order_key, it.body, it.failures, it.received_at, it.reviewed, it.nth, it.can_start
+                it.order_key, it.body, it.failures, it.received_at, it.reviewed, it.source, it.nth, it.can_start
         )
         SELECT leased.object, leased.claim, leased.crashes, leased.processed, leased.due_at, leased.seq,
-            leased.key, leased.order_key, leased.body, leased.failures, leased.received_at, leased.reviewed
+            leased.key, leased.order_key, leased.body, leased.failures, leased.received_at, leased.reviewed,
+            leased.source
         FROM leased WHERE leased.can_start ORDER BY leased.nth;
         GET DIAGNOSTICS found_now = ROW_COUNT;
         found_all := found_all + found_now;
@@ -198,7 +204,7 @@ BEGIN
     END LOOP;
     RETURN QUERY SELECT NULL::text, NULL::bigint, NULL::integer, NULL::bytea,
         CASE WHEN is_full THEN last_due END, NULL::bigint, NULL::bytea, NULL::bytea, NULL::bytea, NULL::integer,
-        NULL::timestamptz, NULL::boolean;
+        NULL::timestamptz, NULL::boolean, NULL::smallint;
 END $$;
 
 -- Settles a claimed notification as done, as part of the transaction that calls it: what else the transaction

@@ -12,14 +12,16 @@ WITH known AS MATERIALIZED (
     ) AS same
 ), stored AS (
     INSERT INTO inqud_inbox.notification
-        (key, kind, object, position, order_key, body, received_at, state, settled_at, error)
-    SELECT key, kind, object, position, order_key, body,
+        (key, kind, object, position, order_key, order_id, status, source, body, received_at, state, settled_at,
+            error)
+    SELECT key, kind, object, position, order_key, order_id, status, source, body,
         transaction_timestamp() + later * interval '1 microsecond',
         CASE WHEN dead IS NULL THEN 0 ELSE 3 END,
         CASE WHEN dead IS NOT NULL THEN statement_timestamp() END, dead
     FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bytea[],
-            $7::text[], $9::bigint[])
-        WITH ORDINALITY AS it (key, kind, object, position, order_key, body, dead, later, nth)
+            $7::text[], $9::bigint[], $10::text[], $11::text[], $12::smallint[])
+        WITH ORDINALITY AS it (key, kind, object, position, order_key, body, dead, later, order_id, status, source,
+            nth)
     -- A record that needs a decision is left out, and so are all later ones of its object, so that the order of
     -- arrival is kept.
     WHERE NOT EXISTS (

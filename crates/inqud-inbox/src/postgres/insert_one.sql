@@ -1,7 +1,9 @@
 WITH stored AS (
     INSERT INTO inqud_inbox.notification
-        (key, kind, object, position, order_key, body, received_at, state, settled_at, error)
-    VALUES ($1::bytea, $2::text, $3::text, $4::bigint, $5::bytea, $6::bytea, $9::timestamptz,
+        (key, kind, object, position, order_key, order_id, status, source, body, received_at, state, settled_at,
+            error)
+    VALUES ($1::bytea, $2::text, $3::text, $4::bigint, $5::bytea, $10::text, $11::text, $12::smallint, $6::bytea,
+        $9::timestamptz,
         $7::smallint, CASE WHEN $7::smallint > 0 THEN statement_timestamp() END, $8::text)
     RETURNING kind, state
 ), counted AS (

@@ -2,6 +2,7 @@ WITH became AS (
     UPDATE inqud_inbox.notification
     SET key = $2::bytea, object = $3::text, position = $4::bigint, order_key = $5::bytea,
         state = $6::smallint, error = $7::text, failures = 0, retry_at = NULL, verdict = 0,
+        order_id = $8::text, status = $9::text,
         settled_at = CASE WHEN $6::smallint > 0 THEN statement_timestamp() END
     WHERE seq = $1::bigint
     RETURNING kind, object, state

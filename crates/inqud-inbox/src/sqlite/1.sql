@@ -43,6 +43,10 @@ CREATE TABLE inqud_inbox_notification (
     failures INTEGER NOT NULL DEFAULT 0,
     retry_at INTEGER, -- it is not claimed before
     settled_at INTEGER,
+    order_id TEXT,
+    status TEXT NOT NULL DEFAULT '',
+    source INTEGER NOT NULL DEFAULT 0, -- 0 pushed by a webhook, 1 fetched or imported
+    replays INTEGER NOT NULL DEFAULT 0, -- how often it was to be processed again after it was done
     error TEXT,
     body BLOB,
     UNIQUE (object, key)
@@ -52,6 +56,7 @@ CREATE INDEX inqud_inbox_open ON inqud_inbox_notification (object, position, seq
 CREATE INDEX inqud_inbox_oldest ON inqud_inbox_notification (kind, seq) WHERE state = 0;
 CREATE INDEX inqud_inbox_listed ON inqud_inbox_notification (state, seq) WHERE state > 1;
 CREATE INDEX inqud_inbox_redrivable ON inqud_inbox_notification (key) WHERE state > 2;
+CREATE INDEX inqud_inbox_order ON inqud_inbox_notification (order_id) WHERE order_id IS NOT NULL;
 CREATE INDEX inqud_inbox_flagged
     ON inqud_inbox_notification (verdict, seq) WHERE state = 1 AND verdict > 0;
 CREATE INDEX inqud_inbox_prunable

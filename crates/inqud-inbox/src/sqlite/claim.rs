@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, Result, Row, params};
 use super::row::{body, micros, order_key, time};
 use super::tables::{Tables, returned};
 use crate::key::Key;
+use crate::source::Source;
 use crate::store::{Claim, Claimed, Ticket};
 use tower_inqud::Processed;
 
@@ -107,6 +108,7 @@ impl Tables<'_> {
                 failures: row.get(4)?,
                 crashes,
                 received_at: time(row.get(5)?),
+                source: Source::of_code(row.get(8)?),
             };
             Ok((claimed, row.get::<_, Option<i64>>(7)?))
         });

@@ -23,8 +23,9 @@ impl Tables<'_> {
             },
         };
         let (inserted, state, why) = stored_as(dedup, record.dead.as_deref());
-        let Record { order_key, body, .. } = record;
-        let (position, order_key) = (order_key.position(), order_key.to_bytes());
+        let Record { order_key, body, order_id, source, .. } = record;
+        let (position, status) = (order_key.position(), order_key.status());
+        let order_key = order_key.to_bytes();
         let row = params![
             number,
             record.kind,
@@ -35,6 +36,9 @@ impl Tables<'_> {
             state as i64,
             why,
             &body[..],
+            order_id,
+            status,
+            source.code(),
         ];
         self.insert.execute(row)?;
         if found.is_some() && state == State::Open {
@@ -103,9 +107,21 @@ impl Tables<'_> {
             return Ok(false);
         };
         let (_, state, why) = stored_as(dedup, None);
-        let Record { order_key, .. } = record;
-        let (position, order_key) = (order_key.position(), order_key.to_bytes());
-        let row = params![seq, number, key.as_bytes(), position, order_key, state as i64, why, now];
+        let Record { order_key, order_id, .. } = record;
+        let (position, status) = (order_key.position(), order_key.status());
+        let order_key = order_key.to_bytes();
+        let row = params![
+            seq,
+            number,
+            key.as_bytes(),
+            position,
+            order_key,
+            state as i64,
+            why,
+            now,
+            order_id,
+            status,
+        ];
         self.convert.execute(row)?;
         if state == State::Open {
             self.arrive.execute([number, now])?;

@@ -75,7 +75,7 @@ macro_rules! go_on {
 macro_rules! next {
     ($order:literal) => {
         concat!(
-            "SELECT seq, key, order_key, body, failures, received_at, reviewed, retry_at
+            "SELECT seq, key, order_key, body, failures, received_at, reviewed, retry_at, source
              FROM inqud_inbox_notification
              WHERE object = ?1 AND state = 0 ORDER BY ",
             $order,
@@ -111,14 +111,14 @@ impl<'c> Tables<'c> {
             )?,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification (object, kind, key, position, order_key,
-                     received_at, state, settled_at, error, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7 = 0, NULL, ?6), ?8, ?9)",
+                     received_at, state, settled_at, error, body, order_id, status, source)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?7 = 0, NULL, ?6), ?8, ?9, ?10, ?11, ?12)",
             )?,
             convert: connection.prepare(
                 "UPDATE inqud_inbox_notification
                  SET object = ?2, key = ?3, position = ?4, order_key = ?5, state = ?6, error = ?7,
                      failures = 0, retry_at = NULL, verdict = 0,
-                     settled_at = iif(?6 = 0, NULL, ?8)
+                     settled_at = iif(?6 = 0, NULL, ?8), order_id = ?9, status = ?10
                  WHERE seq = ?1",
             )?,
             arrive: connection.prepare(ARRIVE)?,

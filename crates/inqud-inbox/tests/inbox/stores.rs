@@ -345,7 +345,8 @@ impl What {
                 let (object, order_key) =
                     (format!("undecodable:{key}"), OrderKey::of_undecodable(&body));
                 let dead = Some("wrong at amount".to_owned());
-                Record { key, kind: Payment::KIND, object, order_key, body, dead }
+                let order_id = None;
+                Record { key, object, order_key, order_id, dead, ..payment(body) }
             }
         }
     }

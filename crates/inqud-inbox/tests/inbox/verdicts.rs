@@ -219,7 +219,8 @@ fn undecodable(body: &str) -> Record {
     let body = Bytes::from(body.to_owned());
     let key = Key::of_undecodable(Payment::KIND, &body);
     let (object, order_key) = (format!("undecodable:{key}"), OrderKey::of_undecodable(&body));
-    Record { key, kind: Payment::KIND, object, order_key, body, dead: Some("at amount".to_owned()) }
+    let of = Record::new(&serde_json::from_slice::<Payment>(&body).unwrap(), body);
+    Record { key, object, order_key, dead: Some("at amount".to_owned()), order_id: None, ..of }
 }
 
 async fn redrive_the_dead(inbox: &Inbox<impl Store>) {

@@ -8,6 +8,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use super::{BEGIN, body, count_of, key, micros, order_key, time_of, transact};
+use crate::source::Source;
 use crate::store::{Claim, Claimed, Ticket};
 use tower_inqud::Processed;
 
@@ -39,7 +40,8 @@ pub(in crate::postgres) async fn has_suspect(
 }
 
 const CLAIM: &str = "
-SELECT object, claim, crashes, processed, due_at, seq, key, order_key, body, failures, received_at, reviewed
+SELECT object, claim, crashes, processed, due_at, seq, key, order_key, body, failures, received_at, reviewed,
+    source
 FROM inqud_inbox.claim($1, $2, $3::bigint * interval '1 microsecond', $4, $5,
     coalesce($6::timestamptz, '-infinity'))";
 
@@ -115,5 +117,6 @@ fn claimed_of(claim: &Claim, row: &Row) -> Result<Claimed, Error> {
         failures: count_of(row.try_get(9)?),
         crashes: count_of(row.try_get(2)?),
         received_at: time_of(row.try_get(10)?),
+        source: Source::of_code(row.try_get(12)?),
     })
 }

@@ -6,7 +6,7 @@ use tokio_postgres::types::ToSql;
 
 use super::insert::{lock_objects, stored_as};
 use super::settle::{Closing, LOCK, Member};
-use super::{BEGIN, OPEN, bytes_of, object};
+use super::{BEGIN, OPEN, bytes_of, object, text};
 use crate::record::Record;
 use crate::store::{Outcome, Settled, Ticket};
 
@@ -47,7 +47,8 @@ pub(in crate::postgres) async fn replace_decoded(
         return Ok(Settled::Done { next_is_due: false });
     };
     let (_, state, why) = stored_as(dedup, None);
-    let parameters: [&(dyn ToSql + Sync); 7] = [
+    let status = text(record.order_key.status());
+    let parameters: [&(dyn ToSql + Sync); 9] = [
         &ticket.seq,
         &bytes_of(&key),
         id,
@@ -55,6 +56,8 @@ pub(in crate::postgres) async fn replace_decoded(
         &record.order_key.to_bytes(),
         &state,
         &why,
+        &record.order_id,
+        &status,
     ];
     client.execute(&convert, &parameters).await?;
     let rest = client.prepare_cached(END_LEASE).await?;

@@ -102,9 +102,24 @@ async fn insert_new(
     let bodies: Vec<&[u8]> = records.iter().map(|it| &it.body[..]).collect();
     let dead: Vec<_> = records.iter().map(|it| it.dead.as_deref().map(text)).collect();
     let plain: Vec<bool> = records.iter().map(|it| repeat_is_duplicate(it)).collect();
+    let order_ids: Vec<Option<&str>> = records.iter().map(|it| it.order_id.as_deref()).collect();
+    let statuses: Vec<String> = records.iter().map(|it| text(it.order_key.status())).collect();
+    let sources: Vec<i16> = records.iter().map(|it| it.source.code()).collect();
     let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
-    let columns: [&(dyn ToSql + Sync); 9] =
-        [&keys, &kinds, &objects, &positions, &order_keys, &bodies, &dead, &plain, &later];
+    let columns: [&(dyn ToSql + Sync); 12] = [
+        &keys,
+        &kinds,
+        &objects,
+        &positions,
+        &order_keys,
+        &bodies,
+        &dead,
+        &plain,
+        &later,
+        &order_ids,
+        &statuses,
+        &sources,
+    ];
     let (begun, met, rows, committed) = tokio::join!(
         client.batch_execute(BEGIN),
         client.execute(&insert_object, &met),
@@ -188,8 +203,8 @@ async fn insert_known(
                 continue;
             }
         };
-        let Record { kind, order_key, body, .. } = record;
-        let parameters: [&(dyn ToSql + Sync); 9] = [
+        let Record { kind, order_key, body, order_id, source, .. } = record;
+        let parameters: [&(dyn ToSql + Sync); 12] = [
             &bytes_of(&key),
             kind,
             object,
@@ -199,6 +214,9 @@ async fn insert_known(
             &state,
             &why,
             &received_at,
+            order_id,
+            &text(order_key.status()),
+            &source.code(),
         ];
         client.query(&one, &parameters).await?;
         stored.add(record.kind, object, (key, order_key.clone(), true));
