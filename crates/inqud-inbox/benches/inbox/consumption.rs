@@ -23,11 +23,11 @@ pub(crate) async fn compare<E: Engine>(places: &Places<E>, size: Size, report: &
     let columns = ["handler", "concurrency", "before", "inbox/s", "floor/s", "inbox/floor"];
     report.table(&format!("Consumption, {}", E::NAME), &columns, 1);
     for (handler, name) in E::HANDLERS {
-        for (concurrency, count) in size.consumed {
+        for (concurrency, count) in size.chosen(size.consumed) {
             for before in size.before.iter().copied() {
                 let run = async |side| {
                     let run =
-                        async |place: &E| round(place, side, *handler, *concurrency, *count).await;
+                        async |place: &E| round(place, side, *handler, concurrency, count).await;
                     places.on(before, run).await
                 };
                 let all = alternate(size.rounds, &[Side::Inbox, Side::Floor], run).await;

@@ -60,11 +60,11 @@ pub(crate) async fn compare<E: Engine>(places: &Places<E>, size: Size, report: &
         "to the plain handler",
     ];
     report.table(&format!("HTTP, {}", E::NAME), &columns, 1);
-    for (clients, count) in size.http {
+    for (clients, count) in size.chosen(size.http) {
         for before in size.before.iter().copied() {
             let kinds: Vec<_> = servers.iter().map(|it| it.0).collect();
             let run = async |server| {
-                places.on(before, async |place| round(place, server, *clients, *count).await).await
+                places.on(before, async |place| round(place, server, clients, count).await).await
             };
             let all = alternate(size.rounds, &kinds, run).await;
             for ((_, name), rounds) in servers.iter().zip(&all) {

@@ -25,10 +25,10 @@ pub(crate) async fn compare<E: Engine>(places: &Places<E>, size: Size, report: &
     let columns =
         ["clients", "before", "inbox/s", "p50", "p99", "floor/s", "p50", "p99", "inbox/floor"];
     report.table(&format!("Durable puts, {}", E::NAME), &columns, 0);
-    for (clients, count) in size.puts {
+    for (clients, count) in size.chosen(size.puts) {
         for before in size.before.iter().copied() {
             let run = async |side| {
-                places.on(before, async |place| round(place, side, *clients, *count).await).await
+                places.on(before, async |place| round(place, side, clients, count).await).await
             };
             let all = alternate(size.rounds, &[Side::Inbox, Side::Floor], run).await;
             report.say(&format!(
