@@ -501,9 +501,10 @@ mod linux {
 
     // --------------------------------------------------------------------- the fsync
 
+    const ONE_BY_ONE: u32 = 60;
+
     #[tokio::test]
     async fn syncs_the_disk_before_each_200() {
-        const ONE_BY_ONE: u32 = 60;
         const AT_ONCE: u32 = 16;
         let folder = tempfile::tempdir().unwrap();
         let trace = folder.path().join("trace");
@@ -551,8 +552,13 @@ mod linux {
         assert!(missing.is_empty(), "of {} without: {missing:?}", all.len());
         // After a crash the log is found only if its directory entry was synced too.
         assert!(trace.is_name_synced(&wal, &folder, &all[0]));
-        let syncs = trace.calls.iter().filter(|it| it.is_sync_of(&wal)).count();
-        assert!(syncs < all.len(), "{syncs}: concurrent deliveries were not committed together");
+        let syncs: Vec<_> = trace.calls.iter().filter(|it| it.is_sync_of(&wal)).collect();
+        let count = syncs.len();
+        assert!(count < all.len(), "{count}: concurrent deliveries were not committed together");
+        // Each was claimed.
+        let last = trace.answer_to(&id(ONE_BY_ONE - 1)).began;
+        let count = syncs.iter().filter(|it| it.ended < last).count();
+        assert!(count < 90, "{count}: claims were synced");
     }
 
     #[tokio::test]
@@ -560,9 +566,19 @@ mod linux {
     async fn traced_server() {
         let inbox = open(folder().join("inbox.db")).unwrap();
         let (address, _) = serve(&inbox).await;
+        // Claims, and settles nothing.
+        let claimed = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&claimed);
+        let handler = move |_: Stored<PaymentRequest>, _: Context<Sqlite>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<Result<(), Infallible>>()
+        };
+        let runner = inbox.process(handler).concurrency(1000);
+        tokio::spawn(runner.run_until(std::future::pending()));
         println!("listening on {address}");
         let mut input = BufReader::new(tokio::io::stdin()).lines();
         while input.next_line().await.unwrap().is_some() {}
+        assert!(claimed.load(Ordering::SeqCst) >= ONE_BY_ONE);
     }
 
     /// A system call, with the lines of the trace at which it began and ended.

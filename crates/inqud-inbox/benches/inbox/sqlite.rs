@@ -172,7 +172,7 @@ impl<'c> Statements<'c> {
             due: connection.prepare(
                 "SELECT number, id, claim FROM inqud_inbox_object
                  WHERE kind = ?1 AND due_at <= ?2 AND leased_until IS NULL AND crashes = 0
-                 ORDER BY due_at LIMIT ?3",
+                 ORDER BY due_at LIMIT ?3 + 0",
             )?,
             oldest: connection.prepare(
                 "SELECT seq, key, order_key, body FROM inqud_inbox_notification

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Result, Row, params};
 
 use super::row::{body, micros, order_key, time};
-use super::tables::{Tables, returned};
+use super::tables::Tables;
 use crate::key::Key;
 use crate::source::Source;
 use crate::store::{Claim, Claimed, Ticket};
@@ -114,7 +114,7 @@ impl Tables<'_> {
         });
         let Some((claimed, retry_at)) = next.optional()? else {
             // Only if somebody deleted rows.
-            returned(&mut self.go_on_first, number)?;
+            self.free(number, claim.newest_first, None)?;
             return Ok(None);
         };
         if let Some(retry_at) = retry_at.filter(|at| *at > now) {

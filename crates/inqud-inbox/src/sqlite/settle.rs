@@ -8,12 +8,13 @@ use super::catch_drop::contain;
 use super::effect::SqliteEffect;
 use super::row::{State, code, micros};
 use super::sandbox::Breach;
-use super::tables::{Tables, returned};
+use super::tables::Tables;
 use super::writer::is_of_work;
 use crate::error::BoxError;
 use crate::key::Key;
 use crate::store;
 use crate::store::{Outcome, Settled, Settlement, Ticket};
+use tower_inqud::Processed;
 
 /// How merchant code ended.
 pub(super) enum Ran<R> {
@@ -33,6 +34,7 @@ impl Tables<'_> {
         let Some((number, key)) = claimed.optional()? else { return Ok(Settled::LeaseExpired) };
         let now = self.now();
         let mut is_decoded_due = false;
+        let mut handled = None;
         let close = match outcome {
             Outcome::Done(effects) => {
                 let key = Key::from_bytes(key);
@@ -51,9 +53,7 @@ impl Tables<'_> {
                     Ran::Failed(error) => return Ok(Settled::EffectFailed(error.to_string())),
                     Ran::Refused(what) => return Ok(Settled::EffectRefused(what)),
                 }
-                if let Some(processed) = processed {
-                    self.process.execute(params![number, processed.to_bytes()])?;
-                }
+                handled = processed.as_ref().map(Processed::to_bytes);
                 Some((State::Done, None))
             }
             Outcome::Skipped => Some((State::Skipped, None)),
@@ -72,8 +72,7 @@ impl Tables<'_> {
         if let Some((state, error)) = close {
             self.close.execute(params![seq, state as i64, now, error, code(*verdict)])?;
         }
-        let go_on = if *newest_first { &mut self.go_on_last } else { &mut self.go_on_first };
-        let due_at = returned(go_on, number)?;
+        let due_at = self.free(number, *newest_first, handled.as_deref())?;
         let next_is_due = is_decoded_due || due_at.is_some_and(|due_at| due_at <= now);
         Ok(Settled::Done { next_is_due })
     }

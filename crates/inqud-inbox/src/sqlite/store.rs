@@ -24,7 +24,8 @@ use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store
 /// A store in a SQLite file. SQLite itself is compiled in.
 ///
 /// - One thread writes. Work that waits for it is committed together, in write-ahead mode and with
-///   `synchronous=FULL`: a commit has reached the disk when it is answered.
+///   `synchronous=FULL`: a commit has reached the disk when it is answered. Only claims do not wait for the disk. A
+///   power loss may undo them, and the notifications are handled again.
 /// - A file has one inbox. A second one, in this process or another, is refused. The lock is a file next to
 ///   it, whose name ends in `-inqud-lock`. The operating system releases it when the process ends. If somebody
 ///   deletes it and a second inbox opens, that one owns the file: every commit of the first fails, and it closes. A
@@ -175,11 +176,11 @@ impl Store for Sqlite {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, InboxError> {
-        self.writer.commit(move |tables| tables.claim(&claim)).await
+        self.writer.commit_unsynced(move |tables| tables.claim(&claim)).await
     }
 
     async fn has_suspect(&self, kind: &'static str) -> Result<bool, InboxError> {
-        self.writer.commit(move |tables| tables.has_suspect(kind)).await
+        self.writer.commit_unsynced(move |tables| tables.has_suspect(kind)).await
     }
 
     async fn settle(

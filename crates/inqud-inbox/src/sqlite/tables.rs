@@ -15,6 +15,8 @@ pub(super) struct Tables<'c> {
     pub(super) session: Session,
     /// Whether merchant code ended the transaction that is not committed yet.
     pub(super) is_ended: bool,
+    /// Whether commits reach the disk.
+    is_synced: bool,
     /// When each kind's row in `inqud_inbox_runner` was last written.
     pub(super) asked: HashMap<&'static str, i64>,
     pub(super) find: Statement<'c>,
@@ -34,9 +36,9 @@ pub(super) struct Tables<'c> {
     pub(super) claimed: Statement<'c>,
     pub(super) close: Statement<'c>,
     pub(super) retry: Statement<'c>,
-    pub(super) process: Statement<'c>,
-    pub(super) go_on_first: Statement<'c>,
-    pub(super) go_on_last: Statement<'c>,
+    next_due_first: Statement<'c>,
+    next_due_last: Statement<'c>,
+    free: Statement<'c>,
     pub(super) open: Statement<'c>,
     pub(super) keep: Statement<'c>,
     stamp: Statement<'c>,
@@ -56,17 +58,14 @@ pub(super) struct Session {
 pub(super) const ARRIVE: &str = "UPDATE inqud_inbox_object SET due_at = ?2
     WHERE number = ?1 AND leased_until IS NULL AND (due_at IS NULL OR due_at > ?2)";
 
-/// Ends a lease. The object is due again when its next open notification can be claimed.
-macro_rules! go_on {
+/// Finds when the next open notification of an object can be claimed.
+macro_rules! next_due {
     ($order:literal) => {
         concat!(
-            "UPDATE inqud_inbox_object SET leased_until = NULL, crashes = 0, due_at =
-                 (SELECT max(received_at, coalesce(retry_at, received_at))
-                  FROM inqud_inbox_notification
-                  WHERE object = ?1 AND state = 0 ORDER BY ",
+            "SELECT max(received_at, coalesce(retry_at, received_at)) FROM inqud_inbox_notification
+             WHERE object = ?1 AND state = 0 ORDER BY ",
             $order,
-            " LIMIT 1)
-             WHERE number = ?1 RETURNING due_at"
+            " LIMIT 1"
         )
     };
 }
@@ -96,6 +95,7 @@ impl<'c> Tables<'c> {
             sandbox,
             session,
             is_ended: false,
+            is_synced: true,
             asked: HashMap::new(),
             find: connection
                 .prepare("SELECT number FROM inqud_inbox_object WHERE kind = ?1 AND id = ?2")?,
@@ -129,7 +129,7 @@ impl<'c> Tables<'c> {
             due: connection.prepare(
                 "SELECT number, id, processed, claim, crashes FROM inqud_inbox_object
                  WHERE kind = ?1 AND due_at <= ?2 AND leased_until IS NULL AND crashes = 0
-                 ORDER BY due_at LIMIT ?3",
+                 ORDER BY due_at LIMIT ?3 + 0", // a parameter alone would be planned for each number
             )?,
             suspect: connection.prepare(
                 "SELECT number, id, processed, claim, crashes + (leased_until IS NOT NULL)
@@ -163,10 +163,14 @@ impl<'c> Tables<'c> {
                 "UPDATE inqud_inbox_notification
                  SET retry_at = ?2, error = ?3, failures = failures + 1 WHERE seq = ?1",
             )?,
-            process: connection
-                .prepare("UPDATE inqud_inbox_object SET processed = ?2 WHERE number = ?1")?,
-            go_on_first: connection.prepare(go_on!("position, seq"))?,
-            go_on_last: connection.prepare(go_on!("position DESC, seq DESC"))?,
+            next_due_first: connection.prepare(next_due!("position, seq"))?,
+            next_due_last: connection.prepare(next_due!("position DESC, seq DESC"))?,
+            // Not one statement with those above that returns the time: SQLite would open a table for it each time.
+            free: connection.prepare(
+                "UPDATE inqud_inbox_object SET leased_until = NULL, crashes = 0, due_at = ?2,
+                     processed = coalesce(?3, processed)
+                 WHERE number = ?1",
+            )?,
             open: connection.prepare("SAVEPOINT inqud_inbox_effect")?,
             keep: connection.prepare("RELEASE inqud_inbox_effect")?,
             stamp: connection.prepare("UPDATE inqud_inbox_clock SET at = ?1 WHERE owner = ?2")?,
@@ -190,9 +194,32 @@ impl<'c> Tables<'c> {
         Ok(self.stamp.execute(params![clock.last, owner])? > 0)
     }
 
+    /// Ends a lease, and stores what was handled, if that is given. Returns when the object is due again.
+    pub(super) fn free(
+        &mut self,
+        number: i64,
+        newest_first: bool,
+        processed: Option<&[u8]>,
+    ) -> Result<Option<i64>> {
+        let next = if newest_first { &mut self.next_due_last } else { &mut self.next_due_first };
+        let due_at = next.query_row([number], |row| row.get::<_, i64>(0)).optional()?;
+        self.free.execute(params![number, due_at, processed])?;
+        Ok(due_at)
+    }
+
+    /// Sets whether the next commits reach the disk.
+    pub(super) fn sync(&mut self, is_synced: bool) -> Result<()> {
+        let set =
+            if is_synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+        self.is_synced = false;
+        self.connection.execute_batch(set)?;
+        self.is_synced = is_synced;
+        Ok(())
+    }
+
     /// Whether the connection must be replaced after the transaction.
     pub(super) fn is_spoilt(&self) -> bool {
-        self.is_broken() || self.sandbox.is_spoilt()
+        self.is_broken() || !self.is_synced || self.sandbox.is_spoilt()
     }
 
     /// Whether a transaction is still open after it was committed or rolled back.
@@ -230,10 +257,4 @@ impl Session {
         sandbox.commit(connection)?;
         Ok(Self { clock, owner })
     }
-}
-
-/// The first row of a statement that changes rows and returns them.
-pub(super) fn returned(statement: &mut Statement<'_>, number: i64) -> Result<Option<i64>> {
-    let row = statement.query_row([number], |row| row.get::<_, Option<i64>>(0));
-    Ok(row.optional()?.flatten())
 }

@@ -19,6 +19,12 @@
 //! If the transaction fails because of the disk, the memory or another connection, all members get that
 //! error. Running them one by one would only wait for the same failure as many times.
 //!
+//! # What need not reach the disk
+//!
+//! Claims are a group of their own, which is committed without an `fsync` (`synchronous=NORMAL`), before the others. So
+//! handlers run while earlier ones are settled. If the process ends, the claims are still in the file. If the machine loses power, they are undone: their notifications are due, and no crash is
+//! counted. The next synced commit writes them to the disk before itself, so no settlement is there without its claim.
+//!
 //! # What must not stop the writer
 //!
 //! A panic in merchant code is contained. A connection whose transaction can neither be committed nor rolled
@@ -67,11 +73,21 @@ trait Work: Send {
     /// Does the work. Called again if the transaction failed.
     fn run(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()>;
 
-    /// Whether it needs a transaction of its own. It is then run only once.
-    fn is_alone(&self) -> bool;
+    fn needs(&self) -> Needs;
 
     /// Delivers the result. Called after the commit or its failure.
     fn answer(self: Box<Self>, committed: Result<(), InboxError>);
+}
+
+/// What a work needs of its transaction.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Needs {
+    /// That it has reached the disk when it is answered.
+    Sync,
+    /// The same, and no other work in it. It is then run only once.
+    SyncAlone,
+    /// That it outlives the process. A power loss may undo it.
+    NoSync,
 }
 
 /// Works that are committed together.
@@ -134,15 +150,15 @@ fn answer(answered: Answered) {
 
 struct Task<F, R> {
     work: F,
-    is_alone: bool,
+    needs: Needs,
     result: Option<R>,
     answer: oneshot::Sender<Result<R, InboxError>>,
 }
 
 impl<F, R> Task<F, R> {
-    fn new(work: F, is_alone: bool) -> (Self, Answer<R>) {
+    fn new(work: F, needs: Needs) -> (Self, Answer<R>) {
         let (answer, answered) = oneshot::channel();
-        (Self { work, is_alone, result: None, answer }, answered)
+        (Self { work, needs, result: None, answer }, answered)
     }
 }
 
@@ -156,8 +172,8 @@ where
         Ok(())
     }
 
-    fn is_alone(&self) -> bool {
-        self.is_alone
+    fn needs(&self) -> Needs {
+        self.needs
     }
 
     fn answer(self: Box<Self>, committed: Result<(), InboxError>) {
@@ -221,7 +237,23 @@ impl Writer {
         &self,
         work: impl FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, InboxError> {
-        let (task, answered) = Task::new(work, false);
+        self.commit_as(Needs::Sync, work).await
+    }
+
+    /// Like [`commit`](Self::commit), for work that a power loss may undo after it was answered.
+    pub(super) async fn commit_unsynced<R: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
+    ) -> Result<R, InboxError> {
+        self.commit_as(Needs::NoSync, work).await
+    }
+
+    async fn commit_as<R: Send + 'static>(
+        &self,
+        needs: Needs,
+        work: impl FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
+    ) -> Result<R, InboxError> {
+        let (task, answered) = Task::new(work, needs);
         self.hand_over(Box::new(task)).await?;
         answered.await.map_err(|_| self.why())?
     }
@@ -233,7 +265,7 @@ impl Writer {
     ) -> Result<R, InboxError> {
         let mut work = Some(work);
         let once = move |tables: &mut Tables<'_>| work.take().map(|it| it(tables)).transpose();
-        let (task, answered) = Task::new(once, true);
+        let (task, answered) = Task::new(once, Needs::SyncAlone);
         self.hand_over(Box::new(task)).await?;
         answered.await.map_err(|_| self.why())??.ok_or_else(closed)
     }
@@ -440,10 +472,13 @@ fn commit_all(
     Ok(after)
 }
 
-/// Adds the works that can be committed together, and then each that must be alone.
+/// Adds the works as groups. Claims come first, so that their handlers run while the rest is committed.
 fn push(groups: &mut VecDeque<Group>, group: Group) {
-    let (alone, together): (Vec<_>, Vec<_>) = group.into_iter().partition(|it| it.is_alone());
-    groups.push_back(together);
+    let (unsynced, synced): (Vec<_>, Vec<_>) =
+        group.into_iter().partition(|it| it.needs() == Needs::NoSync);
+    let (alone, together): (Vec<_>, Vec<_>) =
+        synced.into_iter().partition(|it| it.needs() == Needs::SyncAlone);
+    groups.extend([unsynced, together]);
     groups.extend(alone.into_iter().map(|work| vec![work]));
 }
 
@@ -538,6 +573,18 @@ fn commit(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> Result<(), Lo
     if tables.is_broken() {
         return Err(lost().into());
     }
+    if group.iter().all(|work| work.needs() == Needs::NoSync) {
+        tables.sync(false)?;
+        let done = transact(tables, group);
+        // If this fails, the connection is replaced by one that syncs.
+        drop(tables.sync(true));
+        return done;
+    }
+    transact(tables, group)
+}
+
+fn transact(tables: &mut Tables<'_>, group: &mut [Box<dyn Work>]) -> Result<(), Lost> {
+    let lost = || failure(ErrorCode::SystemIoFailure, "a transaction could not be rolled back");
     tables.connection.execute_batch("BEGIN IMMEDIATE")?;
     let done = run(tables, group);
     // SQLite rolls some failed transactions back by itself, for example when the disk is full. Then there is
@@ -598,7 +645,7 @@ mod tests {
             Ok(())
         }
 
-        fn is_alone(&self) -> bool {
+        fn needs(&self) -> Needs {
             panic!("a bug of this crate")
         }
 
@@ -617,8 +664,8 @@ mod tests {
         // It is busy with the first, and takes the next two together.
         let (go, wait) = channel::<()>();
         let busy = move |_: &mut Tables<'_>| Ok(wait.recv().is_ok());
-        writer.hand_over(Box::new(Task::new(busy, false).0)).await.unwrap();
-        let (task, in_flight) = Task::new(|_: &mut Tables<'_>| Ok(()), false);
+        writer.hand_over(Box::new(Task::new(busy, Needs::Sync).0)).await.unwrap();
+        let (task, in_flight) = Task::new(|_: &mut Tables<'_>| Ok(()), Needs::Sync);
         writer.hand_over(Box::new(task)).await.unwrap();
         writer.hand_over(Box::new(Fatal)).await.unwrap();
         drop(go);
