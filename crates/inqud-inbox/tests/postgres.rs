@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     reason = "clippy.toml does not reach the helpers of tests"
 )]
 
@@ -31,6 +32,13 @@ use tower_inqud::PaymentRequest;
 mod postgres;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
+
+#[path = "postgres/lost_answers.rs"]
+mod lost_answers;
+#[path = "postgres/pinned_stats.rs"]
+mod pinned_stats;
+#[path = "postgres/processes.rs"]
+mod processes;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
