@@ -12,7 +12,7 @@ use super::error::{engine, failed};
 use super::file::{Unfit, check_version, connect, create, lock, unfit};
 use super::settle::Ran;
 use super::tables::Tables;
-use super::writer::{self, Writer};
+use super::writer::{self, Needs, Writer};
 use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
@@ -176,11 +176,11 @@ impl Store for Sqlite {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>, InboxError> {
-        self.writer.commit_unsynced(move |tables| tables.claim(&claim)).await
+        self.writer.commit_as(Needs::NoSync, move |tables| tables.claim(&claim)).await
     }
 
     async fn has_suspect(&self, kind: &'static str) -> Result<bool, InboxError> {
-        self.writer.commit_unsynced(move |tables| tables.has_suspect(kind)).await
+        self.writer.commit_as(Needs::NoSync, move |tables| tables.has_suspect(kind)).await
     }
 
     async fn settle(
@@ -190,7 +190,8 @@ impl Store for Sqlite {
         let Settlement { ticket, outcome } = &*settlement;
         let has_effects = matches!(outcome, Outcome::Done(effects) if !effects.is_empty());
         let shared = Settlement { ticket: ticket.clone(), outcome: share(outcome) };
-        let settled = self.writer.commit(move |tables| tables.settle(&shared)).await;
+        let settle = move |tables: &mut Tables<'_>| tables.settle(&shared);
+        let settled = self.writer.commit_as(Needs::SyncAfterClaim, settle).await;
         settled.or_else(|error| match work_failed(&error) {
             // It was alone in its transaction, and so has failed that.
             Some(why) if has_effects => Ok(Settled::EffectFailed(why)),

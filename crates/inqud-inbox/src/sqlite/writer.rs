@@ -81,9 +81,11 @@ trait Work: Send {
 
 /// What a work needs of its transaction.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Needs {
+pub(super) enum Needs {
     /// That it has reached the disk when it is answered.
     Sync,
+    /// The same. A claim is about to follow, because the runner has a handler that is free.
+    SyncAfterClaim,
     /// The same, and no other work in it. It is then run only once.
     SyncAlone,
     /// That it outlives the process. A power loss may undo it.
@@ -240,15 +242,7 @@ impl Writer {
         self.commit_as(Needs::Sync, work).await
     }
 
-    /// Like [`commit`](Self::commit), for work that a power loss may undo after it was answered.
-    pub(super) async fn commit_unsynced<R: Send + 'static>(
-        &self,
-        work: impl FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
-    ) -> Result<R, InboxError> {
-        self.commit_as(Needs::NoSync, work).await
-    }
-
-    async fn commit_as<R: Send + 'static>(
+    pub(super) async fn commit_as<R: Send + 'static>(
         &self,
         needs: Needs,
         work: impl FnMut(&mut Tables<'_>) -> rusqlite::Result<R> + Send + 'static,
@@ -306,8 +300,9 @@ struct Messages {
     is_closed: bool,
 }
 
-/// How long a group waits for another work, if the last groups had more than one. Those who were just answered together
-/// are about to come back together. Without this, the first of them would get a commit of its own.
+/// How long a group waits for another work, if the last groups had more than one, or if a claim is about to follow.
+/// Those who were just answered together are about to come back together. Without this, the first of them would get a
+/// commit of its own, and the claim would wait for it.
 const LINGER: Duration = Duration::from_micros(30);
 
 enum Next {
@@ -320,13 +315,14 @@ enum Next {
 
 impl Messages {
     /// Returns another message for the group, or `None` if there is none for a moment.
-    fn another(&self) -> Option<Message> {
+    fn another(&self, is_claim_near: bool) -> Option<Message> {
         let mut began = None;
         loop {
             if let Ok(message) = self.receiver.try_recv() {
                 return Some(message);
             }
-            if self.last < 2 || began.get_or_insert_with(Instant::now).elapsed() > LINGER {
+            let is_near = is_claim_near || self.last > 1;
+            if !is_near || began.get_or_insert_with(Instant::now).elapsed() > LINGER {
                 return None;
             }
             // Not a wait on the channel: each sender would have to wake this thread.
@@ -348,10 +344,15 @@ impl Messages {
             Err(RecvTimeoutError::Timeout) => return Next::Idle,
             Err(RecvTimeoutError::Disconnected) => return Next::End,
         };
-        let mut group = Vec::new();
+        let mut group = Group::new();
+        let (mut is_settled, mut is_claimed) = (false, false);
         loop {
             match message {
-                Message::Work(work, _place) => group.push(work),
+                Message::Work(work, _place) => {
+                    is_settled |= work.needs() == Needs::SyncAfterClaim;
+                    is_claimed |= work.needs() == Needs::NoSync;
+                    group.push(work);
+                }
                 Message::Close => {
                     self.is_closed = true;
                     break;
@@ -360,7 +361,7 @@ impl Messages {
             if group.len() >= GROUP {
                 break;
             }
-            let Some(next) = self.another() else { break };
+            let Some(next) = self.another(is_settled && !is_claimed) else { break };
             message = next;
         }
         // A claim between two batches of settlements, which is one work, is not the end of the load.
