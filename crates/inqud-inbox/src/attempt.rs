@@ -80,12 +80,13 @@ impl<S: Store> Attempts<S> {
     }
 
     /// Returns how many more attempts can begin while `running` have not ended. Attempts that are being settled hold up
-    /// no others, until there are twice as many attempts as handlers may run. A suspect holds up all others.
+    /// no others, until there are three times as many attempts as handlers may run: while a third is committed, the next
+    /// one waits for that, and the last is handled. A suspect holds up all others.
     pub(super) fn free(&self, running: usize) -> usize {
         if self.has_suspect.load(Ordering::Relaxed) {
             return 0;
         }
-        let most = self.concurrency.saturating_mul(2).saturating_sub(running);
+        let most = self.concurrency.saturating_mul(3).saturating_sub(running);
         self.slots.available_permits().min(most)
     }
 
