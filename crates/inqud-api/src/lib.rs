@@ -10,7 +10,7 @@
 //!
 //! # Example
 //!
-//! ```
+//! ```no_run
 //! use hyper_rustls::HttpsConnectorBuilder;
 //! use hyper_util::client::legacy::Client;
 //! use hyper_util::rt::TokioExecutor;
@@ -27,7 +27,26 @@
 //! # }
 //! ```
 //!
-//! `examples/fetch.rs` is a command that fetches one object.
+//! `examples/fetch.rs` is a command that fetches one object. Without TLS, a mock can be fetched from:
+//!
+//! ```
+//! use inqud_api::{ApiClient, Credentials};
+//! use inqud_inbox::Fetched;
+//! use inqud_mock::{Lifecycle, MockApi, Scenario};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let api = MockApi::new("TKN-1", "the secret of the token")?;
+//! let message = Lifecycle::new(Scenario::Success).into_iter().last().unwrap();
+//! api.publish(&message);
+//!
+//! let client = ApiClient::builder(Credentials::signed("TKN-1", "the secret of the token")?).build(api)?;
+//! let request: tower_inqud::PaymentRequest = serde_json::from_slice(message.body())?;
+//! assert!(matches!(client.get(&request.id).await, Fetched::Found(_)));
+//! assert_eq!(client.get("CAPD-unknown").await, Fetched::Missing);
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # What it needs from Inqud
 //!
