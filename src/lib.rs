@@ -155,6 +155,7 @@
 //!   afterwards, in order and with its effects exactly once.
 //! - `inqud-mock`: sends webhooks the way Inqud does, in any order and with any repeats, to test
 //!   your handler.
+//! - `inqud-api`: a client for Inqud's API, for objects that no webhook reported.
 //! - `inqud-webhook`: a command that signs, verifies, sends and receives webhooks, and manages an
 //!   inbox.
 //!

@@ -66,6 +66,20 @@ fn dependency_tree_stays_small() {
     assert!(dependencies <= MOST_DEPENDENCIES, "{dependencies}: {tree:#?}");
 }
 
+#[test]
+fn client_and_mock_add_nothing_to_the_tree() {
+    let inbox = tree("inqud-inbox", &[]);
+    for package in ["inqud-api", "inqud-mock"] {
+        let tree = tree(package, &[]);
+        let added = tree.difference(&inbox).filter(|it| !it.starts_with(package));
+        let added = added.collect::<Vec<_>>();
+        // The mock decides with fastrand what it loses.
+        let expected = if package == "inqud-mock" { ["fastrand"].as_slice() } else { &[] };
+        let names = added.iter().map(|it| it.split(' ').next().unwrap()).collect::<Vec<_>>();
+        assert_eq!(names, expected, "{package}");
+    }
+}
+
 /// A dependency may state a newer Rust than this workspace does, in which case `cargo update` went too far.
 #[test]
 fn no_dependency_needs_a_newer_rust() {

@@ -16,7 +16,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const LIBRARIES: [&str; 3] = ["tower-inqud", "inqud-inbox", "inqud-mock"];
+const LIBRARIES: [&str; 4] = ["tower-inqud", "inqud-inbox", "inqud-mock", "inqud-api"];
 
 fn rustdoc(package: &str) -> Value {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -106,7 +106,8 @@ impl MockInqud {
         T: fmt::Debug + PartialEq,
     {
         let messages = messages.into_iter().collect::<Vec<_>>();
-        let expected = self.round(self.seed, messages.clone(), &merchant).await?;
+        let numbered = messages.iter().cloned().enumerate().collect();
+        let expected = self.round(self.seed, numbered, &merchant).await?;
         let ordered = ordered_by_arrival(&messages);
         for round in 0..self.rounds {
             let seed = self.seed.wrapping_add(u64::from(round));
@@ -117,7 +118,8 @@ impl MockInqud {
             }
             random.shuffle(&mut plan);
             keep_order(&mut plan, &ordered);
-            let plan = plan.iter().filter_map(|number| messages.get(*number).cloned()).collect();
+            let numbered = |number: &usize| Some((*number, messages.get(*number)?.clone()));
+            let plan = plan.iter().filter_map(numbered).collect();
             let found = self.round(seed, plan, &merchant).await?;
             if found.state != expected.state {
                 let expected = format!("{:#?}", expected.state);
@@ -131,14 +133,14 @@ impl MockInqud {
     async fn round<F, T>(
         &self,
         seed: u64,
-        plan: Vec<Message>,
+        plan: Vec<(usize, Message)>,
         merchant: &F,
     ) -> Result<Ended<T>, Disagreement>
     where
         F: AsyncFn(Round) -> T,
     {
         let kept = Arc::new(Mutex::new(None));
-        let inqud = self.clone().seed(seed);
+        let inqud = self.clone().seed(seed).drop_share(0.0);
         let state = merchant(Round { inqud, plan, report: Arc::clone(&kept) }).await;
         let report = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(report) = report.filter(|report: &Report| !report.deliveries.is_empty()) else {
@@ -199,7 +201,7 @@ struct Ended<T> {
 #[must_use = "a round that is not delivered is an error"]
 pub struct Round {
     inqud: MockInqud,
-    plan: Vec<Message>,
+    plan: Vec<(usize, Message)>,
     report: Arc<Mutex<Option<Report>>>,
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::future::poll_fn;
 use std::iter;
@@ -26,7 +26,8 @@ impl MockInqud {
     ///
     /// 1. The mock repeats and shuffles the messages, if configured.
     /// 2. It sends them one after another, never two at a time.
-    /// 3. A message is acknowledged if status 200 arrives before the timeout. Otherwise the mock sends it
+    /// 3. A message that the mock [drops](Self::drop_share) is not sent.
+    /// 4. A message is acknowledged if status 200 arrives before the timeout. Otherwise the mock sends it
     ///    again after the next configured [retry delay](Self::retries), and sends other messages meanwhile.
     ///
     /// Returns when every message is acknowledged or has no retry left. An error from the service does not end
@@ -64,16 +65,17 @@ impl MockInqud {
     {
         let times = usize::try_from(self.times).unwrap_or(usize::MAX);
         let repeat = |message| iter::repeat_n(message, times);
-        let mut plan = messages.into_iter().flat_map(repeat).collect::<Vec<_>>();
+        let mut plan = messages.into_iter().enumerate().flat_map(repeat).collect::<Vec<_>>();
         if self.shuffled {
             fastrand::Rng::with_seed(self.seed).shuffle(&mut plan);
         }
         self.deliver_plan(plan, service, each).await;
     }
 
+    /// Delivers messages in this order. Each has its number in the order in which Inqud created them.
     pub(super) async fn deliver_plan<S, B, F>(
         &self,
-        plan: Vec<Message>,
+        plan: Vec<(usize, Message)>,
         mut service: S,
         mut each: F,
     ) where
@@ -86,13 +88,31 @@ impl MockInqud {
         let mut due = began;
         // Ordered by due time, then by position in the plan.
         let mut queue = BTreeMap::new();
-        for (turn, message) in plan.into_iter().enumerate() {
-            queue.insert((due, turn), (message, 0_u32));
+        let last = plan.iter().map(|(number, _)| number.saturating_add(1)).max();
+        let publish = self.api.as_ref().map(|api| {
+            let base = api.reserve(last.unwrap_or(0));
+            move |number: usize, message: &Message| {
+                let number = u64::try_from(number).unwrap_or(u64::MAX);
+                api.publish_numbered(base.saturating_add(number), message);
+            }
+        });
+        for (turn, (number, message)) in plan.into_iter().enumerate() {
+            queue.insert((due, turn), (number, message, 0_u32));
             due = later(due, self.interval);
         }
         let mut not_before = began;
-        while let Some(((due, turn), (message, retry))) = queue.pop_first() {
+        let mut dropped = HashSet::new();
+        while let Some(((due, turn), (number, message, retry))) = queue.pop_first() {
             sleep_until(due.max(not_before)).await;
+            if let Some(publish) = publish.as_ref().filter(|_| retry == 0) {
+                publish(number, &message);
+            }
+            if self.drops(&message) {
+                if dropped.insert(number) {
+                    each(self.dropped(message, began.elapsed()));
+                }
+                continue;
+            }
             // Late deliveries keep the interval too, instead of catching up in a burst.
             not_before = later(Instant::now(), self.interval);
             let at = began.elapsed();
@@ -101,7 +121,7 @@ impl MockInqud {
             let again = wait.filter(|_| !tried.answer.is_acknowledged());
             if let Some(wait) = again {
                 let again = later(Instant::now(), *wait);
-                queue.insert((again, turn), (message.clone(), retry.saturating_add(1)));
+                queue.insert((again, turn), (number, message.clone(), retry.saturating_add(1)));
             }
             each(Delivery {
                 message,
@@ -114,6 +134,20 @@ impl MockInqud {
                 rejection: tried.rejection,
                 text: tried.text,
             });
+        }
+    }
+
+    fn dropped(&self, message: Message, at: Duration) -> Delivery {
+        Delivery {
+            message,
+            fault: self.fault,
+            retry: 0,
+            retry_follows: false,
+            at,
+            elapsed: Duration::ZERO,
+            answer: Answer::Dropped,
+            rejection: None,
+            text: String::new(),
         }
     }
 

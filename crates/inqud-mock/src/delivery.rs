@@ -30,6 +30,8 @@ pub enum Answer {
     TimedOut,
     /// No response, because the service or the client failed. Holds the text of the error.
     Failed(String),
+    /// No delivery, because the mock [drops](super::MockInqud::drop_share) this message.
+    Dropped,
 }
 
 impl Answer {
@@ -106,7 +108,7 @@ impl Delivery {
         }
     }
 
-    /// Whether it was not acknowledged and has no retry left.
+    /// Whether it was [dropped](Answer::Dropped), or not acknowledged and has no retry left.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         !self.is_acknowledged() && !self.retry_follows
@@ -119,6 +121,7 @@ impl fmt::Display for Answer {
             Self::Status(status) => status.fmt(f),
             Self::TimedOut => f.write_str("no response before the timeout"),
             Self::Failed(why) => write!(f, "no response: {why}"),
+            Self::Dropped => f.write_str("dropped"),
         }
     }
 }

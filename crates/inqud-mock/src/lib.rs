@@ -7,6 +7,8 @@
 //! 2. A [`MockInqud`] signs and delivers them: in order or shuffled, repeated, retried on Inqud's schedule,
 //!    forged, truncated, chunked or slow.
 //! 3. A [`Report`] lists each delivery with its response.
+//! 4. A [`MockApi`] plays Inqud's API, with the objects that were delivered and those whose every delivery was
+//!    [lost](MockInqud::drop_share).
 //!
 //! [`MockInqud::any_order`] makes the most important check: your handler ends in the same state in every order
 //! of delivery, with and without repeats.
@@ -40,6 +42,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod any_order;
+mod api;
 mod body;
 mod deliver;
 mod delivery;
@@ -52,6 +55,7 @@ mod scenario;
 mod snapshot;
 
 pub use self::any_order::{Disagreement, Round};
+pub use self::api::{ApiBody, ApiFault, MockApi};
 pub use self::body::SentBody;
 pub use self::delivery::{Answer, Delivery};
 pub use self::lifecycle::Lifecycle;

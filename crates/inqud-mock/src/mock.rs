@@ -4,7 +4,7 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Uri};
 
-use super::{Message, SentBody};
+use super::{Message, MockApi, SentBody};
 use tower_inqud::{Secret, contract, sign};
 
 /// Signs messages the way Inqud does, and delivers them to a service.
@@ -29,6 +29,8 @@ pub struct MockInqud {
     pub(super) timeout: Duration,
     pub(super) retries: Vec<Duration>,
     pub(super) fault: Option<Fault>,
+    pub(super) api: Option<MockApi>,
+    drop_share: f64,
     chunk: Option<usize>,
     pause: Duration,
 }
@@ -74,6 +76,8 @@ impl MockInqud {
             timeout: contract::RESPONSE_TIMEOUT,
             retries: Vec::new(),
             fault: None,
+            api: None,
+            drop_share: 0.0,
             chunk: None,
             pause: Duration::ZERO,
         }
@@ -140,6 +144,36 @@ impl MockInqud {
     pub fn fault(mut self, fault: Fault) -> Self {
         self.fault = Some(fault);
         self
+    }
+
+    /// Loses this share of the messages for ever, repeats and retries included. Defaults to 0.
+    ///
+    /// `share` is between 0 and 1. The [seed](Self::seed) and the body of a message decide whether it is lost,
+    /// so a run with the same seed loses the same messages, even in another process. The
+    /// [report](super::Report) lists a lost message once, as [`Answer::Dropped`](super::Answer::Dropped).
+    /// [`any_order`](Self::any_order) loses nothing.
+    pub fn drop_share(mut self, share: f64) -> Self {
+        self.drop_share = share;
+        self
+    }
+
+    /// Gives the messages to an API that plays Inqud's. Defaults to none.
+    ///
+    /// When a message is due for the first time, its object changes in the API, even if the delivery is
+    /// [lost](Self::drop_share). An object never goes back to an earlier message, in whatever order the
+    /// messages are delivered.
+    pub fn api(mut self, api: &MockApi) -> Self {
+        self.api = Some(api.clone());
+        self
+    }
+
+    /// Whether this message is lost for ever.
+    pub(super) fn drops(&self, message: &Message) -> bool {
+        // FNV-1a. The generator mixes its seed.
+        let hash = message.body().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        fastrand::Rng::with_seed(self.seed ^ hash).f64() < self.drop_share
     }
 
     /// Sends bodies in frames of this many bytes, at least 1, without a `Content-Length`. Defaults to one frame

@@ -3,5 +3,6 @@
 #[path = "../../../../tests/support/mod.rs"]
 mod support;
 
+mod api;
 mod deliveries;
 mod lifecycles;
