@@ -205,7 +205,7 @@ impl<S: Store> Attempts<S> {
         H::Future: Send,
     {
         let mut telemetry = telemetry::Attempt::begin(T::KIND, &claimed);
-        let ticket = claimed.ticket.clone();
+        let mut ticket = claimed.ticket.clone();
         let failures = claimed.failures;
         let outcome = if ticket.verdict == Verdict::Stale && !self.rules.handles_stale {
             Outcome::Skipped
@@ -217,19 +217,21 @@ impl<S: Store> Attempts<S> {
                 error: format!("the process ended {times} times in a row while it was handled"),
             }
         } else {
-            self.handle(claimed, handler, &mut telemetry).await
+            let handled = self.handle(claimed, handler, &mut telemetry).await;
+            ticket.completion_is_taken = handled.1;
+            handled.0
         };
         drop(permits);
         self.settle(Settlement { ticket, outcome }, failures, telemetry).await
     }
 
-    /// Calls the handler.
+    /// Calls the handler. Returns also whether it has taken its completion.
     async fn handle<T, H>(
         &self,
         claimed: Claimed,
         handler: Result<H, BoxError>,
         telemetry: &mut telemetry::Attempt,
-    ) -> Outcome<S::Effect>
+    ) -> (Outcome<S::Effect>, bool)
     where
         T: Storable,
         H: Service<(Stored<T>, Context<S>), Response = ()> + Send + 'static,
@@ -240,7 +242,7 @@ impl<S: Store> Attempts<S> {
         let cx = Context::new(&claimed, Arc::clone(&self.queue.store), handler_timeout);
         let is_undecodable = Record::is_undecodable(claimed.key, &claimed.ticket.object);
         let body = (claimed.body, claimed.source);
-        let work = handle::<S, T, H>(handler, body, cx, is_undecodable);
+        let work = handle::<S, T, H>(handler, body, cx.clone(), is_undecodable);
         let work = telemetry.handling(timeout(handler_timeout, work));
         // All of it is merchant code: the handler, its drop after the timeout, its error and the drop of that.
         let handled = catch_unwind(async {
@@ -250,7 +252,10 @@ impl<S: Store> Attempts<S> {
                 Err(_) => Err("the handler timed out".to_owned()),
             }
         });
-        match handled.await.unwrap_or_else(|| Err("the handler panicked".to_owned())) {
+        let handled = handled.await.unwrap_or_else(|| Err("the handler panicked".to_owned()));
+        let completion_is_taken = cx.completion_is_taken();
+        drop(cx);
+        let outcome = match handled {
             Ok(Ended::Undecodable(rejection)) => {
                 Outcome::Dead { error: text(&dead_reason(&rejection)) }
             }
@@ -263,7 +268,8 @@ impl<S: Store> Attempts<S> {
                 telemetry.handled();
                 self.failure(claimed.failures, &error)
             }
-        }
+        };
+        (outcome, completion_is_taken)
     }
 
     /// Settles. If the store fails, it keeps the outcome and tries again.
@@ -296,6 +302,14 @@ impl<S: Store> Attempts<S> {
                     }
                     telemetry.settled();
                     return Ok(report.plus(RunReport::of(&settlement.outcome)));
+                }
+                Ok(Settled::Completed { next_is_due }) => {
+                    if next_is_due {
+                        self.next_is_due.notify_one();
+                    }
+                    telemetry.completed();
+                    let done = Outcome::<S::Effect>::Done(Vec::new());
+                    return Ok(report.plus(RunReport::of(&done)));
                 }
                 Ok(Settled::LeaseExpired) => {
                     telemetry.lease_expired();

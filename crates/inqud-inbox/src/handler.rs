@@ -1,5 +1,6 @@
 use std::fmt;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tower_service::Service;
 
 use crate::key::Key;
 use crate::source::Source;
-use crate::store::{Claimed, Store};
+use crate::store::{Claimed, Store, Ticket};
 use crate::tenant;
 use tower_inqud::Verdict;
 
@@ -77,6 +78,7 @@ impl<T: fmt::Debug> fmt::Debug for Stored<T> {
 /// | --- | --- | --- |
 /// | [`Memory`](crate::Memory), `Sqlite` | `cx.effect(closure)` | `cx.once(key, closure, otherwise)` |
 /// | `Postgres` | `cx.transaction().await` | `cx.once(key).await` |
+/// | `Postgres`, with a driver of your own | `cx.completion()` | a unique constraint of yours |
 ///
 /// Clones are cheap and share one context. Use [`TestContext`](crate::testing::TestContext) to create one in a
 /// test.
@@ -96,7 +98,13 @@ struct Shared<S: Store> {
     )]
     handler_timeout: Duration,
     attempt: Attempt,
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "Postgres makes completions of it")
+    )]
+    ticket: Option<Ticket>,
     effects: Mutex<Vec<S::Effect>>,
+    completion_is_taken: AtomicBool,
 }
 
 /// The part of a [`Context`] that describes the attempt.
@@ -115,11 +123,22 @@ impl<S: Store> Context<S> {
         let (verdict, number) = (claimed.ticket.verdict, claimed.attempt());
         let tenant = tenant::split(&claimed.ticket.object).0.map(Arc::from);
         let attempt = Attempt { key, tenant, verdict, number, received_at };
-        Self::of(attempt, store, handler_timeout)
+        Self::with(attempt, store, handler_timeout, Some(claimed.ticket.clone()))
     }
 
     pub(super) fn of(attempt: Attempt, store: Arc<S>, handler_timeout: Duration) -> Self {
-        let shared = Shared { store, handler_timeout, attempt, effects: Mutex::default() };
+        Self::with(attempt, store, handler_timeout, None)
+    }
+
+    fn with(
+        attempt: Attempt,
+        store: Arc<S>,
+        handler_timeout: Duration,
+        ticket: Option<Ticket>,
+    ) -> Self {
+        let (effects, completion_is_taken) = (Mutex::default(), AtomicBool::new(false));
+        let shared =
+            Shared { store, handler_timeout, attempt, ticket, effects, completion_is_taken };
         Self { shared: Arc::new(shared) }
     }
 
@@ -166,6 +185,22 @@ impl<S: Store> Context<S> {
     #[cfg(feature = "postgres")]
     pub(super) fn handler_timeout(&self) -> Duration {
         self.shared.handler_timeout
+    }
+
+    /// Returns the claim, unless the context was made for a test.
+    #[cfg(feature = "postgres")]
+    pub(super) fn ticket(&self) -> Option<&Ticket> {
+        self.shared.ticket.as_ref()
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn take_completion(&self) {
+        self.shared.completion_is_taken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the handler may have settled the notification itself.
+    pub(super) fn completion_is_taken(&self) -> bool {
+        self.shared.completion_is_taken.load(Ordering::Relaxed)
     }
 
     pub(super) fn push(&self, effect: S::Effect) {

@@ -87,7 +87,8 @@
 //! service, so you can put timeouts, limits and traces around it.
 //!
 //! 1. Each notification is handled at least once. What a handler passes to `cx.effect` (memory, SQLite), or
-//!    writes in `cx.transaction` (Postgres), is committed together with "done", exactly once. If something
+//!    writes in `cx.transaction` (Postgres), is committed together with "done", exactly once.
+//!    [Any Postgres driver](guide::drivers) can do the same in a transaction of its own. If something
 //!    must happen once per order, use `cx.once` with an idempotency key of your own.
 //! 2. Notifications about one object (the same kind and [`id`](tower_inqud::Notification::id)) are handled one
 //!    at a time, by their [`position`](tower_inqud::OrderKey::position) and then by arrival. Different objects are
@@ -191,7 +192,8 @@ pub use self::key::Key;
 pub use self::memory::{Memory, MemoryEffect};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{
-    Once, Postgres, PostgresEffect, PostgresOptions, PostgresParameters, PostgresTransaction,
+    Completion, Once, Postgres, PostgresEffect, PostgresOptions, PostgresParameters,
+    PostgresTransaction,
 };
 pub use self::receiver::Receiver;
 pub use self::record::{Record, Storable};

@@ -231,6 +231,8 @@ pub struct Ticket {
     pub processed: Option<Processed>,
     /// Whether the last open notification of the object is claimed next, and not the first.
     pub newest_first: bool,
+    /// Whether the handler has taken the completion, so that a transaction of its own may have settled the claim.
+    pub completion_is_taken: bool,
 }
 
 impl Ticket {
@@ -246,7 +248,16 @@ impl Ticket {
         let verdict = order_key.verdict(seq, is_reviewed, processed);
         let processed =
             verdict.should_handle().then(|| Processed::after(processed, order_key, seq));
-        Self { seq, kind, object, claim, verdict, processed, newest_first }
+        Self {
+            seq,
+            kind,
+            object,
+            claim,
+            verdict,
+            processed,
+            newest_first,
+            completion_is_taken: false,
+        }
     }
 }
 
@@ -290,6 +301,11 @@ pub enum Outcome<E> {
 pub enum Settled {
     /// It is committed.
     Done {
+        /// Whether the object can be claimed again now.
+        next_is_due: bool,
+    },
+    /// A transaction of the handler's own had settled it as done, whatever the outcome is.
+    Completed {
         /// Whether the object can be claimed again now.
         next_is_due: bool,
     },

@@ -218,8 +218,8 @@ END $$;
 --   notification. Another one was begun since if the handler ended that itself.
 --
 -- Returns when the next notification of the object is due, or null if none is open. Fails with SQLSTATE IQ001
--- if the lease was lost, and with IQ002 if this is another transaction, so that a COMMIT that was sent along
--- rolls back.
+-- if the lease was lost, with IQ002 if this is another transaction, and with IQ003 if the notification is done
+-- already, so that a COMMIT that was sent along rolls back.
 CREATE FUNCTION inqud_inbox.complete(
     seq bigint,
     kind text,
@@ -242,18 +242,24 @@ BEGIN
     WHERE mine.kind = complete.kind AND mine.object = complete.object AND mine.claim = complete.claim
         AND mine.leased_until IS NOT NULL
     FOR UPDATE;
+    IF FOUND THEN
+        -- Statements of their own, which see what the last holder of the lock has committed.
+        UPDATE inqud_inbox.notification AS mine
+        SET state = 1, verdict = complete.verdict, settled_at = statement_timestamp()
+        WHERE mine.seq = complete.seq AND mine.state < 1; -- not = 0, so that the planner uses seq and not the index of open ones
+    END IF;
     IF NOT FOUND THEN
+        IF EXISTS (SELECT FROM inqud_inbox.notification AS mine WHERE mine.seq = complete.seq AND mine.state = 1) THEN
+            RAISE EXCEPTION 'the notification is done already: roll back, because its effects are committed'
+                USING ERRCODE = 'IQ003';
+        END IF;
         RAISE EXCEPTION 'the lease has expired, and the notification was claimed again or settled'
             USING ERRCODE = 'IQ001';
     END IF;
-    -- Statements of their own, which see what the last holder of the lock has committed.
-    UPDATE inqud_inbox.notification AS mine
-    SET state = 1, verdict = complete.verdict, settled_at = statement_timestamp()
-    WHERE mine.seq = complete.seq AND mine.state < 1; -- not = 0, so that the planner uses seq and not the index of open ones
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'the notification was settled' USING ERRCODE = 'IQ001';
-    END IF;
-    IF complete.newest_first THEN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        -- The snapshot may be older than the lock, and miss what was stored since. The next claim finds out.
+        next_due_at := statement_timestamp();
+    ELSIF complete.newest_first THEN
         next_due_at := (
             SELECT greatest(next.received_at, next.retry_at) FROM inqud_inbox.notification AS next
             WHERE next.kind = complete.kind AND next.object = complete.object AND next.state = 0
@@ -270,6 +276,30 @@ BEGIN
     WHERE mine.kind = complete.kind AND mine.object = complete.object;
     INSERT INTO inqud_inbox.tally (kind, backlog) VALUES (complete.kind, -1);
     RETURN next_due_at;
+END $$;
+
+-- The same for a transaction of the merchant's, of any driver. `token` is what `Completion::token` returned.
+--
+-- Fails with IQ001 and IQ003 as above, and with IQ004 if the notification is not in this database. The transaction
+-- has 5 seconds to commit after that, because it locks the object. Then the server closes its connection.
+CREATE FUNCTION inqud_inbox.complete(token text) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    -- seq, key, claim, verdict, newest_first, processed
+    its text[] := string_to_array(complete.token, '-');
+    mine record;
+BEGIN
+    SELECT kind, object INTO mine FROM inqud_inbox.notification
+    WHERE seq = its[1]::bigint AND key = decode(its[2], 'hex');
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the notification is not in this database: complete it in the database of its inbox'
+            USING ERRCODE = 'IQ004';
+    END IF;
+    PERFORM inqud_inbox.complete(its[1]::bigint, mine.kind, mine.object, its[3]::bigint,
+        decode(nullif(its[6], ''), 'hex'), its[4]::smallint, its[5]::boolean);
+    IF current_setting('idle_in_transaction_session_timeout') = '0' THEN
+        PERFORM set_config('idle_in_transaction_session_timeout', '5s', true);
+    END IF;
 END $$;
 
 INSERT INTO inqud_inbox.version VALUES (1, 1);

@@ -29,10 +29,12 @@ impl Context<Postgres> {
     ///
     /// # Errors
     ///
-    /// If there is no connection, or a statement of [`execute`](Self::execute) fails. If that happens, or if you drop the
+    /// If there is no connection, if the handler has taken its [completion](Self::completion), or if a statement of
+    /// [`execute`](Self::execute) fails. If that happens, or if you drop the
     /// future while such a statement runs, the transaction cannot be committed any more, and the notification is
     /// retried.
     pub async fn transaction(&self) -> Result<PostgresTransaction, InboxError> {
+        self.check_completion()?;
         let begun = self.effects().iter().find_map(PostgresEffect::transaction);
         let open = match begun {
             Some(open) => open,
@@ -61,11 +63,23 @@ impl Context<Postgres> {
         let new = Arc::new(self.store().begin(self.handler_timeout()).await?);
         // Two calls may race. The first to get here wins, and the other transaction is rolled back.
         let mut effects = self.effects();
+        self.check_completion()?;
         if let Some(begun) = effects.iter().find_map(PostgresEffect::transaction) {
             return Ok(begun);
         }
         effects.push(PostgresEffect(Effect::Transaction(Arc::clone(&new))));
         Ok(new)
+    }
+
+    /// Fails if the handler settles the notification in a transaction of its own.
+    fn check_completion(&self) -> Result<(), InboxError> {
+        if self.completion_is_taken() {
+            return Err(failed(
+                "`transaction` and `once` cannot be used after `completion`: the notification is settled in a \
+                 transaction of yours",
+            ));
+        }
+        Ok(())
     }
 
     /// Runs a statement in the transaction that settles the notification as done: both are committed, or neither

@@ -1,5 +1,6 @@
 //! A store in a Postgres database (feature `postgres`).
 
+mod completion;
 mod context;
 mod effect;
 mod ended;
@@ -15,6 +16,7 @@ mod tables;
 mod transaction;
 mod wake;
 
+pub use self::completion::Completion;
 pub use self::effect::PostgresEffect;
 pub use self::options::PostgresOptions;
 pub use self::parameters::PostgresParameters;

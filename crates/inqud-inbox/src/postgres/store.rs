@@ -183,6 +183,57 @@ impl Postgres {
         self.run(move |client| Box::pin(async move { tables::look(client, &of).await })).await
     }
 
+    /// Finds out whether the handler has settled a notification as done. If it has not, waits for a transaction that may
+    /// be doing it.
+    pub(super) async fn look_at_completion(&self, ticket: &Ticket) -> Result<Found, InboxError> {
+        let of = ticket.clone();
+        let peek = self.run(move |client| Box::pin(async move { tables::peek(client, &of).await }));
+        match peek.await? {
+            Found::Unsettled => self.look(ticket).await,
+            found => Ok(found),
+        }
+    }
+
+    pub(super) fn completed(&self, ticket: &Ticket, freed: Freed) -> Settled {
+        let next_is_due = freed.next_is_due;
+        self.settled(ticket, Ended::Freed(freed));
+        Settled::Completed { next_is_due }
+    }
+
+    pub(super) async fn settle_claim(
+        &self,
+        settlement: &mut Settlement<PostgresEffect>,
+    ) -> Result<Settled, InboxError> {
+        let Settlement { ticket, outcome } = settlement;
+        match outcome {
+            Outcome::Done(effects) if effects.iter().any(|it| it.statement().is_none()) => {
+                return self.complete(ticket, effects).await;
+            }
+            Outcome::Decoded(record) => {
+                let (ticket, record) = (ticket.clone(), record.clone());
+                let decode = self.run(move |client| {
+                    Box::pin(async move { tables::replace_decoded(client, &ticket, &record).await })
+                });
+                let settled = decode.await?;
+                if settled == (Settled::Done { next_is_due: true }) {
+                    self.arrived();
+                }
+                return Ok(settled);
+            }
+            _ => {}
+        }
+        let mut member = Member::new(ticket, outcome);
+        let claim = (ticket.seq, ticket.claim);
+        member.is_in_doubt = self.in_doubt().remove(&claim);
+        match self.settle_member(ticket, member).await {
+            Ok(ended) => Ok(self.settled(ticket, ended)),
+            Err(error) => {
+                self.in_doubt().insert(claim);
+                Err(error)
+            }
+        }
+    }
+
     /// Settles without a transaction of the handler.
     async fn settle_member(&self, ticket: &Ticket, member: Member) -> Result<Ended, InboxError> {
         if let Some(why) = refused(&member.statements) {
@@ -311,34 +362,10 @@ impl Store for Postgres {
         &self,
         settlement: &mut Settlement<PostgresEffect>,
     ) -> Result<Settled, InboxError> {
-        let Settlement { ticket, outcome } = settlement;
-        match outcome {
-            Outcome::Done(effects) if effects.iter().any(|it| it.statement().is_none()) => {
-                return self.complete(ticket, effects).await;
-            }
-            Outcome::Decoded(record) => {
-                let (ticket, record) = (ticket.clone(), record.clone());
-                let decode = self.run(move |client| {
-                    Box::pin(async move { tables::replace_decoded(client, &ticket, &record).await })
-                });
-                let settled = decode.await?;
-                if settled == (Settled::Done { next_is_due: true }) {
-                    self.arrived();
-                }
-                return Ok(settled);
-            }
-            _ => {}
+        if settlement.ticket.completion_is_taken {
+            return self.settle_taken(settlement).await;
         }
-        let mut member = Member::new(ticket, outcome);
-        let claim = (ticket.seq, ticket.claim);
-        member.is_in_doubt = self.in_doubt().remove(&claim);
-        match self.settle_member(ticket, member).await {
-            Ok(ended) => Ok(self.settled(ticket, ended)),
-            Err(error) => {
-                self.in_doubt().insert(claim);
-                Err(error)
-            }
-        }
+        self.settle_claim(settlement).await
     }
 
     fn arrivals(&self) -> Option<watch::Receiver<()>> {

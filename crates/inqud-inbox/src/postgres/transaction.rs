@@ -88,7 +88,7 @@ pub(super) async fn settle(mut open: Open, ticket: &Ticket, statements: &[Arc<St
         }
         Ok(Err(error)) if tables::is_io(&error) => Sent::Unknown(Some(Box::new(open))),
         Ok(Err(error)) => match error.code().map(SqlState::code) {
-            Some(tables::LEASE_LOST) => Sent::Ended(Ended::Expired),
+            Some(tables::LEASE_LOST | tables::DONE_ALREADY) => Sent::Ended(Ended::Expired),
             Some(tables::ENDED) => Sent::Ended(Ended::Refused(error_chain(&error))),
             _ if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Sent::Locked(error),
             _ => Sent::Ended(Ended::EffectFailed(error_chain(&error))),

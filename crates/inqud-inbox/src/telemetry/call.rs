@@ -142,6 +142,15 @@ impl Attempt {
         self.end(outcome);
     }
 
+    /// Records that a transaction of the handler's own has settled the notification as done, whatever was decided.
+    pub(crate) fn completed(mut self) {
+        let decided = std::mem::replace(&mut self.decided, Decided::Done);
+        if let Decided::Retry(error, _) | Decided::Dead(error) = decided {
+            self.span.failed_after_commit(&error);
+        }
+        self.settled();
+    }
+
     /// Records that another runner has claimed the notification in the meantime.
     pub(crate) fn lease_expired(mut self) {
         self.span.lease_expired();

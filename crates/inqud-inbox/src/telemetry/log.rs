@@ -62,6 +62,12 @@ impl Span {
         });
     }
 
+    pub(super) fn failed_after_commit(&self, error: &str) {
+        let message =
+            "attempt failed after its transaction had completed the notification; it is done";
+        self.0.in_scope(|| tracing::warn!(target: TARGET, error, "{message}"));
+    }
+
     pub(super) fn lease_expired(&self) {
         let message =
             "lease expired and another runner claimed the notification; nothing was committed";

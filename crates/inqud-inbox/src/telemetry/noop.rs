@@ -63,6 +63,8 @@ mod no_tracing {
             }
         }
 
+        pub(crate) fn failed_after_commit(&self, _: &str) {}
+
         pub(crate) fn lease_expired(&self) {}
 
         pub(crate) fn ended(&self, _: &'static str) {}
@@ -120,6 +122,8 @@ mod neither {
         pub(crate) fn decide<E>(&mut self, _: &Outcome<E>) {}
 
         pub(crate) fn settled(self) {}
+
+        pub(crate) fn completed(self) {}
 
         pub(crate) fn lease_expired(self) {}
 

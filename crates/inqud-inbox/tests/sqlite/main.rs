@@ -18,6 +18,7 @@ use tower_inqud::PaymentRequest;
 
 mod counts;
 mod fences;
+mod handled;
 mod log;
 mod sandbox;
 mod suspects;

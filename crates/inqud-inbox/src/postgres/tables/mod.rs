@@ -52,8 +52,8 @@ pub(super) use self::claim::{Look, claim, has_suspect, record_runner};
 pub(super) use self::decoded::replace_decoded;
 pub(super) use self::insert::insert;
 pub(super) use self::settle::{
-    ENDED, Failed, Found, Freed, LEASE_LOST, Member, Wait, complete, is_io, look, settle,
-    settle_effects,
+    DONE_ALREADY, ENDED, Failed, Found, Freed, LEASE_LOST, Member, Wait, complete, is_io, look,
+    peek, settle, settle_effects,
 };
 pub(super) use self::transaction::{
     CLEAN, PLAN_ONCE, begin, clean, commit, insert_once, roll_back, run,
@@ -121,7 +121,7 @@ const SKIPPED: i16 = 2;
 const DEAD: i16 = 3;
 const REVIEW: i16 = 4;
 
-fn code(verdict: Verdict) -> i16 {
+pub(super) fn code(verdict: Verdict) -> i16 {
     match verdict {
         Verdict::Amended => 1,
         Verdict::Unordered => 2,

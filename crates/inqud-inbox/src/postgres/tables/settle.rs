@@ -269,6 +269,7 @@ FROM inqud_inbox.complete($1, $2, $3, $4, $5, $6, $7, $8) AS due_at";
 /// The codes that `inqud_inbox.complete` fails with.
 pub(in crate::postgres) const LEASE_LOST: &str = "IQ001";
 pub(in crate::postgres) const ENDED: &str = "IQ002";
+pub(in crate::postgres) const DONE_ALREADY: &str = "IQ003";
 
 /// Settles a notification as done in the transaction of its handler, and commits.
 ///
@@ -310,6 +311,17 @@ SELECT its.claim = $4 AND its.leased_until IS NOT NULL, mine.state = $5, its.due
 FROM inqud_inbox.notification AS mine JOIN inqud_inbox.object AS its ON its.kind = $1 AND its.object = $2
 WHERE mine.seq = $3";
 
+/// Finds out whether a notification was settled as done, without waiting for a transaction that may be doing it.
+pub(in crate::postgres) async fn peek(client: &Client, ticket: &Ticket) -> Result<Found, Error> {
+    let peek = client.prepare_cached(LOOK).await?;
+    let object = &*ticket.object;
+    found(
+        client
+            .query_opt(&peek, &[&ticket.kind, &object, &ticket.seq, &ticket.claim, &DONE])
+            .await?,
+    )
+}
+
 /// Finds out whether a notification was settled as done.
 pub(in crate::postgres) async fn look(client: &Client, ticket: &Ticket) -> Result<Found, Error> {
     // The transaction in question may still be open on the server. If so, it has locked the object, and this
@@ -325,13 +337,18 @@ pub(in crate::postgres) async fn look(client: &Client, ticket: &Ticket) -> Resul
     let (begun, waited, row, committed) = tokio::join!(
         client.batch_execute(&begin),
         client.query(&wait, &of),
-        client.query_one(&look, &parameters),
+        client.query_opt(&look, &parameters),
         client.batch_execute("COMMIT"),
     );
     begun?;
     waited?;
     let row = row?;
     committed?;
+    found(row)
+}
+
+fn found(row: Option<Row>) -> Result<Found, Error> {
+    let Some(row) = row else { return Ok(Found::Expired) };
     let (stands, is_done): (Option<bool>, Option<bool>) = (row.try_get(0)?, row.try_get(1)?);
     Ok(match (stands, is_done) {
         (_, Some(true)) => Found::Done(Freed::of(&row, 2)?),
