@@ -590,3 +590,131 @@ async fn error_of(url: Option<OsString>, args: &[&str]) -> String {
     assert_eq!(printed(&output, 2), "");
     String::from_utf8(output.stderr).unwrap()
 }
+
+/// The operator's first question: did we get the webhook for this order?
+#[tokio::test]
+async fn lists_by_order_and_shows_by_key() {
+    let (inbox, folder) = held();
+    let of = |id: u32, order: &str| {
+        let body = format!(
+            r#"{{"id":"CAPD-{id}","status":"SUCCESS","clientOrderId":"{order}","note":"{HIDDEN}"}}"#
+        );
+        Record::decode::<PaymentRequest>(body).unwrap()
+    };
+    let records = vec![of(1, "order-1"), of(2, "order-2\u{1b}[2J"), of(3, "order-1")];
+    inbox.store().insert(records).await.unwrap();
+
+    let text = printed(&run(folder.path(), &["list", "--order", "order-1"]).await, 0);
+    assert!(
+        text.contains("CAPD-1") && text.contains("CAPD-3") && !text.contains("CAPD-2"),
+        "{text}"
+    );
+    assert!(text.starts_with("KEY") && text.ends_with("2 shown\n"), "{text}");
+    // The columns are aligned, and nothing from elsewhere reaches the terminal as it is.
+    let text = printed(&run(folder.path(), &["list", "--newest"]).await, 0);
+    let at = text.lines().next().unwrap().find("STATE").unwrap();
+    for line in text.lines().skip(1).take(3) {
+        assert_eq!(&line[at..], "open, fetched", "{text}");
+    }
+    assert!(text.lines().nth(1).unwrap().contains("CAPD-3"), "{text}");
+    assert!(!text.contains('\u{1b}') && !text.contains(HIDDEN), "{text}");
+
+    let text = printed(&run(folder.path(), &["list", "--order", "order-9"]).await, 1);
+    assert_eq!(text, "no notifications match\n");
+    let shown = json(
+        &run(folder.path(), &["list", "--status", "SUCCESS", "--limit", "2", "--json"]).await,
+        0,
+    );
+    let cursor = shown["next"].as_str().unwrap().to_owned();
+    let rest = json(&run(folder.path(), &["list", "--cursor", &cursor, "--json"]).await, 0);
+    assert_eq!((rest["entries"].as_array().unwrap().len(), &rest["next"]), (1, &Value::Null));
+    let entry = &rest["entries"][0];
+    assert_eq!(entry["order_id"], "order-1");
+    assert_eq!(
+        (&entry["state"], &entry["source"], entry.get("body")),
+        (&"open".into(), &"fetched".into(), None)
+    );
+    assert!(!shown.to_string().contains(HIDDEN), "{shown}");
+
+    let key = entry["key"].as_str().unwrap();
+    let text = printed(&run(folder.path(), &["show", key]).await, 0);
+    assert!(text.starts_with(key) && text.contains(HIDDEN), "{text}");
+    let shown = json(&run(folder.path(), &["show", key, "--json"]).await, 0);
+    assert!(shown["body"].as_str().unwrap().contains(HIDDEN), "{shown}");
+    let none = "0".repeat(32);
+    printed(&run(folder.path(), &["show", &none]).await, 1);
+    for wrong in [
+        &["list", "--state", "lost"][..],
+        &["list", "--since", "soon"],
+        &["list", "--cursor", "x"],
+        &["show"],
+    ] {
+        printed(&run(folder.path(), wrong).await, 2);
+    }
+    for right in [["--since", "1h"], ["--since", "2020-01-01T00:00Z"], ["--state", "open"]] {
+        printed(&run(folder.path(), &[&["list"], &right[..]].concat()).await, 0);
+    }
+    printed(&run(folder.path(), &["list", "--before", "1h"]).await, 1);
+}
+
+#[tokio::test]
+async fn reprocesses_what_is_done() {
+    let (inbox, folder) = held();
+    inbox.store().insert((1..=3).map(record).collect()).await.unwrap();
+    settle_all(&inbox, |_| Outcome::Done(vec![])).await;
+    inbox.store().insert(vec![record(4)]).await.unwrap();
+    let key = inbox.list(State::Done, 1).await.unwrap().entries[0].key.to_string();
+
+    let text = printed(&run(folder.path(), &["reprocess", "--all", "--dry-run"]).await, 0);
+    assert_eq!(text, "3 would be requeued\n");
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
+    let text = printed(&run(folder.path(), &["reprocess", &key]).await, 0);
+    assert_eq!(text, "1 requeued\n");
+    let shown = json(&run(folder.path(), &["reprocess", "--since", "1h", "--json"]).await, 0);
+    assert_eq!((&shown["requeued"], &shown["dry_run"]), (&2.into(), &false.into()));
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 4);
+    let replays = inbox.list(Filter::new(), 9).await.unwrap().entries;
+    assert_eq!(replays.iter().map(|it| it.replays).collect::<Vec<_>>(), [1, 1, 1, 0]);
+
+    let open = replays[3].key.to_string();
+    let text = printed(&run(folder.path(), &["reprocess", &open]).await, 1);
+    assert_eq!(text, "0 requeued\n1 not requeued: never processed\n");
+    let none = "0".repeat(32);
+    let text = printed(&run(folder.path(), &["reprocess", &none]).await, 1);
+    assert!(text.contains("1 not found"), "{text}");
+    for wrong in
+        [&["reprocess"][..], &["reprocess", "--dry-run"], &["reprocess", &key, "--kind", "x"]]
+    {
+        printed(&run(folder.path(), wrong).await, 2);
+    }
+}
+
+/// What is imported beside a running server, and delivered later, is one notification.
+#[tokio::test]
+async fn imports_beside_the_server() {
+    let (inbox, folder) = held();
+    inbox.store().insert(vec![record(1)]).await.unwrap();
+    for id in 1..=2 {
+        std::fs::write(folder.path().join(format!("{id}.json")), &record(id).body).unwrap();
+    }
+    std::fs::write(folder.path().join("bad.json"), r#"{"id":"PMT-1","status":"SUCCESS"}"#).unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (one, two, bad) = (file("1.json"), file("2.json"), file("bad.json"));
+
+    let output = run(folder.path(), &["import", "--kind", "request", &two, &bad]).await;
+    printed(&output, 2);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("bad.json"), "{stderr}");
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1, "nothing is stored");
+
+    let text = printed(&run(folder.path(), &["import", "--kind", "request", &one, &two]).await, 0);
+    assert_eq!(text, "1 imported, 1 known\n");
+    assert_eq!(inbox.store().insert(vec![record(2)]).await.unwrap(), [Inserted::Duplicate]);
+    let sources = inbox.list(Filter::new(), 9).await.unwrap().entries;
+    let sources: Vec<_> = sources.iter().map(|it| it.source).collect();
+    assert_eq!(sources, [Source::Pushed, Source::Fetched]);
+    let claimed = inbox.store().claim(Claim::new("request", 9, PATIENCE)).await.unwrap();
+    assert_eq!(claimed.len(), 2);
+    let tenant = ["import", "--kind", "request", "--tenant", "acme", &two];
+    assert_eq!(printed(&run(folder.path(), &tenant).await, 0), "1 imported, 0 known\n");
+}
