@@ -133,7 +133,7 @@ impl OrderKey {
     /// Notifications without a last update come first, the others by last update, then by rank.
     #[must_use]
     pub fn position(&self) -> i64 {
-        self.last_update.map_or(i64::MIN, |time| {
+        self.last_update.map_or(i64::MIN / 2, |time| {
             // A `Timestamp` in milliseconds takes 49 bits with its sign, so this does not saturate.
             time.saturating_mul(256).saturating_add(i64::from(self.rank))
         })

@@ -5,8 +5,16 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::error::InboxError;
+use crate::filter::{Filter, Page};
 use crate::key::Key;
+use crate::record::Record;
+use crate::replay::{Replayed, Reprocessed};
+use crate::reprocess;
 use crate::sealed::Sealed;
+use crate::source::Source;
+use crate::state::State;
+use crate::store::Inserted;
+use tower_inqud::Verdict;
 
 /// What an operator does with an inbox: look at it, and redrive, discard or prune what it holds.
 ///
@@ -41,7 +49,7 @@ use crate::sealed::Sealed;
 ///
 /// Each method fails with [`Closed`](crate::InboxErrorKind::Closed) after the inbox was closed, and with
 /// [`Store`](crate::InboxErrorKind::Store) if the store fails.
-pub trait Admin: Sealed {
+pub trait Admin: Sealed + Sync {
     /// Counts the notifications of each kind by their state.
     fn stats(&self) -> impl Future<Output = Result<Stats, InboxError>> + Send;
 
@@ -51,21 +59,29 @@ pub trait Admin: Sealed {
         since: Duration,
     ) -> impl Future<Output = Result<Vec<String>, InboxError>> + Send;
 
-    /// Lists up to `limit` notifications, the oldest first.
+    /// Lists up to `limit` notifications that match a [`Filter`], the oldest first unless it says otherwise.
     fn list(
         &self,
-        list: List,
+        filter: impl Into<Filter> + Send,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Entry>, InboxError>> + Send;
+    ) -> impl Future<Output = Result<Page, InboxError>> + Send;
+
+    /// Returns a notification with its body, which holds personal data.
+    ///
+    /// It searches an index of all notifications, so it takes longer in a large inbox.
+    fn show(&self, key: Key) -> impl Future<Output = Result<Option<Entry>, InboxError>> + Send {
+        let filter = Filter::new().key(key).with_bodies();
+        async move { Ok(self.list(filter, 1).await?.entries.pop()) }
+    }
 
     /// Lists up to `limit` dead letters, the oldest first.
     fn dead(&self, limit: usize) -> impl Future<Output = Result<Vec<Entry>, InboxError>> + Send {
-        self.list(List::Dead, limit)
+        list_all(self, State::Dead, limit)
     }
 
     /// Lists up to `limit` notifications that are kept for [review](tower_inqud::Verdict::Review), the oldest first.
     fn review(&self, limit: usize) -> impl Future<Output = Result<Vec<Entry>, InboxError>> + Send {
-        self.list(List::Review, limit)
+        list_all(self, State::Review, limit)
     }
 
     /// Requeues dead letters and reviews, and resets their attempt counts. Returns how many it found.
@@ -94,6 +110,66 @@ pub trait Admin: Sealed {
         age: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<usize, InboxError>> + Send;
+
+    /// Processes notifications again that were processed before, and those about the same objects that were processed
+    /// after them.
+    ///
+    /// See [`Inbox::reprocess`](crate::Inbox::reprocess) for how.
+    fn reprocess(
+        &self,
+        keys: impl IntoIterator<Item = Key> + Send,
+    ) -> impl Future<Output = Result<Reprocessed, InboxError>> + Send {
+        let keys: Vec<_> = keys.into_iter().collect();
+        reprocess::keys(self, keys)
+    }
+
+    /// Processes all notifications again that match a filter and were processed before, each once.
+    ///
+    /// With `dry_run`, it only counts what it would requeue.
+    fn reprocess_all(
+        &self,
+        filter: impl Into<Filter> + Send,
+        dry_run: bool,
+    ) -> impl Future<Output = Result<Reprocessed, InboxError>> + Send {
+        let filter = filter.into();
+        reprocess::all(self, filter, dry_run)
+    }
+
+    /// Opens what was processed with these numbers, and what was processed after it of the same objects. With `dry_run`,
+    /// it changes nothing and answers the same.
+    #[doc(hidden)]
+    fn replay(
+        &self,
+        numbers: Vec<i64>,
+        dry_run: bool,
+    ) -> impl Future<Output = Result<Replayed, InboxError>> + Send;
+
+    /// Stores notifications that were fetched elsewhere, as a receiver stores those that are delivered: with the same
+    /// identity and order, so that one which was delivered is a duplicate. Their [`Source`](crate::Source) is `Fetched`.
+    ///
+    /// Make the records with [`Record::decode`].
+    fn import(
+        &self,
+        records: Vec<Record>,
+    ) -> impl Future<Output = Result<Vec<Inserted>, InboxError>> + Send;
+}
+
+/// Lists until there are enough, or no more.
+async fn list_all<A: Admin + ?Sized>(
+    inbox: &A,
+    filter: impl Into<Filter>,
+    limit: usize,
+) -> Result<Vec<Entry>, InboxError> {
+    let mut filter = filter.into();
+    let mut entries = Vec::new();
+    loop {
+        let page = inbox.list(&filter, limit.saturating_sub(entries.len())).await?;
+        entries.extend(page.entries);
+        if page.next.is_none() || entries.len() >= limit {
+            return Ok(entries);
+        }
+        filter = filter.after(page.next);
+    }
 }
 
 /// The number of notifications in each state, by kind.
@@ -174,43 +250,45 @@ impl Stats {
     }
 }
 
-/// The notifications that [`Inbox::list`](crate::Inbox::list) can list.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum List {
-    /// Dead letters.
-    Dead,
-    /// Notifications that are kept for [review](tower_inqud::Verdict::Review).
-    Review,
-    /// Notifications that were skipped or discarded.
-    Skipped,
-    /// Notifications that were processed as [amended](tower_inqud::Verdict::Amended).
-    Amended,
-    /// Notifications that were processed as [unordered](tower_inqud::Verdict::Unordered).
-    Unordered,
-}
-
 /// A notification in a [list](crate::Inbox::list).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Entry {
-    /// Its key, for [`Inbox::redrive`](crate::Inbox::redrive) and
-    /// [`Inbox::discard`](crate::Inbox::discard).
+    /// Its key, for [`Inbox::show`](crate::Inbox::show), [`Inbox::redrive`](crate::Inbox::redrive),
+    /// [`Inbox::discard`](crate::Inbox::discard) and [`Inbox::reprocess`](crate::Inbox::reprocess).
     pub key: Key,
+    /// Its number in the order of arrival.
+    pub(crate) number: i64,
     /// Its kind: the [name of its type](crate::Storable::KIND).
     pub kind: String,
     /// The [tenant](tower_inqud::Verifier::tenant) that it was received for, if any.
     pub tenant: Option<String>,
     /// The id of its object.
     pub object: String,
-    /// Its body. Empty if it was [pruned](crate::Inbox::prune).
-    pub body: Bytes,
-    /// How many attempts were made.
+    /// The [id of its order](tower_inqud::Notification::order_id).
+    pub order_id: Option<String>,
+    /// Its status. Empty if it could not be decoded.
+    pub status: String,
+    /// What has become of it.
+    pub state: State,
+    /// How it compared with what was processed of its object, when it was processed. `None` if it was not.
+    pub verdict: Option<Verdict>,
+    /// How it got here.
+    pub source: Source,
+    /// How often it was [to be processed again](crate::Inbox::reprocess).
+    pub replays: u32,
+    /// How many attempts failed since it was stored, redriven or reprocessed.
     pub attempts: u32,
-    /// The error of the last attempt, or the reason why it is kept for review.
+    /// The error of the last attempt, or the reason for its state.
     pub error: String,
     /// When it was stored.
     pub received_at: Timestamp,
+    /// When it was settled.
+    pub settled_at: Option<Timestamp>,
+    /// The length of its body. 0 if the body was [pruned](crate::Inbox::prune).
+    pub body_len: usize,
+    /// Its body. Empty unless it was [asked for](Filter::with_bodies), or if it was pruned.
+    pub body: Bytes,
 }
 
 /// Leaves out the body, which holds personal data.
@@ -221,10 +299,17 @@ impl fmt::Debug for Entry {
             .field("kind", &self.kind)
             .field("tenant", &self.tenant)
             .field("object", &self.object)
-            .field("body_len", &self.body.len())
+            .field("order_id", &self.order_id)
+            .field("status", &self.status)
+            .field("state", &self.state)
+            .field("verdict", &self.verdict)
+            .field("source", &self.source)
+            .field("replays", &self.replays)
             .field("attempts", &self.attempts)
             .field("error", &self.error)
             .field("received_at", &self.received_at)
+            .field("settled_at", &self.settled_at)
+            .field("body_len", &self.body_len)
             .finish()
     }
 }

@@ -42,6 +42,7 @@ pub(super) struct Rules {
     pub(super) backoff: Backoff,
     pub(super) handler_timeout: Duration,
     pub(super) handles_stale: bool,
+    pub(super) skips_replays: bool,
     pub(super) newest_only: bool,
     pub(super) until_idle: bool,
     pub(super) on_error: Box<dyn Fn(&InboxError) + Send + Sync>,
@@ -207,7 +208,8 @@ impl<S: Store> Attempts<S> {
         let mut telemetry = telemetry::Attempt::begin(T::KIND, &claimed);
         let mut ticket = claimed.ticket.clone();
         let failures = claimed.failures;
-        let outcome = if ticket.verdict == Verdict::Stale && !self.rules.handles_stale {
+        let is_stale = ticket.verdict == Verdict::Stale && !self.rules.handles_stale;
+        let outcome = if is_stale || ticket.is_replay && self.rules.skips_replays {
             Outcome::Skipped
         } else if ticket.verdict == Verdict::Review {
             Outcome::Review

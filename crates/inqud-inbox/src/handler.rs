@@ -114,6 +114,7 @@ pub(super) struct Attempt {
     pub(super) tenant: Option<Arc<str>>,
     pub(super) verdict: Verdict,
     pub(super) number: u32,
+    pub(super) is_replay: bool,
     pub(super) received_at: Timestamp,
 }
 
@@ -122,7 +123,8 @@ impl<S: Store> Context<S> {
         let Claimed { key, received_at, .. } = *claimed;
         let (verdict, number) = (claimed.ticket.verdict, claimed.attempt());
         let tenant = tenant::split(&claimed.ticket.object).0.map(Arc::from);
-        let attempt = Attempt { key, tenant, verdict, number, received_at };
+        let is_replay = claimed.ticket.is_replay;
+        let attempt = Attempt { key, tenant, verdict, number, is_replay, received_at };
         Self::with(attempt, store, handler_timeout, Some(claimed.ticket.clone()))
     }
 
@@ -169,6 +171,15 @@ impl<S: Store> Context<S> {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.shared.attempt.number
+    }
+
+    /// Whether the notification was processed before, and an operator [reprocesses](crate::Inbox::reprocess) it.
+    ///
+    /// The [`verdict`](Self::verdict) is that of the first time. Effects with `once` that took place do not take place
+    /// again. If nothing of the handler may run twice, set [`Runner::skip_replays`](crate::Runner::skip_replays).
+    #[must_use]
+    pub fn is_replay(&self) -> bool {
+        self.shared.attempt.is_replay
     }
 
     /// Returns when the notification was stored.
@@ -229,6 +240,7 @@ impl<S: Store> fmt::Debug for Context<S> {
             .field("key", &self.key())
             .field("verdict", &self.verdict())
             .field("attempt", &self.attempt())
+            .field("is_replay", &self.is_replay())
             .field("received_at", &self.received_at())
             .finish_non_exhaustive()
     }

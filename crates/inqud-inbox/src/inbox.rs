@@ -5,16 +5,18 @@ use std::time::Duration;
 use http_body::Body;
 use tower_service::Service;
 
-use crate::admin::{Entry, List, Stats};
+use crate::admin::{Entry, Stats};
 use crate::error::{BoxError, InboxError};
+use crate::filter::{Filter, Page};
 use crate::handler::{Context, HandlerFn, Stored};
 use crate::key::Key;
 use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::receiver::Receiver;
-use crate::record::Storable;
+use crate::record::{Record, Storable};
+use crate::replay::Reprocessed;
 use crate::runner::{Runner, UNCLAIMED};
-use crate::store::Store;
+use crate::store::{Inserted, Store};
 use crate::telemetry;
 use crate::webhooks::Webhooks;
 
@@ -22,8 +24,9 @@ use crate::webhooks::Webhooks;
 ///
 /// # Operations
 ///
-/// [`stats`](Self::stats), [`list`](Self::list), [`dead`](Self::dead), [`review`](Self::review),
-/// [`unclaimed`](Self::unclaimed), [`redrive`](Self::redrive), [`discard`](Self::discard) and
+/// [`stats`](Self::stats), [`list`](Self::list), [`show`](Self::show), [`dead`](Self::dead),
+/// [`review`](Self::review), [`unclaimed`](Self::unclaimed), [`redrive`](Self::redrive),
+/// [`discard`](Self::discard), [`reprocess`](Self::reprocess), [`import`](Self::import) and
 /// [`prune`](Self::prune) are what an operator does with it. For a tool that opens the inbox beside the
 /// running server, see [`Admin`](crate::Admin).
 pub struct Inbox<S> {
@@ -160,13 +163,28 @@ impl<S: Store> Inbox<S> {
         self.store().unclaimed(since).await
     }
 
-    /// Lists up to `limit` notifications, the oldest first.
+    /// Lists up to `limit` notifications that match a [`Filter`], the oldest first unless it says otherwise.
     ///
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
-        self.store().list(list, limit).await
+    pub async fn list(
+        &self,
+        filter: impl Into<Filter> + Send,
+        limit: usize,
+    ) -> Result<Page, InboxError> {
+        self.store().list(filter, limit).await
+    }
+
+    /// Returns a notification with its body, which holds personal data.
+    ///
+    /// It searches an index of all notifications, so it takes longer in a large inbox.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn show(&self, key: Key) -> Result<Option<Entry>, InboxError> {
+        self.store().show(key).await
     }
 
     /// Lists up to `limit` dead letters, the oldest first.
@@ -215,6 +233,67 @@ impl<S: Store> Inbox<S> {
     pub async fn discard(&self, keys: impl IntoIterator<Item = Key>) -> Result<usize, InboxError> {
         let keys: Vec<_> = keys.into_iter().collect();
         self.store().discard(keys).await
+    }
+
+    /// Processes notifications again that were processed before: after a bug in a handler is fixed, for example.
+    ///
+    /// - Of each object, it requeues the earliest of the chosen ones and all that were processed after it, up to the
+    ///   newest. They are handled in the order in which they were processed, so that your state cannot end at an older
+    ///   one because only that was chosen.
+    /// - The handler is told with [`Context::is_replay`]. [`Context::verdict`] is that of the first time.
+    ///   [`Runner::skip_replays`] skips them instead.
+    /// - Notifications that arrive meanwhile are handled after them. What counts as processed of the object does not
+    ///   change, so a late one is stale as before.
+    /// - The idempotency keys of `once` keep their effect: what took place does not take place again.
+    /// - They are retried, and become dead letters, like others. A dead letter of them that is
+    ///   [redriven](Self::redrive) is reprocessed, with those after it.
+    /// - An object that is being handled is left as it is: see [`Reprocessed::busy`]. Notifications whose bodies are
+    ///   pruned cannot be processed again, and neither can those before them: see [`Reprocessed::pruned`].
+    /// - Dead letters, reviews and skipped notifications that were never processed stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. What was requeued before stays requeued.
+    pub async fn reprocess(
+        &self,
+        keys: impl IntoIterator<Item = Key>,
+    ) -> Result<Reprocessed, InboxError> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        let reprocessed = self.store().reprocess(keys).await;
+        self.queue.stored.notify_waiters();
+        reprocessed
+    }
+
+    /// [Reprocesses](Self::reprocess) all processed notifications that match a filter, each once. With `dry_run`, it
+    /// changes nothing, and tells what it would do.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. What was requeued before stays requeued.
+    pub async fn reprocess_all(
+        &self,
+        filter: impl Into<Filter> + Send,
+        dry_run: bool,
+    ) -> Result<Reprocessed, InboxError> {
+        let reprocessed = self.store().reprocess_all(filter, dry_run).await;
+        self.queue.stored.notify_waiters();
+        reprocessed
+    }
+
+    /// Stores notifications that were fetched elsewhere, as a receiver stores those that are delivered. Make the records
+    /// with [`Record::decode`].
+    ///
+    /// They have the same identity and order, so one that was delivered is a
+    /// [duplicate](crate::Inserted::Duplicate), and one that is delivered later is, too. The handler is told with
+    /// [`Stored::source`] that no digest proves them.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn import(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        let imported = self.store().import(records).await;
+        self.queue.stored.notify_waiters();
+        imported
     }
 
     /// Deletes the bodies of up to `limit` notifications that were processed or skipped more than `age`

@@ -149,6 +149,7 @@ mod backoff;
 mod catch_unwind;
 mod error;
 mod fetch;
+mod filter;
 pub mod guide;
 mod handler;
 mod inbox;
@@ -160,16 +161,21 @@ mod postgres;
 mod queue;
 mod receiver;
 mod record;
+mod replay;
 mod report;
+mod reprocess;
 mod runner;
 mod sealed;
 mod source;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod state;
 mod store;
 mod telemetry;
 mod tenant;
 pub mod testing;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod walk;
 mod webhooks;
 
 /// Not public: what this crate's own tests need to make stores that fail.
@@ -183,9 +189,10 @@ pub use rusqlite;
 #[cfg(feature = "postgres")]
 pub use tokio_postgres;
 
-pub use self::admin::{Admin, Entry, KindStats, List, Stats};
+pub use self::admin::{Admin, Entry, KindStats, Stats};
 pub use self::error::{InboxError, InboxErrorKind};
 pub use self::fetch::{Fetch, Fetched};
+pub use self::filter::{Cursor, Filter, InvalidCursor, Page};
 pub use self::handler::{Context, HandlerFn, Stored};
 pub use self::inbox::Inbox;
 pub use self::key::Key;
@@ -197,10 +204,12 @@ pub use self::postgres::{
 };
 pub use self::receiver::Receiver;
 pub use self::record::{Record, Storable};
+pub use self::replay::{Replayed, Reprocessed};
 pub use self::report::RunReport;
 pub use self::runner::Runner;
 pub use self::source::Source;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Attached, Sqlite, SqliteEffect, SqliteOptions};
+pub use self::state::State;
 pub use self::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
 pub use self::webhooks::{Webhooks, WebhooksService};

@@ -1,3 +1,6 @@
+mod lookup;
+mod reopen;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,15 +10,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::admin::{Admin, Entry, List, Stats};
+use crate::admin::{Admin, Stats};
 use crate::error::{BoxError, InboxError, InboxErrorKind};
+use crate::filter::{Filter, Page};
 use crate::handler::Context;
 use crate::key::Key;
 use crate::record::Record;
+use crate::replay::{self, Replayed};
 use crate::sealed::Sealed;
+use crate::state::State;
 use crate::store;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
-use crate::tenant;
 use tower_inqud::{Dedup, Processed, Verdict};
 
 /// An in-memory store for tests. Nothing outlives the process.
@@ -134,6 +139,8 @@ struct Tables {
     objects: HashMap<(&'static str, Arc<str>), Object>,
     idempotency_keys: HashMap<String, Key>,
     claimed: HashMap<&'static str, Instant>,
+    /// How many were processed for the first time.
+    processed: i64,
 }
 
 struct Row {
@@ -146,16 +153,13 @@ struct Row {
     failures: u32,
     retry_at: Option<Instant>,
     settled: Option<Instant>,
+    settled_at: Option<Timestamp>,
     error: String,
-}
-
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum State {
-    Open,
-    Done,
-    Skipped,
-    Dead,
-    Review,
+    /// Where it comes in the order of the open notifications of its object.
+    position: i64,
+    replays: u32,
+    /// How many were processed before it, once it was processed.
+    rank: i64,
 }
 
 #[derive(Default)]
@@ -174,9 +178,11 @@ struct Object {
 }
 
 impl Object {
-    /// The open row that is claimed next.
+    /// The open row that is claimed next. Replays come first.
     fn next(&self, newest_first: bool) -> Option<usize> {
-        let next = if newest_first { self.open.last() } else { self.open.first() };
+        let first = self.open.first();
+        let is_replay = first.is_some_and(|(position, _)| *position < replay::END);
+        let next = if newest_first && !is_replay { self.open.last() } else { first };
         next.map(|(_, seq)| *seq)
     }
 
@@ -237,12 +243,16 @@ impl Tables {
             failures: 0,
             retry_at: None,
             settled: None,
+            settled_at: None,
             error: String::new(),
+            position: record.order_key.position(),
+            replays: 0,
+            rank: 0,
             record,
         };
-        if let Some(dead) = &row.record.dead {
-            (row.state, row.settled) = (State::Dead, Some(now));
-            row.error.clone_from(dead);
+        if let Some(dead) = row.record.dead.clone() {
+            row.settle(State::Dead, now);
+            row.error = dead;
         }
         self.rows.push(row);
         self.file(seq, dedup, now)
@@ -252,12 +262,13 @@ impl Tables {
     fn file(&mut self, seq: usize, dedup: Dedup, now: Instant) -> Inserted {
         let Some(row) = self.rows.get_mut(seq) else { return Inserted::Duplicate };
         if dedup == Dedup::Review {
-            (row.state, row.settled) = (State::Review, Some(now));
+            row.settle(State::Review, now);
             store::REVIEW_REPEATED.clone_into(&mut row.error);
         }
         let state = row.state;
         let Record { key, kind, object, order_key, .. } = &row.record;
-        let (key, kind, position) = (*key, *kind, order_key.position());
+        row.position = order_key.position();
+        let (key, kind, position) = (*key, *kind, row.position);
         let object = self.objects.entry((kind, Arc::from(&**object))).or_default();
         object.rows.insert(seq);
         if state == State::Open {
@@ -296,15 +307,20 @@ impl Tables {
             }
             object.leased_until = Some(later(now, claim.lease));
             object.claim = object.claim.saturating_add(1);
+            let ticket = Ticket::new(
+                number(seq),
+                (claim.kind, Arc::clone(id)),
+                object.claim,
+                (&row.record.order_key, row.is_reviewed),
+                object.processed.as_ref(),
+                claim.newest_first,
+            );
+            let is_replay = row.replays > 0;
             claimed.push(Claimed {
-                ticket: Ticket::new(
-                    i64::try_from(seq).unwrap_or(i64::MAX),
-                    (claim.kind, Arc::clone(id)),
-                    object.claim,
-                    (&row.record.order_key, row.is_reviewed),
-                    object.processed.as_ref(),
-                    claim.newest_first,
-                ),
+                ticket: match row.verdict {
+                    Some(verdict) if is_replay => ticket.replay_of(verdict),
+                    _ => ticket,
+                },
                 key: row.record.key,
                 body: row.record.body.clone(),
                 failures: row.failures,
@@ -335,9 +351,18 @@ impl Tables {
                     return Settled::EffectFailed(error.to_string());
                 }
                 row.state = State::Done;
+                if !ticket.is_replay {
+                    self.processed = self.processed.saturating_add(1);
+                    row.rank = self.processed;
+                }
                 object.processed = ticket.processed.clone().or_else(|| object.processed.take());
             }
-            Outcome::Skipped => row.state = State::Skipped,
+            Outcome::Skipped => {
+                if ticket.is_replay {
+                    store::SKIPPED_REPLAY.clone_into(&mut row.error);
+                }
+                row.state = State::Skipped;
+            }
             Outcome::Review => {
                 store::REVIEW_WITHOUT_TIME.clone_into(&mut row.error);
                 row.state = State::Review;
@@ -356,11 +381,13 @@ impl Tables {
         }
         if !matches!(outcome, Outcome::Retry { .. }) {
             row.verdict = Some(ticket.verdict);
-            row.settled = Some(now);
-            object.open.remove(&(row.record.order_key.position(), seq));
+            row.settle(row.state, now);
+            object.open.remove(&(row.position, seq));
         }
         (object.leased_until, object.crashes) = (None, 0);
-        let next = object.next(ticket.newest_first);
+        // As in the databases, which look at the index from one end.
+        let next = if ticket.newest_first { object.open.last() } else { object.open.first() };
+        let next = next.map(|(_, seq)| *seq);
         object.due = next.and_then(|seq| Some((self.rows.get(seq)?.due(), seq)));
         let next_is_due = object.due.is_some_and(|(due, _)| due <= now);
         let is_open = decoded.is_some_and(|record| self.replace_decoded(seq, record, now));
@@ -380,7 +407,7 @@ impl Tables {
         };
         self.keys.remove(&row.record.key);
         record.key = key;
-        (row.record, row.settled) = (record, None);
+        (row.record, row.settled, row.settled_at) = (record, None, None);
         (row.verdict, row.failures, row.retry_at) = (None, 0, None);
         row.error.clear();
         self.file(seq, dedup, now) == Inserted::New
@@ -397,20 +424,23 @@ impl Tables {
         if row.state == State::Review {
             row.verdict = Some(Verdict::Review);
         }
-        row.state = State::Skipped;
-        row.settled = Some(Instant::now());
+        row.settle(State::Skipped, Instant::now());
         true
     }
 
     fn redrive(&mut self, key: Key) -> bool {
         let Some((seq, row)) = self.kept(key) else { return false };
+        if row.replays > 0 {
+            let replayed = self.replay(&[number(seq)], false);
+            return !replayed.opened.is_empty();
+        }
         row.is_reviewed |= row.state == State::Review;
         row.state = State::Open;
         (row.failures, row.retry_at) = (0, None);
-        row.settled = None;
-        let record = row.record.clone();
+        (row.settled, row.settled_at) = (None, None);
+        let (record, position) = (row.record.clone(), row.position);
         let object = self.object(record.kind, &record.object);
-        object.open.insert((record.order_key.position(), seq));
+        object.open.insert((position, seq));
         object.arrive(Instant::now(), seq);
         true
     }
@@ -427,33 +457,14 @@ impl Row {
         self.state == State::Skipped && self.verdict == Some(Verdict::Review)
     }
 
-    fn is_in(&self, list: List) -> bool {
-        match list {
-            List::Dead => self.state == State::Dead,
-            List::Review => self.state == State::Review,
-            List::Skipped => self.state == State::Skipped,
-            List::Amended => self.is_done_as(Verdict::Amended),
-            List::Unordered => self.is_done_as(Verdict::Unordered),
-        }
+    fn settle(&mut self, state: State, now: Instant) {
+        self.state = state;
+        (self.settled, self.settled_at) = (Some(now), Some(Timestamp::now()));
     }
+}
 
-    fn is_done_as(&self, verdict: Verdict) -> bool {
-        self.state == State::Done && self.verdict == Some(verdict)
-    }
-
-    fn entry(&self) -> Entry {
-        let (tenant, object) = tenant::split(&self.record.object);
-        Entry {
-            key: self.record.key,
-            kind: self.record.kind.to_owned(),
-            tenant,
-            object: object.to_owned(),
-            body: self.record.body.clone(),
-            attempts: self.failures,
-            error: self.error.clone(),
-            received_at: self.received_at,
-        }
-    }
+fn number(seq: usize) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
 fn later(now: Instant, by: Duration) -> Instant {
@@ -496,10 +507,20 @@ impl Admin for Memory {
         Ok(kinds.into_iter().filter(|kind| !is_claimed(kind)).map(str::to_owned).collect())
     }
 
-    async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
-        let tables = self.tables()?;
-        let rows = tables.rows.iter().filter(|row| row.is_in(list)).take(limit);
-        Ok(rows.map(Row::entry).collect())
+    async fn list(
+        &self,
+        filter: impl Into<Filter> + Send,
+        limit: usize,
+    ) -> Result<Page, InboxError> {
+        Ok(self.tables()?.list(&filter.into(), limit))
+    }
+
+    async fn replay(&self, numbers: Vec<i64>, dry_run: bool) -> Result<Replayed, InboxError> {
+        Ok(self.tables()?.replay(&numbers, dry_run))
+    }
+
+    async fn import(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        self.insert(records.into_iter().map(Record::fetched).collect()).await
     }
 
     async fn redrive(

@@ -9,7 +9,7 @@ use crate::source::Source;
 use crate::tenant;
 use tower_inqud::{
     Authorization, Checkout, Dedup, Event, Invoice, Notification, OnRampCheckout, OrderKey,
-    Payment, PaymentRequest, Rejection, Subscription, Undecodable,
+    Payment, PaymentRequest, Rejection, Subscription, Undecodable, danger,
 };
 
 /// A notification type that an inbox can store.
@@ -121,6 +121,21 @@ impl Record {
         let order_id = event.order_id().and_then(order_id::stored);
         let source = Source::Pushed;
         Self { key, kind: T::KIND, object, order_key, body, order_id, source, dead: None }
+    }
+
+    /// Creates a record of a body that was fetched elsewhere, for [`Admin::import`](crate::Admin::import).
+    ///
+    /// # Security
+    ///
+    /// Nothing verifies the body. Take it only from where you would take a payment from: Inqud's API, or a backup.
+    ///
+    /// # Errors
+    ///
+    /// The [`Rejection`] of a body that is not JSON, is of another kind, or does not have the shape of `T`.
+    pub fn decode<T: Storable>(body: impl Into<Bytes>) -> Result<Self, Rejection> {
+        let body = body.into();
+        let event: T = danger::decode(&body)?;
+        Ok(Self::new(&event, body).fetched())
     }
 
     /// Creates a record of an authentic body that could not be decoded. Its key is a hash of its bytes, and

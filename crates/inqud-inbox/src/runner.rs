@@ -68,6 +68,7 @@ where
                 backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(600) },
                 handler_timeout: Duration::from_secs(60),
                 handles_stale: false,
+                skips_replays: false,
                 newest_only: false,
                 until_idle: false,
                 on_error: Box::new(|_| {}),
@@ -124,6 +125,16 @@ where
     /// [`Context::verdict`] in the handler. A stale notification never becomes the latest of its object.
     pub fn handle_stale(mut self) -> Self {
         self.rules.handles_stale = true;
+        self
+    }
+
+    /// Does not call the handler for [replays](Context::is_replay).
+    ///
+    /// A notification that was processed before, and that an operator [reprocesses](crate::Inbox::reprocess), is then
+    /// skipped, with this reason. By default the handler is called. Set this if your handler does something that must
+    /// not happen twice and that [`once`](Context) does not protect, such as sending an email.
+    pub fn skip_replays(mut self) -> Self {
+        self.rules.skips_replays = true;
         self
     }
 
@@ -408,6 +419,7 @@ impl<S, T, H> fmt::Debug for Runner<S, T, H> {
             .field("backoff", &self.rules.backoff)
             .field("handler_timeout", &self.rules.handler_timeout)
             .field("handles_stale", &self.rules.handles_stale)
+            .field("skips_replays", &self.rules.skips_replays)
             .field("newest_only", &self.rules.newest_only)
             .finish_non_exhaustive()
     }

@@ -29,17 +29,19 @@ use tower_inqud::{OrderKey, Processed, Verdict};
 /// ```compile_fail,E0277
 /// use std::time::Duration;
 ///
-/// use inqud_inbox::{Admin, Entry, InboxError, Key, List, Stats};
+/// use inqud_inbox::{Admin, Filter, InboxError, Inserted, Key, Page, Record, Replayed, Stats};
 ///
 /// struct Mine;
 ///
 /// impl Admin for Mine {
 ///     async fn stats(&self) -> Result<Stats, InboxError> { std::future::pending().await }
 ///     async fn unclaimed(&self, _: Duration) -> Result<Vec<String>, InboxError> { std::future::pending().await }
-///     async fn list(&self, _: List, _: usize) -> Result<Vec<Entry>, InboxError> { std::future::pending().await }
+///     async fn list(&self, _: impl Into<Filter> + Send, _: usize) -> Result<Page, InboxError> { std::future::pending().await }
 ///     async fn redrive(&self, _: impl IntoIterator<Item = Key> + Send) -> Result<usize, InboxError> { std::future::pending().await }
 ///     async fn discard(&self, _: impl IntoIterator<Item = Key> + Send) -> Result<usize, InboxError> { std::future::pending().await }
 ///     async fn prune(&self, _: Duration, _: usize) -> Result<usize, InboxError> { std::future::pending().await }
+///     async fn replay(&self, _: Vec<i64>, _: bool) -> Result<Replayed, InboxError> { std::future::pending().await }
+///     async fn import(&self, _: Vec<Record>) -> Result<Vec<Inserted>, InboxError> { std::future::pending().await }
 /// }
 /// ```
 pub trait Store: Admin + Send + Sync + 'static {
@@ -233,6 +235,8 @@ pub struct Ticket {
     pub newest_first: bool,
     /// Whether the handler has taken the completion, so that a transaction of its own may have settled the claim.
     pub completion_is_taken: bool,
+    /// Whether the notification was processed before, and is processed again.
+    pub is_replay: bool,
 }
 
 impl Ticket {
@@ -257,7 +261,14 @@ impl Ticket {
             processed,
             newest_first,
             completion_is_taken: false,
+            is_replay: false,
         }
+    }
+
+    /// Makes this the claim of a notification that was processed before, with this verdict. What counts as processed of
+    /// its object does not change.
+    pub(crate) fn replay_of(self, verdict: Verdict) -> Self {
+        Self { verdict, processed: None, is_replay: true, ..self }
     }
 }
 
@@ -275,7 +286,7 @@ pub struct Settlement<E> {
 pub enum Outcome<E> {
     /// Processed. The effects are committed with it, in their order.
     Done(Vec<E>),
-    /// Never to be processed, because it is stale.
+    /// Never to be processed, because it is stale. Or it is a replay, and its handler is not run again.
     Skipped,
     /// Kept for review, and not processed. Its object goes on with the next notification.
     Review,
@@ -339,6 +350,9 @@ pub(crate) const REVIEW_REPEATED: &str = "says what was said before, with someth
 /// Why a notification without a time is kept for review.
 pub(crate) const REVIEW_WITHOUT_TIME: &str =
     "is further along than what was processed, but has no time. Look at the object in Inqud's API";
+
+/// Why a replay is skipped.
+pub(crate) const SKIPPED_REPLAY: &str = "was processed before, and its handler is not run again";
 
 /// Why an undecodable body that can be decoded is skipped.
 pub(crate) const SKIPPED_DUPLICATE: &str = "is a duplicate of what was stored meanwhile";

@@ -115,6 +115,7 @@ impl<S: Store> TestContext<S> {
             tenant: None,
             verdict: Verdict::Newer,
             number: 1,
+            is_replay: false,
             received_at: Timestamp::now(),
         };
         Self::of(inbox.shared_store(), attempt)
@@ -144,6 +145,11 @@ impl<S: Store> TestContext<S> {
     /// Sets [`Context::attempt`]. Defaults to 1. Call it before [`context`](Self::context).
     pub fn attempt(self, number: u32) -> Self {
         Self::of(self.store, Attempt { number, ..self.attempt })
+    }
+
+    /// Sets [`Context::is_replay`] to `true`. Call it before [`context`](Self::context).
+    pub fn replay(self) -> Self {
+        Self::of(self.store, Attempt { is_replay: true, ..self.attempt })
     }
 
     /// Sets [`Context::received_at`]. Defaults to the time at which the `TestContext` was made.

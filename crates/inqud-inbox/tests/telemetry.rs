@@ -27,8 +27,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use inqud_inbox::__private::Sealed;
 use inqud_inbox::{
-    Admin, Claim, Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List,
-    Memory, Record, Settled, Settlement, Stats, Store, Stored,
+    Admin, Claim, Claimed, Context, Filter, Inbox, InboxError, InboxErrorKind, Inserted, Key,
+    Memory, Page, Record, Replayed, Settled, Settlement, State, Stats, Store, Stored,
 };
 use log::Log;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -122,8 +122,20 @@ impl Admin for Moody {
         self.memory.unclaimed(since).await
     }
 
-    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
-        self.memory.list(list, count).await
+    async fn list(
+        &self,
+        filter: impl Into<Filter> + Send,
+        limit: usize,
+    ) -> Result<Page, InboxError> {
+        self.memory.list(filter, limit).await
+    }
+
+    async fn replay(&self, numbers: Vec<i64>, dry_run: bool) -> Result<Replayed, InboxError> {
+        self.memory.replay(numbers, dry_run).await
+    }
+
+    async fn import(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        self.memory.import(records).await
     }
 
     async fn redrive(
@@ -396,7 +408,7 @@ async fn records_what_a_person_must_look_at() {
         }
         inbox.stats().await.unwrap();
         // No gauge keeps a value from before.
-        let keys = inbox.list(List::Review, 9).await.unwrap();
+        let keys = inbox.list(State::Review, 9).await.unwrap().entries;
         inbox.discard(keys.iter().map(|it| it.key)).await.unwrap();
         inbox.stats().await.unwrap();
     })

@@ -1,3 +1,9 @@
+mod entries;
+mod filter;
+mod import;
+mod list;
+mod reprocess;
+
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -10,16 +16,20 @@ use clap::{Args, Subcommand};
 use inqud_inbox::Inbox;
 #[cfg(feature = "postgres")]
 use inqud_inbox::Postgres;
-use inqud_inbox::{Admin, Entry, InboxError, Key, List, Stats};
+use inqud_inbox::{Admin, Filter, InboxError, Key, State, Stats};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde_json::{Map, Value, json};
+use tower_inqud::Verdict;
 
+use self::import::ImportArgs;
+use self::list::{FindArgs, ListArgs, ShowArgs};
+use self::reprocess::ReprocessArgs;
 use crate::chain::error_chain;
 #[cfg(feature = "postgres")]
 use crate::database::{self, Database};
 use crate::out::Outcome;
-use crate::out::{BAD, FAINT, Out, STRONG, styled};
-use crate::pretty::{self, printable};
+use crate::out::{BAD, FAINT, Out, styled};
+use crate::pretty::printable;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -53,6 +63,14 @@ enum Action {
 enum Tend {
     /// Shows the backlog, dead letters, reviews and skipped notifications, by kind.
     Stats(StatsArgs),
+    /// Lists notifications, oldest first: those of an order, for example.
+    ///
+    /// Exits with 1 if none matches.
+    List(FindArgs),
+    /// Shows a notification with its body, which contains personal data.
+    ///
+    /// Exits with 1 if there is none with this key.
+    Show(ShowArgs),
     /// Lists dead letters, oldest first.
     Dead(ListArgs),
     /// Lists notifications kept for review, oldest first. Each may be a late duplicate, or a status that
@@ -73,6 +91,15 @@ enum Tend {
     ///
     /// Exits with 0 if every key names a dead letter or a notification kept for review.
     Discard(DiscardArgs),
+    /// Processes notifications again that were processed before, with those about the same objects that were
+    /// processed after them.
+    ///
+    /// The runner calls the handler again for each, unless it skips replays. Exits with 0 if all that were chosen are
+    /// requeued.
+    Reprocess(ReprocessArgs),
+    /// Stores notifications that were fetched elsewhere, from Inqud's API for example. One that was delivered is a
+    /// duplicate.
+    Import(ImportArgs),
     /// Deletes the bodies of notifications that were processed or skipped long ago. Their keys are kept,
     /// because duplicates are detected by them.
     Prune(PruneArgs),
@@ -82,18 +109,6 @@ enum Tend {
 struct StatsArgs {
     #[command(flatten)]
     store: StoreArgs,
-}
-
-#[derive(Args)]
-struct ListArgs {
-    #[command(flatten)]
-    store: StoreArgs,
-    /// Maximum number of entries to list.
-    #[arg(long, value_name = "N", default_value = "20")]
-    limit: usize,
-    /// Also shows the bodies, which contain personal data.
-    #[arg(long)]
-    bodies: bool,
 }
 
 #[derive(Args)]
@@ -187,6 +202,10 @@ impl Tend {
     fn store(&self) -> &StoreArgs {
         match self {
             Self::Stats(args) => &args.store,
+            Self::List(args) => args.store(),
+            Self::Show(args) => &args.store,
+            Self::Reprocess(args) => &args.store,
+            Self::Import(args) => &args.store,
             Self::Dead(args)
             | Self::Review(args)
             | Self::Skipped(args)
@@ -201,11 +220,15 @@ impl Tend {
     async fn run(&self, inbox: &impl Admin, out: &Out) -> Outcome {
         match self {
             Self::Stats(_) => stats(inbox, out).await,
-            Self::Dead(args) => args.run(List::Dead, inbox, out).await,
-            Self::Review(args) => args.run(List::Review, inbox, out).await,
-            Self::Skipped(args) => args.run(List::Skipped, inbox, out).await,
-            Self::Amended(args) => args.run(List::Amended, inbox, out).await,
-            Self::Unordered(args) => args.run(List::Unordered, inbox, out).await,
+            Self::List(args) => args.run(inbox, out).await,
+            Self::Show(args) => args.run(inbox, out).await,
+            Self::Dead(args) => args.run("dead", State::Dead, inbox, out).await,
+            Self::Review(args) => args.run("review", State::Review, inbox, out).await,
+            Self::Skipped(args) => args.run("skipped", State::Skipped, inbox, out).await,
+            Self::Amended(args) => args.run("amended", Verdict::Amended, inbox, out).await,
+            Self::Unordered(args) => args.run("unordered", Verdict::Unordered, inbox, out).await,
+            Self::Reprocess(args) => args.run(inbox, out).await,
+            Self::Import(args) => args.run(inbox, out).await,
             Self::Redrive(args) => args.run(inbox, out).await,
             Self::Discard(args) => args.run(inbox, out).await,
             Self::Prune(args) => args.run(inbox, out).await,
@@ -218,38 +241,6 @@ async fn stats(inbox: &impl Admin, out: &Out) -> Outcome {
     let unclaimed = inbox.unclaimed(UNCLAIMED).await.map_err(chained)?;
     let for_people = || stats_for_people(&stats, &unclaimed);
     Ok(out.conclude(true, for_people, || stats_as_json(&stats, &unclaimed))?)
-}
-
-impl ListArgs {
-    async fn run(&self, list: List, inbox: &impl Admin, out: &Out) -> Outcome {
-        let stats = inbox.stats().await.map_err(chained)?;
-        let (name, all) = match list {
-            List::Dead => ("dead", Some(stats.dead())),
-            List::Review => ("review", Some(stats.review())),
-            List::Skipped => ("skipped", Some(stats.skipped())),
-            List::Amended => ("amended", None),
-            _ => ("unordered", None),
-        };
-        let entries = inbox.list(list, self.limit).await.map_err(chained)?;
-        let shown = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-        let for_people = || {
-            let mut text: String = entries.iter().map(|it| entry_text(it, self.bodies)).collect();
-            let what = if list == List::Dead { "dead letters" } else { name };
-            _ = match all.map(|all| (all, all.saturating_sub(shown))) {
-                None => writeln!(text, "{shown} {what} shown"),
-                Some((all, 0)) => writeln!(text, "{all} {what}"),
-                Some((all, rest)) => {
-                    writeln!(text, "{all} {what}, {rest} not shown: raise --limit to see them")
-                }
-            };
-            text
-        };
-        let as_json = || {
-            let entries: Vec<_> = entries.iter().map(|it| entry_json(it, self.bodies)).collect();
-            json!({ name: all.unwrap_or(shown), "entries": entries })
-        };
-        Ok(out.conclude(true, for_people, as_json)?)
-    }
 }
 
 impl RedriveArgs {
@@ -268,26 +259,21 @@ impl RedriveArgs {
     }
 }
 
-/// Redrives each dead letter once. Without the set of seen keys, one that fails again at once would be redriven
-/// forever.
+/// Redrives each dead letter once. One that fails again at once comes before the cursor, so it is not redriven forever.
 async fn redrive_all(inbox: &impl Admin) -> Result<usize, BoxError> {
-    let all = usize::try_from(inbox.stats().await.map_err(chained)?.dead()).unwrap_or(usize::MAX);
-    let mut seen = HashSet::new();
-    let (mut redriven, mut again) = (0_usize, 0_usize);
-    while seen.len() < all {
-        // Those that became dead letters again are first in the list, because they are the oldest.
-        let asked = BATCH.saturating_add(again);
-        let letters = inbox.list(List::Dead, asked).await.map_err(chained)?;
-        let count = letters.len();
-        let keys = letters.into_iter().map(|letter| letter.key).filter(|key| seen.insert(*key));
-        let keys: Vec<_> = keys.collect();
-        again = count.saturating_sub(keys.len());
-        if keys.is_empty() && count < asked {
-            break;
-        }
+    let newest = inbox.list(Filter::from(State::Dead).newest_first(), 1).await.map_err(chained)?;
+    let newest = newest.entries.first().map(|letter| letter.key);
+    let (mut filter, mut redriven) = (Filter::from(State::Dead), 0_usize);
+    loop {
+        let page = inbox.list(&filter, BATCH).await.map_err(chained)?;
+        let keys: Vec<_> = page.entries.iter().map(|letter| letter.key).collect();
+        let is_last = keys.iter().any(|key| Some(*key) == newest);
         redriven = redriven.saturating_add(inbox.redrive(keys).await.map_err(chained)?);
+        if page.next.is_none() || is_last {
+            return Ok(redriven);
+        }
+        filter = filter.after(page.next);
     }
-    Ok(redriven)
 }
 
 impl DiscardArgs {
@@ -386,36 +372,6 @@ fn stats_as_json(stats: &Stats, unclaimed: &[String]) -> Value {
         "review": stats.review(), "skipped": stats.skipped(),
         "kinds": kinds.collect::<Map<_, _>>(), "unclaimed": unclaimed,
     })
-}
-
-fn entry_text(letter: &Entry, with_body: bool) -> String {
-    let Entry { key, kind, object, body, attempts, error, received_at, .. } = letter;
-    let head = format!("{kind} {object}", kind = printable(kind), object = printable(object));
-    let mut text = format!("{} {}\n", styled(STRONG, key), styled(STRONG, head));
-    let bytes = body.len();
-    _ = writeln!(text, "  stored {received_at:.0}, {attempts} attempts, {bytes} bytes");
-    if !error.is_empty() {
-        _ = writeln!(text, "  {}", styled(BAD, printable(error)));
-    }
-    if with_body {
-        text += &pretty::json(&String::from_utf8_lossy(body));
-    }
-    text
-}
-
-fn entry_json(letter: &Entry, with_body: bool) -> Value {
-    let mut json = Map::new();
-    json.insert("key".into(), letter.key.to_string().into());
-    json.insert("kind".into(), letter.kind.as_str().into());
-    json.insert("object".into(), letter.object.as_str().into());
-    json.insert("attempts".into(), letter.attempts.into());
-    json.insert("error".into(), letter.error.as_str().into());
-    json.insert("received_at".into(), letter.received_at.to_string().into());
-    json.insert("bytes".into(), letter.body.len().into());
-    if with_body {
-        json.insert("body".into(), String::from_utf8_lossy(&letter.body).into());
-    }
-    json.into()
 }
 
 /// Parses a key of 32 hexadecimal digits.

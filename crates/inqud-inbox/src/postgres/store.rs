@@ -20,10 +20,12 @@ use super::tables::{Found, Freed, Member};
 use super::transaction::Sent;
 use super::wake::{Connect, Wake};
 use super::{schema, tables, transaction};
-use crate::admin::{Admin, Entry, List, Stats};
+use crate::admin::{Admin, Stats};
 use crate::error::{InboxError, InboxErrorKind, error_chain};
+use crate::filter::{Filter, Page};
 use crate::key::Key;
 use crate::record::Record;
+use crate::replay::Replayed;
 use crate::sealed::Sealed;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
 
@@ -295,8 +297,29 @@ impl Admin for Postgres {
         unclaimed
     }
 
-    async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
-        self.run(move |client| Box::pin(tables::list(client, list, limit))).await
+    async fn list(
+        &self,
+        filter: impl Into<Filter> + Send,
+        limit: usize,
+    ) -> Result<Page, InboxError> {
+        let filter = filter.into();
+        self.run(move |client| Box::pin(async move { tables::list(client, &filter, limit).await }))
+            .await
+    }
+
+    async fn replay(&self, numbers: Vec<i64>, dry_run: bool) -> Result<Replayed, InboxError> {
+        let replay = self.run(move |client| {
+            Box::pin(async move { tables::replay(client, &numbers, dry_run).await })
+        });
+        let replayed = replay.await?;
+        if !dry_run && !replayed.opened.is_empty() {
+            self.arrived();
+        }
+        Ok(replayed)
+    }
+
+    async fn import(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        self.insert(records.into_iter().map(Record::fetched).collect()).await
     }
 
     async fn redrive(

@@ -6,12 +6,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Result, params};
 
 use super::clock::last;
-use super::row::{State, body, code, micros, time};
+use super::reopen;
+use super::row::{micros, time};
 use super::tables::ARRIVE;
-use crate::admin::{Entry, List, Stats};
+use crate::admin::Stats;
 use crate::key::Key;
-use crate::tenant;
-use tower_inqud::Verdict;
 
 /// Reopens dead letters and reviews. `now` must not be later than the writer's clock.
 pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {
@@ -19,7 +18,10 @@ pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result
         "UPDATE inqud_inbox_notification
          SET reviewed = reviewed OR state = 4, state = 0, failures = 0,
              retry_at = NULL, settled_at = NULL
-         WHERE key = ?1 AND state > 2 RETURNING object",
+         WHERE key = ?1 AND state > 2 AND replays = 0 RETURNING object",
+    )?;
+    let mut replays = connection.prepare(
+        "SELECT seq FROM inqud_inbox_notification WHERE key = ?1 AND state > 2 AND replays > 0",
     )?;
     let mut arrive = connection.prepare(ARRIVE)?;
     keys.iter().try_fold(0_usize, |count, key| {
@@ -28,6 +30,11 @@ pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result
         let numbers = opened.collect::<Result<Vec<_>>>()?;
         for number in &numbers {
             arrive.execute([*number, now])?;
+        }
+        let replays = replays.query_map([key.as_bytes()], |row| row.get::<_, i64>(0))?;
+        let replays = replays.collect::<Result<Vec<_>>>()?;
+        if !reopen::replay(connection, &replays, now, false)?.opened.is_empty() {
+            return Ok(count.saturating_add(1));
         }
         Ok(count.saturating_add(numbers.len()))
     })
@@ -88,34 +95,4 @@ pub(super) fn unclaimed(connection: &Connection, since: Duration) -> Result<Vec<
     let now = last(connection)?.max(Timestamp::now().as_microsecond());
     let before = now.saturating_sub(micros(since));
     kinds.query_map([before], |row| row.get(0))?.collect()
-}
-
-pub(super) fn list(connection: &Connection, list: List, count: usize) -> Result<Vec<Entry>> {
-    let (which, code) = match list {
-        List::Dead => ("state > 1 AND state = ?1", State::Dead as i64),
-        List::Review => ("state > 1 AND state = ?1", State::Review as i64),
-        List::Skipped => ("state > 1 AND state = ?1", State::Skipped as i64),
-        List::Amended => ("state = 1 AND verdict > 0 AND verdict = ?1", code(Verdict::Amended)),
-        List::Unordered => ("state = 1 AND verdict > 0 AND verdict = ?1", code(Verdict::Unordered)),
-    };
-    let mut entries = connection.prepare(&format!(
-        "SELECT key, it.kind, id, body, failures, error, received_at
-         FROM inqud_inbox_notification AS it JOIN inqud_inbox_object ON number = object
-         WHERE {which} ORDER BY seq LIMIT ?2"
-    ))?;
-    let rows = params![code, i64::try_from(count).unwrap_or(i64::MAX)];
-    let entries = entries.query_map(rows, |row| {
-        let (tenant, object) = tenant::split(row.get_ref(2)?.as_str()?);
-        Ok(Entry {
-            key: Key::from_bytes(row.get(0)?),
-            kind: row.get(1)?,
-            tenant,
-            object: object.to_owned(),
-            body: body(row.get(3)?),
-            attempts: u32::try_from(row.get::<_, i64>(4)?).unwrap_or(u32::MAX),
-            error: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
-            received_at: time(row.get(6)?),
-        })
-    })?;
-    entries.collect()
 }

@@ -10,13 +10,19 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::clock;
 use super::error::{engine, failed};
 use super::file::{Unfit, check_version, connect, unfit};
+use super::sandbox::Sandbox;
 use super::store::Sqlite;
-use super::{admin, schema};
-use crate::admin::{Admin, Entry, List, Stats};
+use super::tables::{Session, Tables};
+use super::{admin, lookup, reopen, schema};
+use crate::admin::{Admin, Stats};
 use crate::error::{InboxError, InboxErrorKind};
+use crate::filter::{Filter, Page};
 use crate::inbox::Inbox;
 use crate::key::Key;
+use crate::record::Record;
+use crate::replay::Replayed;
 use crate::sealed::Sealed;
+use crate::store::Inserted;
 
 /// The most rows that one commit changes.
 const GROUP: usize = 256;
@@ -27,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The file of an inbox that another process has open: for [`Admin`] tools next to the server.
 ///
-/// It is made by [`Inbox::attach`]. It can neither receive nor process, because it would take work that the
+/// It is made by [`Inbox::attach`]. It can import, but neither receive nor process, because it would take work that the
 /// server has in progress for that of a dead process. A commit of it changes at most 256 rows, and then it
 /// leaves the file to the server: a notification that arrives meanwhile waits for a fraction of a second.
 ///
@@ -95,9 +101,34 @@ impl Admin for Attached {
         self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, unclaimed).await
     }
 
-    async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
-        let list = move |it: &mut Connection| admin::list(it, list, limit).map_err(engine);
+    async fn list(
+        &self,
+        filter: impl Into<Filter> + Send,
+        limit: usize,
+    ) -> Result<Page, InboxError> {
+        let filter = filter.into();
+        let list = move |it: &mut Connection| lookup::list(it, &filter, limit).map_err(engine);
         self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, list).await
+    }
+
+    async fn replay(&self, numbers: Vec<i64>, dry_run: bool) -> Result<Replayed, InboxError> {
+        let replay = move |connection: &mut Connection| {
+            // By the clock of the file: see `change`.
+            commit(connection, |it| reopen::replay(it, &numbers, clock::last(it)?, dry_run))
+        };
+        self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, replay).await
+    }
+
+    async fn import(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        let import = move |connection: &mut Connection| {
+            let sandbox = Sandbox::install(connection).map_err(engine)?;
+            let mut inserted = Vec::with_capacity(records.len());
+            for group in records.chunks(GROUP) {
+                inserted.extend(import(connection, &sandbox, group).map_err(engine)?);
+            }
+            Ok(inserted)
+        };
+        self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, import).await
     }
 
     async fn redrive(
@@ -177,4 +208,25 @@ fn commit<R>(
     });
     sleep(PAUSE);
     done.map_err(engine)
+}
+
+/// Stores a group in one commit.
+fn import(
+    connection: &Connection,
+    sandbox: &Sandbox,
+    records: &[Record],
+) -> rusqlite::Result<Vec<Inserted>> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let insert = || {
+        let mut tables = Tables::new(connection, sandbox, Session::of_guest(connection)?)?;
+        let inserted = records.iter().map(|record| tables.insert(&record.clone().fetched()));
+        inserted.collect::<rusqlite::Result<_>>()
+    };
+    let inserted = insert();
+    match &inserted {
+        Ok(_) => sandbox.commit(connection)?,
+        Err(_) => connection.execute_batch("ROLLBACK")?,
+    }
+    sleep(PAUSE);
+    inserted
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Result, Row, params};
 
-use super::row::{body, micros, order_key, time};
+use super::row::{body, micros, order_key, time, verdict};
 use super::tables::Tables;
 use crate::key::Key;
 use crate::source::Source;
@@ -94,15 +94,17 @@ impl Tables<'_> {
         let next = if claim.newest_first { &mut self.last } else { &mut self.first };
         let next = next.query_row([number], |row| {
             let order_key = order_key(row.get_ref(2)?.as_blob()?);
+            let ticket = Ticket::new(
+                row.get(0)?,
+                (claim.kind, id),
+                this,
+                (&order_key, row.get(6)?),
+                processed.as_ref(),
+                claim.newest_first,
+            );
+            let is_replay = row.get::<_, i64>(10)? > 0;
             let claimed = Claimed {
-                ticket: Ticket::new(
-                    row.get(0)?,
-                    (claim.kind, id),
-                    this,
-                    (&order_key, row.get(6)?),
-                    processed.as_ref(),
-                    claim.newest_first,
-                ),
+                ticket: if is_replay { ticket.replay_of(verdict(row.get(9)?)) } else { ticket },
                 key: Key::from_bytes(row.get(1)?),
                 body: body(row.get(3)?),
                 failures: row.get(4)?,

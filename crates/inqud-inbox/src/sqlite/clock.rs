@@ -19,15 +19,25 @@ use super::row::micros;
 pub(super) struct Clock {
     base: i64,
     opened: Instant,
+    is_stopped: bool,
     pub(super) last: i64,
 }
 
 impl Clock {
     pub(super) fn new(wall: Timestamp, last: i64) -> Self {
-        Self { base: wall.as_microsecond().max(last), opened: Instant::now(), last }
+        let base = wall.as_microsecond().max(last);
+        Self { base, opened: Instant::now(), is_stopped: false, last }
+    }
+
+    /// A clock that always shows this time.
+    pub(super) fn stopped(last: i64) -> Self {
+        Self { base: last, opened: Instant::now(), is_stopped: true, last }
     }
 
     pub(super) fn now(&mut self) -> i64 {
+        if self.is_stopped {
+            return self.last;
+        }
         let now = self.base.saturating_add(micros(self.opened.elapsed()));
         self.last = now.max(self.last.saturating_add(1));
         self.last

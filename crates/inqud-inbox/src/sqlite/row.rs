@@ -5,16 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+pub(super) use crate::state::State;
 use tower_inqud::{OrderKey, Verdict};
-
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(super) enum State {
-    Open = 0,
-    Done = 1,
-    Skipped = 2,
-    Dead = 3,
-    Review = 4,
-}
 
 pub(super) fn code(verdict: Verdict) -> i64 {
     match verdict {
@@ -23,6 +15,16 @@ pub(super) fn code(verdict: Verdict) -> i64 {
         Verdict::Stale => 3,
         Verdict::Review => 4,
         _ => 0,
+    }
+}
+
+pub(super) fn verdict(code: i64) -> Verdict {
+    match code {
+        1 => Verdict::Amended,
+        2 => Verdict::Unordered,
+        3 => Verdict::Stale,
+        4 => Verdict::Review,
+        _ => Verdict::Newer,
     }
 }
 

@@ -56,7 +56,9 @@ impl Tables<'_> {
                 handled = processed.as_ref().map(Processed::to_bytes);
                 Some((State::Done, None))
             }
-            Outcome::Skipped => Some((State::Skipped, None)),
+            Outcome::Skipped => {
+                Some((State::Skipped, ticket.is_replay.then_some(store::SKIPPED_REPLAY)))
+            }
             Outcome::Review => Some((State::Review, Some(store::REVIEW_WITHOUT_TIME))),
             Outcome::Dead { error } => Some((State::Dead, Some(&**error))),
             Outcome::Decoded(record) => {

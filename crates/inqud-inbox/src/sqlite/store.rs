@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::admin;
 use super::catch_drop::CatchDrop;
 use super::effect::SqliteEffect;
 use super::error::{engine, failed};
@@ -13,11 +12,14 @@ use super::file::{Unfit, check_version, connect, create, lock, unfit};
 use super::settle::Ran;
 use super::tables::Tables;
 use super::writer::{self, Needs, Writer};
-use crate::admin::{Admin, Entry, List, Stats};
+use super::{admin, lookup, reopen};
+use crate::admin::{Admin, Stats};
 use crate::error::{BoxError, InboxError, InboxErrorKind};
+use crate::filter::{Filter, Page};
 use crate::inbox::Inbox;
 use crate::key::Key;
 use crate::record::Record;
+use crate::replay::Replayed;
 use crate::sealed::Sealed;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store};
 
@@ -129,8 +131,25 @@ impl Admin for Sqlite {
         self.read(move |connection| admin::unclaimed(connection, since)).await
     }
 
-    async fn list(&self, list: List, limit: usize) -> Result<Vec<Entry>, InboxError> {
-        self.read(move |connection| admin::list(connection, list, limit)).await
+    async fn list(
+        &self,
+        filter: impl Into<Filter> + Send,
+        limit: usize,
+    ) -> Result<Page, InboxError> {
+        let filter = filter.into();
+        self.read(move |connection| lookup::list(connection, &filter, limit)).await
+    }
+
+    async fn replay(&self, numbers: Vec<i64>, dry_run: bool) -> Result<Replayed, InboxError> {
+        let replay = move |tables: &mut Tables<'_>| {
+            let now = tables.now();
+            reopen::replay(tables.connection, &numbers, now, dry_run)
+        };
+        self.writer.commit(replay).await
+    }
+
+    async fn import(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        self.insert(records.into_iter().map(Record::fetched).collect()).await
     }
 
     async fn redrive(

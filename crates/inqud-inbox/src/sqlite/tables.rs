@@ -74,7 +74,7 @@ macro_rules! next_due {
 macro_rules! next {
     ($order:literal) => {
         concat!(
-            "SELECT seq, key, order_key, body, failures, received_at, reviewed, retry_at, source
+            "SELECT seq, key, order_key, body, failures, received_at, reviewed, retry_at, source, verdict, replays
              FROM inqud_inbox_notification
              WHERE object = ?1 AND state = 0 ORDER BY ",
             $order,
@@ -82,6 +82,16 @@ macro_rules! next {
         )
     };
 }
+
+/// The same, but the last. Replays come first nevertheless: they are below `replay::END`.
+const LAST: &str = "
+    SELECT seq, key, order_key, body, failures, received_at, reviewed, retry_at, source, verdict, replays
+    FROM inqud_inbox_notification WHERE seq = coalesce(
+        (SELECT seq FROM inqud_inbox_notification
+         WHERE object = ?1 AND state = 0 AND position < -4611686018427387904
+         ORDER BY position, seq LIMIT 1),
+        (SELECT seq FROM inqud_inbox_notification
+         WHERE object = ?1 AND state = 0 ORDER BY position DESC, seq DESC LIMIT 1))";
 
 impl<'c> Tables<'c> {
     /// Prepares the statements.
@@ -139,7 +149,7 @@ impl<'c> Tables<'c> {
                  ORDER BY coalesce(leased_until, due_at) LIMIT 1",
             )?,
             first: connection.prepare(next!("position, seq"))?,
-            last: connection.prepare(next!("position DESC, seq DESC"))?,
+            last: connection.prepare(LAST)?,
             lease: connection.prepare(
                 "UPDATE inqud_inbox_object SET leased_until = ?2, claim = ?3, crashes = ?4
                  WHERE number = ?1",
@@ -229,6 +239,11 @@ impl<'c> Tables<'c> {
 }
 
 impl Session {
+    /// For one who writes next to the owner of the file, by the time of its latest commit.
+    pub(super) fn of_guest(connection: &Connection) -> Result<Self> {
+        Ok(Self { clock: Clock::stopped(last(connection)?), owner: Vec::new() })
+    }
+
     /// Becomes the owner of the file, and ends all leases. Their holder is gone, because it held the lock that this
     /// process holds now, or it is no longer the owner.
     pub(super) fn begin(connection: &Connection, sandbox: &Sandbox) -> Result<Self> {

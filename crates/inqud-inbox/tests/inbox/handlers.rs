@@ -16,8 +16,8 @@ use crate::postgres;
 use inqud_inbox::testing::{self, TestContext};
 use inqud_inbox::tokio_postgres::Client;
 use inqud_inbox::{
-    Admin, Claim, Context, Inbox, InboxError, InboxErrorKind, Key, List, Memory, Once, Postgres,
-    Record, RunReport, Sqlite, Storable, Store, Stored, rusqlite,
+    Admin, Claim, Context, Inbox, InboxError, InboxErrorKind, Key, Memory, Once, Postgres, Record,
+    RunReport, Sqlite, State, Storable, Store, Stored, rusqlite,
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -145,7 +145,7 @@ async fn reports_what_was_skipped_or_kept<S: Store>(inbox: &Inbox<S>) {
     inbox.store().insert(vec![record(1, 0), other]).await.unwrap();
     let report = inbox.process(handler).run_until_idle().await.unwrap();
     assert_report(report, &[("skipped", 1)]);
-    assert_eq!(inbox.list(List::Skipped, 9).await.unwrap().len(), 1);
+    assert_eq!(inbox.list(State::Skipped, 9).await.unwrap().entries.len(), 1);
 }
 
 async fn closes_for_every_clone<S: Store>(inbox: &Inbox<S>) {
@@ -163,7 +163,7 @@ async fn closes_for_every_clone<S: Store>(inbox: &Inbox<S>) {
         ("claim", kind(store.claim(Claim::new(PaymentRequest::KIND, 1, LONG)).await)),
         ("stats", kind(inbox.stats().await)),
         ("unclaimed", kind(inbox.unclaimed(LONG).await)),
-        ("list", kind(inbox.list(List::Skipped, 1).await)),
+        ("list", kind(inbox.list(State::Skipped, 1).await)),
         ("dead", kind(inbox.dead(1).await)),
         ("review", kind(inbox.review(1).await)),
         ("redrive", kind(inbox.redrive([key]).await)),

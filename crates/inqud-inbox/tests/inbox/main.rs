@@ -38,7 +38,9 @@ macro_rules! of_each_store {
 
 mod any_order;
 mod handlers;
+mod lookup;
 mod order;
+mod replays;
 mod sqlite;
 mod stores;
 mod undecodable;

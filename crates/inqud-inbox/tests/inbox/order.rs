@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use inqud_inbox::tokio_postgres::NoTls;
 use inqud_inbox::{
-    Claim, Claimed, Context, Inbox, Inserted, Key, List, Memory, Once, Outcome, Postgres, Record,
-    Settled, Settlement, Sqlite, Storable, Store, Stored, rusqlite,
+    Claim, Claimed, Context, Filter, Inbox, Inserted, Key, Memory, Once, Outcome, Postgres, Record,
+    Settled, Settlement, Sqlite, State, Storable, Store, Stored, rusqlite,
 };
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -764,11 +764,17 @@ async fn row<S: Store>(inbox: &Inbox<S>, row: &Row, is_live: bool) {
     if is_live {
         assert_eq!((stats.review(), stats.skipped()), (row.review, row.skipped), "{}", row.what);
     }
-    for (list, count) in [(List::Review, stats.review()), (List::Skipped, stats.skipped())] {
-        assert_eq!(inbox.list(list, 99).await.unwrap().len() as u64, count, "{}", row.what);
+    for (list, count) in [(State::Review, stats.review()), (State::Skipped, stats.skipped())] {
+        assert_eq!(inbox.list(list, 99).await.unwrap().entries.len() as u64, count, "{}", row.what);
     }
-    for (list, verdict) in [(List::Amended, Amended), (List::Unordered, Unordered)] {
-        let bodies = inbox.list(list, 99).await.unwrap().into_iter().map(|entry| entry.body);
+    for (list, verdict) in [(Verdict::Amended, Amended), (Verdict::Unordered, Unordered)] {
+        let bodies = inbox
+            .list(Filter::from(list).with_bodies(), 99)
+            .await
+            .unwrap()
+            .entries
+            .into_iter()
+            .map(|entry| entry.body);
         let handled =
             expected.iter().filter(|(_, it)| *it == verdict).map(|(body, _)| body.clone());
         assert!(bodies.eq(handled), "{}", row.what);
@@ -854,8 +860,9 @@ of_each_store! {
 }
 
 async fn redrive_all<S: Store>(inbox: &Inbox<S>) {
-    for list in [List::Dead, List::Review] {
-        let keys: Vec<_> = inbox.list(list, 99).await.unwrap().iter().map(|it| it.key).collect();
+    for list in [State::Dead, State::Review] {
+        let keys: Vec<_> =
+            inbox.list(list, 99).await.unwrap().entries.iter().map(|it| it.key).collect();
         let count = keys.len();
         assert_eq!(inbox.redrive(keys).await.unwrap(), count);
     }
@@ -875,7 +882,10 @@ async fn redriven_dead_letter_does_not_regress<S: Store>(inbox: &Inbox<S>) {
     redrive_all(inbox).await;
     process(inbox, &log, None).await;
     assert_eq!(*log.lock().unwrap(), [(SUCCESS.to_owned(), Newer)]);
-    assert_eq!(inbox.list(List::Skipped, 9).await.unwrap()[0].body, PENDING);
+    assert_eq!(
+        inbox.list(Filter::from(State::Skipped).with_bodies(), 9).await.unwrap().entries[0].body,
+        PENDING
+    );
 }
 
 async fn dead_letter_keeps_arrival_order<S: Store>(inbox: &Inbox<S>) {
@@ -894,7 +904,7 @@ async fn redriven_review_is_handled<S: Store>(inbox: &Inbox<S>) {
     let log = Log::default();
     insert(inbox, &[SUCCESS, FAILED, SUCCESS]).await;
     process(inbox, &log, None).await;
-    let entry = inbox.list(List::Review, 9).await.unwrap().remove(0);
+    let entry = inbox.list(State::Review, 9).await.unwrap().entries.remove(0);
     assert_eq!((entry.kind.as_str(), entry.object.as_str(), entry.attempts), ("event", "PMT-1", 0));
     assert!(entry.error.contains("says what was said before"), "{}", entry.error);
     redrive_all(inbox).await;
@@ -915,7 +925,7 @@ async fn discarded_review_hides_no_later_one<S: Store>(inbox: &Inbox<S>) {
         insert(inbox, &[body]).await;
         process(inbox, &Log::default(), None).await;
     }
-    let keys = inbox.list(List::Review, 9).await.unwrap().into_iter().map(|it| it.key);
+    let keys = inbox.list(State::Review, 9).await.unwrap().entries.into_iter().map(|it| it.key);
     assert_eq!(inbox.discard(keys).await.unwrap(), 1);
     assert_eq!(insert(inbox, &[SUCCESS]).await, [Inserted::Review]);
     assert_eq!(insert(inbox, &[SUCCESS]).await, [Inserted::Duplicate]);
@@ -978,7 +988,7 @@ async fn review_without_time_keeps_the_processed_time<S: Store>(inbox: &Inbox<S>
     process(inbox, &log, None).await;
     insert(inbox, &[without]).await;
     process(inbox, &log, None).await;
-    let entry = inbox.list(List::Review, 9).await.unwrap().remove(0);
+    let entry = inbox.list(State::Review, 9).await.unwrap().entries.remove(0);
     assert!(entry.error.contains("has no time"), "{}", entry.error);
     redrive_all(inbox).await;
     process(inbox, &log, None).await;
@@ -995,7 +1005,7 @@ async fn review_without_time_keeps_the_processed_time<S: Store>(inbox: &Inbox<S>
 async fn discard_marks_as_skipped<S: Store>(inbox: &Inbox<S>) {
     insert(inbox, &[SUCCESS, FAILED, SUCCESS]).await;
     process(inbox, &Log::default(), None).await;
-    let keys = inbox.list(List::Review, 9).await.unwrap().into_iter().map(|it| it.key);
+    let keys = inbox.list(State::Review, 9).await.unwrap().entries.into_iter().map(|it| it.key);
     assert_eq!(inbox.discard(keys).await.unwrap(), 1);
     let stats = inbox.stats().await.unwrap();
     assert_eq!((stats.review(), stats.skipped()), (0, 1));

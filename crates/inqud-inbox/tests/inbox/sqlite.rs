@@ -18,7 +18,7 @@ use crate::claims::*;
 use crate::{crash, postgres, support};
 use http::StatusCode;
 use inqud_inbox::{
-    Admin, Claim, Context, Inbox, InboxError, InboxErrorKind, List, Outcome, Settled, Sqlite,
+    Admin, Claim, Context, Inbox, InboxError, InboxErrorKind, Outcome, Settled, Sqlite, State,
     Storable, Store, Stored, rusqlite,
 };
 use tempfile::TempDir;
@@ -158,7 +158,7 @@ async fn attached_process() {
     let inbox = Inbox::attach(env::var_os(FILE).unwrap()).unwrap();
     let stats = inbox.stats().await.unwrap();
     let (open, dead) = (stats.backlog(), stats.dead());
-    let letters = inbox.list(List::Dead, 999).await.unwrap();
+    let letters = inbox.list(State::Dead, 999).await.unwrap().entries;
     let discarded = inbox.discard(letters.last().map(|letter| letter.key)).await.unwrap();
     let redriven = inbox.redrive(letters.iter().map(|letter| letter.key)).await.unwrap();
     let some = inbox.prune(NO_WAIT, 300).await.unwrap();

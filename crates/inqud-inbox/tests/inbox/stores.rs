@@ -13,8 +13,8 @@ use crate::claims::*;
 use crate::postgres;
 use bytes::Bytes;
 use inqud_inbox::{
-    Claim, Claimed, Entry, Inbox, Inserted, Key, List, Outcome, Record, Settled, Sqlite, Storable,
-    Store, Ticket,
+    Claim, Claimed, Entry, Filter, Inbox, Inserted, Key, Outcome, Record, Settled, Sqlite, State,
+    Storable, Store, Ticket,
 };
 use inqud_inbox::{Postgres, tokio_postgres::NoTls};
 use proptest::prelude::*;
@@ -120,11 +120,13 @@ async fn claim_reports_stale_and_separates_kinds(inbox: &Inbox<impl Store>) {
     assert_eq!(shown(&amended), [("CAPD-1", 2, Verdict::Amended, 1)]);
     settle(store, &amended[0], Outcome::Done(vec![])).await;
     assert!(claim(store).await.is_empty());
-    for (list, listed) in [(List::Skipped, &older[0]), (List::Amended, &amended[0])] {
-        let entries = inbox.list(list, 9).await.unwrap();
+    for (list, listed) in
+        [(Filter::from(State::Skipped), &older[0]), (Filter::from(Verdict::Amended), &amended[0])]
+    {
+        let entries = inbox.list(&list, 9).await.unwrap().entries;
         assert_eq!(entries.iter().map(|it| it.key).collect::<Vec<_>>(), [listed.key], "{list:?}");
     }
-    assert!(inbox.list(List::Unordered, 9).await.unwrap().is_empty());
+    assert!(inbox.list(Verdict::Unordered, 9).await.unwrap().entries.is_empty());
 
     let checkouts = store.claim(Claim::new(Checkout::KIND, 9, LEASE)).await.unwrap();
     assert_eq!(checkouts[0].ticket.verdict, Verdict::Newer);
@@ -146,7 +148,7 @@ async fn object_continues_after_a_dead_letter(inbox: &Inbox<impl Store>) {
     store.insert(vec![record(1, 0), record(1, 1)]).await.unwrap();
     let claimed = claim(store).await;
     settle(store, &claimed[0], dead()).await;
-    let letters = inbox.dead(9).await.unwrap();
+    let letters = listed(store, State::Dead).await;
     let Entry { key, object, attempts, error, body, .. } = &letters[0];
     assert_eq!((&**object, *attempts, &**error), ("CAPD-1", 1, "never"));
     assert_eq!((letters.len(), minute(body)), (1, 0));
@@ -169,7 +171,7 @@ async fn discarded_dead_letter_is_still_a_duplicate(inbox: &Inbox<impl Store>) {
     let stats = inbox.stats().await.unwrap();
     assert_eq!((stats.backlog(), stats.dead()), (2, 0), "the open one is not touched");
     assert_eq!(stats.skipped(), 1);
-    let skipped = inbox.list(List::Skipped, 9).await.unwrap();
+    let skipped = inbox.list(State::Skipped, 9).await.unwrap().entries;
     assert_eq!(skipped.iter().map(|it| it.key).collect::<Vec<_>>(), [letter], "but it is listed");
     assert_eq!(inbox.redrive([letter]).await.unwrap(), 0);
     assert_eq!(store.insert(vec![record(1, 0)]).await.unwrap(), [Inserted::Duplicate]);
@@ -292,7 +294,7 @@ async fn prune_deletes_bodies_and_keeps_keys(inbox: &Inbox<impl Store>) {
         store.insert(vec![record(1, 0), record(2, 0)]).await.unwrap(),
         [Inserted::Duplicate; 2]
     );
-    assert!(!inbox.dead(9).await.unwrap()[0].body.is_empty());
+    assert!(inbox.dead(9).await.unwrap()[0].body_len > 0);
 }
 
 async fn claims_longest_due_first(inbox: &Inbox<impl Store>) {
@@ -314,8 +316,10 @@ enum Step {
     Lapse(&'static str),
     /// Settles one of the claims: which, and with which outcome.
     Settle(usize, u8),
-    Redrive(List),
-    Discard(List),
+    Redrive(State),
+    Discard(State),
+    /// Reprocesses one of those that are listed: which.
+    Reprocess(usize),
 }
 
 /// A notification about an object, with an amount.
@@ -367,7 +371,7 @@ fn what() -> impl Strategy<Value = What> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let list = || prop::sample::select(&[List::Dead, List::Review][..]);
+    let list = || prop::sample::select(&[State::Dead, State::Review][..]);
     let kinds = || prop::sample::select(&[PaymentRequest::KIND, Payment::KIND][..]);
     let (kind, lapsing) = (kinds(), kinds());
     prop_oneof![
@@ -378,6 +382,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..3_usize, 0..6_u8).prop_map(|(which, how)| Step::Settle(which, how)),
         2 => list().prop_map(Step::Redrive),
         1 => list().prop_map(Step::Discard),
+        2 => (0..8_usize).prop_map(Step::Reprocess),
     ]
 }
 
@@ -429,6 +434,11 @@ async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<
                     tick().await;
                 }
             }
+            Step::Reprocess(which) => {
+                if let Some(entry) = listed(store, Filter::new()).await.get(*which) {
+                    said.push(format!("{:?}", store.reprocess([entry.key]).await.unwrap()));
+                }
+            }
             Step::Discard(list) => {
                 let keys: Vec<_> =
                     listed(store, *list).await.iter().map(|it| it.key).take(1).collect();
@@ -444,13 +454,13 @@ async fn play<S: Store>(store: &S, steps: &[Step], tick: impl AsyncFn()) -> Vec<
 /// Without the `seq`, which each store numbers in its own way.
 fn line(claimed: &Claimed) -> String {
     let Claimed { ticket, key, body, failures, crashes, .. } = claimed;
-    let Ticket { kind, object, claim, verdict, .. } = ticket;
-    format!("{kind} {object} {claim} {key} {verdict} {body:?} {failures} {crashes}")
+    let Ticket { kind, object, claim, verdict, is_replay, .. } = ticket;
+    format!("{kind} {object} {claim} {key} {verdict} {is_replay} {body:?} {failures} {crashes}")
 }
 
 /// Lists, sorted by key, because notifications that arrived together have no fixed order.
-async fn listed(store: &impl Store, list: List) -> Vec<Entry> {
-    let mut entries = store.list(list, 999).await.unwrap();
+async fn listed(store: &impl Store, list: impl Into<Filter>) -> Vec<Entry> {
+    let mut entries = store.list(list.into().with_bodies(), 999).await.unwrap().entries;
     entries.sort_by_key(|it| it.key);
     entries
 }
@@ -462,11 +472,17 @@ async fn summary(store: &impl Store) -> String {
         let counts = (kind.backlog, kind.dead, kind.review, kind.skipped, kind.oldest.is_some());
         said += &format!("{} {counts:?}\n", kind.kind);
     }
-    for list in [List::Dead, List::Review, List::Skipped, List::Amended, List::Unordered] {
-        for entry in listed(store, list).await {
+    let states = [State::Dead, State::Review, State::Skipped].map(Filter::from);
+    let verdicts = [Verdict::Amended, Verdict::Unordered].map(Filter::from);
+    for list in states.into_iter().chain(verdicts) {
+        for entry in listed(store, list.clone()).await {
             let Entry { key, kind, object, body, attempts, error, .. } = entry;
             said += &format!("{list:?} {key} {kind} {object} {body:?} {attempts} {error}\n");
         }
+    }
+    for entry in listed(store, Filter::new()).await {
+        let Entry { key, status, state, verdict, source, replays, body_len, .. } = entry;
+        said += &format!("{key} {status} {state} {verdict:?} {source} {replays} {body_len}\n");
     }
     said + &format!("{:?}", store.unclaimed(LEASE).await.unwrap())
 }

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use crate::postgres;
 use bytes::Bytes;
-use inqud_inbox::{Context, Inbox, Inserted, Key, List, Record, Sqlite, Storable, Store, Stored};
+use inqud_inbox::{
+    Context, Filter, Inbox, Inserted, Key, Record, Sqlite, State, Storable, Store, Stored,
+};
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -235,7 +237,7 @@ async fn late_decoding_keeps_arrival_order(inbox: &Inbox<impl Store>) {
     assert_eq!(processed::<Payment, _>(inbox).await.len(), 1);
     redrive_the_dead(inbox).await;
     assert!(processed::<Payment, _>(inbox).await.is_empty(), "it came before what was processed");
-    let skipped = inbox.list(List::Skipped, 9).await.unwrap();
+    let skipped = inbox.list(Filter::from(State::Skipped).with_bodies(), 9).await.unwrap().entries;
     assert_eq!(skipped.iter().map(|it| &*it.body).collect::<Vec<_>>(), [success.as_bytes()]);
     assert_eq!(skipped[0].object, "PMT-1", "its row is that of the decoded notification");
     assert_eq!(skipped[0].key, of::<Payment>(&success).key);
@@ -263,8 +265,14 @@ async fn late_decoding_detects_duplicates(inbox: &Inbox<impl Store>) {
     assert_eq!(processed::<Payment, _>(inbox).await.len(), 2);
     redrive_the_dead(inbox).await;
     assert!(processed::<Payment, _>(inbox).await.is_empty());
-    let kept: Vec<_> =
-        inbox.list(List::Review, 9).await.unwrap().into_iter().map(|it| it.body).collect();
+    let kept: Vec<_> = inbox
+        .list(Filter::from(State::Review).with_bodies(), 9)
+        .await
+        .unwrap()
+        .entries
+        .into_iter()
+        .map(|it| it.body)
+        .collect();
     assert_eq!(kept, [spelled, success.clone()], "in the order of arrival");
 
     // A status that comes back after that is kept too.
@@ -284,7 +292,7 @@ async fn late_decoding_detects_duplicates(inbox: &Inbox<impl Store>) {
     let all = inbox.dead(9).await.unwrap();
     inbox.redrive([all.last().unwrap().key]).await.unwrap();
     processed::<Payment, _>(inbox).await;
-    let skipped = inbox.list(List::Skipped, 9).await.unwrap();
+    let skipped = inbox.list(State::Skipped, 9).await.unwrap().entries;
     assert!(skipped.last().unwrap().error.contains("duplicate"), "{skipped:?}");
     assert_eq!(skipped.last().unwrap().object, all.last().unwrap().object);
 }

@@ -47,8 +47,20 @@ impl Admin for Moody {
         self.memory.unclaimed(since).await
     }
 
-    async fn list(&self, list: List, count: usize) -> Result<Vec<Entry>, InboxError> {
-        self.memory.list(list, count).await
+    async fn list(
+        &self,
+        filter: impl Into<Filter> + Send,
+        limit: usize,
+    ) -> Result<Page, InboxError> {
+        self.memory.list(filter, limit).await
+    }
+
+    async fn replay(&self, numbers: Vec<i64>, dry_run: bool) -> Result<Replayed, InboxError> {
+        self.memory.replay(numbers, dry_run).await
+    }
+
+    async fn import(&self, records: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
+        self.memory.import(records).await
     }
 
     async fn redrive(

@@ -227,7 +227,13 @@ async fn missing_answers_of_a_store_are_503() {
         async fn unclaimed(&self, _: Duration) -> Result<Vec<String>, InboxError> {
             Ok(Vec::new())
         }
-        async fn list(&self, _: List, _: usize) -> Result<Vec<Entry>, InboxError> {
+        async fn list(&self, _: impl Into<Filter> + Send, _: usize) -> Result<Page, InboxError> {
+            Ok(Page::default())
+        }
+        async fn replay(&self, _: Vec<i64>, _: bool) -> Result<Replayed, InboxError> {
+            Ok(Replayed::default())
+        }
+        async fn import(&self, _: Vec<Record>) -> Result<Vec<Inserted>, InboxError> {
             Ok(Vec::new())
         }
         async fn redrive(

@@ -19,8 +19,8 @@ use crate::postgres;
 use bytes::Bytes;
 use inqud_inbox::tokio_postgres::NoTls;
 use inqud_inbox::{
-    Claim, Claimed, Context, Inbox, Inserted, Key, List, Outcome, Postgres, Record, Settlement,
-    Sqlite, Store, Stored,
+    Claim, Claimed, Context, Filter, Inbox, Inserted, Key, Outcome, Postgres, Record, Settlement,
+    Source, Sqlite, State, Store, Stored,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -185,32 +185,33 @@ async fn lists_reviews_skipped_amended_and_unordered() {
     let (inbox, folder) = held();
     some_of_each(&inbox).await;
     let lists = [
-        ("review", List::Review, "1 review\n", "SUCCESS"),
-        ("skipped", List::Skipped, "1 skipped\n", "PENDING"),
-        ("amended", List::Amended, "2 amended shown\n", "SUCCESS"),
-        ("unordered", List::Unordered, "1 unordered shown\n", "FAILED"),
+        ("review", Filter::from(State::Review), "1 review\n", "SUCCESS"),
+        ("skipped", Filter::from(State::Skipped), "1 skipped\n", "PENDING"),
+        ("amended", Filter::from(Verdict::Amended), "2 amended shown\n", "SUCCESS"),
+        ("unordered", Filter::from(Verdict::Unordered), "1 unordered shown\n", "FAILED"),
     ];
     for (name, list, last, status) in lists {
         let text = printed(&run(folder.path(), &[name]).await, 0);
-        assert!(text.ends_with(last) && text.contains("payment PMT-1"), "{name}: {text}");
+        assert!(text.ends_with(last) && text.contains("PMT-1"), "{name}: {text}");
         assert!(!text.contains(HIDDEN), "{text}");
         let text = printed(&run(folder.path(), &[name, "--bodies", "--limit", "1"]).await, 0);
         assert!(text.contains(HIDDEN) && text.contains(status), "{name}: {text}");
         let shown = json(&run(folder.path(), &[name, "--json"]).await, 0);
-        let keys: Vec<_> = inbox.list(list, 9).await.unwrap().iter().map(|it| it.key).collect();
+        let keys: Vec<_> =
+            inbox.list(list, 9).await.unwrap().entries.iter().map(|it| it.key).collect();
         assert_eq!(shown[name], keys.len(), "{shown}");
         let letters = shown["entries"].as_array().unwrap();
         let shown: Vec<_> = letters.iter().map(|it| it["key"].as_str().unwrap()).collect();
         assert_eq!(shown, keys.iter().map(ToString::to_string).collect::<Vec<_>>(), "{name}");
     }
     let text = printed(&run(folder.path(), &["review"]).await, 0);
-    let reason = inbox.list(List::Review, 1).await.unwrap().remove(0).error;
+    let reason = inbox.list(State::Review, 1).await.unwrap().entries.remove(0).error;
     assert!(!reason.is_empty() && text.contains(&reason), "{text}");
 
     // A notification kept for review can be redriven by its key, but not with `--all`.
     printed(&run(folder.path(), &["redrive", "--all"]).await, 0);
     assert_eq!(inbox.stats().await.unwrap().review(), 1);
-    let key = inbox.list(List::Review, 1).await.unwrap()[0].key.to_string();
+    let key = inbox.list(State::Review, 1).await.unwrap().entries[0].key.to_string();
     printed(&run(folder.path(), &["redrive", &key]).await, 0);
     let claimed = inbox.store().claim(Claim::new("payment", 9, PATIENCE)).await.unwrap();
     assert_eq!(claimed[0].ticket.verdict, Verdict::Unordered);
@@ -225,7 +226,7 @@ async fn lists_dead_letters_without_bodies_by_default() {
     let keys: Vec<_> = inbox.dead(9).await.unwrap().iter().map(|it| it.key.to_string()).collect();
 
     let text = printed(&run(folder.path(), &["dead"]).await, 0);
-    for part in [&*keys[0], "request CAPD-1", "1 attempts", "is closed", "3 dead letters\n"] {
+    for part in [&*keys[0], "CAPD-1", "1 attempts", "is closed", "3 dead letters\n"] {
         assert!(text.contains(part), "no {part} in {text}");
     }
     assert!(!text.contains(HIDDEN) && !text.contains('\u{1b}'), "{text}");
@@ -396,7 +397,7 @@ async fn prints_keys_the_way_it_reads_them() {
     let record = Record { key, dead: Some("never".to_owned()), ..record(1) };
     inbox.store().insert(vec![record]).await.unwrap();
     let text = printed(&run(folder.path(), &["dead"]).await, 0);
-    assert!(text.starts_with("000102030405060708090a0b0c0d0eff request CAPD-1"), "{text}");
+    assert!(text.contains("\n000102030405060708090a0b0c0d0eff  "), "{text}");
     printed(&run(folder.path(), &["redrive", "000102030405060708090A0B0C0D0EFF"]).await, 0);
     assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
 }
@@ -588,4 +589,132 @@ async fn error_of(url: Option<OsString>, args: &[&str]) -> String {
     let output = run_in(url, args).await;
     assert_eq!(printed(&output, 2), "");
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// The operator's first question: did we get the webhook for this order?
+#[tokio::test]
+async fn lists_by_order_and_shows_by_key() {
+    let (inbox, folder) = held();
+    let of = |id: u32, order: &str| {
+        let body = format!(
+            r#"{{"id":"CAPD-{id}","status":"SUCCESS","clientOrderId":"{order}","note":"{HIDDEN}"}}"#
+        );
+        Record::decode::<PaymentRequest>(body).unwrap()
+    };
+    let records = vec![of(1, "order-1"), of(2, "order-2\u{1b}[2J"), of(3, "order-1")];
+    inbox.store().insert(records).await.unwrap();
+
+    let text = printed(&run(folder.path(), &["list", "--order", "order-1"]).await, 0);
+    assert!(
+        text.contains("CAPD-1") && text.contains("CAPD-3") && !text.contains("CAPD-2"),
+        "{text}"
+    );
+    assert!(text.starts_with("KEY") && text.ends_with("2 shown\n"), "{text}");
+    // The columns are aligned, and nothing from elsewhere reaches the terminal as it is.
+    let text = printed(&run(folder.path(), &["list", "--newest"]).await, 0);
+    let at = text.lines().next().unwrap().find("STATE").unwrap();
+    for line in text.lines().skip(1).take(3) {
+        assert_eq!(&line[at..], "open, fetched", "{text}");
+    }
+    assert!(text.lines().nth(1).unwrap().contains("CAPD-3"), "{text}");
+    assert!(!text.contains('\u{1b}') && !text.contains(HIDDEN), "{text}");
+
+    let text = printed(&run(folder.path(), &["list", "--order", "order-9"]).await, 1);
+    assert_eq!(text, "no notifications match\n");
+    let shown = json(
+        &run(folder.path(), &["list", "--status", "SUCCESS", "--limit", "2", "--json"]).await,
+        0,
+    );
+    let cursor = shown["next"].as_str().unwrap().to_owned();
+    let rest = json(&run(folder.path(), &["list", "--cursor", &cursor, "--json"]).await, 0);
+    assert_eq!((rest["entries"].as_array().unwrap().len(), &rest["next"]), (1, &Value::Null));
+    let entry = &rest["entries"][0];
+    assert_eq!(entry["order_id"], "order-1");
+    assert_eq!(
+        (&entry["state"], &entry["source"], entry.get("body")),
+        (&"open".into(), &"fetched".into(), None)
+    );
+    assert!(!shown.to_string().contains(HIDDEN), "{shown}");
+
+    let key = entry["key"].as_str().unwrap();
+    let text = printed(&run(folder.path(), &["show", key]).await, 0);
+    assert!(text.starts_with(key) && text.contains(HIDDEN), "{text}");
+    let shown = json(&run(folder.path(), &["show", key, "--json"]).await, 0);
+    assert!(shown["body"].as_str().unwrap().contains(HIDDEN), "{shown}");
+    let none = "0".repeat(32);
+    printed(&run(folder.path(), &["show", &none]).await, 1);
+    for wrong in [
+        &["list", "--state", "lost"][..],
+        &["list", "--since", "soon"],
+        &["list", "--cursor", "x"],
+        &["show"],
+    ] {
+        printed(&run(folder.path(), wrong).await, 2);
+    }
+    for right in [["--since", "1h"], ["--since", "2020-01-01T00:00Z"], ["--state", "open"]] {
+        printed(&run(folder.path(), &[&["list"], &right[..]].concat()).await, 0);
+    }
+    printed(&run(folder.path(), &["list", "--before", "1h"]).await, 1);
+}
+
+#[tokio::test]
+async fn reprocesses_what_is_done() {
+    let (inbox, folder) = held();
+    inbox.store().insert((1..=3).map(record).collect()).await.unwrap();
+    settle_all(&inbox, |_| Outcome::Done(vec![])).await;
+    inbox.store().insert(vec![record(4)]).await.unwrap();
+    let key = inbox.list(State::Done, 1).await.unwrap().entries[0].key.to_string();
+
+    let text = printed(&run(folder.path(), &["reprocess", "--all", "--dry-run"]).await, 0);
+    assert_eq!(text, "3 would be requeued\n");
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
+    let text = printed(&run(folder.path(), &["reprocess", &key]).await, 0);
+    assert_eq!(text, "1 requeued\n");
+    let shown = json(&run(folder.path(), &["reprocess", "--since", "1h", "--json"]).await, 0);
+    assert_eq!((&shown["requeued"], &shown["dry_run"]), (&2.into(), &false.into()));
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 4);
+    let replays = inbox.list(Filter::new(), 9).await.unwrap().entries;
+    assert_eq!(replays.iter().map(|it| it.replays).collect::<Vec<_>>(), [1, 1, 1, 0]);
+
+    let open = replays[3].key.to_string();
+    let text = printed(&run(folder.path(), &["reprocess", &open]).await, 1);
+    assert_eq!(text, "0 requeued\n1 not requeued: never processed\n");
+    let none = "0".repeat(32);
+    let text = printed(&run(folder.path(), &["reprocess", &none]).await, 1);
+    assert!(text.contains("1 not found"), "{text}");
+    for wrong in
+        [&["reprocess"][..], &["reprocess", "--dry-run"], &["reprocess", &key, "--kind", "x"]]
+    {
+        printed(&run(folder.path(), wrong).await, 2);
+    }
+}
+
+/// What is imported beside a running server, and delivered later, is one notification.
+#[tokio::test]
+async fn imports_beside_the_server() {
+    let (inbox, folder) = held();
+    inbox.store().insert(vec![record(1)]).await.unwrap();
+    for id in 1..=2 {
+        std::fs::write(folder.path().join(format!("{id}.json")), &record(id).body).unwrap();
+    }
+    std::fs::write(folder.path().join("bad.json"), r#"{"id":"PMT-1","status":"SUCCESS"}"#).unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (one, two, bad) = (file("1.json"), file("2.json"), file("bad.json"));
+
+    let output = run(folder.path(), &["import", "--kind", "request", &two, &bad]).await;
+    printed(&output, 2);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("bad.json"), "{stderr}");
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1, "nothing is stored");
+
+    let text = printed(&run(folder.path(), &["import", "--kind", "request", &one, &two]).await, 0);
+    assert_eq!(text, "1 imported, 1 known\n");
+    assert_eq!(inbox.store().insert(vec![record(2)]).await.unwrap(), [Inserted::Duplicate]);
+    let sources = inbox.list(Filter::new(), 9).await.unwrap().entries;
+    let sources: Vec<_> = sources.iter().map(|it| it.source).collect();
+    assert_eq!(sources, [Source::Pushed, Source::Fetched]);
+    let claimed = inbox.store().claim(Claim::new("request", 9, PATIENCE)).await.unwrap();
+    assert_eq!(claimed.len(), 2);
+    let tenant = ["import", "--kind", "request", "--tenant", "acme", &two];
+    assert_eq!(printed(&run(folder.path(), &tenant).await, 0), "1 imported, 0 known\n");
 }

@@ -4,13 +4,9 @@ use deadpool_postgres::ClientWrapper as Client;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use super::{
-    BEGIN, DEAD, REVIEW, SKIPPED, body, bytes, code, count_of, key, micros, time, time_of, transact,
-};
-use crate::admin::{Entry, List, Stats};
+use super::{BEGIN, bytes, micros, reopen, time_of, transact};
+use crate::admin::Stats;
 use crate::key::Key;
-use crate::tenant;
-use tower_inqud::Verdict;
 
 /// Returns whether `fsync` is on, and the encoding of the database.
 pub(in crate::postgres) async fn settings(client: &Client) -> Result<(bool, String), Error> {
@@ -87,46 +83,12 @@ pub(in crate::postgres) async fn unclaimed(
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-pub(in crate::postgres) async fn list(
-    client: &Client,
-    list: List,
-    count: usize,
-) -> Result<Vec<Entry>, Error> {
-    let (which, code) = match list {
-        List::Dead => ("state > 1 AND state = $1", DEAD),
-        List::Review => ("state > 1 AND state = $1", REVIEW),
-        List::Skipped => ("state > 1 AND state = $1", SKIPPED),
-        List::Amended => ("state = 1 AND verdict > 0 AND verdict = $1", code(Verdict::Amended)),
-        List::Unordered => ("state = 1 AND verdict > 0 AND verdict = $1", code(Verdict::Unordered)),
-    };
-    let entries = format!(
-        "SELECT key, kind, object, body, failures, error,
-            (extract(epoch FROM received_at) * 1000000)::bigint
-        FROM inqud_inbox.notification WHERE {which} ORDER BY seq LIMIT $2"
-    );
-    let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let rows = client.query(&entries, &[&code, &count]).await?;
-    let entry = |row: &Row| {
-        let (tenant, object) = tenant::split(row.try_get(2)?);
-        Ok(Entry {
-            key: key(row.try_get(0)?),
-            kind: row.try_get(1)?,
-            tenant,
-            object: object.to_owned(),
-            body: body(row.try_get(3)?),
-            attempts: count_of(row.try_get(4)?),
-            error: row.try_get::<_, Option<String>>(5)?.unwrap_or_default(),
-            received_at: time(row.try_get(6)?),
-        })
-    };
-    rows.iter().map(entry).collect()
-}
-
 /// Reopens dead letters and reviews. Locks them in the order of their keys, so that two calls cannot
 /// deadlock.
 const REDRIVE: &str = "
 WITH kept AS MATERIALIZED (
-    SELECT seq, state FROM inqud_inbox.notification WHERE key = ANY ($1::bytea[]) AND state > 2
+    SELECT seq, state FROM inqud_inbox.notification
+    WHERE key = ANY ($1::bytea[]) AND state > 2 AND replays = 0
     ORDER BY key FOR UPDATE
 ), opened AS (
     UPDATE inqud_inbox.notification AS mine
@@ -149,7 +111,24 @@ SELECT count(*) FROM opened";
 pub(in crate::postgres) async fn redrive(client: &Client, keys: &[Key]) -> Result<usize, Error> {
     let rows = change_kept(client, REDRIVE, keys).await?;
     let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
-    Ok(usize::try_from(count).unwrap_or_default())
+    let count = usize::try_from(count).unwrap_or_default();
+    Ok(count.saturating_add(redrive_replays(client, keys).await?))
+}
+
+/// Dead letters of replays are replayed together with what was processed after them.
+async fn redrive_replays(client: &Client, keys: &[Key]) -> Result<usize, Error> {
+    let replays = "
+        SELECT seq FROM inqud_inbox.notification
+        WHERE key = ANY ($1::bytea[]) AND state > 2 AND replays > 0";
+    let replays = client.prepare_cached(replays).await?;
+    let rows = client.query(&replays, &[&bytes(keys)]).await?;
+    let numbers: Result<Vec<i64>, Error> = rows.iter().map(|row| row.try_get(0)).collect();
+    let numbers = numbers?;
+    if numbers.is_empty() {
+        return Ok(0);
+    }
+    let opened = reopen::replay(client, &numbers, false).await?.opened;
+    Ok(numbers.iter().filter(|number| opened.contains(number)).count())
 }
 
 pub(in crate::postgres) async fn discard(client: &Client, keys: &[Key]) -> Result<usize, Error> {

@@ -7,7 +7,7 @@ use deadpool_postgres::ClientWrapper as Client;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use super::{BEGIN, body, count_of, key, micros, order_key, time_of, transact};
+use super::{BEGIN, body, count_of, key, micros, order_key, time_of, transact, verdict};
 use crate::source::Source;
 use crate::store::{Claim, Claimed, Ticket};
 use tower_inqud::Processed;
@@ -41,7 +41,7 @@ pub(in crate::postgres) async fn has_suspect(
 
 const CLAIM: &str = "
 SELECT object, claim, crashes, processed, due_at, seq, key, order_key, body, failures, received_at, reviewed,
-    source
+    source, verdict, replays
 FROM inqud_inbox.claim($1, $2, $3::bigint * interval '1 microsecond', $4, $5,
     coalesce($6::timestamptz, '-infinity'))";
 
@@ -103,15 +103,17 @@ fn claimed_of(claim: &Claim, row: &Row) -> Result<Claimed, Error> {
     let processed: Option<&[u8]> = row.try_get(3)?;
     let processed = processed.and_then(Processed::from_bytes);
     let order_key = order_key(row.try_get(7)?);
+    let ticket = Ticket::new(
+        row.try_get(5)?,
+        (claim.kind, Arc::from(object)),
+        row.try_get(1)?,
+        (&order_key, row.try_get(11)?),
+        processed.as_ref(),
+        claim.newest_first,
+    );
+    let is_replay = row.try_get::<_, i32>(14)? > 0;
     Ok(Claimed {
-        ticket: Ticket::new(
-            row.try_get(5)?,
-            (claim.kind, Arc::from(object)),
-            row.try_get(1)?,
-            (&order_key, row.try_get(11)?),
-            processed.as_ref(),
-            claim.newest_first,
-        ),
+        ticket: if is_replay { ticket.replay_of(verdict(row.try_get(13)?)) } else { ticket },
         key: key(row.try_get(6)?),
         body: body(row.try_get(8)?),
         failures: count_of(row.try_get(9)?),

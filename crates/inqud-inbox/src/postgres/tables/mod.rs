@@ -31,6 +31,8 @@ mod admin;
 mod claim;
 mod decoded;
 mod insert;
+mod lookup;
+mod reopen;
 mod settle;
 mod transaction;
 
@@ -47,10 +49,12 @@ use tokio_postgres::{Error, Row, Statement};
 use crate::key::Key;
 use tower_inqud::{OrderKey, Verdict};
 
-pub(super) use self::admin::{compact, discard, list, prune, redrive, settings, stats, unclaimed};
+pub(super) use self::admin::{compact, discard, prune, redrive, settings, stats, unclaimed};
 pub(super) use self::claim::{Look, claim, has_suspect, record_runner};
 pub(super) use self::decoded::replace_decoded;
 pub(super) use self::insert::insert;
+pub(super) use self::lookup::list;
+pub(super) use self::reopen::replay;
 pub(super) use self::settle::{
     DONE_ALREADY, ENDED, Failed, Found, Freed, LEASE_LOST, Member, Wait, complete, is_io, look,
     peek, settle, settle_effects,
@@ -128,6 +132,16 @@ pub(super) fn code(verdict: Verdict) -> i16 {
         Verdict::Stale => 3,
         Verdict::Review => 4,
         _ => 0,
+    }
+}
+
+fn verdict(code: i16) -> Verdict {
+    match code {
+        1 => Verdict::Amended,
+        2 => Verdict::Unordered,
+        3 => Verdict::Stale,
+        4 => Verdict::Review,
+        _ => Verdict::Newer,
     }
 }
 

@@ -55,7 +55,7 @@ impl Member {
                 statements.extend(effects.iter().filter_map(PostgresEffect::statement));
                 (DONE, None, None)
             }
-            Outcome::Skipped => (SKIPPED, None, None),
+            Outcome::Skipped => (SKIPPED, None, ticket.is_replay.then_some(store::SKIPPED_REPLAY)),
             // Only a duplicate comes here. `replace_decoded` settles the others.
             Outcome::Decoded(_) => (SKIPPED, None, Some(store::SKIPPED_DUPLICATE)),
             Outcome::Review => (REVIEW, None, Some(store::REVIEW_WITHOUT_TIME)),
