@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::error::InboxError;
 use crate::key::Key;
+use crate::retention::{Sweep, SweptBatch};
 use crate::sealed::Sealed;
 
 /// What an operator does with an inbox: look at it, and redrive, discard or prune what it holds.
@@ -94,6 +95,14 @@ pub trait Admin: Sealed {
         age: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<usize, InboxError>> + Send;
+
+    /// A part of a [`Retention`](crate::Retention), in one commit.
+    #[doc(hidden)]
+    fn sweep_batch(
+        &self,
+        sweep: Sweep,
+        limit: usize,
+    ) -> impl Future<Output = Result<SweptBatch, InboxError>> + Send;
 }
 
 /// The number of notifications in each state, by kind.

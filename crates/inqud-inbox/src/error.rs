@@ -48,6 +48,8 @@ pub enum InboxErrorKind {
     SchemaTooNew,
     /// The tables are missing, or were created by an earlier version of this crate.
     NotMigrated,
+    /// A [`Retention`](crate::Retention) is shorter than the time in which Inqud may repeat a notification.
+    RetentionTooShort,
 }
 
 impl InboxError {
@@ -94,6 +96,7 @@ impl InboxErrorKind {
             Self::NotFound => "not_found",
             Self::SchemaTooNew => "schema_too_new",
             Self::NotMigrated => "not_migrated",
+            Self::RetentionTooShort => "retention_too_short",
         }
     }
 }
@@ -137,6 +140,10 @@ impl fmt::Display for InboxError {
             }
             InboxErrorKind::NotMigrated => {
                 "the tables are missing or of an earlier version: call `Inbox::migrate` first"
+            }
+            InboxErrorKind::RetentionTooShort => {
+                "the retention is too short, because Inqud may repeat a notification for that long: keep it for at \
+                 least 3 days"
             }
         })
     }

@@ -13,6 +13,7 @@ use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::receiver::Receiver;
 use crate::record::Storable;
+use crate::retention::{Retention, Swept};
 use crate::runner::{Runner, UNCLAIMED};
 use crate::store::Store;
 use crate::telemetry;
@@ -23,8 +24,8 @@ use crate::webhooks::Webhooks;
 /// # Operations
 ///
 /// [`stats`](Self::stats), [`list`](Self::list), [`dead`](Self::dead), [`review`](Self::review),
-/// [`unclaimed`](Self::unclaimed), [`redrive`](Self::redrive), [`discard`](Self::discard) and
-/// [`prune`](Self::prune) are what an operator does with it. For a tool that opens the inbox beside the
+/// [`unclaimed`](Self::unclaimed), [`redrive`](Self::redrive), [`discard`](Self::discard),
+/// [`prune`](Self::prune) and [`sweep`](Self::sweep) are what an operator does with it. For a tool that opens the inbox beside the
 /// running server, see [`Admin`](crate::Admin).
 pub struct Inbox<S> {
     queue: Arc<Queue<S>>,
@@ -55,6 +56,17 @@ impl<S: Store> Inbox<S> {
     #[must_use]
     pub fn capacity(self, capacity: usize) -> Self {
         Self { queue: Arc::new(self.queue.with_capacity(capacity)) }
+    }
+
+    /// Sets how long to keep what is settled. Defaults to keeping everything.
+    ///
+    /// A runner of this inbox deletes what is older, soon after it starts and then once a minute, in small commits with
+    /// pauses. If the inbox has several runners, one of them does.
+    ///
+    /// Set it before you create receivers and runners, because the ones created earlier keep the setting they have.
+    #[must_use]
+    pub fn retention(self, retention: Retention) -> Self {
+        Self { queue: Arc::new(self.queue.with_retention(retention)) }
     }
 
     /// Returns the tower service that stores notifications of type `T`. Put it behind a
@@ -227,6 +239,17 @@ impl<S: Store> Inbox<S> {
     /// If the store fails.
     pub async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
         self.store().prune(age, limit).await
+    }
+
+    /// Deletes what is older than a [`Retention`] allows, in small commits with pauses. Returns how much it was.
+    ///
+    /// Runners do that by themselves if you set [`Inbox::retention`].
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. What was committed before that stays deleted.
+    pub async fn sweep(&self, retention: &Retention) -> Result<Swept, InboxError> {
+        retention.sweep(self.store()).await
     }
 
     /// Closes the store, and all clones of the inbox with it.

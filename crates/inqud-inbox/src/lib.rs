@@ -151,6 +151,7 @@ pub mod guide;
 mod handler;
 mod inbox;
 mod key;
+mod known;
 mod memory;
 mod order_id;
 #[cfg(feature = "postgres")]
@@ -159,6 +160,7 @@ mod queue;
 mod receiver;
 mod record;
 mod report;
+mod retention;
 mod runner;
 mod sealed;
 mod source;
@@ -194,6 +196,9 @@ pub use self::postgres::{
 pub use self::receiver::Receiver;
 pub use self::record::{Record, Storable};
 pub use self::report::RunReport;
+pub use self::retention::{Retention, Swept};
+#[doc(hidden)]
+pub use self::retention::{Sweep, SweptBatch};
 pub use self::runner::Runner;
 pub use self::source::Source;
 #[cfg(feature = "sqlite")]

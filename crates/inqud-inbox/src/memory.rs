@@ -11,7 +11,9 @@ use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::handler::Context;
 use crate::key::Key;
+use crate::known::Known;
 use crate::record::Record;
+use crate::retention::{Sweep, SweptBatch};
 use crate::sealed::Sealed;
 use crate::store;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
@@ -156,6 +158,8 @@ enum State {
     Skipped,
     Dead,
     Review,
+    /// The row is only there because others are found by their place.
+    Deleted,
 }
 
 #[derive(Default)]
@@ -171,6 +175,8 @@ struct Object {
     claim: i64,
     /// How many claims ended without a settlement, since the last one that was settled.
     crashes: u32,
+    /// When the last one of its deleted rows was settled.
+    pruned: Option<Instant>,
 }
 
 impl Object {
@@ -207,17 +213,25 @@ impl Tables {
         let rows = self.keys.range(first..=last).filter_map(|(_, seq)| self.rows.get(*seq));
         let same = rows.filter(|row| record.order_key.is_duplicate_of(&row.record.order_key));
         let mut bodies = same.map(|row| &row.record.body).peekable();
-        if bodies.peek().is_none() {
+        let object = self.objects.get(&(record.kind, Arc::from(&*record.object)));
+        let is_pruned = object.is_some_and(|object| object.pruned.is_some());
+        if bodies.peek().is_none() && !is_pruned {
             return Ok((Dedup::New, record.key));
         }
-        let is_same = bodies.any(|body| body.is_empty() || *body == record.body);
-        let known = if is_same { Inserted::Duplicate } else { Inserted::DuplicateDiffers };
-        let rows = self.objects.get(&(record.kind, Arc::from(&*record.object)));
-        let rows = rows.into_iter().flat_map(|object| &object.rows);
-        let rows = rows
-            .filter_map(|seq| self.rows.get(*seq))
-            .map(|row| (row.record.key, &row.record.order_key, !row.is_discarded_review()));
-        record.dedup(&rows.collect::<Vec<_>>()).ok_or(known)
+        let is_known = bodies.peek().is_some();
+        let is_same = bodies.any(|body| body.is_empty() || *body == record.body) || !is_known;
+        let duplicate = if is_same { Inserted::Duplicate } else { Inserted::DuplicateDiffers };
+        let mut known = Known::default();
+        for seq in object.into_iter().flat_map(|object| &object.rows) {
+            let Some(row) = self.rows.get(*seq) else { continue };
+            let counts = !row.is_discarded_review();
+            known.add(number(*seq), row.record.key, row.record.order_key.clone(), counts);
+        }
+        if is_pruned {
+            let processed = object.and_then(|object| object.processed.clone());
+            known.recall(record.kind, &record.object, processed);
+        }
+        known.dedup(record).ok_or(duplicate)
     }
 
     fn insert(&mut self, mut record: Record) -> Inserted {
@@ -298,7 +312,7 @@ impl Tables {
             object.claim = object.claim.saturating_add(1);
             claimed.push(Claimed {
                 ticket: Ticket::new(
-                    i64::try_from(seq).unwrap_or(i64::MAX),
+                    number(seq),
                     (claim.kind, Arc::clone(id)),
                     object.claim,
                     (&row.record.order_key, row.is_reviewed),
@@ -392,6 +406,62 @@ impl Tables {
         matches!(row.state, State::Dead | State::Review).then_some((seq, row))
     }
 
+    fn sweep(&mut self, sweep: Sweep, limit: usize) -> SweptBatch {
+        match sweep {
+            Sweep::Bodies(age) => SweptBatch::of(sweep, self.prune(age, limit), limit),
+            Sweep::Notifications { age, includes_reviews, .. } => {
+                let count = self.delete_rows(age, includes_reviews);
+                SweptBatch { count, next: None }
+            }
+            Sweep::Objects(age) => {
+                let before = self.objects.len();
+                let is_old = |pruned: Instant| pruned.elapsed() >= age;
+                self.objects.retain(|_, it| !it.rows.is_empty() || !it.pruned.is_some_and(is_old));
+                let count = before.saturating_sub(self.objects.len());
+                SweptBatch { count, next: None }
+            }
+        }
+    }
+
+    fn prune(&mut self, age: Duration, limit: usize) -> usize {
+        let old = |row: &&mut Row| {
+            matches!(row.state, State::Done | State::Skipped)
+                && row.settled.is_some_and(|settled| settled.elapsed() >= age)
+                && !row.record.body.is_empty()
+        };
+        let pruned = self.rows.iter_mut().filter(old).take(limit);
+        pruned.map(|row| row.record.body.clear()).count()
+    }
+
+    fn delete_rows(&mut self, age: Duration, includes_reviews: bool) -> usize {
+        let Self { rows, keys, objects, .. } = self;
+        let may_delete = |row: &Row| match row.state {
+            State::Done | State::Skipped => true,
+            State::Review => includes_reviews,
+            State::Open | State::Dead | State::Deleted => false,
+        };
+        let mut count = 0_usize;
+        for object in objects.values_mut() {
+            if !object.rows.iter().filter_map(|seq| rows.get(*seq)).all(may_delete) {
+                continue;
+            }
+            let mut pruned = object.pruned;
+            object.rows.retain(|seq| {
+                let Some(row) = rows.get_mut(*seq) else { return false };
+                let is_old = |settled: &Instant| settled.elapsed() >= age;
+                let Some(settled) = row.settled.filter(is_old) else { return true };
+                row.state = State::Deleted;
+                row.record.body.clear();
+                keys.remove(&row.record.key);
+                pruned = pruned.max(Some(settled));
+                count = count.saturating_add(1);
+                false
+            });
+            object.pruned = pruned;
+        }
+        count
+    }
+
     fn discard(&mut self, key: Key) -> bool {
         let Some((_, row)) = self.kept(key) else { return false };
         if row.state == State::Review {
@@ -456,6 +526,10 @@ impl Row {
     }
 }
 
+fn number(seq: usize) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
 fn later(now: Instant, by: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     now.checked_add(by.min(YEAR)).unwrap_or(now)
@@ -467,7 +541,7 @@ impl Admin for Memory {
     async fn stats(&self) -> Result<Stats, InboxError> {
         let mut stats = Stats::default();
         for row in &self.tables()?.rows {
-            if row.state == State::Done {
+            if matches!(row.state, State::Done | State::Deleted) {
                 continue;
             }
             let kind = stats.kind(row.record.kind);
@@ -479,7 +553,7 @@ impl Admin for Memory {
                 }
                 State::Dead => &mut kind.dead,
                 State::Review => &mut kind.review,
-                State::Skipped | State::Done => &mut kind.skipped,
+                State::Skipped | State::Done | State::Deleted => &mut kind.skipped,
             };
             *count = count.saturating_add(1);
         }
@@ -519,14 +593,11 @@ impl Admin for Memory {
     }
 
     async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
-        let old = |row: &&mut Row| {
-            matches!(row.state, State::Done | State::Skipped)
-                && row.settled.is_some_and(|settled| settled.elapsed() >= age)
-                && !row.record.body.is_empty()
-        };
-        let mut tables = self.tables()?;
-        let pruned = tables.rows.iter_mut().filter(old).take(limit);
-        Ok(pruned.map(|row| row.record.body.clear()).count())
+        Ok(self.tables()?.prune(age, limit))
+    }
+
+    async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        Ok(self.tables()?.sweep(sweep, limit))
     }
 }
 

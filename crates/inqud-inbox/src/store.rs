@@ -29,7 +29,7 @@ use tower_inqud::{OrderKey, Processed, Verdict};
 /// ```compile_fail,E0277
 /// use std::time::Duration;
 ///
-/// use inqud_inbox::{Admin, Entry, InboxError, Key, List, Stats};
+/// use inqud_inbox::{Admin, Entry, InboxError, Key, List, Stats, Sweep, SweptBatch};
 ///
 /// struct Mine;
 ///
@@ -40,6 +40,7 @@ use tower_inqud::{OrderKey, Processed, Verdict};
 ///     async fn redrive(&self, _: impl IntoIterator<Item = Key> + Send) -> Result<usize, InboxError> { std::future::pending().await }
 ///     async fn discard(&self, _: impl IntoIterator<Item = Key> + Send) -> Result<usize, InboxError> { std::future::pending().await }
 ///     async fn prune(&self, _: Duration, _: usize) -> Result<usize, InboxError> { std::future::pending().await }
+///     async fn sweep_batch(&self, _: Sweep, _: usize) -> Result<SweptBatch, InboxError> { std::future::pending().await }
 /// }
 /// ```
 pub trait Store: Admin + Send + Sync + 'static {

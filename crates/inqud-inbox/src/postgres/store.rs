@@ -24,6 +24,7 @@ use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{InboxError, InboxErrorKind, error_chain};
 use crate::key::Key;
 use crate::record::Record;
+use crate::retention::{Sweep, SweptBatch};
 use crate::sealed::Sealed;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
 
@@ -272,6 +273,10 @@ impl Admin for Postgres {
 
     async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
         self.run(move |client| Box::pin(tables::prune(client, age, limit))).await
+    }
+
+    async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        self.run(move |client| Box::pin(tables::sweep(client, sweep, limit))).await
     }
 }
 

@@ -11,11 +11,12 @@ use super::clock;
 use super::error::{engine, failed};
 use super::file::{Unfit, check_version, connect, unfit};
 use super::store::Sqlite;
-use super::{admin, schema};
+use super::{admin, schema, sweep};
 use crate::admin::{Admin, Entry, List, Stats};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::key::Key;
+use crate::retention::{Sweep, SweptBatch};
 use crate::sealed::Sealed;
 
 /// The most rows that one commit changes.
@@ -130,6 +131,14 @@ impl Admin for Attached {
             }
         };
         self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, prune).await
+    }
+
+    async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        let run = move |connection: &mut Connection| {
+            // By the clock of the file: see `change`.
+            commit(connection, |it| sweep::sweep(it, clock::last(it)?, sweep, limit.min(GROUP)))
+        };
+        self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, run).await
     }
 }
 

@@ -17,6 +17,7 @@ mod sandbox;
 mod schema;
 mod settle;
 mod store;
+mod sweep;
 mod tables;
 mod writer;
 

@@ -11,6 +11,7 @@ use super::effect::SqliteEffect;
 use super::error::{engine, failed};
 use super::file::{Unfit, check_version, connect, create, lock, unfit};
 use super::settle::Ran;
+use super::sweep;
 use super::tables::Tables;
 use super::writer::{self, Writer};
 use crate::admin::{Admin, Entry, List, Stats};
@@ -18,6 +19,7 @@ use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::inbox::Inbox;
 use crate::key::Key;
 use crate::record::Record;
+use crate::retention::{Sweep, SweptBatch};
 use crate::sealed::Sealed;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store};
 
@@ -162,6 +164,14 @@ impl Admin for Sqlite {
             admin::prune(tables.connection, now, age, limit)
         };
         self.writer.commit(prune).await
+    }
+
+    async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        let run = move |tables: &mut Tables<'_>| {
+            let now = tables.now();
+            sweep::sweep(tables.connection, now, sweep, limit)
+        };
+        self.writer.commit(run).await
     }
 }
 

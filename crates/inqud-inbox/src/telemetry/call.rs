@@ -172,6 +172,10 @@ pub(crate) fn failed(error: &InboxError) {
     log::failed(error);
 }
 
+pub(crate) fn deleted(what: &'static str, count: usize) {
+    meter::deleted(what, count);
+}
+
 pub(crate) fn unclaimed(kind: &str) {
     log::unclaimed(kind);
 }

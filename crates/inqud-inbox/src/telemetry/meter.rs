@@ -17,6 +17,7 @@ const OLDEST: &str = "inqud_inbox_oldest_age_seconds";
 const DEAD: &str = "inqud_inbox_dead_letters";
 const REVIEW: &str = "inqud_inbox_review";
 const SKIPPED: &str = "inqud_inbox_skipped";
+const DELETED: &str = "inqud_inbox_deleted_total";
 
 /// Describes each metric to the recorder that is installed at this time, if any.
 pub(crate) fn describe() {
@@ -35,6 +36,7 @@ pub(crate) fn describe() {
         Unit::Seconds,
         "Age of the oldest notification in the backlog by kind, as of the last stats call."
     );
+    metrics::describe_counter!(DELETED, Unit::Count, "What the retention has deleted.");
     metrics::describe_gauge!(DEAD, Unit::Count, "Dead letters by kind, as of the last stats call.");
     metrics::describe_gauge!(
         REVIEW,
@@ -67,6 +69,10 @@ pub(super) fn handled(kind: &'static str, elapsed: Duration) {
 
 pub(super) fn done(kind: &'static str, age: Duration) {
     metrics::histogram!(AGE, "kind" => kind).record(age);
+}
+
+pub(super) fn deleted(what: &'static str, count: usize) {
+    metrics::counter!(DELETED, "what" => what).increment(u64::try_from(count).unwrap_or(u64::MAX));
 }
 
 /// Sets the gauges. `empty` has the kinds that earlier stats contained and these do not; without it their

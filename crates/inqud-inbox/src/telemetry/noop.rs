@@ -1,10 +1,12 @@
 //! Stand-ins for the features that are off: the same names, which do nothing.
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
-pub(crate) use self::neither::{Attempt, Receipt, describe, failed, record_stats, unclaimed};
+pub(crate) use self::neither::{
+    Attempt, Receipt, deleted, describe, failed, record_stats, unclaimed,
+};
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 pub(super) use self::no_metrics::{
-    committed, describe, done, handled, processed, received, record_stats,
+    committed, deleted, describe, done, handled, processed, received, record_stats,
 };
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
 pub(super) use self::no_tracing::{Span, failed, refused, review_on_receipt, unclaimed};
@@ -26,6 +28,8 @@ mod no_metrics {
     pub(crate) fn handled(_: &'static str, _: Duration) {}
 
     pub(crate) fn done(_: &'static str, _: Duration) {}
+
+    pub(crate) fn deleted(_: &'static str, _: usize) {}
 
     pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>) {}
 }
@@ -127,6 +131,8 @@ mod neither {
     }
 
     pub(crate) fn failed(_: &InboxError) {}
+
+    pub(crate) fn deleted(_: &'static str, _: usize) {}
 
     pub(crate) fn unclaimed(_: &str) {}
 

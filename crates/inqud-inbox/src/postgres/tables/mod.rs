@@ -32,6 +32,7 @@ mod claim;
 mod decoded;
 mod insert;
 mod settle;
+mod sweep;
 mod transaction;
 
 use std::future::poll_fn;
@@ -55,6 +56,7 @@ pub(super) use self::settle::{
     ENDED, Failed, Found, Freed, LEASE_LOST, Member, Wait, complete, is_io, look, settle,
     settle_effects,
 };
+pub(super) use self::sweep::sweep;
 pub(super) use self::transaction::{
     CLEAN, PLAN_ONCE, begin, clean, commit, insert_once, roll_back, run,
 };
