@@ -4,10 +4,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::erase::{Erase, ErasedObject, Of};
 use crate::error::InboxError;
 use crate::key::Key;
-use crate::retention::{Sweep, SweptBatch};
+use crate::rejection::LoggedRejection;
 use crate::sealed::Sealed;
+use crate::sweep::{Sweep, SweptBatch};
 
 /// What an operator does with an inbox: look at it, and redrive, discard or prune what it holds.
 ///
@@ -95,6 +97,49 @@ pub trait Admin: Sealed {
         age: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<usize, InboxError>> + Send;
+
+    /// Deletes the bodies, errors and order ids of all notifications about an object or an order. Returns how many
+    /// notifications it found.
+    ///
+    /// See [`Inbox::erase`](crate::Inbox::erase).
+    fn erase(&self, erase: Erase) -> impl Future<Output = Result<usize, InboxError>> + Send
+    where
+        Self: Sync,
+    {
+        async move {
+            let objects = match erase.of {
+                Of::Object(object) => vec![object],
+                Of::Order(order_id) => self.objects_of_order(order_id).await?,
+            };
+            let mut count = 0_usize;
+            for object in objects {
+                let erased = self.erase_object(object, erase.is_forced).await?;
+                count = count.saturating_add(erased);
+            }
+            Ok(count)
+        }
+    }
+
+    /// Lists the objects of which a notification has this order id.
+    #[doc(hidden)]
+    fn objects_of_order(
+        &self,
+        order_id: String,
+    ) -> impl Future<Output = Result<Vec<ErasedObject>, InboxError>> + Send;
+
+    /// Erases one object.
+    #[doc(hidden)]
+    fn erase_object(
+        &self,
+        object: ErasedObject,
+        is_forced: bool,
+    ) -> impl Future<Output = Result<usize, InboxError>> + Send;
+
+    /// Lists up to `limit` rejected calls of a [`RejectionLog`](crate::RejectionLog), the newest first.
+    fn rejections(
+        &self,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<LoggedRejection>, InboxError>> + Send;
 
     /// A part of a [`Retention`](crate::Retention), in one commit.
     #[doc(hidden)]

@@ -6,3 +6,10 @@
     doc = "How to run the inbox in production: see `docs/inbox.md`."
 )]
 pub mod inbox {}
+
+#[cfg_attr(any(doc, all(doctest, feature = "postgres", feature = "sqlite")), doc = include_str!("../docs/privacy.md"))]
+#[cfg_attr(
+    not(any(doc, all(doctest, feature = "postgres", feature = "sqlite"))),
+    doc = "What is personal data in an inbox, and how to protect and delete it: see `docs/privacy.md`."
+)]
+pub mod privacy {}

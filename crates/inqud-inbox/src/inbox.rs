@@ -6,6 +6,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::admin::{Entry, List, Stats};
+use crate::erase::Erase;
 use crate::error::{BoxError, InboxError};
 use crate::handler::{Context, HandlerFn, Stored};
 use crate::key::Key;
@@ -13,9 +14,12 @@ use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::receiver::Receiver;
 use crate::record::Storable;
-use crate::retention::{Retention, Swept};
+use crate::rejection::LoggedRejection;
+use crate::rejection_log::RejectionLog;
+use crate::retention::Retention;
 use crate::runner::{Runner, UNCLAIMED};
 use crate::store::Store;
+use crate::sweep::Swept;
 use crate::telemetry;
 use crate::webhooks::Webhooks;
 
@@ -156,11 +160,19 @@ impl<S: Store> Inbox<S> {
     /// If the store fails.
     pub async fn stats(&self) -> Result<Stats, InboxError> {
         let stats = self.store().stats().await?;
-        telemetry::record_stats(&stats, self.queue.emptied(&stats));
-        for kind in self.unclaimed(UNCLAIMED).await? {
-            telemetry::unclaimed(&kind);
-        }
+        let unclaimed = self.unclaimed(UNCLAIMED).await?;
+        telemetry::record_stats(&stats, self.queue.emptied(&stats), &unclaimed);
+        unclaimed.iter().for_each(|kind| telemetry::unclaimed(kind));
         Ok(stats)
+    }
+
+    /// Sets the gauge `inqud_inbox_open_objects` of a kind (feature `metrics`): how many orders you have for which a webhook
+    /// must still come.
+    ///
+    /// Only your own tables have that number, because an inbox knows nothing of an object before its first notification. Count
+    /// them every 15 s or so. The alert on silence uses it: orders are open, and nothing comes.
+    pub fn set_open_objects<T: Storable>(&self, count: u64) {
+        telemetry::open_objects(T::KIND, count);
     }
 
     /// Returns the kinds with open notifications that no runner, of any process, has claimed for as long as `since`.
@@ -250,6 +262,36 @@ impl<S: Store> Inbox<S> {
     /// If the store fails. What was committed before that stays deleted.
     pub async fn sweep(&self, retention: &Retention) -> Result<Swept, InboxError> {
         retention.sweep(self.store()).await
+    }
+
+    /// Deletes the bodies, errors and order ids of all notifications about an object or an order, also of dead letters.
+    /// Returns how many notifications it found. It cannot be undone.
+    ///
+    /// Dead letters and notifications kept for review are skipped from then on. Keys, statuses and the id of the object are
+    /// kept, because duplicates are detected by them: what was erased is not stored again when it is repeated. A later,
+    /// different notification about the object is stored. See [the page on privacy](crate::guide::privacy) for what remains
+    /// on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSettled`](crate::InboxErrorKind::NotSettled) if some of them are not settled and it is not
+    /// [forced](Erase::force). Then nothing of that object is erased.
+    pub async fn erase(&self, of: Erase) -> Result<usize, InboxError> {
+        self.store().erase(of).await
+    }
+
+    /// Makes a log of the calls that layers reject, in the store.
+    pub fn rejection_log(&self) -> RejectionLog<S> {
+        RejectionLog::new(self.shared_store())
+    }
+
+    /// Lists up to `limit` calls of the [log](Self::rejection_log) of rejected ones, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn rejections(&self, limit: usize) -> Result<Vec<LoggedRejection>, InboxError> {
+        self.store().rejections(limit).await
     }
 
     /// Closes the store, and all clones of the inbox with it.

@@ -8,15 +8,17 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::admin::{Admin, Entry, List, Stats};
+use crate::erase::{ERASED, ErasedObject};
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::handler::Context;
 use crate::key::Key;
 use crate::known::Known;
 use crate::record::Record;
-use crate::retention::{Sweep, SweptBatch};
+use crate::rejection::LoggedRejection;
 use crate::sealed::Sealed;
 use crate::store;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+use crate::sweep::{Sweep, SweptBatch};
 use crate::tenant;
 use tower_inqud::{Dedup, Processed, Verdict};
 
@@ -136,6 +138,7 @@ struct Tables {
     objects: HashMap<(&'static str, Arc<str>), Object>,
     idempotency_keys: HashMap<String, Key>,
     claimed: HashMap<&'static str, Instant>,
+    rejections: Vec<LoggedRejection>,
 }
 
 struct Row {
@@ -462,6 +465,32 @@ impl Tables {
         count
     }
 
+    fn erase(&mut self, of: &ErasedObject, is_forced: bool) -> Option<usize> {
+        let Self { rows, objects, .. } = self;
+        let object =
+            objects.iter_mut().find(|((kind, id), _)| **kind == *of.kind && **id == *of.id);
+        let Some((_, object)) = object else { return Some(0) };
+        if !object.open.is_empty() {
+            if !is_forced {
+                return None;
+            }
+            object.open.clear();
+            (object.due, object.leased_until, object.crashes) = (None, None, 0);
+        }
+        for seq in &object.rows {
+            let Some(row) = rows.get_mut(*seq) else { continue };
+            row.record.body.clear();
+            row.record.order_id = None;
+            row.error.clear();
+            if !matches!(row.state, State::Done | State::Skipped) {
+                row.state = State::Skipped;
+                row.settled = Some(Instant::now());
+                ERASED.clone_into(&mut row.error);
+            }
+        }
+        Some(object.rows.len())
+    }
+
     fn discard(&mut self, key: Key) -> bool {
         let Some((_, row)) = self.kept(key) else { return false };
         if row.state == State::Review {
@@ -596,6 +625,29 @@ impl Admin for Memory {
         Ok(self.tables()?.prune(age, limit))
     }
 
+    async fn objects_of_order(&self, order_id: String) -> Result<Vec<ErasedObject>, InboxError> {
+        let tables = self.tables()?;
+        let rows = tables.rows.iter().map(|row| &row.record);
+        let rows = rows.filter(|it| it.order_id.as_deref() == Some(&*order_id));
+        let objects: BTreeSet<_> = rows.map(|it| (it.kind, &*it.object)).collect();
+        let object =
+            |(kind, id): (&str, &str)| ErasedObject { kind: kind.to_owned(), id: id.to_owned() };
+        Ok(objects.into_iter().map(object).collect())
+    }
+
+    async fn erase_object(
+        &self,
+        object: ErasedObject,
+        is_forced: bool,
+    ) -> Result<usize, InboxError> {
+        let erased = self.tables()?.erase(&object, is_forced);
+        erased.ok_or_else(|| InboxError::new(InboxErrorKind::NotSettled))
+    }
+
+    async fn rejections(&self, limit: usize) -> Result<Vec<LoggedRejection>, InboxError> {
+        Ok(self.tables()?.rejections.iter().rev().take(limit).cloned().collect())
+    }
+
     async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
         Ok(self.tables()?.sweep(sweep, limit))
     }
@@ -626,6 +678,23 @@ impl Store for Memory {
         settlement: &mut Settlement<MemoryEffect>,
     ) -> Result<Settled, InboxError> {
         Ok(self.tables()?.settle(settlement))
+    }
+
+    async fn log_rejections(
+        &self,
+        calls: Vec<LoggedRejection>,
+        keep: usize,
+    ) -> Result<(), InboxError> {
+        let rejections = &mut self.tables()?.rejections;
+        for call in calls {
+            let same = |it: &&LoggedRejection| it.reason == call.reason;
+            let place = rejections.iter().position(|it| it.reason == call.reason);
+            if let Some(place) = place.filter(|_| rejections.iter().filter(same).count() >= keep) {
+                rejections.remove(place);
+            }
+            rejections.push(call);
+        }
+        Ok(())
     }
 
     async fn commit(&self, key: Key, effects: Vec<MemoryEffect>) -> Result<(), InboxError> {

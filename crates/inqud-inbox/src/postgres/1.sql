@@ -95,6 +95,20 @@ CREATE TABLE inqud_inbox.runner (
     claimed_at timestamptz NOT NULL
 );
 
+-- The log of rejected calls. Its times are those of the processes.
+CREATE TABLE inqud_inbox.rejection (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL,
+    content_length bigint, -- as the head says
+    dropped bigint NOT NULL, -- how many before it are not in the log
+    kind text NOT NULL,
+    reason text NOT NULL,
+    diagnosis text,
+    source text -- an address
+);
+
+CREATE INDEX rejection_reason ON inqud_inbox.rejection (reason, id);
+
 -- Leases up to `most` due objects of a kind, and returns the notification of each that is to be handled: its
 -- first open one, or its last if `newest_first`.
 --

@@ -106,3 +106,17 @@ CREATE TABLE inqud_inbox_runner (
     kind TEXT PRIMARY KEY,
     claimed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- The log of rejected calls. Its times are the system's.
+CREATE TABLE inqud_inbox_rejection (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    content_length INTEGER, -- as the head says
+    dropped INTEGER NOT NULL, -- how many before it are not in the log
+    kind TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    diagnosis TEXT,
+    source TEXT -- an address
+) STRICT;
+
+CREATE INDEX inqud_inbox_rejection_reason ON inqud_inbox_rejection (reason, id);

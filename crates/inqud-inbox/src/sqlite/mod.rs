@@ -2,16 +2,19 @@
 
 mod admin;
 mod attached;
+mod backup;
 mod catch_drop;
 mod claim;
 mod clock;
 mod context;
 mod effect;
+mod erase;
 mod error;
 mod fence;
 mod file;
 mod insert;
 mod options;
+mod rejections;
 mod row;
 mod sandbox;
 mod schema;

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Result, params};
 
 use super::admin;
 use super::row::{State, micros};
-use crate::retention::{Sweep, SweptBatch};
+use crate::sweep::{Sweep, SweptBatch};
 
 /// Deletes one batch. `now` must not be later than the writer's clock.
 pub(super) fn sweep(

@@ -2,11 +2,12 @@
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 pub(crate) use self::neither::{
-    Attempt, Receipt, deleted, describe, failed, record_stats, unclaimed,
+    Attempt, Receipt, deleted, describe, failed, open_objects, record_stats, rejection, unclaimed,
 };
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 pub(super) use self::no_metrics::{
-    committed, deleted, describe, done, handled, processed, received, record_stats,
+    committed, deleted, describe, done, handled, open_objects, processed, received, record_stats,
+    rejection,
 };
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
 pub(super) use self::no_tracing::{Span, failed, refused, review_on_receipt, unclaimed};
@@ -31,7 +32,11 @@ mod no_metrics {
 
     pub(crate) fn deleted(_: &'static str, _: usize) {}
 
-    pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>) {}
+    pub(crate) fn rejection(_: &'static str, _: usize) {}
+
+    pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>, _: &[String]) {}
+
+    pub(crate) fn open_objects(_: &'static str, _: u64) {}
 }
 
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
@@ -134,7 +139,11 @@ mod neither {
 
     pub(crate) fn deleted(_: &'static str, _: usize) {}
 
+    pub(crate) fn rejection(_: &'static str, _: usize) {}
+
     pub(crate) fn unclaimed(_: &str) {}
 
-    pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>) {}
+    pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>, _: &[String]) {}
+
+    pub(crate) fn open_objects(_: &'static str, _: u64) {}
 }

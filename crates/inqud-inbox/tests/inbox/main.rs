@@ -37,8 +37,10 @@ macro_rules! of_each_store {
 }
 
 mod any_order;
+mod erase;
 mod handlers;
 mod order;
+mod rejections;
 mod retention;
 mod sqlite;
 mod stores;

@@ -31,8 +31,9 @@ use http::{Request, StatusCode};
 use http_body_util::Full;
 use inqud_inbox::__private::Sealed;
 use inqud_inbox::{
-    Admin, Claim, Claimed, Context, Entry, Inbox, InboxError, InboxErrorKind, Inserted, Key, List,
-    Memory, Outcome, Record, Settled, Settlement, Stats, Storable, Store, Stored,
+    Admin, Claim, Claimed, Context, Entry, ErasedObject, Inbox, InboxError, InboxErrorKind,
+    Inserted, Key, List, LoggedRejection, Memory, Outcome, Record, Settled, Settlement, Stats,
+    Storable, Store, Stored, Sweep, SweptBatch,
 };
 use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;

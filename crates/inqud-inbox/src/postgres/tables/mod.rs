@@ -30,7 +30,9 @@
 mod admin;
 mod claim;
 mod decoded;
+mod erase;
 mod insert;
+mod rejections;
 mod settle;
 mod sweep;
 mod transaction;
@@ -51,7 +53,9 @@ use tower_inqud::{OrderKey, Verdict};
 pub(super) use self::admin::{compact, discard, list, prune, redrive, settings, stats, unclaimed};
 pub(super) use self::claim::{Look, claim, has_suspect, record_runner};
 pub(super) use self::decoded::replace_decoded;
+pub(super) use self::erase::{erase, objects_of_order};
 pub(super) use self::insert::insert;
+pub(super) use self::rejections::{log_rejections, rejections};
 pub(super) use self::settle::{
     ENDED, Failed, Found, Freed, LEASE_LOST, Member, Wait, complete, is_io, look, settle,
     settle_effects,

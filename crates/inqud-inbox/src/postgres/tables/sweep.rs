@@ -8,7 +8,7 @@ use tokio_postgres::{Error, Row};
 
 use super::admin::prune;
 use super::{BEGIN, DONE, REVIEW, SKIPPED, micros, transact};
-use crate::retention::{Sweep, SweptBatch};
+use crate::sweep::{Sweep, SweptBatch};
 
 /// Deletes one batch.
 pub(in crate::postgres) async fn sweep(
