@@ -123,6 +123,9 @@ async fn compare<S: Store>(engine: &str, inbox: &Inbox<S>, size: Size, metrics: 
         let before = deleted(metrics);
         let sweeping = sweep_all(inbox, modes[mode]);
         let (rate, p99) = put_all(inbox.receiver(), webhooks).await;
+        while mode > 0 && deleted(metrics) == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         sweeping.stop().await;
         gone[mode] += deleted(metrics) - before;
         rates[mode].push(rate);
