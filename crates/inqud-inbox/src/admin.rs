@@ -106,18 +106,7 @@ pub trait Admin: Sealed {
     where
         Self: Sync,
     {
-        async move {
-            let objects = match erase.of {
-                Of::Object(object) => vec![object],
-                Of::Order(order_id) => self.objects_of_order(order_id).await?,
-            };
-            let mut count = 0_usize;
-            for object in objects {
-                let erased = self.erase_object(object, erase.is_forced).await?;
-                count = count.saturating_add(erased);
-            }
-            Ok(count)
-        }
+        erase_all(self, erase)
     }
 
     /// Lists the objects of which a notification has this order id.
@@ -148,6 +137,23 @@ pub trait Admin: Sealed {
         sweep: Sweep,
         limit: usize,
     ) -> impl Future<Output = Result<SweptBatch, InboxError>> + Send;
+}
+
+/// Erases object by object.
+async fn erase_all(
+    inbox: &(impl Admin + Sync + ?Sized),
+    erase: Erase,
+) -> Result<usize, InboxError> {
+    let objects = match erase.of {
+        Of::Object(object) => vec![object],
+        Of::Order(order_id) => inbox.objects_of_order(order_id).await?,
+    };
+    let mut count = 0_usize;
+    for object in objects {
+        let erased = inbox.erase_object(object, erase.is_forced).await?;
+        count = count.saturating_add(erased);
+    }
+    Ok(count)
 }
 
 /// The number of notifications in each state, by kind.

@@ -1,5 +1,6 @@
 //! The log of rejected calls.
 #![allow(
+    clippy::arithmetic_side_effects,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,

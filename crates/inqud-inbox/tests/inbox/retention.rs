@@ -1,5 +1,6 @@
 //! What a retention deletes, what it keeps, and what becomes of notifications that come after that.
 #![allow(
+    clippy::arithmetic_side_effects,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "clippy.toml does not reach the helpers of tests"
