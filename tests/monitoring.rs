@@ -21,11 +21,11 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use inqud_inbox::{Context, Inbox, Memory, Stored};
+use inqud_inbox::{Context, Inbox, Memory, Retention, Stored};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use serde_json::Value;
 use tokio::time::sleep;
-use tower_inqud::PaymentRequest;
+use tower_inqud::{PaymentRequest, contract};
 
 const ALERTS: &str = "docs/monitoring/alerts.yml";
 const DASHBOARD: &str = "docs/monitoring/grafana.json";
@@ -73,7 +73,9 @@ async fn scrape() -> Metrics {
     let inbox = Inbox::memory();
     let looked_at = inbox.clone();
     let receiver = post_service(inbox.receiver::<PaymentRequest>());
-    let app = Router::new().route("/", receiver.layer(support::layer::<PaymentRequest>())).route(
+    let log = inbox.rejection_log();
+    let layer = support::layer::<PaymentRequest>().on_rejection(log.observer::<PaymentRequest>());
+    let app = Router::new().route("/", receiver.layer(layer)).route(
         "/metrics",
         get(async move || {
             looked_at.stats().await.unwrap();
@@ -105,6 +107,12 @@ async fn scrape() -> Metrics {
         }
     };
     inbox.process(handler).max_attempts(1).run_until(drained).await.unwrap();
+    inbox.set_open_objects::<PaymentRequest>(1);
+    let retention = Retention::new().bodies(contract::DUPLICATE_WINDOW).unwrap();
+    inbox.sweep(&retention).await.unwrap();
+    while inbox.rejections(1).await.unwrap().is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
 
     let scrape = client.get(format!("http://{address}/metrics").parse().unwrap()).await.unwrap();
     let scrape = scrape.into_body().collect().await.unwrap().to_bytes();

@@ -360,6 +360,18 @@ impl Processed {
         next
     }
 
+    /// The order key of the notification. Its last update can be that of an earlier one: see [`after`](Self::after).
+    #[must_use]
+    pub fn order_key(&self) -> &OrderKey {
+        &self.order_key
+    }
+
+    /// The arrival number of the notification.
+    #[must_use]
+    pub fn arrival(&self) -> i64 {
+        self.arrival
+    }
+
     /// Encodes the value for a store.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

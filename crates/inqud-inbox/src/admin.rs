@@ -4,16 +4,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::erase::{Erase, ErasedObject, Of};
 use crate::error::InboxError;
 use crate::filter::{Filter, Page};
 use crate::key::Key;
 use crate::record::Record;
+use crate::rejection::LoggedRejection;
 use crate::replay::{Replayed, Reprocessed};
 use crate::reprocess;
 use crate::sealed::Sealed;
 use crate::source::Source;
 use crate::state::State;
 use crate::store::Inserted;
+use crate::sweep::{Sweep, SweptBatch};
 use tower_inqud::Verdict;
 
 /// What an operator does with an inbox: look at it, and redrive, discard or prune what it holds.
@@ -152,6 +155,46 @@ pub trait Admin: Sealed + Sync {
         &self,
         records: Vec<Record>,
     ) -> impl Future<Output = Result<Vec<Inserted>, InboxError>> + Send;
+
+    /// Deletes the bodies, errors and order ids of all notifications about an object or an order. Returns how many
+    /// notifications it found.
+    ///
+    /// See [`Inbox::erase`](crate::Inbox::erase).
+    fn erase(&self, erase: Erase) -> impl Future<Output = Result<usize, InboxError>> + Send
+    where
+        Self: Sync,
+    {
+        erase_all(self, erase)
+    }
+
+    /// Lists the objects of which a notification has this order id.
+    #[doc(hidden)]
+    fn objects_of_order(
+        &self,
+        order_id: String,
+    ) -> impl Future<Output = Result<Vec<ErasedObject>, InboxError>> + Send;
+
+    /// Erases one object.
+    #[doc(hidden)]
+    fn erase_object(
+        &self,
+        object: ErasedObject,
+        is_forced: bool,
+    ) -> impl Future<Output = Result<usize, InboxError>> + Send;
+
+    /// Lists up to `limit` rejected calls of a [`RejectionLog`](crate::RejectionLog), the newest first.
+    fn rejections(
+        &self,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<LoggedRejection>, InboxError>> + Send;
+
+    /// A part of a [`Retention`](crate::Retention), in one commit.
+    #[doc(hidden)]
+    fn sweep_batch(
+        &self,
+        sweep: Sweep,
+        limit: usize,
+    ) -> impl Future<Output = Result<SweptBatch, InboxError>> + Send;
 }
 
 /// Lists until there are enough, or no more.
@@ -170,6 +213,23 @@ async fn list_all<A: Admin + ?Sized>(
         }
         filter = filter.after(page.next);
     }
+}
+
+/// Erases object by object.
+async fn erase_all(
+    inbox: &(impl Admin + ?Sized),
+    erase: Erase,
+) -> Result<usize, InboxError> {
+    let objects = match erase.of {
+        Of::Object(object) => vec![object],
+        Of::Order(order_id) => inbox.objects_of_order(order_id).await?,
+    };
+    let mut count = 0_usize;
+    for object in objects {
+        let erased = inbox.erase_object(object, erase.is_forced).await?;
+        count = count.saturating_add(erased);
+    }
+    Ok(count)
 }
 
 /// The number of notifications in each state, by kind.

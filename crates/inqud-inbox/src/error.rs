@@ -48,6 +48,12 @@ pub enum InboxErrorKind {
     SchemaTooNew,
     /// The tables are missing, or were created by an earlier version of this crate.
     NotMigrated,
+    /// A notification that [`Inbox::erase`](crate::Inbox::erase) is to erase is not settled yet.
+    NotSettled,
+    /// The file that a backup is to be written to exists.
+    BackupExists,
+    /// A [`Retention`](crate::Retention) is shorter than the time in which Inqud may repeat a notification.
+    RetentionTooShort,
 }
 
 impl InboxError {
@@ -94,6 +100,9 @@ impl InboxErrorKind {
             Self::NotFound => "not_found",
             Self::SchemaTooNew => "schema_too_new",
             Self::NotMigrated => "not_migrated",
+            Self::NotSettled => "not_settled",
+            Self::BackupExists => "backup_exists",
+            Self::RetentionTooShort => "retention_too_short",
         }
     }
 }
@@ -137,6 +146,17 @@ impl fmt::Display for InboxError {
             }
             InboxErrorKind::NotMigrated => {
                 "the tables are missing or of an earlier version: call `Inbox::migrate` first"
+            }
+            InboxErrorKind::NotSettled => {
+                "some of these notifications are not settled: wait until they are handled, or force it, and they are never \
+                 handled"
+            }
+            InboxErrorKind::BackupExists => {
+                "the backup file exists, and is never overwritten: use another name"
+            }
+            InboxErrorKind::RetentionTooShort => {
+                "the retention is too short, because Inqud may repeat a notification for that long: keep it for at \
+                 least 3 days"
             }
         })
     }

@@ -13,3 +13,9 @@ pub mod inbox {}
     doc = "How to use any Postgres driver in a handler: see `docs/drivers.md`."
 )]
 pub mod drivers {}
+#[cfg_attr(any(doc, all(doctest, feature = "postgres", feature = "sqlite")), doc = include_str!("../docs/privacy.md"))]
+#[cfg_attr(
+    not(any(doc, all(doctest, feature = "postgres", feature = "sqlite"))),
+    doc = "What is personal data in an inbox, and how to protect and delete it: see `docs/privacy.md`."
+)]
+pub mod privacy {}

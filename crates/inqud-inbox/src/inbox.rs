@@ -6,6 +6,7 @@ use http_body::Body;
 use tower_service::Service;
 
 use crate::admin::{Entry, Stats};
+use crate::erase::Erase;
 use crate::error::{BoxError, InboxError};
 use crate::filter::{Filter, Page};
 use crate::handler::{Context, HandlerFn, Stored};
@@ -14,9 +15,13 @@ use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::receiver::Receiver;
 use crate::record::{Record, Storable};
+use crate::rejection::LoggedRejection;
+use crate::rejection_log::RejectionLog;
 use crate::replay::Reprocessed;
+use crate::retention::Retention;
 use crate::runner::{Runner, UNCLAIMED};
 use crate::store::{Inserted, Store};
+use crate::sweep::Swept;
 use crate::telemetry;
 use crate::webhooks::Webhooks;
 
@@ -26,8 +31,9 @@ use crate::webhooks::Webhooks;
 ///
 /// [`stats`](Self::stats), [`list`](Self::list), [`show`](Self::show), [`dead`](Self::dead),
 /// [`review`](Self::review), [`unclaimed`](Self::unclaimed), [`redrive`](Self::redrive),
-/// [`discard`](Self::discard), [`reprocess`](Self::reprocess), [`import`](Self::import) and
-/// [`prune`](Self::prune) are what an operator does with it. For a tool that opens the inbox beside the
+/// [`discard`](Self::discard), [`reprocess`](Self::reprocess), [`import`](Self::import),
+/// [`prune`](Self::prune), [`sweep`](Self::sweep) and [`erase`](Self::erase) are what an operator does with it. For a
+/// tool that opens the inbox beside the
 /// running server, see [`Admin`](crate::Admin).
 pub struct Inbox<S> {
     queue: Arc<Queue<S>>,
@@ -58,6 +64,17 @@ impl<S: Store> Inbox<S> {
     #[must_use]
     pub fn capacity(self, capacity: usize) -> Self {
         Self { queue: Arc::new(self.queue.with_capacity(capacity)) }
+    }
+
+    /// Sets how long to keep what is settled. Defaults to keeping everything.
+    ///
+    /// A runner of this inbox deletes what is older, soon after it starts and then once a minute, in small commits with
+    /// pauses. If the inbox has several runners, one of them does.
+    ///
+    /// Set it before you create receivers and runners, because the ones created earlier keep the setting they have.
+    #[must_use]
+    pub fn retention(self, retention: Retention) -> Self {
+        Self { queue: Arc::new(self.queue.with_retention(retention)) }
     }
 
     /// Returns the tower service that stores notifications of type `T`. Put it behind a
@@ -147,11 +164,19 @@ impl<S: Store> Inbox<S> {
     /// If the store fails.
     pub async fn stats(&self) -> Result<Stats, InboxError> {
         let stats = self.store().stats().await?;
-        telemetry::record_stats(&stats, self.queue.emptied(&stats));
-        for kind in self.unclaimed(UNCLAIMED).await? {
-            telemetry::unclaimed(&kind);
-        }
+        let unclaimed = self.unclaimed(UNCLAIMED).await?;
+        telemetry::record_stats(&stats, self.queue.emptied(&stats), &unclaimed);
+        unclaimed.iter().for_each(|kind| telemetry::unclaimed(kind));
         Ok(stats)
+    }
+
+    /// Sets the gauge `inqud_inbox_open_objects` of a kind (feature `metrics`): how many orders you have for which a webhook
+    /// must still come.
+    ///
+    /// Only your own tables have that number, because an inbox knows nothing of an object before its first notification. Count
+    /// them every 15 s or so. The alert on silence uses it: orders are open, and nothing comes.
+    pub fn set_open_objects<T: Storable>(&self, count: u64) {
+        telemetry::open_objects(T::KIND, count);
     }
 
     /// Returns the kinds with open notifications that no runner, of any process, has claimed for as long as `since`.
@@ -306,6 +331,47 @@ impl<S: Store> Inbox<S> {
     /// If the store fails.
     pub async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
         self.store().prune(age, limit).await
+    }
+
+    /// Deletes what is older than a [`Retention`] allows, in small commits with pauses. Returns how much it was.
+    ///
+    /// Runners do that by themselves if you set [`Inbox::retention`].
+    ///
+    /// # Errors
+    ///
+    /// If the store fails. What was committed before that stays deleted.
+    pub async fn sweep(&self, retention: &Retention) -> Result<Swept, InboxError> {
+        retention.sweep(self.store()).await
+    }
+
+    /// Deletes the bodies, errors and order ids of all notifications about an object or an order, also of dead letters.
+    /// Returns how many notifications it found. It cannot be undone.
+    ///
+    /// Dead letters and notifications kept for review are skipped from then on. Keys, statuses and the id of the object are
+    /// kept, because duplicates are detected by them: what was erased is not stored again when it is repeated. A later,
+    /// different notification about the object is stored. See [the page on privacy](crate::guide::privacy) for what remains
+    /// on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSettled`](crate::InboxErrorKind::NotSettled) if some of them are not settled and it is not
+    /// [forced](Erase::force). Then nothing of that object is erased.
+    pub async fn erase(&self, of: Erase) -> Result<usize, InboxError> {
+        self.store().erase(of).await
+    }
+
+    /// Makes a log of the calls that layers reject, in the store.
+    pub fn rejection_log(&self) -> RejectionLog<S> {
+        RejectionLog::new(self.shared_store())
+    }
+
+    /// Lists up to `limit` calls of the [log](Self::rejection_log) of rejected ones, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn rejections(&self, limit: usize) -> Result<Vec<LoggedRejection>, InboxError> {
+        self.store().rejections(limit).await
     }
 
     /// Closes the store, and all clones of the inbox with it.

@@ -122,7 +122,8 @@
 //! [`Inbox::stats`] counts the backlog, dead letters, reviews and skipped notifications, by kind.
 //! [`Inbox::list`] lists each of these except the backlog, and notifications handled as amended or unordered.
 //! [`Inbox::redrive`] requeues dead letters and reviews, [`Inbox::discard`] marks them as skipped, and
-//! [`Inbox::prune`] deletes old bodies.
+//! [`Inbox::prune`] deletes old bodies, and a [`Retention`] lets a runner delete them and old rows. [`Inbox::erase`] deletes
+//! what belongs to one object. [`Inbox::rejection_log`] keeps the calls that were rejected.
 //!
 //! The command `inqud-webhook inbox` does the same next to the running process (the crate `inqud-webhook`, with
 //! feature `sqlite` or `postgres`). It shows no body unless you ask for it, but it does show the errors
@@ -138,8 +139,8 @@
 //!
 //! # Keys and bodies
 //!
-//! Rows are kept, because duplicates are detected by them: about 300 bytes each without the body, 400 in
-//! Postgres. [`Inbox::prune`] deletes old bodies.
+//! Everything is kept, because duplicates are detected by it: about 300 bytes each without the body, 400 in
+//! Postgres. Set a [`Retention`] to delete what is old. [A page](guide::privacy) says what is personal data in an inbox.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -147,6 +148,7 @@ mod admin;
 mod attempt;
 mod backoff;
 mod catch_unwind;
+mod erase;
 mod error;
 mod fetch;
 mod filter;
@@ -154,6 +156,7 @@ pub mod guide;
 mod handler;
 mod inbox;
 mod key;
+mod known;
 mod memory;
 mod order_id;
 #[cfg(feature = "postgres")]
@@ -161,9 +164,12 @@ mod postgres;
 mod queue;
 mod receiver;
 mod record;
+mod rejection;
+mod rejection_log;
 mod replay;
 mod report;
 mod reprocess;
+mod retention;
 mod runner;
 mod sealed;
 mod source;
@@ -171,6 +177,7 @@ mod source;
 mod sqlite;
 mod state;
 mod store;
+mod sweep;
 mod telemetry;
 mod tenant;
 pub mod testing;
@@ -190,6 +197,9 @@ pub use rusqlite;
 pub use tokio_postgres;
 
 pub use self::admin::{Admin, Entry, KindStats, Stats};
+pub use self::erase::Erase;
+#[doc(hidden)]
+pub use self::erase::ErasedObject;
 pub use self::error::{InboxError, InboxErrorKind};
 pub use self::fetch::{Fetch, Fetched};
 pub use self::filter::{Cursor, Filter, InvalidCursor, Page};
@@ -204,12 +214,18 @@ pub use self::postgres::{
 };
 pub use self::receiver::Receiver;
 pub use self::record::{Record, Storable};
+pub use self::rejection::LoggedRejection;
+pub use self::rejection_log::RejectionLog;
 pub use self::replay::{Replayed, Reprocessed};
 pub use self::report::RunReport;
+pub use self::retention::Retention;
 pub use self::runner::Runner;
 pub use self::source::Source;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Attached, Sqlite, SqliteEffect, SqliteOptions};
 pub use self::state::State;
 pub use self::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+pub use self::sweep::Swept;
+#[doc(hidden)]
+pub use self::sweep::{Sweep, SweptBatch};
 pub use self::webhooks::{Webhooks, WebhooksService};

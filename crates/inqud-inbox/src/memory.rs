@@ -11,16 +11,20 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::admin::{Admin, Stats};
+use crate::erase::{ERASED, ErasedObject};
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::filter::{Filter, Page};
 use crate::handler::Context;
 use crate::key::Key;
+use crate::known::Known;
 use crate::record::Record;
+use crate::rejection::LoggedRejection;
 use crate::replay::{self, Replayed};
 use crate::sealed::Sealed;
 use crate::state::State;
 use crate::store;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+use crate::sweep::{Sweep, SweptBatch};
 use tower_inqud::{Dedup, Processed, Verdict};
 
 /// An in-memory store for tests. Nothing outlives the process.
@@ -141,6 +145,7 @@ struct Tables {
     claimed: HashMap<&'static str, Instant>,
     /// How many were processed for the first time.
     processed: i64,
+    rejections: Vec<LoggedRejection>,
 }
 
 struct Row {
@@ -160,6 +165,8 @@ struct Row {
     replays: u32,
     /// How many were processed before it, once it was processed.
     rank: i64,
+    /// Whether the row is only there because others are found by their place.
+    is_deleted: bool,
 }
 
 #[derive(Default)]
@@ -175,6 +182,8 @@ struct Object {
     claim: i64,
     /// How many claims ended without a settlement, since the last one that was settled.
     crashes: u32,
+    /// When the last one of its deleted rows was settled.
+    pruned: Option<Instant>,
 }
 
 impl Object {
@@ -213,17 +222,25 @@ impl Tables {
         let rows = self.keys.range(first..=last).filter_map(|(_, seq)| self.rows.get(*seq));
         let same = rows.filter(|row| record.order_key.is_duplicate_of(&row.record.order_key));
         let mut bodies = same.map(|row| &row.record.body).peekable();
-        if bodies.peek().is_none() {
+        let object = self.objects.get(&(record.kind, Arc::from(&*record.object)));
+        let is_pruned = object.is_some_and(|object| object.pruned.is_some());
+        if bodies.peek().is_none() && !is_pruned {
             return Ok((Dedup::New, record.key));
         }
-        let is_same = bodies.any(|body| body.is_empty() || *body == record.body);
-        let known = if is_same { Inserted::Duplicate } else { Inserted::DuplicateDiffers };
-        let rows = self.objects.get(&(record.kind, Arc::from(&*record.object)));
-        let rows = rows.into_iter().flat_map(|object| &object.rows);
-        let rows = rows
-            .filter_map(|seq| self.rows.get(*seq))
-            .map(|row| (row.record.key, &row.record.order_key, !row.is_discarded_review()));
-        record.dedup(&rows.collect::<Vec<_>>()).ok_or(known)
+        let is_known = bodies.peek().is_some();
+        let is_same = bodies.any(|body| body.is_empty() || *body == record.body) || !is_known;
+        let duplicate = if is_same { Inserted::Duplicate } else { Inserted::DuplicateDiffers };
+        let mut known = Known::default();
+        for seq in object.into_iter().flat_map(|object| &object.rows) {
+            let Some(row) = self.rows.get(*seq) else { continue };
+            let counts = !row.is_discarded_review();
+            known.add(number(*seq), row.record.key, row.record.order_key.clone(), counts);
+        }
+        if is_pruned {
+            let processed = object.and_then(|object| object.processed.clone());
+            known.recall(record.kind, &record.object, processed);
+        }
+        known.dedup(record).ok_or(duplicate)
     }
 
     fn insert(&mut self, mut record: Record) -> Inserted {
@@ -248,6 +265,7 @@ impl Tables {
             position: record.order_key.position(),
             replays: 0,
             rank: 0,
+            is_deleted: false,
             record,
         };
         if let Some(dead) = row.record.dead.clone() {
@@ -419,6 +437,87 @@ impl Tables {
         matches!(row.state, State::Dead | State::Review).then_some((seq, row))
     }
 
+    fn sweep(&mut self, sweep: Sweep, limit: usize) -> SweptBatch {
+        match sweep {
+            Sweep::Bodies(age) => SweptBatch::of(sweep, self.prune(age, limit), limit),
+            Sweep::Notifications { age, includes_reviews, .. } => {
+                let count = self.delete_rows(age, includes_reviews);
+                SweptBatch { count, next: None }
+            }
+            Sweep::Objects(age) => {
+                let before = self.objects.len();
+                let is_old = |pruned: Instant| pruned.elapsed() >= age;
+                self.objects.retain(|_, it| !it.rows.is_empty() || !it.pruned.is_some_and(is_old));
+                let count = before.saturating_sub(self.objects.len());
+                SweptBatch { count, next: None }
+            }
+        }
+    }
+
+    fn prune(&mut self, age: Duration, limit: usize) -> usize {
+        let old = |row: &&mut Row| {
+            matches!(row.state, State::Done | State::Skipped)
+                && row.settled.is_some_and(|settled| settled.elapsed() >= age)
+                && !row.record.body.is_empty()
+        };
+        let pruned = self.rows.iter_mut().filter(old).take(limit);
+        pruned.map(|row| row.record.body.clear()).count()
+    }
+
+    fn delete_rows(&mut self, age: Duration, includes_reviews: bool) -> usize {
+        let Self { rows, keys, objects, .. } = self;
+        let may_delete = |row: &Row| match row.state {
+            State::Done | State::Skipped => true,
+            State::Review => includes_reviews,
+            State::Open | State::Dead => false,
+        };
+        let mut count = 0_usize;
+        for object in objects.values_mut() {
+            if !object.rows.iter().filter_map(|seq| rows.get(*seq)).all(may_delete) {
+                continue;
+            }
+            let mut pruned = object.pruned;
+            object.rows.retain(|seq| {
+                let Some(row) = rows.get_mut(*seq) else { return false };
+                let is_old = |settled: &Instant| settled.elapsed() >= age;
+                let Some(settled) = row.settled.filter(is_old) else { return true };
+                row.is_deleted = true;
+                row.record.body.clear();
+                keys.remove(&row.record.key);
+                pruned = pruned.max(Some(settled));
+                count = count.saturating_add(1);
+                false
+            });
+            object.pruned = pruned;
+        }
+        count
+    }
+
+    fn erase(&mut self, of: &ErasedObject, is_forced: bool) -> Option<usize> {
+        let Self { rows, objects, .. } = self;
+        let object =
+            objects.iter_mut().find(|((kind, id), _)| **kind == *of.kind && **id == *of.id);
+        let Some((_, object)) = object else { return Some(0) };
+        if !object.open.is_empty() {
+            if !is_forced {
+                return None;
+            }
+            object.open.clear();
+            (object.due, object.leased_until, object.crashes) = (None, None, 0);
+        }
+        for seq in &object.rows {
+            let Some(row) = rows.get_mut(*seq) else { continue };
+            row.record.body.clear();
+            row.record.order_id = None;
+            row.error.clear();
+            if !matches!(row.state, State::Done | State::Skipped) {
+                row.settle(State::Skipped, Instant::now());
+                ERASED.clone_into(&mut row.error);
+            }
+        }
+        Some(object.rows.len())
+    }
+
     fn discard(&mut self, key: Key) -> bool {
         let Some((_, row)) = self.kept(key) else { return false };
         if row.state == State::Review {
@@ -478,7 +577,7 @@ impl Admin for Memory {
     async fn stats(&self) -> Result<Stats, InboxError> {
         let mut stats = Stats::default();
         for row in &self.tables()?.rows {
-            if row.state == State::Done {
+            if row.is_deleted || row.state == State::Done {
                 continue;
             }
             let kind = stats.kind(row.record.kind);
@@ -540,14 +639,34 @@ impl Admin for Memory {
     }
 
     async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
-        let old = |row: &&mut Row| {
-            matches!(row.state, State::Done | State::Skipped)
-                && row.settled.is_some_and(|settled| settled.elapsed() >= age)
-                && !row.record.body.is_empty()
-        };
-        let mut tables = self.tables()?;
-        let pruned = tables.rows.iter_mut().filter(old).take(limit);
-        Ok(pruned.map(|row| row.record.body.clear()).count())
+        Ok(self.tables()?.prune(age, limit))
+    }
+
+    async fn objects_of_order(&self, order_id: String) -> Result<Vec<ErasedObject>, InboxError> {
+        let tables = self.tables()?;
+        let rows = tables.rows.iter().map(|row| &row.record);
+        let rows = rows.filter(|it| it.order_id.as_deref() == Some(&*order_id));
+        let objects: BTreeSet<_> = rows.map(|it| (it.kind, &*it.object)).collect();
+        let object =
+            |(kind, id): (&str, &str)| ErasedObject { kind: kind.to_owned(), id: id.to_owned() };
+        Ok(objects.into_iter().map(object).collect())
+    }
+
+    async fn erase_object(
+        &self,
+        object: ErasedObject,
+        is_forced: bool,
+    ) -> Result<usize, InboxError> {
+        let erased = self.tables()?.erase(&object, is_forced);
+        erased.ok_or_else(|| InboxError::new(InboxErrorKind::NotSettled))
+    }
+
+    async fn rejections(&self, limit: usize) -> Result<Vec<LoggedRejection>, InboxError> {
+        Ok(self.tables()?.rejections.iter().rev().take(limit).cloned().collect())
+    }
+
+    async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        Ok(self.tables()?.sweep(sweep, limit))
     }
 }
 
@@ -576,6 +695,23 @@ impl Store for Memory {
         settlement: &mut Settlement<MemoryEffect>,
     ) -> Result<Settled, InboxError> {
         Ok(self.tables()?.settle(settlement))
+    }
+
+    async fn log_rejections(
+        &self,
+        calls: Vec<LoggedRejection>,
+        keep: usize,
+    ) -> Result<(), InboxError> {
+        let rejections = &mut self.tables()?.rejections;
+        for call in calls {
+            let same = |it: &&LoggedRejection| it.reason == call.reason;
+            let place = rejections.iter().position(|it| it.reason == call.reason);
+            if let Some(place) = place.filter(|_| rejections.iter().filter(same).count() >= keep) {
+                rejections.remove(place);
+            }
+            rejections.push(call);
+        }
+        Ok(())
     }
 
     async fn commit(&self, key: Key, effects: Vec<MemoryEffect>) -> Result<(), InboxError> {

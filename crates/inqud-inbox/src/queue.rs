@@ -17,6 +17,7 @@ use crate::admin::{KindStats, Stats};
 use crate::catch_unwind::catch_unwind;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::record::Record;
+use crate::retention::Retention;
 use crate::store::{Inserted, Store};
 
 /// The limits of one commit: the number of records, and roughly the total size of their bodies.
@@ -32,6 +33,10 @@ pub(super) struct Queue<S> {
     pub(super) stored: Arc<Notify>,
     /// Has a permit for each handler of all runners. One that has to be alone in this process takes all of them.
     pub(super) handlers: Arc<Semaphore>,
+    /// What the runners delete, and the permit of the one that does.
+    pub(super) retention: Option<Retention>,
+    pub(super) sweeping: Arc<Semaphore>,
+    capacity: usize,
     /// Has one permit for each place. A record holds a permit until its answer.
     room: Arc<Semaphore>,
     places: Mutex<Option<UnboundedSender<Place>>>,
@@ -56,6 +61,9 @@ impl<S: Store> Queue<S> {
             store,
             stored: Arc::default(),
             handlers: Arc::new(Semaphore::new(usize::try_from(ALL_HANDLERS).unwrap_or(1))),
+            retention: None,
+            sweeping: Arc::new(Semaphore::new(1)),
+            capacity,
             room: Arc::new(Semaphore::new(capacity.clamp(1, Semaphore::MAX_PERMITS))),
             places: Mutex::default(),
             kinds: Mutex::default(),
@@ -65,7 +73,14 @@ impl<S: Store> Queue<S> {
     /// Returns a queue of another capacity in front of the same store.
     pub(super) fn with_capacity(&self, capacity: usize) -> Self {
         let (stored, handlers) = (Arc::clone(&self.stored), Arc::clone(&self.handlers));
-        Self { stored, handlers, ..Self::new(Arc::clone(&self.store), capacity) }
+        let (retention, sweeping) = (self.retention.clone(), Arc::clone(&self.sweeping));
+        let new = Self::new(Arc::clone(&self.store), capacity);
+        Self { stored, handlers, retention, sweeping, ..new }
+    }
+
+    /// Returns a queue in front of the same store, whose runners delete what is too old.
+    pub(super) fn with_retention(&self, retention: Retention) -> Self {
+        Self { retention: Some(retention), ..self.with_capacity(self.capacity) }
     }
 
     /// Returns `None` if there is no room, or if others wait for it.

@@ -222,6 +222,7 @@ where
         let newest_first = rules.newest_only;
         let attempts = Arc::new(Attempts::<S>::new(Arc::clone(&queue), concurrency, rules));
         let mut tasks = JoinSet::new();
+        let mut sweeps = JoinSet::new();
         let mut report = RunReport::default();
         let mut shutdown = pin!(shutdown);
         let mut is_ending = false;
@@ -318,7 +319,10 @@ where
                 () = changed(arrivals.as_mut()) => may_be_due = true,
                 () = attempts.joinable(), if is_held_up && !is_ending => {}
                 _ = polls.tick() => (may_be_due, may_be_suspect) = (true, true),
-                _ = looks.tick(), if !is_ending => look(&queue),
+                _ = looks.tick(), if !is_ending => {
+                    look(&queue);
+                    sweep(&queue, &attempts, &mut sweeps);
+                }
             }
         }
     }
@@ -408,6 +412,21 @@ fn look<S: Store>(queue: &Arc<Queue<S>>) {
         for kind in store.unclaimed(UNCLAIMED).await.unwrap_or_default() {
             telemetry::unclaimed(&kind);
         }
+    });
+}
+
+/// Deletes what is too old, unless another runner does. Runs in its own task, which ends with the runner.
+fn sweep<S: Store>(queue: &Arc<Queue<S>>, attempts: &Arc<Attempts<S>>, sweeps: &mut JoinSet<()>) {
+    while sweeps.try_join_next().is_some() {}
+    let Some(retention) = queue.retention.clone() else { return };
+    let Ok(turn) = Arc::clone(&queue.sweeping).try_acquire_owned() else { return };
+    let (store, attempts) = (Arc::clone(&queue.store), Arc::clone(attempts));
+    sweeps.spawn(async move {
+        if let Err(error) = retention.sweep(&*store).await {
+            // If the inbox is closed, the runner learns of it too.
+            drop(attempts.report(error));
+        }
+        drop(turn);
     });
 }
 

@@ -10,6 +10,7 @@ use crate::admin::Admin;
 use crate::error::InboxError;
 use crate::key::Key;
 use crate::record::Record;
+use crate::rejection::LoggedRejection;
 use crate::source::Source;
 use tower_inqud::{OrderKey, Processed, Verdict};
 
@@ -29,7 +30,10 @@ use tower_inqud::{OrderKey, Processed, Verdict};
 /// ```compile_fail,E0277
 /// use std::time::Duration;
 ///
-/// use inqud_inbox::{Admin, Filter, InboxError, Inserted, Key, Page, Record, Replayed, Stats};
+/// use inqud_inbox::{
+///     Admin, ErasedObject, Filter, InboxError, Inserted, Key, LoggedRejection, Page, Record, Replayed, Stats, Sweep,
+///     SweptBatch,
+/// };
 ///
 /// struct Mine;
 ///
@@ -42,6 +46,10 @@ use tower_inqud::{OrderKey, Processed, Verdict};
 ///     async fn prune(&self, _: Duration, _: usize) -> Result<usize, InboxError> { std::future::pending().await }
 ///     async fn replay(&self, _: Vec<i64>, _: bool) -> Result<Replayed, InboxError> { std::future::pending().await }
 ///     async fn import(&self, _: Vec<Record>) -> Result<Vec<Inserted>, InboxError> { std::future::pending().await }
+///     async fn objects_of_order(&self, _: String) -> Result<Vec<ErasedObject>, InboxError> { std::future::pending().await }
+///     async fn erase_object(&self, _: ErasedObject, _: bool) -> Result<usize, InboxError> { std::future::pending().await }
+///     async fn rejections(&self, _: usize) -> Result<Vec<LoggedRejection>, InboxError> { std::future::pending().await }
+///     async fn sweep_batch(&self, _: Sweep, _: usize) -> Result<SweptBatch, InboxError> { std::future::pending().await }
 /// }
 /// ```
 pub trait Store: Admin + Send + Sync + 'static {
@@ -102,6 +110,14 @@ pub trait Store: Admin + Send + Sync + 'static {
     fn arrivals(&self) -> Option<watch::Receiver<()>> {
         None
     }
+
+    /// Adds calls to the log of rejected ones, and keeps the newest `keep` of each reason.
+    #[doc(hidden)]
+    fn log_rejections(
+        &self,
+        calls: Vec<LoggedRejection>,
+        keep: usize,
+    ) -> impl Future<Output = Result<(), InboxError>> + Send;
 
     /// Commits effects without a claim, as the notification with this key: for
     /// [`TestContext`](crate::testing::TestContext).

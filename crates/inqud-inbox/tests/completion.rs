@@ -13,9 +13,7 @@ use std::time::Duration;
 
 use inqud_inbox::testing::TestContext;
 use inqud_inbox::tokio_postgres::{Client, Config, Error, NoTls};
-use inqud_inbox::{
-    Completion, Context, Inbox, List, Postgres, Record, RunReport, Runner, Store, Stored,
-};
+use inqud_inbox::{Completion, Context, Inbox, Postgres, Record, RunReport, Runner, Store, Stored};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, sleep, timeout};
 use tower_inqud::PaymentRequest;
@@ -78,7 +76,7 @@ impl Shop {
     }
 
     async fn dead(&self) -> Vec<String> {
-        let dead = self.inbox.list(List::Dead, 10).await.unwrap();
+        let dead = self.inbox.dead(10).await.unwrap();
         dead.into_iter().map(|it| it.error).collect()
     }
 }

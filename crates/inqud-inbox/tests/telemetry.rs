@@ -27,8 +27,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use inqud_inbox::__private::Sealed;
 use inqud_inbox::{
-    Admin, Claim, Claimed, Context, Filter, Inbox, InboxError, InboxErrorKind, Inserted, Key,
-    Memory, Page, Record, Replayed, Settled, Settlement, State, Stats, Store, Stored,
+    Admin, Claim, Claimed, Context, ErasedObject, Filter, Inbox, InboxError, InboxErrorKind,
+    Inserted, Key, LoggedRejection, Memory, Page, Record, Replayed, Settled, Settlement, State,
+    Stats, Store, Stored, Sweep, SweptBatch,
 };
 use log::Log;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -155,6 +156,26 @@ impl Admin for Moody {
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
         self.memory.prune(age, count).await
     }
+
+    async fn objects_of_order(&self, order_id: String) -> Result<Vec<ErasedObject>, InboxError> {
+        self.memory.objects_of_order(order_id).await
+    }
+
+    async fn erase_object(
+        &self,
+        object: ErasedObject,
+        is_forced: bool,
+    ) -> Result<usize, InboxError> {
+        self.memory.erase_object(object, is_forced).await
+    }
+
+    async fn rejections(&self, limit: usize) -> Result<Vec<LoggedRejection>, InboxError> {
+        self.memory.rejections(limit).await
+    }
+
+    async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        self.memory.sweep_batch(sweep, limit).await
+    }
 }
 
 impl Store for Moody {
@@ -184,6 +205,14 @@ impl Store for Moody {
             self.memory.claim(other).await?;
         }
         self.memory.settle(settlement).await
+    }
+
+    async fn log_rejections(
+        &self,
+        calls: Vec<LoggedRejection>,
+        keep: usize,
+    ) -> Result<(), InboxError> {
+        self.memory.log_rejections(calls, keep).await
     }
 
     async fn commit(&self, key: Key, effects: Vec<Self::Effect>) -> Result<(), InboxError> {

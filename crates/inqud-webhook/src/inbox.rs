@@ -7,8 +7,6 @@ mod reprocess;
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::Write as _;
-#[cfg(feature = "sqlite")]
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -16,7 +14,7 @@ use clap::{Args, Subcommand};
 use inqud_inbox::Inbox;
 #[cfg(feature = "postgres")]
 use inqud_inbox::Postgres;
-use inqud_inbox::{Admin, Filter, InboxError, Key, State, Stats};
+use inqud_inbox::{Admin, Filter, InboxError, Key, Retention, State, Stats, Swept};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use serde_json::{Map, Value, json};
 use tower_inqud::Verdict;
@@ -24,12 +22,17 @@ use tower_inqud::Verdict;
 use self::import::ImportArgs;
 use self::list::{FindArgs, ListArgs, ShowArgs};
 use self::reprocess::ReprocessArgs;
+#[cfg(feature = "sqlite")]
+use crate::backup::BackupArgs;
 use crate::chain::error_chain;
 #[cfg(feature = "postgres")]
 use crate::database::{self, Database};
+use crate::erase::EraseArgs;
 use crate::out::Outcome;
 use crate::out::{BAD, FAINT, Out, styled};
 use crate::pretty::printable;
+use crate::rejected::RejectedArgs;
+use crate::store_args::StoreArgs;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -50,6 +53,9 @@ pub(crate) struct InboxCommand {
 enum Action {
     #[command(flatten)]
     Tend(Tend),
+    /// Writes a copy of a SQLite inbox, even while a server has it open. Back up Postgres with pg_dump.
+    #[cfg(feature = "sqlite")]
+    Backup(BackupArgs),
     /// Creates the inbox's tables in Postgres, or migrates them to this version.
     #[cfg(feature = "postgres")]
     Migrate(MigrateArgs),
@@ -103,6 +109,15 @@ enum Tend {
     /// Deletes the bodies of notifications that were processed or skipped long ago. Their keys are kept,
     /// because duplicates are detected by them.
     Prune(PruneArgs),
+    /// Deletes the bodies and errors of all notifications about an object or an order, also of dead letters. This
+    /// cannot be undone.
+    ///
+    /// Keys, statuses and the ids of objects are kept, because duplicates are detected by them. Exits with 0 if
+    /// there are any notifications.
+    Erase(EraseArgs),
+    /// Lists the calls that were rejected, newest first, if the server logs them.
+    #[command(alias = "refused")]
+    Rejected(RejectedArgs),
 }
 
 #[derive(Args)]
@@ -138,7 +153,18 @@ struct PruneArgs {
     store: StoreArgs,
     /// Minimum age since processing, such as 30d, 2w or 36h. A day has 24 hours here.
     #[arg(long, value_name = "TIME", value_parser = age)]
-    older_than: Duration,
+    #[arg(required_unless_present_any = ["rows_older_than", "objects_older_than"])]
+    older_than: Option<Duration>,
+    /// Deletes whole notifications of this age too, at least 3d. What was processed last of each object is kept.
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    rows_older_than: Option<Duration>,
+    /// Deletes objects of this age too if their notifications are deleted, at least 3d. A late notification
+    /// about one is then processed as its first.
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    objects_older_than: Option<Duration>,
+    /// With --rows-older-than, deletes notifications kept for review too.
+    #[arg(long, requires = "rows_older_than")]
+    include_reviews: bool,
 }
 
 #[cfg(feature = "postgres")]
@@ -151,25 +177,12 @@ struct MigrateArgs {
     postgres: Option<Option<String>>,
 }
 
-/// Selects the inbox.
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-struct StoreArgs {
-    /// The SQLite file of the inbox.
-    #[cfg(feature = "sqlite")]
-    #[arg(long, value_name = "FILE")]
-    sqlite: Option<PathBuf>,
-    #[cfg(feature = "postgres")]
-    // Requires `=`, because a key that follows would otherwise be taken for the URL.
-    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
-    #[arg(help = database::HELP, long_help = database::LONG_HELP)]
-    postgres: Option<Option<String>>,
-}
-
 impl InboxCommand {
     pub(crate) async fn run(&self, out: &Out) -> Outcome {
         match &self.action {
             Action::Tend(tend) => tend.open_and_run(out).await,
+            #[cfg(feature = "sqlite")]
+            Action::Backup(args) => args.run(out).await,
             #[cfg(feature = "postgres")]
             Action::Migrate(args) => args.run(out).await,
             #[cfg(feature = "postgres")]
@@ -214,6 +227,8 @@ impl Tend {
             Self::Redrive(args) => &args.store,
             Self::Discard(args) => &args.store,
             Self::Prune(args) => &args.store,
+            Self::Erase(args) => &args.store,
+            Self::Rejected(args) => &args.store,
         }
     }
 
@@ -232,6 +247,8 @@ impl Tend {
             Self::Redrive(args) => args.run(inbox, out).await,
             Self::Discard(args) => args.run(inbox, out).await,
             Self::Prune(args) => args.run(inbox, out).await,
+            Self::Erase(args) => args.run(inbox, out).await,
+            Self::Rejected(args) => args.run(inbox, out).await,
         }
     }
 }
@@ -309,16 +326,49 @@ fn unmatched(count: usize) -> String {
 
 impl PruneArgs {
     async fn run(&self, inbox: &impl Admin, out: &Out) -> Outcome {
+        // Before anything is deleted.
+        let retention = self.retention().map_err(chained)?;
         let mut pruned = 0_usize;
-        loop {
-            let some = inbox.prune(self.older_than, BATCH).await.map_err(chained)?;
+        while let Some(older_than) = self.older_than {
+            let some = inbox.prune(older_than, BATCH).await.map_err(chained)?;
             pruned = pruned.saturating_add(some);
             if some < BATCH {
                 break;
             }
         }
-        let for_people = || format!("{pruned} bodies deleted\n");
-        Ok(out.conclude(true, for_people, || json!({ "pruned": pruned }))?)
+        let Swept { notifications, objects, .. } = retention.sweep(inbox).await.map_err(chained)?;
+        let for_people = || {
+            let mut text = format!("{pruned} bodies deleted\n");
+            if self.rows_older_than.is_some() {
+                _ = writeln!(text, "{notifications} notifications deleted");
+            }
+            if self.objects_older_than.is_some() {
+                _ = writeln!(text, "{objects} objects deleted");
+            }
+            text
+        };
+        let as_json = || {
+            let mut json = Map::from_iter([("pruned".to_owned(), pruned.into())]);
+            if self.rows_older_than.is_some() {
+                json.insert("notifications".to_owned(), notifications.into());
+            }
+            if self.objects_older_than.is_some() {
+                json.insert("objects".to_owned(), objects.into());
+            }
+            json.into()
+        };
+        Ok(out.conclude(true, for_people, as_json)?)
+    }
+
+    fn retention(&self) -> Result<Retention, InboxError> {
+        let mut retention = Retention::new();
+        if let Some(age) = self.rows_older_than {
+            retention = retention.notifications(age)?;
+        }
+        if let Some(age) = self.objects_older_than {
+            retention = retention.objects(age)?;
+        }
+        Ok(if self.include_reviews { retention.include_reviews() } else { retention })
     }
 }
 

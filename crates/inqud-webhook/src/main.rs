@@ -1,10 +1,14 @@
 //! The command `inqud-webhook`: signs, verifies, sends and receives Inqud's webhooks, and maintains an inbox.
 
+#[cfg(feature = "sqlite")]
+mod backup;
 mod capture;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod chain;
 #[cfg(feature = "postgres")]
 mod database;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod erase;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod inbox;
 mod kinds;
@@ -14,9 +18,13 @@ mod out;
 mod parameters;
 mod pretty;
 mod reason;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod rejected;
 mod secret;
 mod send;
 mod sign;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod store_args;
 #[cfg(feature = "postgres")]
 mod tls;
 mod verify;

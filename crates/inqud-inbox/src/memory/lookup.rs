@@ -39,7 +39,8 @@ impl Row {
             .as_ref()
             .is_none_or(|it| *it == object && (filter.tenant.is_some() || tenant.is_none()));
         let is_of_order = filter.order_id.is_none() || filter.order_id == self.record.order_id;
-        is(filter.key.as_ref(), self.record.key)
+        !self.is_deleted
+            && is(filter.key.as_ref(), self.record.key)
             && is_of_order
             && is_object
             && is_of_tenant

@@ -63,6 +63,7 @@ impl Row {
     /// The position of its replay, if it was processed and is not open.
     fn replay_rank(&self) -> Option<i64> {
         let was_processed = match self.state {
+            _ if self.is_deleted => false,
             State::Done => true,
             State::Skipped | State::Dead => self.replays > 0,
             _ => false,

@@ -12,7 +12,7 @@ CREATE TABLE inqud_inbox.version (
     least_reader integer NOT NULL
 );
 
--- Notifications. Rows are kept, because duplicates are detected by them. Bodies can be deleted.
+-- Notifications. Duplicates are detected by them, so they are kept until a retention deletes them.
 --
 -- Columns that change come first. If both versions of a row are on the same page, the log leaves out what
 -- they have in common at the end, which then includes the body. The fillfactor leaves the room for that.
@@ -67,10 +67,12 @@ CREATE TABLE inqud_inbox.object (
     claim bigint NOT NULL DEFAULT 0, -- the number of claims; settling with an earlier number is refused
     crashes integer NOT NULL DEFAULT 0, -- leases in a row that expired without a settlement
     processed bytea, -- the order key and the seq of the notification that was handled last
+    pruned_at timestamptz, -- when the last one of its deleted notifications was settled
     PRIMARY KEY (kind, object)
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01); -- each notification leaves dead versions of a row
 
 CREATE INDEX object_due ON inqud_inbox.object (kind, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX object_pruned ON inqud_inbox.object (pruned_at) WHERE pruned_at IS NOT NULL;
 
 -- How many notifications are in each state, as the sum of all rows. Each change adds a row with the
 -- difference, because changing a common row would make all commits wait for each other. Counting adds up the
@@ -94,6 +96,20 @@ CREATE TABLE inqud_inbox.runner (
     kind text COLLATE "C" PRIMARY KEY,
     claimed_at timestamptz NOT NULL
 );
+
+-- The log of rejected calls. Its times are those of the processes.
+CREATE TABLE inqud_inbox.rejection (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL,
+    content_length bigint, -- as the head says
+    dropped bigint NOT NULL, -- how many before it are not in the log
+    kind text NOT NULL,
+    reason text NOT NULL,
+    diagnosis text,
+    source text -- an address
+);
+
+CREATE INDEX rejection_reason ON inqud_inbox.rejection (reason, id);
 
 -- Leases up to `most` due objects of a kind, and returns the notification of each that is to be handled: its
 -- first open one, or its last if `newest_first`.

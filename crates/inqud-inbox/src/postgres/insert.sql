@@ -10,6 +10,11 @@ WITH known AS MATERIALIZED (
             AND substring(it.key for 8) || decode('ffffffffffffffff', 'hex')
         ORDER BY mine.key LIMIT 1
     ) AS same
+    UNION ALL
+    -- Some of its notifications are deleted.
+    SELECT nth, kind, object, false, false
+    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS it (kind, object, nth)
+    JOIN inqud_inbox.object AS mine USING (kind, object) WHERE mine.pruned_at IS NOT NULL
 ), stored AS (
     INSERT INTO inqud_inbox.notification
         (key, kind, object, position, order_key, order_id, status, source, body, received_at, state, settled_at,

@@ -21,13 +21,16 @@ use super::transaction::Sent;
 use super::wake::{Connect, Wake};
 use super::{schema, tables, transaction};
 use crate::admin::{Admin, Stats};
+use crate::erase::ErasedObject;
 use crate::error::{InboxError, InboxErrorKind, error_chain};
 use crate::filter::{Filter, Page};
 use crate::key::Key;
 use crate::record::Record;
+use crate::rejection::LoggedRejection;
 use crate::replay::Replayed;
 use crate::sealed::Sealed;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+use crate::sweep::{Sweep, SweptBatch};
 
 /// How often a process records that it has a runner for a kind.
 const RECORD_RUNNER: Duration = Duration::from_secs(60);
@@ -50,7 +53,9 @@ const CLOSE_POLL: Duration = Duration::from_millis(10);
 /// - Processes tell each other with `NOTIFY` that something is due. A runner also polls once in a second.
 ///
 /// A role that only receives and processes needs `USAGE` on the schema, `SELECT` on its table `version`,
-/// `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once`, `runner` and `tally`, and `DELETE` on `tally`.
+/// `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once`, `runner` and `tally`, and `DELETE` on `tally`. A
+/// [`Retention`](crate::Retention) that deletes rows needs `DELETE` on `notification` and `object` too, and a
+/// [`RejectionLog`](crate::RejectionLog) needs `SELECT`, `INSERT` and `DELETE` on `rejection`.
 pub struct Postgres {
     own: Pool,
     handlers: Pool,
@@ -347,6 +352,32 @@ impl Admin for Postgres {
     async fn prune(&self, age: Duration, limit: usize) -> Result<usize, InboxError> {
         self.run(move |client| Box::pin(tables::prune(client, age, limit))).await
     }
+
+    async fn objects_of_order(&self, order_id: String) -> Result<Vec<ErasedObject>, InboxError> {
+        self.run(move |client| {
+            Box::pin(async move { tables::objects_of_order(client, &order_id).await })
+        })
+        .await
+    }
+
+    async fn erase_object(
+        &self,
+        object: ErasedObject,
+        is_forced: bool,
+    ) -> Result<usize, InboxError> {
+        let erase = self.run(move |client| {
+            Box::pin(async move { tables::erase(client, &object, is_forced).await })
+        });
+        erase.await?.ok_or_else(|| InboxError::new(InboxErrorKind::NotSettled))
+    }
+
+    async fn rejections(&self, limit: usize) -> Result<Vec<LoggedRejection>, InboxError> {
+        self.run(move |client| Box::pin(tables::rejections(client, limit))).await
+    }
+
+    async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        self.run(move |client| Box::pin(tables::sweep(client, sweep, limit))).await
+    }
 }
 
 impl Store for Postgres {
@@ -389,6 +420,17 @@ impl Store for Postgres {
             return self.settle_taken(settlement).await;
         }
         self.settle_claim(settlement).await
+    }
+
+    async fn log_rejections(
+        &self,
+        calls: Vec<LoggedRejection>,
+        keep: usize,
+    ) -> Result<(), InboxError> {
+        self.run(move |client| {
+            Box::pin(async move { tables::log_rejections(client, &calls, keep).await })
+        })
+        .await
     }
 
     fn arrivals(&self) -> Option<watch::Receiver<()>> {

@@ -18,8 +18,11 @@ CREATE TABLE inqud_inbox_object (
     leased_until INTEGER, -- null if not leased
     crashes INTEGER NOT NULL DEFAULT 0, -- claims that ended without a settlement, since the last one that was settled
     claim INTEGER NOT NULL DEFAULT 0, -- the number of claims; settling with an earlier number is refused
+    pruned_at INTEGER, -- when the last one of its deleted notifications was settled
     UNIQUE (kind, id)
 ) STRICT;
+
+CREATE INDEX inqud_inbox_pruned ON inqud_inbox_object (pruned_at) WHERE pruned_at IS NOT NULL;
 
 CREATE INDEX inqud_inbox_due ON inqud_inbox_object (kind, due_at)
     WHERE due_at IS NOT NULL AND leased_until IS NULL AND crashes = 0;
@@ -27,7 +30,7 @@ CREATE INDEX inqud_inbox_due ON inqud_inbox_object (kind, due_at)
 CREATE INDEX inqud_inbox_suspect ON inqud_inbox_object (kind, coalesce(leased_until, due_at))
     WHERE leased_until IS NOT NULL OR crashes > 0;
 
--- Notifications. Rows are kept, because duplicates are detected by them. Bodies can be deleted. They come last, because
+-- Notifications. Duplicates are detected by them, so they are kept until a retention deletes them. Bodies come last, because
 -- SQLite reads through a long one to get at the columns after it.
 CREATE TABLE inqud_inbox_notification (
     seq INTEGER PRIMARY KEY,
@@ -105,3 +108,17 @@ CREATE TABLE inqud_inbox_runner (
     kind TEXT PRIMARY KEY,
     claimed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- The log of rejected calls. Its times are the system's.
+CREATE TABLE inqud_inbox_rejection (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    content_length INTEGER, -- as the head says
+    dropped INTEGER NOT NULL, -- how many before it are not in the log
+    kind TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    diagnosis TEXT,
+    source TEXT -- an address
+) STRICT;
+
+CREATE INDEX inqud_inbox_rejection_reason ON inqud_inbox_rejection (reason, id);

@@ -9,20 +9,23 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::clock;
 use super::error::{engine, failed};
-use super::file::{Unfit, check_version, connect, unfit};
+use super::file::{Unfit, check_version, connect, truncate_log, unfit};
 use super::sandbox::Sandbox;
 use super::store::Sqlite;
 use super::tables::{Session, Tables};
-use super::{admin, lookup, reopen, schema};
+use super::{admin, backup, erase, lookup, rejections, reopen, schema, sweep};
 use crate::admin::{Admin, Stats};
+use crate::erase::ErasedObject;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::filter::{Filter, Page};
 use crate::inbox::Inbox;
 use crate::key::Key;
 use crate::record::Record;
+use crate::rejection::LoggedRejection;
 use crate::replay::Replayed;
 use crate::sealed::Sealed;
 use crate::store::Inserted;
+use crate::sweep::{Sweep, SweptBatch};
 
 /// The most rows that one commit changes.
 const GROUP: usize = 256;
@@ -162,9 +165,54 @@ impl Admin for Attached {
         };
         self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, prune).await
     }
+
+    async fn objects_of_order(&self, order_id: String) -> Result<Vec<ErasedObject>, InboxError> {
+        let find =
+            move |it: &mut Connection| erase::objects_of_order(it, &order_id).map_err(engine);
+        self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, find).await
+    }
+
+    async fn erase_object(
+        &self,
+        object: ErasedObject,
+        is_forced: bool,
+    ) -> Result<usize, InboxError> {
+        let path = self.path.clone();
+        let run = move |connection: &mut Connection| {
+            let erased =
+                commit(connection, |it| erase::erase(it, &object, is_forced, clock::last(it)?))?;
+            drop(truncate_log(&path));
+            erased.ok_or_else(|| InboxError::new(InboxErrorKind::NotSettled))
+        };
+        self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, run).await
+    }
+
+    async fn rejections(&self, limit: usize) -> Result<Vec<LoggedRejection>, InboxError> {
+        let list = move |it: &mut Connection| rejections::list(it, limit).map_err(engine);
+        self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, list).await
+    }
+
+    async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        let run = move |connection: &mut Connection| {
+            // By the clock of the file: see `change`.
+            commit(connection, |it| sweep::sweep(it, clock::last(it)?, sweep, limit.min(GROUP)))
+        };
+        self.on(OpenFlags::SQLITE_OPEN_READ_WRITE, run).await
+    }
 }
 
 impl Attached {
+    /// Writes a copy of the file to `path`, as [`Inbox::back_up`] does.
+    ///
+    /// # Errors
+    ///
+    /// The same as of [`Inbox::back_up`].
+    pub async fn back_up(&self, path: impl AsRef<Path>) -> Result<(), InboxError> {
+        let to = path.as_ref().to_owned();
+        let back_up = move |it: &mut Connection| backup::back_up(it, &to);
+        self.on(OpenFlags::SQLITE_OPEN_READ_ONLY, back_up).await
+    }
+
     async fn change(
         &self,
         keys: impl IntoIterator<Item = Key> + Send,

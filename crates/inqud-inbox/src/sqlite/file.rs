@@ -77,6 +77,8 @@ pub(super) fn connect(path: &Path, how: OpenFlags) -> Result<Connection, InboxEr
     let connection = Connection::open_with_flags(path, flags).map_err(engine)?;
     connection.busy_timeout(BUSY).map_err(engine)?;
     make_durable(&connection)?;
+    // Overwrites what is deleted. An update deletes, too: it can leave parts of a body behind.
+    connection.pragma_update(None, "secure_delete", true).map_err(engine)?;
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(engine)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES).map_err(engine)?;
     Ok(connection)
@@ -97,6 +99,13 @@ fn make_durable(connection: &Connection) -> Result<(), InboxError> {
     }
     let found = format!("journal_mode is {mode}, synchronous is {synchronous}");
     Err(InboxError::caused_by(InboxErrorKind::NotDurable, found))
+}
+
+/// Copies the log into the file, and truncates it, so that it has nothing that was deleted. Does nothing if a reader needs
+/// the log: the writer does it later.
+pub(super) fn truncate_log(path: &Path) -> Result<(), InboxError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(engine)
 }
 
 /// A kind of file system that cannot hold an inbox, or only if the merchant wants that.

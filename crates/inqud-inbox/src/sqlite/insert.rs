@@ -5,10 +5,19 @@ use rusqlite::{OptionalExtension, Result, params};
 use super::row::{State, order_key};
 use super::tables::Tables;
 use crate::key::Key;
+use crate::known::Known;
 use crate::record::Record;
 use crate::store;
 use crate::store::Inserted;
-use tower_inqud::Dedup;
+use tower_inqud::{Dedup, Processed};
+
+/// A known object.
+#[derive(Clone, Copy)]
+struct Found {
+    number: i64,
+    /// Whether some of its notifications are deleted.
+    is_pruned: bool,
+}
 
 impl Tables<'_> {
     pub(super) fn insert(&mut self, record: &Record) -> Result<Inserted> {
@@ -17,8 +26,8 @@ impl Tables<'_> {
         let found = self.find(record)?;
         let (number, dedup, key) = match found {
             None => (self.insert_object(record, is_open.then_some(now))?, Dedup::New, record.key),
-            Some(number) => match self.dedup(number, record)? {
-                Ok((dedup, key)) => (number, dedup, key),
+            Some(object) => match self.dedup(object, record)? {
+                Ok((dedup, key)) => (object.number, dedup, key),
                 Err(duplicate) => return Ok(duplicate),
             },
         };
@@ -47,9 +56,11 @@ impl Tables<'_> {
         Ok(inserted)
     }
 
-    /// Returns the number of the object, if it exists.
-    fn find(&mut self, record: &Record) -> Result<Option<i64>> {
-        let found = self.find.query_row([record.kind, &record.object], |row| row.get(0));
+    /// Returns the object, if it exists.
+    fn find(&mut self, record: &Record) -> Result<Option<Found>> {
+        let found = self.find.query_row([record.kind, &record.object], |row| {
+            Ok(Found { number: row.get(0)?, is_pruned: row.get(1)? })
+        });
         found.optional()
     }
 
@@ -62,11 +73,11 @@ impl Tables<'_> {
     /// is a duplicate.
     ///
     /// It first looks only at rows with the same content, which are few and adjacent in the index: see
-    /// `Key::range`. Only if one of them repeats this record, and a repeat can mean something else than a
-    /// duplicate, it reads all rows of the object.
+    /// `Key::range`. It reads all rows of the object only if one of them repeats this record, and a repeat can mean
+    /// something else than a duplicate, or if some are deleted.
     fn dedup(
         &mut self,
-        number: i64,
+        Found { number, is_pruned }: Found,
         record: &Record,
     ) -> Result<std::result::Result<(Dedup, Key), Inserted>> {
         let [first, last] = record.key.range();
@@ -81,27 +92,35 @@ impl Tables<'_> {
             }
         }
         drop(rows);
-        let Some(duplicate) = known else { return Ok(Ok((Dedup::New, record.key))) };
-        if record.order_key.repeat_is_duplicate() {
-            return Ok(Err(duplicate));
+        let duplicate = match known {
+            None if is_pruned => Inserted::Duplicate,
+            None => return Ok(Ok((Dedup::New, record.key))),
+            Some(duplicate) if record.order_key.repeat_is_duplicate() => return Ok(Err(duplicate)),
+            Some(duplicate) => duplicate,
+        };
+        let mut rows = self.all.query([number])?;
+        let mut known = Known::default();
+        while let Some(row) = rows.next()? {
+            let (seq, key) = (row.get(0)?, Key::from_bytes(row.get(1)?));
+            known.add(seq, key, order_key(row.get_ref(2)?.as_blob()?), row.get(3)?);
         }
-        let rows = self.all.query_map([number], |row| {
-            let key = Key::from_bytes(row.get(0)?);
-            Ok((key, order_key(row.get_ref(1)?.as_blob()?), row.get(2)?))
-        })?;
-        let rows = rows.collect::<Result<Vec<_>>>()?;
-        let rows = rows.iter().map(|(key, order_key, counts)| (*key, order_key, *counts));
-        Ok(record.dedup(&rows.collect::<Vec<_>>()).ok_or(duplicate))
+        if is_pruned {
+            let processed: Option<Vec<u8>> = self.recall.query_row([number], |row| row.get(0))?;
+            let processed = processed.and_then(|bytes| Processed::from_bytes(&bytes));
+            known.recall(record.kind, &record.object, processed);
+        }
+        Ok(known.dedup(record).ok_or(duplicate))
     }
 
     /// Turns the row of an undecodable body into a row of the record that it was decoded to. Its `seq` stays,
     /// and so its place in the order of arrival.
     pub(super) fn replace_decoded(&mut self, seq: i64, record: &Record, now: i64) -> Result<bool> {
-        let number = match self.find(record)? {
-            Some(number) => number,
-            None => self.insert_object(record, None)?,
+        let object = match self.find(record)? {
+            Some(object) => object,
+            None => Found { number: self.insert_object(record, None)?, is_pruned: false },
         };
-        let Ok((dedup, key)) = self.dedup(number, record)? else {
+        let Found { number, .. } = object;
+        let Ok((dedup, key)) = self.dedup(object, record)? else {
             let row = params![seq, State::Skipped as i64, now, store::SKIPPED_DUPLICATE, 0];
             self.close.execute(row)?;
             return Ok(false);

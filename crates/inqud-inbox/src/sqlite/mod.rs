@@ -2,23 +2,27 @@
 
 mod admin;
 mod attached;
+mod backup;
 mod catch_drop;
 mod claim;
 mod clock;
 mod context;
 mod effect;
+mod erase;
 mod error;
 mod fence;
 mod file;
 mod insert;
 mod lookup;
 mod options;
+mod rejections;
 mod reopen;
 mod row;
 mod sandbox;
 mod schema;
 mod settle;
 mod store;
+mod sweep;
 mod tables;
 mod writer;
 

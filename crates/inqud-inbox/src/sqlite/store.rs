@@ -8,20 +8,23 @@ use rusqlite::{Connection, OpenFlags};
 use super::catch_drop::CatchDrop;
 use super::effect::SqliteEffect;
 use super::error::{engine, failed};
-use super::file::{Unfit, check_version, connect, create, lock, unfit};
+use super::file::{Unfit, check_version, connect, create, lock, truncate_log, unfit};
 use super::settle::Ran;
 use super::tables::Tables;
 use super::writer::{self, Needs, Writer};
-use super::{admin, lookup, reopen};
+use super::{admin, backup, erase, lookup, rejections, reopen, sweep};
 use crate::admin::{Admin, Stats};
+use crate::erase::ErasedObject;
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::filter::{Filter, Page};
 use crate::inbox::Inbox;
 use crate::key::Key;
 use crate::record::Record;
+use crate::rejection::LoggedRejection;
 use crate::replay::Replayed;
 use crate::sealed::Sealed;
 use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store};
+use crate::sweep::{Sweep, SweptBatch};
 
 /// A store in a SQLite file. SQLite itself is compiled in.
 ///
@@ -72,6 +75,25 @@ impl Inbox<Sqlite> {
                 None => Err("it was done before".into()),
             })
             .await
+    }
+
+    /// Writes a copy of the file to `path`, as of now, while the inbox continues.
+    ///
+    /// The copy is complete and on the disk when it gets its name. It has mode 0600, because the bodies hold personal data.
+    /// Meanwhile the log next to the file grows, because it cannot be truncated.
+    ///
+    /// Read [the guide](crate::guide::inbox#back-up-and-restore) before you restore one.
+    ///
+    /// # Errors
+    ///
+    /// - [`BackupExists`](InboxErrorKind::BackupExists): there is such a file. Nothing is overwritten.
+    /// - [`Store`](InboxErrorKind::Store): the copy could not be written. It is removed.
+    pub async fn back_up(&self, path: impl AsRef<Path>) -> Result<(), InboxError> {
+        let (from, to) = (self.store().path.clone(), path.as_ref().to_owned());
+        self.store().writer.check()?;
+        let back_up =
+            move || backup::back_up(&connect(&from, OpenFlags::SQLITE_OPEN_READ_ONLY)?, &to);
+        tokio::task::spawn_blocking(back_up).await.map_err(failed)?
     }
 }
 
@@ -183,6 +205,38 @@ impl Admin for Sqlite {
         };
         self.writer.commit(prune).await
     }
+
+    async fn objects_of_order(&self, order_id: String) -> Result<Vec<ErasedObject>, InboxError> {
+        self.read(move |connection| erase::objects_of_order(connection, &order_id)).await
+    }
+
+    async fn erase_object(
+        &self,
+        object: ErasedObject,
+        is_forced: bool,
+    ) -> Result<usize, InboxError> {
+        let erase = move |tables: &mut Tables<'_>| {
+            let now = tables.now();
+            erase::erase(tables.connection, &object, is_forced, now)
+        };
+        let erased = self.writer.commit(erase).await?;
+        // The log has pages as they were.
+        let path = self.path.clone();
+        drop(tokio::task::spawn_blocking(move || truncate_log(&path)).await);
+        erased.ok_or_else(|| InboxError::new(InboxErrorKind::NotSettled))
+    }
+
+    async fn rejections(&self, limit: usize) -> Result<Vec<LoggedRejection>, InboxError> {
+        self.read(move |connection| rejections::list(connection, limit)).await
+    }
+
+    async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        let run = move |tables: &mut Tables<'_>| {
+            let now = tables.now();
+            sweep::sweep(tables.connection, now, sweep, limit)
+        };
+        self.writer.commit(run).await
+    }
 }
 
 impl Store for Sqlite {
@@ -216,6 +270,15 @@ impl Store for Sqlite {
             Some(why) if has_effects => Ok(Settled::EffectFailed(why)),
             _ => Err(error),
         })
+    }
+
+    async fn log_rejections(
+        &self,
+        calls: Vec<LoggedRejection>,
+        keep: usize,
+    ) -> Result<(), InboxError> {
+        let log = move |tables: &mut Tables<'_>| rejections::log(tables.connection, &calls, keep);
+        self.writer.commit(log).await
     }
 
     async fn commit(&self, key: Key, effects: Vec<SqliteEffect>) -> Result<(), InboxError> {

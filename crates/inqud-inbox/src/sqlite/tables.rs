@@ -23,6 +23,7 @@ pub(super) struct Tables<'c> {
     pub(super) insert_object: Statement<'c>,
     pub(super) same: Statement<'c>,
     pub(super) all: Statement<'c>,
+    pub(super) recall: Statement<'c>,
     pub(super) insert: Statement<'c>,
     pub(super) convert: Statement<'c>,
     pub(super) arrive: Statement<'c>,
@@ -108,7 +109,7 @@ impl<'c> Tables<'c> {
             is_synced: true,
             asked: HashMap::new(),
             find: connection
-                .prepare("SELECT number FROM inqud_inbox_object WHERE kind = ?1 AND id = ?2")?,
+                .prepare("SELECT number, pruned_at IS NOT NULL FROM inqud_inbox_object WHERE kind = ?1 AND id = ?2")?,
             insert_object: connection
                 .prepare("INSERT INTO inqud_inbox_object (kind, id, due_at) VALUES (?1, ?2, ?3)")?,
             same: connection.prepare(
@@ -116,9 +117,11 @@ impl<'c> Tables<'c> {
                  WHERE object = ?1 AND key BETWEEN ?2 AND ?3",
             )?,
             all: connection.prepare(
-                "SELECT key, order_key, NOT (state = 2 AND verdict = 4) FROM inqud_inbox_notification
+                "SELECT seq, key, order_key, NOT (state = 2 AND verdict = 4) FROM inqud_inbox_notification
                  WHERE object = ?1 ORDER BY seq",
             )?,
+            recall: connection
+                .prepare("SELECT processed FROM inqud_inbox_object WHERE number = ?1")?,
             insert: connection.prepare(
                 "INSERT INTO inqud_inbox_notification (object, kind, key, position, order_key,
                      received_at, state, settled_at, error, body, order_id, status, source)

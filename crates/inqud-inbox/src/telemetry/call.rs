@@ -181,10 +181,22 @@ pub(crate) fn failed(error: &InboxError) {
     log::failed(error);
 }
 
+pub(crate) fn rejection(outcome: &'static str, count: usize) {
+    meter::rejection(outcome, count);
+}
+
+pub(crate) fn deleted(what: &'static str, count: usize) {
+    meter::deleted(what, count);
+}
+
 pub(crate) fn unclaimed(kind: &str) {
     log::unclaimed(kind);
 }
 
-pub(crate) fn record_stats(stats: &Stats, empty: Vec<KindStats>) {
-    meter::record_stats(stats, empty);
+pub(crate) fn record_stats(stats: &Stats, empty: Vec<KindStats>, unclaimed: &[String]) {
+    meter::record_stats(stats, empty, unclaimed);
+}
+
+pub(crate) fn open_objects(kind: &'static str, count: u64) {
+    meter::open_objects(kind, count);
 }

@@ -1,10 +1,13 @@
 //! Stand-ins for the features that are off: the same names, which do nothing.
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
-pub(crate) use self::neither::{Attempt, Receipt, describe, failed, record_stats, unclaimed};
+pub(crate) use self::neither::{
+    Attempt, Receipt, deleted, describe, failed, open_objects, record_stats, rejection, unclaimed,
+};
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 pub(super) use self::no_metrics::{
-    committed, describe, done, handled, processed, received, record_stats,
+    committed, deleted, describe, done, handled, open_objects, processed, received, record_stats,
+    rejection,
 };
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
 pub(super) use self::no_tracing::{Span, failed, refused, review_on_receipt, unclaimed};
@@ -27,7 +30,13 @@ mod no_metrics {
 
     pub(crate) fn done(_: &'static str, _: Duration) {}
 
-    pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>) {}
+    pub(crate) fn deleted(_: &'static str, _: usize) {}
+
+    pub(crate) fn rejection(_: &'static str, _: usize) {}
+
+    pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>, _: &[String]) {}
+
+    pub(crate) fn open_objects(_: &'static str, _: u64) {}
 }
 
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
@@ -132,7 +141,13 @@ mod neither {
 
     pub(crate) fn failed(_: &InboxError) {}
 
+    pub(crate) fn deleted(_: &'static str, _: usize) {}
+
+    pub(crate) fn rejection(_: &'static str, _: usize) {}
+
     pub(crate) fn unclaimed(_: &str) {}
 
-    pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>) {}
+    pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>, _: &[String]) {}
+
+    pub(crate) fn open_objects(_: &'static str, _: u64) {}
 }

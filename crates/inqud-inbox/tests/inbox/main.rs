@@ -37,10 +37,13 @@ macro_rules! of_each_store {
 }
 
 mod any_order;
+mod erase;
 mod handlers;
 mod lookup;
 mod order;
+mod rejections;
 mod replays;
+mod retention;
 mod sqlite;
 mod stores;
 mod undecodable;

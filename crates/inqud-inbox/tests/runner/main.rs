@@ -31,8 +31,9 @@ use http::{Request, StatusCode};
 use http_body_util::Full;
 use inqud_inbox::__private::Sealed;
 use inqud_inbox::{
-    Admin, Claim, Claimed, Context, Filter, Inbox, InboxError, InboxErrorKind, Inserted, Key,
-    Memory, Outcome, Page, Record, Replayed, Settled, Settlement, Stats, Storable, Store, Stored,
+    Admin, Claim, Claimed, Context, ErasedObject, Filter, Inbox, InboxError, InboxErrorKind,
+    Inserted, Key, LoggedRejection, Memory, Outcome, Page, Record, Replayed, Settled, Settlement,
+    Stats, Storable, Store, Stored, Sweep, SweptBatch,
 };
 use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;

@@ -80,6 +80,26 @@ impl Admin for Moody {
     async fn prune(&self, age: Duration, count: usize) -> Result<usize, InboxError> {
         self.memory.prune(age, count).await
     }
+
+    async fn objects_of_order(&self, order_id: String) -> Result<Vec<ErasedObject>, InboxError> {
+        self.memory.objects_of_order(order_id).await
+    }
+
+    async fn erase_object(
+        &self,
+        object: ErasedObject,
+        is_forced: bool,
+    ) -> Result<usize, InboxError> {
+        self.memory.erase_object(object, is_forced).await
+    }
+
+    async fn rejections(&self, limit: usize) -> Result<Vec<LoggedRejection>, InboxError> {
+        self.memory.rejections(limit).await
+    }
+
+    async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        self.memory.sweep_batch(sweep, limit).await
+    }
 }
 
 impl Store for Moody {
@@ -112,6 +132,14 @@ impl Store for Moody {
         }
         self.mood()?;
         self.memory.settle(settlement).await
+    }
+
+    async fn log_rejections(
+        &self,
+        calls: Vec<LoggedRejection>,
+        keep: usize,
+    ) -> Result<(), InboxError> {
+        self.memory.log_rejections(calls, keep).await
     }
 
     async fn commit(&self, key: Key, effects: Vec<Self::Effect>) -> Result<(), InboxError> {

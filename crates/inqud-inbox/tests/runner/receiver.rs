@@ -251,6 +251,18 @@ async fn missing_answers_of_a_store_are_503() {
         async fn prune(&self, _: Duration, _: usize) -> Result<usize, InboxError> {
             Ok(0)
         }
+        async fn objects_of_order(&self, _: String) -> Result<Vec<ErasedObject>, InboxError> {
+            Ok(Vec::new())
+        }
+        async fn erase_object(&self, _: ErasedObject, _: bool) -> Result<usize, InboxError> {
+            Ok(0)
+        }
+        async fn rejections(&self, _: usize) -> Result<Vec<LoggedRejection>, InboxError> {
+            Ok(Vec::new())
+        }
+        async fn sweep_batch(&self, _: Sweep, _: usize) -> Result<SweptBatch, InboxError> {
+            Ok(SweptBatch { count: 0, next: None })
+        }
     }
 
     impl Store for Terse {
@@ -266,6 +278,13 @@ async fn missing_answers_of_a_store_are_503() {
         }
         async fn settle(&self, _: &mut Settlement<()>) -> Result<Settled, InboxError> {
             Ok(Settled::LeaseExpired)
+        }
+        async fn log_rejections(
+            &self,
+            _: Vec<LoggedRejection>,
+            _: usize,
+        ) -> Result<(), InboxError> {
+            Ok(())
         }
         async fn commit(&self, _: Key, _: Vec<()>) -> Result<(), InboxError> {
             Ok(())

@@ -16,6 +16,7 @@ use inqud_inbox::{Inbox, InboxError, Record, Sqlite, SqliteOptions};
 use tempfile::TempDir;
 use tower_inqud::PaymentRequest;
 
+mod backup;
 mod counts;
 mod fences;
 mod handled;

@@ -366,6 +366,98 @@ async fn prune_deletes_bodies_in_batches_and_keeps_keys() {
 }
 
 #[tokio::test]
+async fn prune_deletes_rows_after_the_duplicate_window() {
+    let (inbox, folder) = held();
+    inbox.store().insert((0..5).map(record).collect()).await.unwrap();
+    settle_all(&inbox, |_| Outcome::Done(vec![])).await;
+    let short = run(folder.path(), &["prune", "--rows-older-than", "2d"]).await;
+    assert_eq!(short.status.code(), Some(2));
+    let error = String::from_utf8(short.stderr).unwrap();
+    assert!(error.contains("3 days"), "{error}");
+
+    let all =
+        ["prune", "--older-than", "0s", "--rows-older-than", "3d", "--objects-older-than", "3d"];
+    let pruned = json(&run(folder.path(), &[&all[..], &["--json"]].concat()).await, 0);
+    assert_eq!(pruned, serde_json::json!({ "pruned": 5, "notifications": 0, "objects": 0 }));
+    let age = "UPDATE inqud_inbox_notification SET received_at = received_at - 4 * 86400000000,
+        settled_at = settled_at - 4 * 86400000000";
+    inbox.write(move |db| db.execute_batch(age)).await.unwrap();
+    let text = printed(&run(folder.path(), &all).await, 0);
+    // The last row keeps its number.
+    assert_eq!(text, "0 bodies deleted\n4 notifications deleted\n4 objects deleted\n");
+}
+
+#[tokio::test]
+async fn erases_an_object() {
+    let (inbox, folder) = held();
+    inbox.store().insert(vec![record(1), record(2)]).await.unwrap();
+    let erase = ["erase", "--kind", "request", "--object", "CAPD-1"];
+    let refused = run(folder.path(), &erase).await;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("not settled"));
+    settle_all(&inbox, dead).await;
+    assert_eq!(printed(&run(folder.path(), &erase).await, 0), "1 notifications erased\n");
+    assert_eq!(inbox.dead(9).await.unwrap().len(), 1);
+    let order = ["erase", "--order", "order-9"];
+    assert_eq!(printed(&run(folder.path(), &order).await, 1), "nothing found: check the ids\n");
+    let unknown = ["erase", "--kind", "request", "--object", "CAPD-9", "--json"];
+    assert_eq!(json(&run(folder.path(), &unknown).await, 1)["erased"], 0);
+}
+
+#[tokio::test]
+async fn backs_up_beside_a_server() {
+    let (inbox, folder) = held();
+    inbox.store().insert((0..50).map(record).collect()).await.unwrap();
+    let to = folder.path().join("copy.db");
+    let file = folder.path().join("inbox.db");
+    let back_up = async || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_inqud-webhook"));
+        command.args(["inbox", "backup", "--sqlite"]).arg(&file).arg(&to);
+        timeout(PATIENCE, command.output()).await.unwrap().unwrap()
+    };
+    let done = printed(&back_up().await, 0);
+    assert!(done.ends_with(&format!("bytes written to {}\n", to.display())), "{done}");
+    let again = back_up().await;
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8(again.stderr).unwrap().contains("never overwritten"));
+    let copy = Inbox::sqlite(&to).unwrap();
+    assert_eq!(copy.stats().await.unwrap().backlog(), 50);
+}
+
+#[tokio::test]
+async fn lists_rejected_calls() {
+    use tower::{Layer, ServiceExt};
+    use tower_inqud::{Secret, WebhookLayer};
+
+    let (inbox, folder) = held();
+    assert_eq!(printed(&run(folder.path(), &["rejected"]).await, 0), "no rejected calls\n");
+    let source = "192.0.2.7".parse().unwrap();
+    let log = inbox.rejection_log().source(move |_| Some(source));
+    let layer = WebhookLayer::<PaymentRequest>::new(Secret::new("whsec-lathe-and-loom").unwrap());
+    let service = layer.on_rejection(log.observer::<PaymentRequest>());
+    let service = service.layer(inbox.receiver::<PaymentRequest>());
+    let request = http::Request::post("/")
+        .header("x-payload-digest", "7e36242a10fd65cbaacd7ff288df9fd3f9e75a46")
+        .header("content-length", 17);
+    let request = request.body(r#"{"field":"value"}"#.to_owned());
+    service.oneshot(request.unwrap()).await.unwrap();
+    while inbox.rejections(1).await.unwrap().is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let text = printed(&run(folder.path(), &["refused"]).await, 0);
+    let [heads, call, count, _]: [&str; 4] = text.lines().collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(
+        heads,
+        "AT                    KIND     REASON           FROM       BYTES  DIAGNOSIS"
+    );
+    assert!(call.ends_with("Z  request  digest_mismatch  192.0.2.7  17     unexplained"), "{call}");
+    assert_eq!(count, "1 rejected calls shown, newest first");
+    let calls = json(&run(folder.path(), &["rejected", "--json"]).await, 0);
+    assert_eq!(calls["rejected"][0]["reason"], "digest_mismatch");
+    assert_eq!(calls["rejected"][0]["content_length"], 17);
+}
+
+#[tokio::test]
 async fn a_missing_or_foreign_file_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["stats"]).await;

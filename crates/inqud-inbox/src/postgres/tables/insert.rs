@@ -8,10 +8,11 @@ use tokio_postgres::types::ToSql;
 
 use super::{BEGIN, DEAD, OPEN, REVIEW, bytes, bytes_of, key, object, order_key, text};
 use crate::key::Key;
+use crate::known::Known;
 use crate::record::Record;
 use crate::store;
 use crate::store::Inserted;
-use tower_inqud::{Dedup, OrderKey};
+use tower_inqud::{Dedup, Processed};
 
 /// Locks the objects of a batch, and creates those that are new.
 const INSERT_OBJECT: &str = include_str!("../insert_object.sql");
@@ -163,9 +164,15 @@ const INSERT_ONE: &str = include_str!("../insert_one.sql");
 
 /// Reads all notifications of some objects in the order of arrival.
 const STORED: &str = "
-SELECT mine.kind, mine.object, mine.key, mine.order_key, NOT (mine.state = 2 AND mine.verdict = 4)
+SELECT mine.kind, mine.object, mine.key, mine.order_key, NOT (mine.state = 2 AND mine.verdict = 4), mine.seq
 FROM (SELECT DISTINCT * FROM unnest($1::text[], $2::text[])) AS it (kind, object)
 JOIN inqud_inbox.notification AS mine USING (kind, object) ORDER BY mine.seq";
+
+/// Reads what was processed last of those objects some of whose notifications are deleted.
+const PRUNED: &str = "
+SELECT mine.kind, mine.object, mine.processed FROM inqud_inbox.object AS mine
+JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[])) AS it (kind, object) USING (kind, object)
+WHERE mine.pruned_at IS NOT NULL AND mine.processed IS NOT NULL";
 
 const SAME_BODY: &str = "
 SELECT bool_or(coalesce(body = $4, true)) FROM inqud_inbox.notification
@@ -219,7 +226,7 @@ async fn insert_known(
             &source.code(),
         ];
         client.query(&one, &parameters).await?;
-        stored.add(record.kind, object, (key, order_key.clone(), true));
+        stored.of(record.kind, object).add(i64::MAX, key, order_key.clone(), true);
         all.push(inserted);
     }
     let idle = client.prepare_cached(IDLE).await?;
@@ -246,43 +253,48 @@ pub(super) async fn lock_objects(
     objects: &[String],
     dead: &[Option<String>],
 ) -> Result<StoredRows, Error> {
-    let (insert_object, all) =
-        tokio::try_join!(client.prepare_cached(INSERT_OBJECT), client.prepare_cached(STORED))?;
+    let (insert_object, all, pruned) = tokio::try_join!(
+        client.prepare_cached(INSERT_OBJECT),
+        client.prepare_cached(STORED),
+        client.prepare_cached(PRUNED),
+    )?;
     let later = vec![0_i64; kinds.len()];
     let met: [&(dyn ToSql + Sync); 4] = [&kinds, &objects, &dead, &later];
     let of: [&(dyn ToSql + Sync); 2] = [&kinds, &objects];
-    let (met, rows) = tokio::join!(client.execute(&insert_object, &met), client.query(&all, &of));
+    let (met, rows, pruned) = tokio::join!(
+        client.execute(&insert_object, &met),
+        client.query(&all, &of),
+        client.query(&pruned, &of)
+    );
     met?;
     let mut stored = StoredRows::default();
     for row in &rows? {
-        let row_of = (key(row.try_get(2)?), order_key(row.try_get(3)?), row.try_get(4)?);
-        stored.add(row.try_get(0)?, row.try_get(1)?, row_of);
+        let known = stored.of(row.try_get(0)?, row.try_get(1)?);
+        let (key, order_key) = (key(row.try_get(2)?), order_key(row.try_get(3)?));
+        known.add(row.try_get(5)?, key, order_key, row.try_get(4)?);
+    }
+    for row in &pruned? {
+        let (kind, object) = (row.try_get(0)?, row.try_get(1)?);
+        stored.of(kind, object).recall(kind, object, Processed::from_bytes(row.try_get(2)?));
     }
     Ok(stored)
 }
 
 /// The notifications of some objects, by kind and id.
 #[derive(Default)]
-pub(super) struct StoredRows(HashMap<(String, String), Vec<StoredRow>>);
-
-/// A key, its order key, and whether the row counts: see [`Record::dedup`].
-type StoredRow = (Key, OrderKey, bool);
+pub(super) struct StoredRows(HashMap<(String, String), Known>);
 
 impl StoredRows {
-    fn add(&mut self, kind: &str, object: &str, row: StoredRow) {
-        self.0.entry((kind.to_owned(), object.to_owned())).or_default().push(row);
+    fn of(&mut self, kind: &str, object: &str) -> &mut Known {
+        self.0.entry((kind.to_owned(), object.to_owned())).or_default()
     }
 
     /// Decides how to store a record, and under which key. The error has the keys that it is a duplicate of.
     pub(super) fn dedup(&self, object: &str, record: &Record) -> Result<(Dedup, Key), Vec<Key>> {
-        let rows = self.0.get(&(record.kind.to_owned(), object.to_owned()));
-        let rows =
-            rows.into_iter().flatten().map(|(key, order_key, counts)| (*key, order_key, *counts));
-        let rows: Vec<_> = rows.collect();
-        record.dedup(&rows).ok_or_else(|| {
-            let same = rows.iter().filter(|(_, it, _)| record.order_key.is_duplicate_of(it));
-            same.map(|(key, ..)| *key).collect()
-        })
+        match self.0.get(&(record.kind.to_owned(), object.to_owned())) {
+            Some(known) => known.dedup(record).ok_or_else(|| known.duplicates(record)),
+            None => Ok((Dedup::New, record.key)),
+        }
     }
 }
 

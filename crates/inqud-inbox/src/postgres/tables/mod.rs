@@ -30,10 +30,13 @@
 mod admin;
 mod claim;
 mod decoded;
+mod erase;
 mod insert;
 mod lookup;
+mod rejections;
 mod reopen;
 mod settle;
+mod sweep;
 mod transaction;
 
 use std::future::poll_fn;
@@ -52,13 +55,16 @@ use tower_inqud::{OrderKey, Verdict};
 pub(super) use self::admin::{compact, discard, prune, redrive, settings, stats, unclaimed};
 pub(super) use self::claim::{Look, claim, has_suspect, record_runner};
 pub(super) use self::decoded::replace_decoded;
+pub(super) use self::erase::{erase, objects_of_order};
 pub(super) use self::insert::insert;
 pub(super) use self::lookup::list;
+pub(super) use self::rejections::{log_rejections, rejections};
 pub(super) use self::reopen::replay;
 pub(super) use self::settle::{
     DONE_ALREADY, ENDED, Failed, Found, Freed, LEASE_LOST, Member, Wait, complete, is_io, look,
     peek, settle, settle_effects,
 };
+pub(super) use self::sweep::sweep;
 pub(super) use self::transaction::{
     CLEAN, PLAN_ONCE, begin, clean, commit, insert_once, roll_back, run,
 };
