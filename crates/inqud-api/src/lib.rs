@@ -16,13 +16,13 @@
 //! use hyper_util::rt::TokioExecutor;
 //! use inqud_api::{ApiClient, Credentials};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn show(id: &str) -> Result<(), Box<dyn std::error::Error>> {
 //! let tls = HttpsConnectorBuilder::new().with_native_roots()?.https_only().enable_http1().build();
 //! let http = Client::builder(TokioExecutor::new()).build(tls);
 //!
 //! let credentials = Credentials::signed("TKN-6c1296b8", "the secret of the token")?;
 //! let client = ApiClient::builder(credentials).crypto_project("CAP-df02b127").build(http)?;
-//! # drop(client);
+//! println!("{:?}", client.get(id).await); // shows no body
 //! # Ok(())
 //! # }
 //! ```
