@@ -147,6 +147,7 @@ mod attempt;
 mod backoff;
 mod catch_unwind;
 mod error;
+mod fetch;
 pub mod guide;
 mod handler;
 mod inbox;
@@ -183,6 +184,7 @@ pub use tokio_postgres;
 
 pub use self::admin::{Admin, Entry, KindStats, List, Stats};
 pub use self::error::{InboxError, InboxErrorKind};
+pub use self::fetch::{Fetch, Fetched};
 pub use self::handler::{Context, HandlerFn, Stored};
 pub use self::inbox::Inbox;
 pub use self::key::Key;
