@@ -143,11 +143,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admin;
+mod ask;
 mod attempt;
 mod backoff;
 mod catch_unwind;
 mod error;
 mod fetch;
+mod fetcher;
 pub mod guide;
 mod handler;
 mod inbox;
@@ -158,9 +160,12 @@ mod order_id;
 mod postgres;
 mod queue;
 mod receiver;
+mod reconciled;
+mod reconciler;
 mod record;
 mod report;
 mod runner;
+mod schedule;
 mod sealed;
 mod source;
 #[cfg(feature = "sqlite")]
@@ -169,12 +174,16 @@ mod store;
 mod telemetry;
 mod tenant;
 pub mod testing;
+mod watch;
 mod webhooks;
 
 /// Not public: what this crate's own tests need to make stores that fail.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::sealed::Sealed;
+    pub use crate::watch::{
+        Arrival, Arrived, Expected, Known, KnownRow, Look, Next, Reach, Scheduled,
+    };
 }
 
 #[cfg(feature = "sqlite")]
@@ -194,6 +203,8 @@ pub use self::postgres::{
     Once, Postgres, PostgresEffect, PostgresOptions, PostgresParameters, PostgresTransaction,
 };
 pub use self::receiver::Receiver;
+pub use self::reconciled::{LookOutcome, ReconcileReport, Reconciled};
+pub use self::reconciler::Reconciler;
 pub use self::record::{Record, Storable};
 pub use self::report::RunReport;
 pub use self::runner::Runner;
@@ -201,4 +212,5 @@ pub use self::source::Source;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Attached, Sqlite, SqliteEffect, SqliteOptions};
 pub use self::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+pub use self::watch::WatchList;
 pub use self::webhooks::{Webhooks, WebhooksService};

@@ -1,3 +1,6 @@
+mod list;
+mod watch;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -134,6 +137,7 @@ struct Tables {
     objects: HashMap<(&'static str, Arc<str>), Object>,
     idempotency_keys: HashMap<String, Key>,
     claimed: HashMap<&'static str, Instant>,
+    watched: watch::Watched,
 }
 
 struct Row {

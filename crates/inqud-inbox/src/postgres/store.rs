@@ -48,7 +48,9 @@ const CLOSE_POLL: Duration = Duration::from_millis(10);
 /// - Processes tell each other with `NOTIFY` that something is due. A runner also polls once in a second.
 ///
 /// A role that only receives and processes needs `USAGE` on the schema, `SELECT` on its table `version`,
-/// `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once`, `runner` and `tally`, and `DELETE` on `tally`.
+/// `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once`, `runner` and `tally`, and `DELETE` on `tally`. One that [reconciles](crate::Inbox::reconcile)
+/// also needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on `watch` and `watch_read`. One that only calls
+/// `inqud_inbox.expect` needs `USAGE` on the schema, and `SELECT` and `INSERT` on `watch`.
 pub struct Postgres {
     own: Pool,
     handlers: Pool,
@@ -120,7 +122,7 @@ impl Postgres {
         drop(self.spawn(|client| Box::pin(tables::compact(client))));
     }
 
-    async fn run<R: Send + 'static>(
+    pub(super) async fn run<R: Send + 'static>(
         &self,
         work: impl for<'c> FnOnce(&'c ClientWrapper) -> Work<'c, R> + Send + 'static,
     ) -> Result<R, InboxError> {
@@ -221,13 +223,13 @@ impl Postgres {
     }
 
     /// Makes a claim look at all.
-    fn arrived(&self) {
+    pub(super) fn arrived_here(&self) {
         self.floors.lower_all();
         self.wake.announce(&self.own);
     }
 }
 
-type Work<'c, R> = Pin<Box<dyn Future<Output = Result<R, Error>> + Send + 'c>>;
+pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = Result<R, Error>> + Send + 'c>>;
 
 impl Sealed for Postgres {}
 
@@ -257,7 +259,7 @@ impl Admin for Postgres {
             self.run(move |client| Box::pin(async move { tables::redrive(client, &keys).await }));
         let redriven = redrive.await?;
         if redriven > 0 {
-            self.arrived();
+            self.arrived_here();
         }
         Ok(redriven)
     }
@@ -283,7 +285,7 @@ impl Store for Postgres {
             self.run(move |client| Box::pin(async move { tables::insert(client, &records).await }));
         let inserted = insert.await?;
         if inserted.contains(&Inserted::New) {
-            self.arrived();
+            self.arrived_here();
         }
         Ok(inserted)
     }
@@ -323,7 +325,7 @@ impl Store for Postgres {
                 });
                 let settled = decode.await?;
                 if settled == (Settled::Done { next_is_due: true }) {
-                    self.arrived();
+                    self.arrived_here();
                 }
                 return Ok(settled);
             }

@@ -11,6 +11,7 @@ mod error;
 mod fence;
 mod file;
 mod insert;
+mod list;
 mod options;
 mod row;
 mod sandbox;
@@ -18,6 +19,7 @@ mod schema;
 mod settle;
 mod store;
 mod tables;
+mod watch;
 mod writer;
 
 pub use self::attached::Attached;

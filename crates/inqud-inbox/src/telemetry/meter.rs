@@ -17,6 +17,7 @@ const OLDEST: &str = "inqud_inbox_oldest_age_seconds";
 const DEAD: &str = "inqud_inbox_dead_letters";
 const REVIEW: &str = "inqud_inbox_review";
 const SKIPPED: &str = "inqud_inbox_skipped";
+const RECONCILED: &str = "inqud_inbox_reconciled_total";
 
 /// Describes each metric to the recorder that is installed at this time, if any.
 pub(crate) fn describe() {
@@ -46,6 +47,11 @@ pub(crate) fn describe() {
         Unit::Count,
         "Skipped notifications by kind, as of the last stats call."
     );
+    metrics::describe_counter!(
+        RECONCILED,
+        Unit::Count,
+        "Looks of a reconciler by kind and outcome."
+    );
 }
 
 pub(super) fn received(kind: &'static str, outcome: &'static str) {
@@ -59,6 +65,10 @@ pub(super) fn committed(kind: &'static str, elapsed: Duration) {
 pub(super) fn processed(kind: &'static str, outcome: &'static str, verdict: &'static str) {
     let labels = [("kind", kind), ("outcome", outcome), ("verdict", verdict)];
     metrics::counter!(PROCESSED, &labels).increment(1);
+}
+
+pub(super) fn looked(kind: &'static str, outcome: &'static str) {
+    metrics::counter!(RECONCILED, "kind" => kind, "outcome" => outcome).increment(1);
 }
 
 pub(super) fn handled(kind: &'static str, elapsed: Duration) {

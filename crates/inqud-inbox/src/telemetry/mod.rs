@@ -13,10 +13,10 @@ mod meter;
 mod noop;
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
-pub(crate) use self::call::{Attempt, Receipt, describe, failed, record_stats, unclaimed};
+pub(crate) use self::call::{Attempt, Receipt, describe, failed, looked, record_stats, unclaimed};
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
 use self::noop as log;
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 use self::noop as meter;
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
-pub(crate) use self::noop::{Attempt, Receipt, describe, failed, record_stats, unclaimed};
+pub(crate) use self::noop::{Attempt, Receipt, describe, failed, looked, record_stats, unclaimed};

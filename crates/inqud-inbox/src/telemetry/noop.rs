@@ -1,13 +1,15 @@
 //! Stand-ins for the features that are off: the same names, which do nothing.
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
-pub(crate) use self::neither::{Attempt, Receipt, describe, failed, record_stats, unclaimed};
+pub(crate) use self::neither::{
+    Attempt, Receipt, describe, failed, looked, record_stats, unclaimed,
+};
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 pub(super) use self::no_metrics::{
-    committed, describe, done, handled, processed, received, record_stats,
+    committed, describe, done, handled, looked, processed, received, record_stats,
 };
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
-pub(super) use self::no_tracing::{Span, failed, refused, review_on_receipt, unclaimed};
+pub(super) use self::no_tracing::{Span, failed, looked, refused, review_on_receipt, unclaimed};
 
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 mod no_metrics {
@@ -27,6 +29,8 @@ mod no_metrics {
 
     pub(crate) fn done(_: &'static str, _: Duration) {}
 
+    pub(crate) fn looked(_: &'static str, _: &'static str) {}
+
     pub(crate) fn record_stats(_: &Stats, _: Vec<KindStats>) {}
 }
 
@@ -36,6 +40,7 @@ mod no_tracing {
 
     use crate::error::InboxError;
     use crate::key::Key;
+    use crate::reconciled::Reconciled;
     use crate::telemetry::decided::Decided;
 
     pub(crate) struct Span;
@@ -72,6 +77,8 @@ mod no_tracing {
 
     pub(crate) fn unclaimed(_: &str) {}
 
+    pub(crate) fn looked(_: &'static str, _: &Reconciled) {}
+
     pub(crate) fn refused(_: &'static str, _: &InboxError) {}
 
     pub(crate) fn failed(_: &InboxError) {}
@@ -81,6 +88,7 @@ mod no_tracing {
 mod neither {
     use crate::admin::{KindStats, Stats};
     use crate::error::InboxError;
+    use crate::reconciled::Reconciled;
     use crate::store::{Claimed, Inserted, Outcome};
 
     pub(crate) fn describe() {}
@@ -127,6 +135,8 @@ mod neither {
     }
 
     pub(crate) fn failed(_: &InboxError) {}
+
+    pub(crate) fn looked(_: &'static str, _: &Reconciled) {}
 
     pub(crate) fn unclaimed(_: &str) {}
 

@@ -33,6 +33,7 @@ mod decoded;
 mod insert;
 mod settle;
 mod transaction;
+mod watch;
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -57,6 +58,9 @@ pub(super) use self::settle::{
 };
 pub(super) use self::transaction::{
     CLEAN, PLAN_ONCE, begin, clean, commit, insert_once, roll_back, run,
+};
+pub(super) use self::watch::{
+    arrived, claim_looks, end_looks, expect, hasten, insert_after, known, schedule,
 };
 
 /// Sets the isolation level that lock-then-look relies on, whatever the default of the database is.
