@@ -147,6 +147,7 @@ mod ask;
 mod attempt;
 mod backoff;
 mod catch_unwind;
+mod confirm;
 mod error;
 mod fetch;
 mod fetcher;
