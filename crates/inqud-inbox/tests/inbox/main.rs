@@ -39,6 +39,7 @@ macro_rules! of_each_store {
 mod any_order;
 mod handlers;
 mod order;
+mod reconcile;
 mod sqlite;
 mod stores;
 mod undecodable;
