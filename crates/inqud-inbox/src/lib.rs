@@ -106,6 +106,12 @@
 //! 6. If the store fails to commit an outcome, the outcome is kept and committed later. The handler is not called
 //!    again for that.
 //!
+//! # Reconciling
+//!
+//! After about ten attempts Inqud gives up. [`Inbox::reconcile`] reads the objects of which a webhook may be lost through
+//! Inqud's API, and stores what no webhook brought. Tell it with [`Inbox::expect`] what you wait for. See
+//! [the guide](guide::reconcile) for its costs.
+//!
 //! # Runtime
 //!
 //! All calls of an inbox belong to one Tokio runtime, with its timers enabled. The first notification starts the task

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tower_inqud::danger;
 
-use crate::admin::{Admin, List};
+use crate::admin::Admin;
 use crate::ask::{Answer, Answered, ask};
 use crate::backoff::Backoff;
 use crate::error::{InboxError, InboxErrorKind};
@@ -260,7 +260,8 @@ where
             if count == 0 {
                 return Ok(false);
             }
-            let lease = self.fetcher.timeout.saturating_mul(2).saturating_add(LEASE);
+            // Long enough for the store too. If it expires, the look is repeated, which costs a request.
+            let lease = self.fetcher.timeout.saturating_mul(3);
             let claimed = self.store.claim_looks(T::KIND, count, lease).await?;
             let has_more = claimed.len() >= count;
             let (due, expected): (Vec<_>, Vec<_>) =
@@ -316,7 +317,7 @@ where
 
     /// Makes objects due that have a notification kept for review: the API can tell what is true.
     async fn hasten_reviews(&self) -> Result<(), InboxError> {
-        let reviews = self.store.list(List::Review, REVIEWS).await?;
+        let reviews = self.store.review(REVIEWS).await?;
         let reviews = reviews.iter().filter(|entry| entry.kind == T::KIND);
         let objects: BTreeSet<_> = reviews
             .map(|entry| tenant::qualify(entry.tenant.as_deref(), &entry.object).into_owned())
@@ -360,9 +361,6 @@ where
         }
     }
 }
-
-/// How much longer a lease is than two timeouts of the fetcher.
-const LEASE: Duration = Duration::from_secs(60);
 
 /// Reports an error of the store, unless it is final.
 fn report_error(error: InboxError) -> Result<(), InboxError> {

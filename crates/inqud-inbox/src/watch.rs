@@ -258,7 +258,7 @@ pub(crate) const NEVER: i64 = i64::MAX;
 pub struct Known {
     /// Its notifications, in their order of arrival.
     pub rows: Vec<KnownRow>,
-    /// The body of the last one by position and arrival.
+    /// The body of the one in whose state the object ends when all are handled.
     pub body: Bytes,
 }
 
@@ -304,8 +304,17 @@ impl KnownRow {
 }
 
 impl Known {
-    pub(crate) fn new(rows: Vec<KnownRow>, body: Bytes) -> Self {
-        Self { rows, body }
+    pub(crate) fn new(rows: Vec<KnownRow>) -> Self {
+        Self { rows, body: Bytes::new() }
+    }
+
+    pub(crate) fn with_body(self, body: Bytes) -> Self {
+        Self { body, ..self }
+    }
+
+    /// The number of the notification whose body belongs to this.
+    pub(crate) fn end_seq(&self) -> Option<i64> {
+        self.end().map(|(row, _)| row.seq)
     }
 
     /// The number of the notification that arrived last.
@@ -390,7 +399,7 @@ mod tests {
             let key = Key::new("kind", "object", order_key);
             KnownRow::new(seq, key, order_key.clone(), false)
         };
-        Known::new((1..).zip(order_keys).map(row).collect(), Bytes::new())
+        Known::new((1..).zip(order_keys).map(row).collect())
     }
 
     #[test]

@@ -105,15 +105,16 @@ impl Tables {
 
     fn known(&self, kind: &'static str, object: &str) -> Known {
         let rows = self.of_object(kind, object);
-        let last = rows.iter().max_by_key(|(seq, row)| (row.record.order_key.position(), *seq));
-        let body = last.map(|(_, row)| row.record.body.clone()).unwrap_or_default();
         let known = |(seq, row): &(usize, &Row)| {
             let Record { key, order_key, .. } = &row.record;
             KnownRow::new(number(*seq), *key, order_key.clone(), row.is_reviewed)
                 .in_review(row.state == State::Review)
                 .discarded_review(row.is_discarded_review())
         };
-        Known::new(rows.iter().map(known).collect(), body)
+        let known = Known::new(rows.iter().map(known).collect());
+        let end = known.end_seq();
+        let body = rows.iter().find(|(seq, _)| Some(number(*seq)) == end);
+        known.with_body(body.map(|(_, row)| row.record.body.clone()).unwrap_or_default())
     }
 
     fn insert_after(&mut self, record: Record, last: Option<i64>) -> Option<i64> {

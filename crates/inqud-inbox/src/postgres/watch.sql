@@ -91,7 +91,7 @@ BEGIN
         to_seq := greatest(mine.seq, mine.next_seq);
         mine.next_xid := NULL;
     END IF;
-    IF mine.next_xid IS NULL THEN
+    IF mine.next_xid IS NULL AND newest > to_seq THEN
         -- Every transaction that has a number up to `newest` began to write before this.
         UPDATE inqud_inbox.watch_read AS its
         SET next_seq = newest, next_xid = pg_snapshot_xmax(pg_current_snapshot()), next_at = statement_timestamp()

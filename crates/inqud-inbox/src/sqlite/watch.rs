@@ -188,15 +188,14 @@ pub(super) fn known(connection: &Connection, kind: &str, object: &str) -> Result
             .in_review(state == State::Review as i64)
             .discarded_review(state == State::Skipped as i64 && verdict == 4))
     })?;
-    let rows = rows.collect::<Result<Vec<_>>>()?;
-    let last = rows.iter().max_by_key(|row| (row.order_key.position(), row.seq));
+    let known = Known::new(rows.collect::<Result<Vec<_>>>()?);
     let mut read =
         connection.prepare("SELECT body FROM inqud_inbox_notification WHERE seq = ?1")?;
-    let latest = match last {
-        Some(last) => read.query_row([last.seq], |row| row.get(0)).optional()?.flatten(),
+    let latest = match known.end_seq() {
+        Some(seq) => read.query_row([seq], |row| row.get(0)).optional()?.flatten(),
         None => None,
     };
-    Ok(Known::new(rows, body(latest)))
+    Ok(known.with_body(body(latest)))
 }
 
 pub(super) fn insert_after(

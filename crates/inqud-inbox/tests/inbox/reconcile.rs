@@ -729,7 +729,95 @@ async fn heals_lost_webhooks_in_spite_of_crashes<S: Store + WatchList>(inbox: &I
     }
     let mut looks = HashMap::<String, u32>::new();
     api.asked().into_iter().for_each(|id| *looks.entry(id).or_default() += 1);
-    // A look that a crash interrupted is repeated.
-    assert!(looks.values().all(|count| *count <= 5 + 3), "{looks:?}");
+    // A look that a crash interrupted is repeated, and begins again if the fetched state was stored.
+    assert!(looks.values().all(|count| *count <= 12), "{looks:?}");
     assert!(api.0.lock().unwrap().lost > COUNT / 5, "{}", api.0.lock().unwrap().lost);
+}
+
+#[tokio::test]
+async fn expects_in_the_merchants_transaction_in_sqlite() {
+    let (inbox, folder) = file();
+    let expect = |id: &'static str, is_stored: bool| {
+        inbox.write(move |db| {
+            Sqlite::expect::<PaymentRequest>(db, id, PAST)?;
+            Sqlite::expect_of_tenant::<PaymentRequest>(db, "a/b", id, PAST)?;
+            if is_stored { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
+        })
+    };
+    expect("CAPD-1", true).await.unwrap();
+    expect("CAPD-2", false).await.unwrap_err();
+    expects_only_the_first(&inbox).await;
+
+    // Next to the process that has the file open.
+    let attached = Inbox::attach(folder.path().join("inbox.db")).unwrap();
+    let api = Api::default();
+    api.set("CAPD-7", request("SUCCESS", "10:05:00").replace("CAPD-1", "CAPD-7"));
+    for (is_dry, outcome) in [
+        (true, LookOutcome::Recovered),
+        (false, LookOutcome::Recovered),
+        (false, LookOutcome::Agreed),
+    ] {
+        let reconciler = attached.reconcile::<PaymentRequest>(api.clone());
+        let reconciler = if is_dry { reconciler.dry_run() } else { reconciler };
+        assert_eq!(reconciler.reconcile_now(["CAPD-7"]).await.unwrap()[0].outcome, outcome);
+    }
+    assert_eq!(handled::<_, PaymentRequest>(&inbox).await, [fetched("SUCCESS", Verdict::Newer)]);
+}
+
+#[tokio::test]
+async fn expects_in_the_merchants_transaction_in_postgres() {
+    let Some(server) = postgres::shared() else { return };
+    let inbox = server.inbox("expects").await;
+    let mut client = postgres::connect(&server.config("expects")).await;
+    for (id, is_stored) in [("CAPD-1", true), ("CAPD-2", false)] {
+        let transaction = client.transaction().await.unwrap();
+        let own = "SELECT inqud_inbox.expect('request', $1, '1970-01-01')";
+        transaction.execute(own, &[&id]).await.unwrap();
+        let of_tenant = "SELECT inqud_inbox.expect('request', $1, NULL, 'a/b')";
+        transaction.execute(of_tenant, &[&id]).await.unwrap();
+        if is_stored {
+            transaction.commit().await.unwrap();
+        }
+    }
+    expects_only_the_first(&inbox).await;
+}
+
+async fn expects_only_the_first(inbox: &Inbox<impl Store + WatchList>) {
+    let api = Arc::new(Api::default());
+    let its = Arc::clone(&api);
+    let tenants = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::clone(&tenants);
+    let reconciler: Reconciler<_, PaymentRequest> = inbox.reconcile_per_tenant(move |tenant| {
+        asked.lock().unwrap().push(tenant.map(str::to_owned));
+        Some(Arc::clone(&its))
+    });
+    assert_eq!(reconciler.schedule(NOW).run_until_idle().await.unwrap().later, 2);
+    assert_eq!(api.asked(), ["CAPD-1", "CAPD-1"]);
+    tenants.lock().unwrap().sort();
+    assert_eq!(*tenants.lock().unwrap(), [None, Some("a/b".to_owned())]);
+}
+
+/// A put can commit after another one whose number is higher.
+#[tokio::test]
+async fn reads_what_a_slow_transaction_stores_in_postgres() {
+    let Some(server) = postgres::shared() else { return };
+    let inbox = server.inbox("slow_put").await;
+    let api = Api::default();
+    let run = || at_once::<_, PaymentRequest>(&inbox, &api).run_until_idle();
+    run().await.unwrap();
+    let mut client = postgres::connect(&server.config("slow_put")).await;
+    let slow = client.transaction().await.unwrap();
+    let put = "
+        INSERT INTO inqud_inbox.notification (kind, object, position, key, order_key, body, received_at)
+        VALUES ('request', 'CAPD-2', 0, '0123456789abcdef', '', $1, now())";
+    let body = request("PENDING_PAYMENT", "10:01:00").replace("CAPD-1", "CAPD-2");
+    slow.execute(put, &[&body.as_bytes()]).await.unwrap();
+    push::<PaymentRequest>(&inbox, &request("PENDING_PAYMENT", "10:01:00")).await;
+    run().await.unwrap();
+    assert!(api.asked().is_empty(), "it reads on only when the first has ended");
+    slow.commit().await.unwrap();
+    run().await.unwrap();
+    let mut asked = api.asked();
+    asked.sort();
+    assert_eq!(asked, ["CAPD-1", "CAPD-2"]);
 }

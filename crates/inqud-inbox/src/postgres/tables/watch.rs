@@ -216,21 +216,21 @@ pub(in crate::postgres) async fn known(
         FROM inqud_inbox.notification WHERE kind = $1 AND object = $2 ORDER BY seq";
     let latest = "
         SELECT body FROM inqud_inbox.notification WHERE seq = $1";
-    let (known, latest) =
+    let (all, latest) =
         tokio::try_join!(client.prepare_cached(known), client.prepare_cached(latest))?;
     let mut rows = Vec::new();
-    for row in &client.query(&known, &[&kind, &object(id)]).await? {
+    for row in &client.query(&all, &[&kind, &object(id)]).await? {
         let (key, order_key) = (key(row.try_get(1)?), order_key(row.try_get(2)?));
         let known = KnownRow::new(row.try_get(0)?, key, order_key, row.try_get(3)?);
         rows.push(known.in_review(row.try_get(4)?).discarded_review(row.try_get(5)?));
     }
-    let last = rows.iter().max_by_key(|row| (row.order_key.position(), row.seq));
-    let bytes = match last {
-        Some(last) => client.query_opt(&latest, &[&last.seq]).await?,
+    let known = Known::new(rows);
+    let bytes = match known.end_seq() {
+        Some(seq) => client.query_opt(&latest, &[&seq]).await?,
         None => None,
     };
     let bytes = bytes.map(|row| row.try_get(0)).transpose()?.flatten();
-    Ok(Known::new(rows, body(bytes)))
+    Ok(known.with_body(body(bytes)))
 }
 
 pub(in crate::postgres) async fn insert_after(
