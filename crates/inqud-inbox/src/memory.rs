@@ -1,5 +1,5 @@
-mod list;
 mod watch;
+mod watch_list;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
