@@ -216,10 +216,7 @@ async fn list_all<A: Admin + ?Sized>(
 }
 
 /// Erases object by object.
-async fn erase_all(
-    inbox: &(impl Admin + ?Sized),
-    erase: Erase,
-) -> Result<usize, InboxError> {
+async fn erase_all(inbox: &(impl Admin + ?Sized), erase: Erase) -> Result<usize, InboxError> {
     let objects = match erase.of {
         Of::Object(object) => vec![object],
         Of::Order(order_id) => inbox.objects_of_order(order_id).await?,

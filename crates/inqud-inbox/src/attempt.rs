@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use crate::backoff::Backoff;
 use crate::catch_unwind::catch_unwind;
+use crate::confirm::{Confirm, Confirmed};
 use crate::error::{BoxError, InboxError, InboxErrorKind, error_chain};
 use crate::handler::{Context, Stored};
 use crate::queue::{ALL_HANDLERS, Queue, closed};
@@ -45,6 +46,7 @@ pub(super) struct Rules {
     pub(super) skips_replays: bool,
     pub(super) newest_only: bool,
     pub(super) until_idle: bool,
+    pub(super) confirm: Option<Arc<dyn Confirm>>,
     pub(super) on_error: Box<dyn Fn(&InboxError) + Send + Sync>,
 }
 
@@ -207,12 +209,23 @@ impl<S: Store> Attempts<S> {
     {
         let mut telemetry = telemetry::Attempt::begin(T::KIND, &claimed);
         let mut ticket = claimed.ticket.clone();
-        let failures = claimed.failures;
+        let (failures, key) = (claimed.failures, claimed.key);
         let is_stale = ticket.verdict == Verdict::Stale && !self.rules.handles_stale;
-        let outcome = if is_stale || ticket.is_replay && self.rules.skips_replays {
+        let is_skipped = is_stale || ticket.is_replay && self.rules.skips_replays;
+        // A replay was confirmed the first time. What the API says now is about a later one.
+        let confirmed = if is_skipped || ticket.is_replay {
+            Confirmed::Yes
+        } else {
+            self.confirm(&claimed).await
+        };
+        let mut is_review_confirmed = false;
+        let outcome = if is_skipped || confirmed == Confirmed::Superseded {
             Outcome::Skipped
         } else if ticket.verdict == Verdict::Review {
+            is_review_confirmed = self.rules.confirm.is_some() && confirmed == Confirmed::Yes;
             Outcome::Review
+        } else if let Confirmed::NotYet { after, reason } = confirmed {
+            self.failure(failures, &reason).no_sooner_than(after)
         } else if claimed.crashes > MAX_CRASHES {
             let times = claimed.crashes;
             Outcome::Dead {
@@ -224,7 +237,25 @@ impl<S: Store> Attempts<S> {
             handled.0
         };
         drop(permits);
-        self.settle(Settlement { ticket, outcome }, failures, telemetry).await
+        let key = is_review_confirmed.then_some(key);
+        let settled = self.settle(Settlement { ticket, outcome }, failures, telemetry).await;
+        if let (Some(key), Ok(_)) = (key, &settled) {
+            // It is handled as one that was reviewed. If this fails, it stays for review.
+            let redriven = self.queue.store.redrive([key]).await;
+            self.next_is_due.notify_one();
+            redriven.map(drop).or_else(|error| self.report(error))?;
+        }
+        settled
+    }
+
+    /// Asks the API whether a notification is true, if the runner confirms.
+    async fn confirm(&self, claimed: &Claimed) -> Confirmed {
+        let half = self.rules.handler_timeout.checked_div(2).unwrap_or_default();
+        match &self.rules.confirm {
+            // The lease is for twice as long as the handler may take.
+            Some(confirm) => confirm.confirm(claimed, half).await,
+            None => Confirmed::Yes,
+        }
     }
 
     /// Calls the handler. Returns also whether it has taken its completion.

@@ -22,7 +22,7 @@ impl Backoff {
 
 /// Returns a random number from 0 to 1. The randomly keyed hashers of the standard library are good
 /// enough for jitter.
-fn random() -> f64 {
+pub(super) fn random() -> f64 {
     let random = RandomState::new().hash_one(()) >> 32;
     u32::try_from(random).map_or(0.0, f64::from) / f64::from(u32::MAX)
 }

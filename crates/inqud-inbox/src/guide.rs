@@ -19,3 +19,9 @@ pub mod drivers {}
     doc = "What is personal data in an inbox, and how to protect and delete it: see `docs/privacy.md`."
 )]
 pub mod privacy {}
+#[cfg_attr(any(doc, all(doctest, feature = "postgres", feature = "sqlite")), doc = include_str!("../docs/reconcile.md"))]
+#[cfg_attr(
+    not(any(doc, all(doctest, feature = "postgres", feature = "sqlite"))),
+    doc = "How to find and heal what no webhook brought: see `docs/reconcile.md`."
+)]
+pub mod reconcile {}

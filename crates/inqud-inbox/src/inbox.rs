@@ -3,17 +3,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body::Body;
+use jiff::Timestamp;
 use tower_service::Service;
 
 use crate::admin::{Entry, Stats};
 use crate::erase::Erase;
 use crate::error::{BoxError, InboxError};
+use crate::fetch::Fetch;
+use crate::fetcher::Fetcher;
 use crate::filter::{Filter, Page};
 use crate::handler::{Context, HandlerFn, Stored};
 use crate::key::Key;
 use crate::memory::Memory;
 use crate::queue::Queue;
 use crate::receiver::Receiver;
+use crate::reconciler::Reconciler;
 use crate::record::{Record, Storable};
 use crate::rejection::LoggedRejection;
 use crate::rejection_log::RejectionLog;
@@ -23,6 +27,8 @@ use crate::runner::{Runner, UNCLAIMED};
 use crate::store::{Inserted, Store};
 use crate::sweep::Swept;
 use crate::telemetry;
+use crate::tenant;
+use crate::watch::{Expected, WatchList};
 use crate::webhooks::Webhooks;
 
 /// A durable inbox over a store. A clone is cheap, and the same inbox. See the [crate](crate).
@@ -154,6 +160,99 @@ impl<S: Store> Inbox<S> {
         B::Error: Into<BoxError>,
     {
         Webhooks::new(Arc::clone(&self.queue))
+    }
+
+    /// Creates a reconciler: it fetches objects of type `T` of which a webhook may be lost, and stores what no webhook
+    /// brought. See [the guide](crate::guide::reconcile).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use inqud_inbox::{Fetch, Inbox, InboxError, Store, WatchList};
+    /// use tower_inqud::PaymentRequest;
+    ///
+    /// /// Runs beside the server and the runner.
+    /// async fn reconcile<S: Store + WatchList>(
+    ///     inbox: &Inbox<S>,
+    ///     client: impl Fetch<PaymentRequest>,
+    ///     shutdown: impl Future<Output = ()>,
+    /// ) -> Result<(), InboxError> {
+    ///     inbox.reconcile(client).run_until(shutdown).await
+    /// }
+    /// ```
+    pub fn reconcile<T: Storable>(&self, fetcher: impl Fetch<T>) -> Reconciler<S, T>
+    where
+        S: WatchList,
+    {
+        let (store, stored) = (Arc::clone(&self.queue.store), Arc::clone(&self.queue.stored));
+        Reconciler::new(store, stored, Fetcher::new(fetcher))
+    }
+
+    /// Does the same as [`reconcile`](Self::reconcile), for the objects of [tenants](tower_inqud::Verifier::tenant). `fetcher`
+    /// is that of a tenant, and of objects without one for `None`.
+    ///
+    /// [`reconcile`](Self::reconcile) fetches no object of a tenant, because the credentials of one merchant do not reach
+    /// the objects of another.
+    pub fn reconcile_per_tenant<T: Storable, F: Fetch<T>>(
+        &self,
+        fetcher: impl Fn(Option<&str>) -> Option<Arc<F>> + Send + Sync + 'static,
+    ) -> Reconciler<S, T>
+    where
+        S: WatchList,
+    {
+        let (store, stored) = (Arc::clone(&self.queue.store), Arc::clone(&self.queue.stored));
+        Reconciler::new(store, stored, Fetcher::of_any(fetcher))
+    }
+
+    /// Makes a [`Reconciler`] look at an object of type `T` even if no webhook about it ever arrives: 15 minutes after
+    /// `expires_at` at first.
+    ///
+    /// Call it when you create the object. If you write your order in the same database, do both in one transaction:
+    /// [the guide](crate::guide::reconcile#expect) shows how.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn expect<T: Storable>(
+        &self,
+        id: &str,
+        expires_at: Timestamp,
+    ) -> Result<(), InboxError>
+    where
+        S: WatchList,
+    {
+        self.expect_object::<T>(None, id, expires_at).await
+    }
+
+    /// Does the same as [`expect`](Self::expect), for an object of a [tenant](tower_inqud::Verifier::tenant).
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn expect_of_tenant<T: Storable>(
+        &self,
+        tenant: &str,
+        id: &str,
+        expires_at: Timestamp,
+    ) -> Result<(), InboxError>
+    where
+        S: WatchList,
+    {
+        self.expect_object::<T>(Some(tenant), id, expires_at).await
+    }
+
+    async fn expect_object<T: Storable>(
+        &self,
+        tenant: Option<&str>,
+        id: &str,
+        expires_at: Timestamp,
+    ) -> Result<(), InboxError>
+    where
+        S: WatchList,
+    {
+        let object = tenant::qualify(tenant, id).into_owned();
+        let expected = Expected::new(T::KIND, object, Some(expires_at.as_microsecond()));
+        self.store().expect(vec![expected]).await
     }
 
     /// Counts the backlog, dead letters, reviews and skipped notifications, by kind. With feature `metrics`, this sets [the gauges](crate#telemetry). With feature

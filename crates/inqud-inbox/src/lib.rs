@@ -107,6 +107,12 @@
 //! 6. If the store fails to commit an outcome, the outcome is kept and committed later. The handler is not called
 //!    again for that.
 //!
+//! # Reconciling
+//!
+//! After about ten attempts Inqud gives up. [`Inbox::reconcile`] reads the objects of which a webhook may be lost through
+//! Inqud's API, and stores what no webhook brought. Tell it with [`Inbox::expect`] what you wait for. See
+//! [the guide](guide::reconcile) for its costs.
+//!
 //! # Runtime
 //!
 //! All calls of an inbox belong to one Tokio runtime, with its timers enabled. The first notification starts the task
@@ -145,12 +151,15 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admin;
+mod ask;
 mod attempt;
 mod backoff;
 mod catch_unwind;
+mod confirm;
 mod erase;
 mod error;
 mod fetch;
+mod fetcher;
 mod filter;
 pub mod guide;
 mod handler;
@@ -163,6 +172,8 @@ mod order_id;
 mod postgres;
 mod queue;
 mod receiver;
+mod reconciled;
+mod reconciler;
 mod record;
 mod rejection;
 mod rejection_log;
@@ -171,6 +182,7 @@ mod report;
 mod reprocess;
 mod retention;
 mod runner;
+mod schedule;
 mod sealed;
 mod source;
 #[cfg(feature = "sqlite")]
@@ -183,12 +195,16 @@ mod tenant;
 pub mod testing;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod walk;
+mod watch;
 mod webhooks;
 
 /// Not public: what this crate's own tests need to make stores that fail.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::sealed::Sealed;
+    pub use crate::watch::{
+        Arrival, Arrived, Expected, Known, KnownRow, Look, Next, Reach, Scheduled,
+    };
 }
 
 #[cfg(feature = "sqlite")]
@@ -213,6 +229,8 @@ pub use self::postgres::{
     PostgresTransaction,
 };
 pub use self::receiver::Receiver;
+pub use self::reconciled::{LookOutcome, ReconcileReport, Reconciled};
+pub use self::reconciler::Reconciler;
 pub use self::record::{Record, Storable};
 pub use self::rejection::LoggedRejection;
 pub use self::rejection_log::RejectionLog;
@@ -228,4 +246,5 @@ pub use self::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, St
 pub use self::sweep::Swept;
 #[doc(hidden)]
 pub use self::sweep::{Sweep, SweptBatch};
+pub use self::watch::WatchList;
 pub use self::webhooks::{Webhooks, WebhooksService};

@@ -1,5 +1,7 @@
 mod lookup;
 mod reopen;
+mod watch;
+mod watch_list;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -146,6 +148,7 @@ struct Tables {
     /// How many were processed for the first time.
     processed: i64,
     rejections: Vec<LoggedRejection>,
+    watched: watch::Watched,
 }
 
 struct Row {

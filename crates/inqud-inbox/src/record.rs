@@ -1,6 +1,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use crate::key::Key;
@@ -8,8 +9,9 @@ use crate::order_id;
 use crate::source::Source;
 use crate::tenant;
 use tower_inqud::{
-    Authorization, Checkout, Dedup, Event, Invoice, Notification, OnRampCheckout, OrderKey,
-    Payment, PaymentRequest, Rejection, Subscription, Undecodable, danger,
+    Authorization, Checkout, CheckoutStatus, Dedup, Event, Invoice, Notification, OnRampCheckout,
+    OrderKey, Payment, PaymentRequest, Rejection, RequestStatus, Stage, Subscription, Undecodable,
+    danger,
 };
 
 /// A notification type that an inbox can store.
@@ -50,25 +52,57 @@ pub trait Storable: Notification + DeserializeOwned + Send + Sync + 'static {
     /// It must be unique among the types that share an inbox. Do not change it once notifications are
     /// stored: no runner would find them any more.
     const KIND: &'static str;
+
+    /// Whether the object is expected to change. A [`Reconciler`](crate::Reconciler) looks at it again and again then,
+    /// and once otherwise.
+    ///
+    /// Defaults to `true` for an early or partial [`stage`](Notification::stage), for `EXPIRED`, because a payment
+    /// can come late, and for `FROZEN`.
+    fn is_open(&self) -> bool {
+        matches!(self.stage(), Stage::Early | Stage::Partial)
+            || matches!(self.status_text(), "EXPIRED" | "FROZEN")
+    }
+
+    /// Until when no news about the object is normal. A [`Reconciler`](crate::Reconciler) does not look at it before.
+    ///
+    /// Defaults to `None`. For a Request that waits for its payment, and for a checkout, it is the time at which it
+    /// expires.
+    fn quiet_until(&self) -> Option<Timestamp> {
+        None
+    }
 }
 
 macro_rules! storable {
-    ($($type:ident = $kind:literal,)*) => {
+    ($($type:ident = $kind:literal $(, $quiet_until:expr)?;)*) => {
         $(impl Storable for $type {
             const KIND: &'static str = $kind;
+
+            $(fn quiet_until(&self) -> Option<Timestamp> {
+                let quiet_until: fn(&Self) -> Option<Timestamp> = $quiet_until;
+                quiet_until(self)
+            })?
         })*
     };
 }
 
 storable! {
-    Authorization = "authorization",
-    Checkout = "checkout",
-    Event = "event",
-    Invoice = "invoice",
-    OnRampCheckout = "on_ramp_checkout",
-    Payment = "payment",
-    PaymentRequest = "request",
-    Subscription = "subscription",
+    Authorization = "authorization";
+    Checkout = "checkout", |it| {
+        let is_waiting = matches!(it.status, CheckoutStatus::New | CheckoutStatus::RequestCreated);
+        it.expires_at.filter(|_| is_waiting)
+    };
+    Event = "event", |it| match it {
+        Event::Request(it) => it.quiet_until(),
+        Event::Checkout(it) => it.quiet_until(),
+        _ => None,
+    };
+    Invoice = "invoice";
+    OnRampCheckout = "on_ramp_checkout";
+    Payment = "payment";
+    PaymentRequest = "request", |it| {
+        it.expires_at.filter(|_| it.status == RequestStatus::WaitingPayment)
+    };
+    Subscription = "subscription";
 }
 
 /// A notification as it is stored.

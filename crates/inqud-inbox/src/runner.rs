@@ -13,13 +13,17 @@ use tower_service::Service;
 
 use crate::attempt::{Attempts, Rules};
 use crate::backoff::Backoff;
+use crate::confirm::Confirmer;
 use crate::error::{BoxError, InboxError, InboxErrorKind};
+use crate::fetch::Fetch;
+use crate::fetcher::Fetcher;
 use crate::handler::{Context, Stored};
 use crate::queue::Queue;
 use crate::record::Storable;
 use crate::report::RunReport;
 use crate::store::{Claim, Store};
 use crate::telemetry;
+use crate::watch::WatchList;
 #[cfg(doc)]
 use tower_inqud::Verdict;
 
@@ -71,6 +75,7 @@ where
                 skips_replays: false,
                 newest_only: false,
                 until_idle: false,
+                confirm: None,
                 on_error: Box::new(|_| {}),
             },
             event: PhantomData,
@@ -147,6 +152,46 @@ where
     /// [ordered](Verdict::Unordered) are all handled.
     pub fn newest_only(mut self) -> Self {
         self.rules.newest_only = true;
+        self
+    }
+
+    /// Fetches the object of each notification before the handler runs, and calls the handler only if the API shows the
+    /// state of the notification.
+    ///
+    /// Use it if you trust no webhook, and take it as a nudge only. If the API shows a later state, that is stored and
+    /// handled, and the notification is skipped. If the API shows an earlier one, or cannot answer, the
+    /// notification is retried. What was fetched is not confirmed again.
+    ///
+    /// A notification for [review](Verdict::Review) is handled if the API shows its state, and skipped if it shows another.
+    /// Run a [reconciler](crate::Inbox::reconcile) too: it answers those that are kept for review on receipt.
+    ///
+    /// At most `per_minute` objects are fetched in a minute, because each webhook makes a request with your credentials.
+    /// Notifications beyond that are retried later.
+    pub fn confirm_with(mut self, fetcher: impl Fetch<T>, per_minute: u32) -> Self
+    where
+        S: WatchList,
+    {
+        let (store, stored) = (Arc::clone(&self.queue.store), Arc::clone(&self.queue.stored));
+        let confirmer = Confirmer::new(store, stored, Fetcher::new(fetcher), per_minute);
+        self.rules.confirm = Some(Arc::new(confirmer));
+        self
+    }
+
+    /// Does the same as [`confirm_with`](Self::confirm_with), for the objects of
+    /// [tenants](tower_inqud::Verifier::tenant). `fetcher` is that of a tenant, and of objects without one for `None`.
+    ///
+    /// Notifications of a tenant without a fetcher are retried.
+    pub fn confirm_per_tenant<F: Fetch<T>>(
+        mut self,
+        fetcher: impl Fn(Option<&str>) -> Option<Arc<F>> + Send + Sync + 'static,
+        per_minute: u32,
+    ) -> Self
+    where
+        S: WatchList,
+    {
+        let (store, stored) = (Arc::clone(&self.queue.store), Arc::clone(&self.queue.stored));
+        let confirmer = Confirmer::new(store, stored, Fetcher::of_any(fetcher), per_minute);
+        self.rules.confirm = Some(Arc::new(confirmer));
         self
     }
 

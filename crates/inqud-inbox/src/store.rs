@@ -323,6 +323,17 @@ pub enum Outcome<E> {
     },
 }
 
+impl<E> Outcome<E> {
+    /// Lets a retry wait at least for so long.
+    pub(crate) fn no_sooner_than(mut self, least: Option<Duration>) -> Self {
+        const MOST: Duration = Duration::from_secs(3600);
+        if let Self::Retry { after, .. } = &mut self {
+            *after = least.unwrap_or_default().min(MOST).max(*after);
+        }
+        self
+    }
+}
+
 /// The answer to a settlement.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Settled {

@@ -7,6 +7,7 @@ mod ended;
 mod error;
 mod floor;
 mod group;
+mod list;
 mod options;
 mod parameters;
 mod schema;

@@ -7,7 +7,7 @@ use crate::error::{InboxError, InboxErrorKind};
 
 /// The migrations, one for each version, in order. Each inserts the row that records it. A released migration
 /// is never changed.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("1.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[concat!(include_str!("1.sql"), include_str!("watch.sql"))];
 
 /// Takes the lock that serializes migrations. The number is arbitrary.
 const LOCK: &str = "SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock(5432704301)";

@@ -55,7 +55,9 @@ const CLOSE_POLL: Duration = Duration::from_millis(10);
 /// A role that only receives and processes needs `USAGE` on the schema, `SELECT` on its table `version`,
 /// `SELECT`, `INSERT` and `UPDATE` on `notification`, `object`, `once`, `runner` and `tally`, and `DELETE` on `tally`. A
 /// [`Retention`](crate::Retention) that deletes rows needs `DELETE` on `notification` and `object` too, and a
-/// [`RejectionLog`](crate::RejectionLog) needs `SELECT`, `INSERT` and `DELETE` on `rejection`.
+/// [`RejectionLog`](crate::RejectionLog) needs `SELECT`, `INSERT` and `DELETE` on `rejection`. One that
+/// [reconciles](crate::Inbox::reconcile) also needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on `watch` and `watch_read`. One
+/// that only calls `inqud_inbox.expect` needs `USAGE` on the schema, and `SELECT` and `INSERT` on `watch`.
 pub struct Postgres {
     own: Pool,
     handlers: Pool,
@@ -127,7 +129,7 @@ impl Postgres {
         drop(self.spawn(|client| Box::pin(tables::compact(client))));
     }
 
-    async fn run<R: Send + 'static>(
+    pub(super) async fn run<R: Send + 'static>(
         &self,
         work: impl for<'c> FnOnce(&'c ClientWrapper) -> Work<'c, R> + Send + 'static,
     ) -> Result<R, InboxError> {
@@ -223,7 +225,7 @@ impl Postgres {
                 });
                 let settled = decode.await?;
                 if settled == (Settled::Done { next_is_due: true }) {
-                    self.arrived();
+                    self.arrived_here();
                 }
                 return Ok(settled);
             }
@@ -279,13 +281,13 @@ impl Postgres {
     }
 
     /// Makes a claim look at all.
-    fn arrived(&self) {
+    pub(super) fn arrived_here(&self) {
         self.floors.lower_all();
         self.wake.announce(&self.own);
     }
 }
 
-type Work<'c, R> = Pin<Box<dyn Future<Output = Result<R, Error>> + Send + 'c>>;
+pub(super) type Work<'c, R> = Pin<Box<dyn Future<Output = Result<R, Error>> + Send + 'c>>;
 
 impl Sealed for Postgres {}
 
@@ -318,7 +320,7 @@ impl Admin for Postgres {
         });
         let replayed = replay.await?;
         if !dry_run && !replayed.opened.is_empty() {
-            self.arrived();
+            self.arrived_here();
         }
         Ok(replayed)
     }
@@ -336,7 +338,7 @@ impl Admin for Postgres {
             self.run(move |client| Box::pin(async move { tables::redrive(client, &keys).await }));
         let redriven = redrive.await?;
         if redriven > 0 {
-            self.arrived();
+            self.arrived_here();
         }
         Ok(redriven)
     }
@@ -388,7 +390,7 @@ impl Store for Postgres {
             self.run(move |client| Box::pin(async move { tables::insert(client, &records).await }));
         let inserted = insert.await?;
         if inserted.contains(&Inserted::New) {
-            self.arrived();
+            self.arrived_here();
         }
         Ok(inserted)
     }

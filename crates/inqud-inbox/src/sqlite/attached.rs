@@ -233,7 +233,7 @@ impl Attached {
     }
 
     /// On a thread and a connection of its own.
-    async fn on<R: Send + 'static>(
+    pub(super) async fn on<R: Send + 'static>(
         &self,
         how: OpenFlags,
         work: impl FnOnce(&mut Connection) -> Result<R, InboxError> + Send + 'static,
@@ -244,7 +244,7 @@ impl Attached {
     }
 }
 
-fn commit<R>(
+pub(super) fn commit<R>(
     connection: &mut Connection,
     work: impl FnOnce(&Connection) -> rusqlite::Result<R>,
 ) -> Result<R, InboxError> {

@@ -13,6 +13,7 @@ mod error;
 mod fence;
 mod file;
 mod insert;
+mod list;
 mod lookup;
 mod options;
 mod rejections;
@@ -24,6 +25,7 @@ mod settle;
 mod store;
 mod sweep;
 mod tables;
+mod watch;
 mod writer;
 
 pub use self::attached::Attached;

@@ -15,8 +15,10 @@ pub(super) struct Migration {
 }
 
 /// The migrations, one for each version, in order. A released migration is never changed.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { sql: include_str!("1.sql"), least_reader: 1 }];
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    sql: concat!(include_str!("1.sql"), include_str!("watch.sql")),
+    least_reader: 1,
+}];
 
 const VERSION: &str = "CREATE TABLE IF NOT EXISTS inqud_inbox_version
     (version INTEGER NOT NULL, least_reader INTEGER NOT NULL) STRICT";

@@ -128,7 +128,7 @@ impl Sqlite {
     }
 
     /// On a thread and a connection of its own.
-    async fn read<R: Send + 'static>(
+    pub(super) async fn read<R: Send + 'static>(
         &self,
         look: impl FnOnce(&Connection) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, InboxError> {

@@ -9,6 +9,7 @@ use super::decided::Decided;
 use super::{log, meter};
 use crate::admin::{KindStats, Stats};
 use crate::error::InboxError;
+use crate::reconciled::Reconciled;
 use crate::store::{Claimed, Inserted, Outcome};
 
 pub(crate) fn describe() {
@@ -187,6 +188,12 @@ pub(crate) fn rejection(outcome: &'static str, count: usize) {
 
 pub(crate) fn deleted(what: &'static str, count: usize) {
     meter::deleted(what, count);
+}
+
+/// Records what a look at an object has found.
+pub(crate) fn looked(kind: &'static str, reconciled: &Reconciled) {
+    log::looked(kind, reconciled);
+    meter::looked(kind, reconciled.outcome.as_str());
 }
 
 pub(crate) fn unclaimed(kind: &str) {

@@ -9,6 +9,7 @@ use tracing::field::{Empty, debug, display};
 use super::decided::Decided;
 use crate::error::InboxError;
 use crate::key::Key;
+use crate::reconciled::{LookOutcome, Reconciled};
 
 const TARGET: &str = "inqud_inbox";
 
@@ -98,4 +99,24 @@ pub(super) fn failed(error: &InboxError) {
     let reason = error.kind().as_str();
     let source = error.source().map(display);
     tracing::warn!(target: TARGET, reason, source, "store failed; the runner continues: {error}");
+}
+
+pub(super) fn looked(kind: &'static str, reconciled: &Reconciled) {
+    let Reconciled { tenant, id, outcome, status, reason, .. } = reconciled;
+    let (object, tenant, status) = (&**id, tenant.as_deref(), status.as_deref());
+    let (outcome, reason) = (outcome.as_str(), reason.as_deref());
+    match reconciled.outcome {
+        LookOutcome::Recovered => {
+            tracing::warn!(target: TARGET, kind, object, tenant, outcome, status, "recovered: no webhook brought this state of the object");
+        }
+        LookOutcome::Missing => {
+            tracing::warn!(target: TARGET, kind, object, tenant, outcome, "the API does not know the object");
+        }
+        LookOutcome::Later => {
+            tracing::info!(target: TARGET, kind, object, tenant, outcome, reason, "will look at the object later");
+        }
+        LookOutcome::Agreed | LookOutcome::Ahead => {
+            tracing::debug!(target: TARGET, kind, object, tenant, outcome, status, "looked at the object");
+        }
+    }
 }

@@ -22,6 +22,7 @@ const UNCLAIMED: &str = "inqud_inbox_unclaimed";
 const LAST_RECEIVED: &str = "inqud_inbox_last_received_timestamp_seconds";
 const OPEN_OBJECTS: &str = "inqud_inbox_open_objects";
 const DELETED: &str = "inqud_inbox_deleted_total";
+const RECONCILED: &str = "inqud_inbox_reconciled_total";
 
 /// Describes each metric to the recorder that is installed at this time, if any.
 pub(crate) fn describe() {
@@ -72,6 +73,11 @@ pub(crate) fn describe() {
         Unit::Count,
         "Skipped notifications by kind, as of the last stats call."
     );
+    metrics::describe_counter!(
+        RECONCILED,
+        Unit::Count,
+        "Looks of a reconciler by kind and outcome."
+    );
 }
 
 pub(super) fn received(kind: &'static str, outcome: &'static str) {
@@ -87,6 +93,10 @@ pub(super) fn committed(kind: &'static str, elapsed: Duration) {
 pub(super) fn processed(kind: &'static str, outcome: &'static str, verdict: &'static str) {
     let labels = [("kind", kind), ("outcome", outcome), ("verdict", verdict)];
     metrics::counter!(PROCESSED, &labels).increment(1);
+}
+
+pub(super) fn looked(kind: &'static str, outcome: &'static str) {
+    metrics::counter!(RECONCILED, "kind" => kind, "outcome" => outcome).increment(1);
 }
 
 pub(super) fn handled(kind: &'static str, elapsed: Duration) {

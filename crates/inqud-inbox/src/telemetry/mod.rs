@@ -14,7 +14,8 @@ mod noop;
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 pub(crate) use self::call::{
-    Attempt, Receipt, deleted, describe, failed, open_objects, record_stats, rejection, unclaimed,
+    Attempt, Receipt, deleted, describe, failed, looked, open_objects, record_stats, rejection,
+    unclaimed,
 };
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
 use self::noop as log;
@@ -22,5 +23,6 @@ use self::noop as log;
 use self::noop as meter;
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 pub(crate) use self::noop::{
-    Attempt, Receipt, deleted, describe, failed, open_objects, record_stats, rejection, unclaimed,
+    Attempt, Receipt, deleted, describe, failed, looked, open_objects, record_stats, rejection,
+    unclaimed,
 };

@@ -2,15 +2,16 @@
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 pub(crate) use self::neither::{
-    Attempt, Receipt, deleted, describe, failed, open_objects, record_stats, rejection, unclaimed,
+    Attempt, Receipt, deleted, describe, failed, looked, open_objects, record_stats, rejection,
+    unclaimed,
 };
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 pub(super) use self::no_metrics::{
-    committed, deleted, describe, done, handled, open_objects, processed, received, record_stats,
-    rejection,
+    committed, deleted, describe, done, handled, looked, open_objects, processed, received,
+    record_stats, rejection,
 };
 #[cfg(all(feature = "metrics", not(feature = "tracing")))]
-pub(super) use self::no_tracing::{Span, failed, refused, review_on_receipt, unclaimed};
+pub(super) use self::no_tracing::{Span, failed, looked, refused, review_on_receipt, unclaimed};
 
 #[cfg(all(feature = "tracing", not(feature = "metrics")))]
 mod no_metrics {
@@ -30,6 +31,8 @@ mod no_metrics {
 
     pub(crate) fn done(_: &'static str, _: Duration) {}
 
+    pub(crate) fn looked(_: &'static str, _: &'static str) {}
+
     pub(crate) fn deleted(_: &'static str, _: usize) {}
 
     pub(crate) fn rejection(_: &'static str, _: usize) {}
@@ -45,6 +48,7 @@ mod no_tracing {
 
     use crate::error::InboxError;
     use crate::key::Key;
+    use crate::reconciled::Reconciled;
     use crate::telemetry::decided::Decided;
 
     pub(crate) struct Span;
@@ -83,6 +87,8 @@ mod no_tracing {
 
     pub(crate) fn unclaimed(_: &str) {}
 
+    pub(crate) fn looked(_: &'static str, _: &Reconciled) {}
+
     pub(crate) fn refused(_: &'static str, _: &InboxError) {}
 
     pub(crate) fn failed(_: &InboxError) {}
@@ -92,6 +98,7 @@ mod no_tracing {
 mod neither {
     use crate::admin::{KindStats, Stats};
     use crate::error::InboxError;
+    use crate::reconciled::Reconciled;
     use crate::store::{Claimed, Inserted, Outcome};
 
     pub(crate) fn describe() {}
@@ -140,6 +147,8 @@ mod neither {
     }
 
     pub(crate) fn failed(_: &InboxError) {}
+
+    pub(crate) fn looked(_: &'static str, _: &Reconciled) {}
 
     pub(crate) fn deleted(_: &'static str, _: usize) {}
 

@@ -41,6 +41,7 @@ mod erase;
 mod handlers;
 mod lookup;
 mod order;
+mod reconcile;
 mod rejections;
 mod replays;
 mod retention;

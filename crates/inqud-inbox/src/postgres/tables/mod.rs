@@ -38,6 +38,7 @@ mod reopen;
 mod settle;
 mod sweep;
 mod transaction;
+mod watch;
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -67,6 +68,9 @@ pub(super) use self::settle::{
 pub(super) use self::sweep::sweep;
 pub(super) use self::transaction::{
     CLEAN, PLAN_ONCE, begin, clean, commit, insert_once, roll_back, run,
+};
+pub(super) use self::watch::{
+    arrived, claim_looks, end_looks, expect, hasten, insert_after, known, schedule,
 };
 
 /// Sets the isolation level that lock-then-look relies on, whatever the default of the database is.
