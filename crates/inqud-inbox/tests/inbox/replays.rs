@@ -1,4 +1,10 @@
 //! Notifications that are processed again.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -49,8 +55,7 @@ async fn process_as<S: Store>(
     let runner = inbox.process(handler).concurrency(1);
     let runner = if newest_only { runner.newest_only() } else { runner };
     runner.run_until_idle().await.unwrap();
-    let log = std::mem::take(&mut *log.lock().unwrap());
-    log
+    std::mem::take(&mut *log.lock().unwrap())
 }
 
 fn minutes(log: &[(String, u32, Verdict, bool)]) -> Vec<u32> {
@@ -270,8 +275,8 @@ async fn once_keeps_its_effect() {
     let its = Arc::clone(&shipped);
     let handler = move |_: Stored<PaymentRequest>, cx: Context<inqud_inbox::Memory>| {
         let (first, second) = (Arc::clone(&its), Arc::clone(&its));
-        let ship = move || Ok::<_, Infallible>(first.lock().unwrap().push("shipped"));
-        cx.once("ship:1", ship, move |_| Ok(second.lock().unwrap().push("paid again")));
+        let ship = move || note(&first, "shipped");
+        cx.once("ship:1", ship, move |_| note(&second, "paid again"));
         async { Ok::<_, Infallible>(()) }
     };
     ships_once(&inbox, inbox.process(handler.clone()), inbox.process(handler)).await;
@@ -281,12 +286,17 @@ async fn once_keeps_its_effect() {
     let its = Arc::clone(&shipped);
     let handler = move |_: Stored<PaymentRequest>, cx: Context<Sqlite>| {
         let (first, second) = (Arc::clone(&its), Arc::clone(&its));
-        let ship = move |_: &_| Ok::<_, Infallible>(first.lock().unwrap().push("shipped"));
-        cx.once("ship:1", ship, move |_, _| Ok(second.lock().unwrap().push("paid again")));
+        let ship = move |_: &_| note(&first, "shipped");
+        cx.once("ship:1", ship, move |_, _| note(&second, "paid again"));
         async { Ok::<_, Infallible>(()) }
     };
     ships_once(&inbox, inbox.process(handler.clone()), inbox.process(handler)).await;
     assert_eq!(*shipped.lock().unwrap(), ["shipped", "shipped"], "once in each inbox");
+}
+
+fn note(log: &Mutex<Vec<&'static str>>, what: &'static str) -> Result<(), Infallible> {
+    log.lock().unwrap().push(what);
+    Ok(())
 }
 
 async fn ships_once<S: Store, H>(
