@@ -160,10 +160,7 @@ pub trait Admin: Sealed + Sync {
     /// notifications it found.
     ///
     /// See [`Inbox::erase`](crate::Inbox::erase).
-    fn erase(&self, erase: Erase) -> impl Future<Output = Result<usize, InboxError>> + Send
-    where
-        Self: Sync,
-    {
+    fn erase(&self, erase: Erase) -> impl Future<Output = Result<usize, InboxError>> + Send {
         erase_all(self, erase)
     }
 

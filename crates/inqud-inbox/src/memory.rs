@@ -88,7 +88,8 @@ impl Context<Memory> {
     /// Calls `effect` once for all notifications of this inbox that use the same `idempotency_key`, such as
     /// `ship:order-17`. For each later one it calls `otherwise`, with the key of the first notification.
     ///
-    /// The idempotency key is kept only if the effect succeeds.
+    /// The idempotency key is kept only if the effect succeeds. Neither is called for a
+    /// [replay](Self::is_replay) of the first notification.
     pub fn once<F, R, E, G, Q>(&self, idempotency_key: impl Into<String>, effect: F, otherwise: G)
     where
         F: FnOnce() -> Result<R, E> + Send + 'static,
@@ -111,7 +112,7 @@ impl MemoryEffect {
             Effect::Plain(effect) => effect(),
             Effect::Once { idempotency_key, effect, otherwise } => {
                 match idempotency_keys.get(&idempotency_key) {
-                    // The effect succeeded in an earlier attempt, and then a later effect failed.
+                    // The effect succeeded in an earlier attempt, and then a later effect failed. Or it is a replay.
                     Some(first) if *first == key => Ok(()),
                     Some(first) => otherwise(*first),
                     None => {

@@ -72,7 +72,7 @@ enum Tend {
     /// Lists notifications, oldest first: those of an order, for example.
     ///
     /// Exits with 1 if none matches.
-    List(FindArgs),
+    List(Box<FindArgs>),
     /// Shows a notification with its body, which contains personal data.
     ///
     /// Exits with 1 if there is none with this key.
@@ -102,7 +102,7 @@ enum Tend {
     ///
     /// The runner calls the handler again for each, unless it skips replays. Exits with 0 if all that were chosen are
     /// requeued.
-    Reprocess(ReprocessArgs),
+    Reprocess(Box<ReprocessArgs>),
     /// Stores notifications that were fetched elsewhere, from Inqud's API for example. One that was delivered is a
     /// duplicate.
     Import(ImportArgs),

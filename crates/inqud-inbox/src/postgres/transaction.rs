@@ -24,7 +24,8 @@ use crate::store::Ticket;
 pub enum Once {
     /// This notification is the first to use the idempotency key.
     First,
-    /// The idempotency key was first used by the notification with this key.
+    /// The idempotency key was first used by the notification with this key. For a
+    /// [replay](crate::Context::is_replay) of that one it is its own.
     After(Key),
 }
 

@@ -36,7 +36,7 @@ impl Context<Sqlite> {
 
     /// Calls `effect` once for all notifications of this inbox that use the same `idempotency_key`: a key of
     /// your own, such as `ship:order-17`. For each later one it calls `otherwise`, with the key of the first
-    /// notification.
+    /// notification. It calls neither for a [replay](Self::is_replay) of the first one.
     ///
     /// Which one is first is decided when the notification is settled. The idempotency key and the effect are
     /// committed together, or neither is. It is never deleted. The rules of [`effect`](Self::effect) hold for
@@ -54,6 +54,8 @@ impl Context<Sqlite> {
         self.push_effect(move |connection, key| {
             match settle::insert_once(connection, &idempotency_key, key)? {
                 None => effect(connection).map(drop).map_err(Into::into),
+                // A replay of the notification that was first.
+                Some(first) if first == key => Ok(()),
                 Some(first) => otherwise(connection, first).map(drop).map_err(Into::into),
             }
         });

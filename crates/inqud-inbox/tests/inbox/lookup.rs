@@ -1,4 +1,10 @@
 //! Looking notifications up, and importing them.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

@@ -1,4 +1,10 @@
 //! Notifications that are processed again.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -49,8 +55,7 @@ async fn process_as<S: Store>(
     let runner = inbox.process(handler).concurrency(1);
     let runner = if newest_only { runner.newest_only() } else { runner };
     runner.run_until_idle().await.unwrap();
-    let log = std::mem::take(&mut *log.lock().unwrap());
-    log
+    std::mem::take(&mut *log.lock().unwrap())
 }
 
 fn minutes(log: &[(String, u32, Verdict, bool)]) -> Vec<u32> {
@@ -260,4 +265,51 @@ async fn dry_run_changes_nothing(inbox: &Inbox<impl Store>) {
     assert!(process(inbox).await.is_empty());
     assert_eq!(inbox.reprocess_all(&filter, false).await.unwrap(), reprocessed);
     assert_eq!(minutes(&process(inbox).await), [1, 2]);
+}
+
+/// An effect under an idempotency key takes place once, and a replay is no second payment.
+#[tokio::test]
+async fn once_keeps_its_effect() {
+    let shipped = Arc::new(Mutex::new(Vec::new()));
+    let inbox = Inbox::memory();
+    let its = Arc::clone(&shipped);
+    let handler = move |_: Stored<PaymentRequest>, cx: Context<inqud_inbox::Memory>| {
+        let (first, second) = (Arc::clone(&its), Arc::clone(&its));
+        let ship = move || note(&first, "shipped");
+        cx.once("ship:1", ship, move |_| note(&second, "paid again"));
+        async { Ok::<_, Infallible>(()) }
+    };
+    ships_once(&inbox, inbox.process(handler.clone()), inbox.process(handler)).await;
+    assert_eq!(*shipped.lock().unwrap(), ["shipped"]);
+
+    let (inbox, _folder) = file();
+    let its = Arc::clone(&shipped);
+    let handler = move |_: Stored<PaymentRequest>, cx: Context<Sqlite>| {
+        let (first, second) = (Arc::clone(&its), Arc::clone(&its));
+        let ship = move |_: &_| note(&first, "shipped");
+        cx.once("ship:1", ship, move |_, _| note(&second, "paid again"));
+        async { Ok::<_, Infallible>(()) }
+    };
+    ships_once(&inbox, inbox.process(handler.clone()), inbox.process(handler)).await;
+    assert_eq!(*shipped.lock().unwrap(), ["shipped", "shipped"], "once in each inbox");
+}
+
+fn note(log: &Mutex<Vec<&'static str>>, what: &'static str) -> Result<(), Infallible> {
+    log.lock().unwrap().push(what);
+    Ok(())
+}
+
+async fn ships_once<S: Store, H>(
+    inbox: &Inbox<S>,
+    first: inqud_inbox::Runner<S, PaymentRequest, H>,
+    second: inqud_inbox::Runner<S, PaymentRequest, H>,
+) where
+    H: tower::Service<(Stored<PaymentRequest>, Context<S>), Response = ()> + Clone + Send + 'static,
+    H::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    H::Future: Send,
+{
+    inbox.store().insert(vec![record(1, 2)]).await.unwrap();
+    assert_eq!(first.run_until_idle().await.unwrap().done, 1);
+    assert_eq!(inbox.reprocess_all(Filter::new(), false).await.unwrap().requeued, 1);
+    assert_eq!(second.run_until_idle().await.unwrap().done, 1);
 }

@@ -95,9 +95,8 @@ fn json(output: &Output, code: i32) -> Value {
 
 /// A record of a payment, which has no timestamps.
 fn payment(status: &str, amount: u32) -> Record {
-    let body = format!(
-        r#"{{"id":"PMT-1","status":"{status}","amount":{amount},"clientOrderId":"{HIDDEN}"}}"#
-    );
+    let body =
+        format!(r#"{{"id":"PMT-1","status":"{status}","amount":{amount},"note":"{HIDDEN}"}}"#);
     let payment: Payment = serde_json::from_str(&body).unwrap();
     Record::new(&payment, Bytes::from(body))
 }
@@ -518,7 +517,7 @@ async fn maintains_a_postgres_inbox() {
     assert!(stats["oldest"].is_string(), "{stats}");
     settle_all(&inbox, dead).await;
     let text = printed(&run(&["dead"]).await, 0);
-    assert!(text.contains("request CAPD-1") && text.contains("3 dead letters\n"), "{text}");
+    assert!(text.contains("CAPD-1") && text.contains("3 dead letters\n"), "{text}");
     assert!(!text.contains(HIDDEN) && !text.contains('\u{1b}'), "{text}");
     let text = printed(&run(&["dead", "--bodies", "--limit", "1"]).await, 0);
     assert!(text.contains(HIDDEN) && text.contains("2 not shown"), "{text}");
@@ -693,7 +692,7 @@ async fn lists_by_order_and_shows_by_key() {
         );
         Record::decode::<PaymentRequest>(body).unwrap()
     };
-    let records = vec![of(1, "order-1"), of(2, "order-2\u{1b}[2J"), of(3, "order-1")];
+    let records = vec![of(1, "order-1"), of(2, r"order-2\u001b[2J"), of(3, "order-1")];
     inbox.store().insert(records).await.unwrap();
 
     let text = printed(&run(folder.path(), &["list", "--order", "order-1"]).await, 0);
