@@ -431,7 +431,8 @@ async fn documented_role_completes() {
     const GUIDE: &str = include_str!("../docs/drivers.md");
     let Some(shop) = Shop::new("completing role").await else { return };
     shop.store("CAPD-1", 0).await;
-    let grants = GUIDE.split("```sql\n").nth(1).and_then(|it| it.split("```").next()).unwrap();
+    let (_, privileges) = GUIDE.split_once("# Least privileges").unwrap();
+    let grants = privileges.split("```").nth(1).and_then(|it| it.strip_prefix("sql")).unwrap();
     let client = shop.client().await;
     client.batch_execute("CREATE ROLE shop LOGIN PASSWORD 'shop'").await.unwrap();
     client.batch_execute(grants).await.unwrap();
