@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Memory, Row, State, Tables};
+use super::{Memory, Row, State, Tables, number};
 use crate::error::InboxError;
 use crate::record::Record;
 use crate::watch::{
@@ -132,14 +132,15 @@ impl Tables {
             failures: 0,
             retry_at: None,
             settled: None,
+            settled_at: None,
             error: String::new(),
+            position: record.order_key.position(),
+            replays: 0,
+            rank: 0,
+            is_deleted: false,
             record,
         });
         self.file(seq, Dedup::New, now);
         Some(number(seq))
     }
-}
-
-fn number(seq: usize) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
 }
