@@ -29,7 +29,7 @@ of_each_store! {
     pruned_bodies_are_not_replayed
     dead_replay_is_redriven_with_what_followed
     reprocesses_only_what_was_processed
-    dry_run_changes_nothing
+    dry_run_requeues_nothing
 }
 
 fn file() -> (Inbox<Sqlite>, TempDir) {
@@ -254,7 +254,7 @@ async fn reprocesses_only_what_was_processed(inbox: &Inbox<impl Store>) {
     assert_eq!(minutes(&process(inbox).await), [2]);
 }
 
-async fn dry_run_changes_nothing(inbox: &Inbox<impl Store>) {
+async fn dry_run_requeues_nothing(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
     store.insert((0..3).map(|minute| record(1, minute)).collect()).await.unwrap();
     process(inbox).await;

@@ -96,8 +96,9 @@ async fn keeps_what_is_not_settled(inbox: &Inbox<impl Store>) {
     let stats = store.stats().await.unwrap();
     assert_eq!((stats.backlog(), stats.dead(), stats.skipped()), (3, 1, 0));
     assert_eq!(store.insert(vec![record(2, 4)]).await.unwrap(), [Inserted::Duplicate]);
-    assert_eq!(inbox.dead(9).await.unwrap()[0].body, body(2, 2));
-    inbox.redrive([inbox.dead(9).await.unwrap()[0].key]).await.unwrap();
+    let key = inbox.dead(9).await.unwrap()[0].key;
+    assert_eq!(inbox.show(key).await.unwrap().unwrap().body, body(2, 2));
+    inbox.redrive([key]).await.unwrap();
     assert_eq!(handle(store, REQUEST).await, [Verdict::Newer, Verdict::Stale]);
 }
 
