@@ -279,7 +279,7 @@ impl<S: Store> Attempts<S> {
             Ok(Ended::Undecodable(rejection)) => {
                 Outcome::Dead { error: text(&dead_reason(&rejection)) }
             }
-            Ok(Ended::Decoded(record)) => Outcome::Decoded(record),
+            Ok(Ended::Decoded(record)) => Outcome::Decoded(*record),
             Ok(Ended::Done(effects)) => {
                 telemetry.handled();
                 Outcome::Done(effects)
@@ -376,10 +376,10 @@ where
     };
     if is_undecodable {
         let record = Record { source, ..Record::new(&event, body) };
-        return Ok(Ended::Decoded(match cx.tenant() {
+        return Ok(Ended::Decoded(Box::new(match cx.tenant() {
             Some(tenant) => record.of_tenant(tenant),
             None => record,
-        }));
+        })));
     }
     handler?.call((Stored::new(event, body, source), cx.clone())).await.map_err(Into::into)?;
     Ok(Ended::Done(cx.take()))
@@ -390,7 +390,7 @@ enum Ended<E> {
     Undecodable(Rejection),
     /// A body that was undecodable when it arrived can be decoded now. It is stored again under its own
     /// object, so that it is deduplicated and processed in order.
-    Decoded(Record),
+    Decoded(Box<Record>),
 }
 
 /// Marks that a suspect of this runner is attempted.
