@@ -33,8 +33,8 @@ impl Sqlite {
     /// # Example
     ///
     /// ```no_run
-    /// use inqud_inbox::{Inbox, InboxError, Sqlite, jiff::Timestamp, rusqlite};
-    /// use tower_inqud::PaymentRequest;
+    /// use inqud_inbox::{Inbox, InboxError, Sqlite};
+    /// use tower_inqud::{PaymentRequest, jiff::Timestamp};
     ///
     /// # async fn run(inbox: Inbox<Sqlite>, id: String, expires_at: Timestamp) -> Result<(), InboxError> {
     /// inbox

@@ -154,6 +154,7 @@ of_each_store! {
     other_fields_of_the_api_are_no_news
     larger_amount_is_recovered_as_amended
     payment_that_came_back_is_recovered
+    fetched_state_without_a_time_is_not_for_review
     webhook_during_the_fetch_is_not_overtaken
     confirmed_review_is_handled
     contradicted_review_is_discarded
@@ -268,6 +269,17 @@ async fn payment_that_came_back_is_recovered(inbox: &Inbox<impl Store + WatchLis
     let handled = handled::<_, Payment>(inbox).await;
     assert_eq!(handled, [fetched("SUCCESS", Verdict::Unordered)]);
     assert_eq!(push::<Payment>(inbox, &payment("SUCCESS")).await, Inserted::Duplicate);
+}
+
+async fn fetched_state_without_a_time_is_not_for_review(inbox: &Inbox<impl Store + WatchList>) {
+    let api = Api::default();
+    push::<PaymentRequest>(inbox, &request("PENDING_PAYMENT", "10:01:00")).await;
+    assert_eq!(handled::<_, PaymentRequest>(inbox).await.len(), 1);
+    api.set("CAPD-1", r#"{"id":"CAPD-1","status":"SUCCESS","lastUpdatedAt":null}"#);
+    let look = at_once::<_, PaymentRequest>(inbox, &api).look_at(None, "CAPD-1").await.unwrap();
+    assert_eq!(look.outcome, LookOutcome::Recovered);
+    let handled = handled::<_, PaymentRequest>(inbox).await;
+    assert_eq!(handled, [fetched("SUCCESS", Verdict::Unordered)]);
 }
 
 /// Fetches, and lets a webhook arrive before it answers.
