@@ -108,7 +108,7 @@ fn verdict_is_by_time_then_rank_then_arrival() {
         ("FAILED - a", "NEW - a", Stale, Stale),
         ("UNHEARD-OF - a", "NEW - a", Stale, Stale),
         ("SUCCESS - a", "PARTIAL - a", Stale, Stale),
-        ("PARTIAL - a", "SUCCESS - a", Unordered, Stale),
+        ("PARTIAL - a", "SUCCESS - a", Unordered, Unordered),
         ("FAILED - a", "PARTIAL - a", Unordered, Stale),
         ("PARTIAL - a", "PARTIAL - b", Amended, Stale),
         ("SUCCESS - a", "FAILED - a", Unordered, Stale),
