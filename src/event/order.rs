@@ -175,6 +175,8 @@ impl OrderKey {
                 (false, false) if self.rank < latest.rank => return Verdict::Stale,
                 (false, false) if self.rank > latest.rank => return Verdict::Newer,
                 (true, true) if self.is_part_of(latest) => return Verdict::Stale,
+                // Whenever the two arrived: otherwise a success that is redriven after a part of it would be lost.
+                (true, true) if latest.is_part_of(self) => return Verdict::Unordered,
                 _ => {}
             },
         }

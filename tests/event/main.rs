@@ -10,6 +10,7 @@
 mod contract;
 mod json;
 mod kinds;
+mod order;
 mod paid;
 #[path = "../support/mod.rs"]
 mod support;

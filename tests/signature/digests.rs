@@ -128,6 +128,29 @@ fn rustsec_2024_0010_every_other_length_is_malformed() {
     }
 }
 
+/// Whatever the algorithm, no part of the right digest and nothing longer verifies.
+#[test]
+fn shorter_or_longer_digest_never_verifies() {
+    for algorithm in [Algorithm::HmacSha1, Algorithm::HmacSha256, Algorithm::HmacSha512] {
+        let verifier = Verifier::new(secret()).algorithm(algorithm);
+        let right = algorithm.sign(&secret(), SMALL.as_bytes()).to_string();
+        let twice = right.repeat(2);
+        let parts = (0..twice.len()).flat_map(|from| (from..=twice.len()).map(move |to| from..to));
+        for part in parts.map(|range| &twice[range]) {
+            let expected = match part.len() == right.len() {
+                true if part == right => None,
+                true => Some(RejectionKind::DigestMismatch),
+                false => Some(RejectionKind::DigestMalformed),
+            };
+            assert_eq!(
+                kind_of(&verifier, part, SMALL.as_bytes()),
+                expected,
+                "{algorithm:?} {part}"
+            );
+        }
+    }
+}
+
 #[test]
 fn any_changed_digit_is_a_mismatch() {
     let verifier = Verifier::new(secret());

@@ -360,7 +360,8 @@ impl Tables {
         let of = (ticket.kind, Arc::clone(&ticket.object));
         let Some(object) = self.objects.get_mut(&of) else { return Settled::LeaseExpired };
         let Some(row) = self.rows.get_mut(seq) else { return Settled::LeaseExpired };
-        if object.claim != ticket.claim || row.state != State::Open {
+        let is_leased = object.claim == ticket.claim && object.leased_until.is_some();
+        if !is_leased || row.state != State::Open {
             return Settled::LeaseExpired;
         }
         let now = Instant::now();

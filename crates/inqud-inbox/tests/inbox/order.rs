@@ -846,6 +846,7 @@ fn history_judges_each_case() {
 of_each_store! {
     redriven_dead_letter_does_not_regress
     dead_letter_keeps_arrival_order
+    redriven_success_is_handled_after_a_part_of_it
     redriven_review_is_handled
     discarded_review_hides_no_later_one
     late_decoding_takes_no_other_key
@@ -898,6 +899,20 @@ async fn dead_letter_keeps_arrival_order<S: Store>(inbox: &Inbox<S>) {
     process(inbox, &log, None).await;
     assert_eq!(*log.lock().unwrap(), [(FAILED.to_owned(), Newer)]);
     assert_eq!(inbox.stats().await.unwrap().skipped(), 1);
+}
+
+/// Of the two, the success says more, whenever it arrived.
+async fn redriven_success_is_handled_after_a_part_of_it<S: Store>(inbox: &Inbox<S>) {
+    const PART: &str = r#"{"id":"PMT-1","status":"PARTIAL_SUCCESS"}"#;
+    let log = Log::default();
+    insert(inbox, &[SUCCESS]).await;
+    process(inbox, &log, Some("SUCCESS")).await;
+    insert(inbox, &[PART]).await;
+    process(inbox, &log, None).await;
+    redrive_all(inbox).await;
+    process(inbox, &log, None).await;
+    let handled = [(PART.to_owned(), Newer), (SUCCESS.to_owned(), Unordered)];
+    assert_eq!(*log.lock().unwrap(), handled);
 }
 
 async fn redriven_review_is_handled<S: Store>(inbox: &Inbox<S>) {

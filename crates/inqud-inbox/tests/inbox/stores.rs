@@ -46,6 +46,7 @@ of_each_store! {
     object_continues_after_a_dead_letter
     discarded_dead_letter_is_still_a_duplicate
     expired_claim_settles_nothing
+    claim_settles_once
     suspects_come_one_at_a_time
     newest_first_does_not_wait_for_a_retry
     arrival_during_a_retry_keeps_the_order
@@ -192,6 +193,19 @@ async fn expired_claim_settles_nothing(inbox: &Inbox<impl Store>) {
     assert_eq!(settle(store, &taken_over[0], Outcome::Done(vec![])).await, done);
     assert_eq!(settle(store, &sound[0], Outcome::Done(vec![])).await, done);
     assert_eq!(settle(store, &sound[0], Outcome::Done(vec![])).await, Settled::LeaseExpired);
+}
+
+/// A runner settles again if it lost the answer.
+async fn claim_settles_once(inbox: &Inbox<impl Store>) {
+    let store = inbox.store();
+    store.insert(vec![record(1, 0)]).await.unwrap();
+    let claimed = claim(store).await;
+    let due = Settled::Done { next_is_due: true };
+    assert_eq!(settle(store, &claimed[0], retry(NO_WAIT)).await, due);
+    for outcome in [retry(NO_WAIT), Outcome::Done(vec![]), dead()] {
+        assert_eq!(settle(store, &claimed[0], outcome).await, Settled::LeaseExpired);
+    }
+    assert_eq!(shown(&claim(store).await), [("CAPD-1", 0, Verdict::Newer, 2)], "one failure");
 }
 
 async fn suspects_come_one_at_a_time(inbox: &Inbox<impl Store>) {

@@ -1,0 +1,68 @@
+//! Mistakes that an inbox could make, to plant them into the model.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Bug {
+    /// The receiver answers 200 before the commit.
+    AnswersBeforeCommit,
+    /// A delivery with the id, status and time of a stored one is a duplicate, whatever its content is.
+    DropsOtherContent,
+    /// A status that comes back is a duplicate.
+    DropsRepeats,
+    /// Notifications without times are ordered by rank, and not by arrival.
+    SortsByRank,
+    /// A notification that is older than what was processed is handled.
+    HandlesStale,
+    /// A notification of which nothing tells whether it is later is skipped.
+    SkipsUnordered,
+    /// The handler gets the first notification of the object.
+    HandlesFirst,
+    /// What was processed without a time forgets the time of what was processed before.
+    ForgetsTime,
+    /// A redriven notification takes a new place in the order of arrival.
+    RedriveMoves,
+    /// A claim that ends without a settlement counts as a failed attempt.
+    CrashIsFailure,
+    /// A notification counts as done because it was claimed.
+    ClaimIsDone,
+    /// An effect is committed before "done", and not with it.
+    EffectsApart,
+    /// A settlement is accepted although the object was claimed again.
+    IgnoresClaim,
+    /// A settlement that is repeated, because its answer was lost, is committed again.
+    SettlesTwice,
+    /// An object is claimed although its lease has not expired.
+    IgnoresLease,
+    /// An object whose lease has expired is never claimed.
+    ForgetsSuspects,
+    /// A retry is never due.
+    ForgetsRetry,
+    /// An object with a dead letter is never claimed.
+    DeadBlocks,
+    /// Two notifications of an object wait for each other, so a retry is claimed and put back forever.
+    ClaimsInACircle,
+}
+
+impl Bug {
+    pub(crate) const ALL: [Self; 19] = [
+        Self::AnswersBeforeCommit,
+        Self::DropsOtherContent,
+        Self::DropsRepeats,
+        Self::SortsByRank,
+        Self::HandlesStale,
+        Self::SkipsUnordered,
+        Self::HandlesFirst,
+        Self::ForgetsTime,
+        Self::RedriveMoves,
+        Self::CrashIsFailure,
+        Self::ClaimIsDone,
+        Self::EffectsApart,
+        Self::IgnoresClaim,
+        Self::SettlesTwice,
+        Self::IgnoresLease,
+        Self::ForgetsSuspects,
+        Self::ForgetsRetry,
+        Self::DeadBlocks,
+        Self::ClaimsInACircle,
+    ];
+}

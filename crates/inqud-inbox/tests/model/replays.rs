@@ -1,0 +1,129 @@
+//! The model and each real store do the same.
+
+use inqud_inbox::{Inbox, Store};
+
+use crate::bug::Bug;
+use crate::postgres;
+use crate::replay::{Paths, Replay, at_random};
+use crate::state::Limits;
+use crate::step::Action;
+use crate::store::Model;
+use crate::world::World;
+
+/// The length of a random path.
+const STEPS: usize = 60;
+
+const LIMITS: Limits = Limits { faults: 9, repeats: 2, operations: 3 };
+
+/// Whether retries become due, which needs a clock that can be advanced.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Clock {
+    Paused,
+    Real,
+}
+
+/// How many paths a store gets before a new one is made. The more it has, the longer it takes to look at all.
+const PATHS: usize = 50;
+
+/// Replays random paths, and all short ones that begin when all notifications of an object have arrived, in their order or in
+/// the opposite one.
+async fn same_as_the_model<S: Store>(
+    new: impl AsyncFn(usize) -> Inbox<S>,
+    clock: Clock,
+    (walks, length): (u64, usize),
+) {
+    let can_wake = clock == Clock::Paused;
+    let mut inbox = new(0).await;
+    let (mut number, mut paths) = (0, 0);
+    for world in World::ALL {
+        let model = Model { world: world(), bug: None };
+        let beginnings = [[0, 1, 2], [2, 1, 0]].map(|order| arrivals(&order));
+        let mut short = beginnings.map(|beginning| Paths::new(beginning, length));
+        let mut seeds = 1..=walks;
+        loop {
+            number += 1;
+            if number % PATHS == 0 {
+                inbox.close().await;
+                inbox = new(number).await;
+            }
+            let replay = Replay::new(&model, &inbox, number, LIMITS);
+            let done = if let Some(seed) = seeds.next() {
+                replay.run(can_wake, at_random(seed, STEPS)).await
+            } else if let Some(all) = short.iter_mut().find(|it| !it.is_over()) {
+                paths += 1;
+                let done = replay.run(can_wake, all.choose()).await;
+                all.advance();
+                done
+            } else {
+                break;
+            };
+            done.unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    eprintln!("{} random paths, {paths} short ones", 4 * walks);
+}
+
+/// What delivers notifications, one after the other.
+fn arrivals(notes: &[u8]) -> Vec<Action> {
+    // The other receiver is idle, and idle ones come first.
+    let receiver = 1;
+    let arrive =
+        |note| [Action::Deliver { note }, Action::Commit { receiver }, Action::Answer { receiver }];
+    notes.iter().copied().flat_map(arrive).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_like_the_model() {
+    same_as_the_model(async |_| Inbox::memory(), Clock::Paused, (250, 3)).await;
+}
+
+#[tokio::test]
+async fn sqlite_is_like_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = async |number| Inbox::sqlite(folder.path().join(format!("{number}.db"))).unwrap();
+    same_as_the_model(new, Clock::Real, (25, 2)).await;
+}
+
+#[tokio::test]
+async fn postgres_is_like_the_model() {
+    let Some(server) = postgres::shared() else { return };
+    let new = async |number| server.inbox(&format!("model_{number}")).await;
+    same_as_the_model(new, Clock::Real, (15, 2)).await;
+}
+
+/// Shows that the comparison notices a store that does otherwise than the model.
+#[tokio::test(start_paused = true)]
+async fn replay_notices_each_bug_of_the_store() {
+    for bug in [
+        Bug::DropsOtherContent,
+        Bug::DropsRepeats,
+        Bug::SortsByRank,
+        Bug::HandlesStale,
+        Bug::SkipsUnordered,
+        Bug::ForgetsTime,
+        Bug::RedriveMoves,
+        Bug::CrashIsFailure,
+        Bug::ClaimIsDone,
+        Bug::IgnoresClaim,
+        Bug::SettlesTwice,
+        Bug::IgnoresLease,
+        Bug::ForgetsSuspects,
+        Bug::DeadBlocks,
+        Bug::ClaimsInACircle,
+    ] {
+        let mut is_noticed = false;
+        'worlds: for world in World::ALL {
+            let model = Model { world: world(), bug: Some(bug) };
+            for seed in 1..=200 {
+                let inbox = Inbox::memory();
+                let replay = Replay::new(&model, &inbox, 0, LIMITS);
+                if replay.run(true, at_random(seed, STEPS)).await.is_err() {
+                    eprintln!("{bug:?}: {}, seed {seed}", model.world.name);
+                    is_noticed = true;
+                    break 'worlds;
+                }
+            }
+        }
+        assert!(is_noticed, "{bug:?}");
+    }
+}

@@ -1,0 +1,293 @@
+//! The state of the model: the naive store, the receivers, the runners, and what is left of each budget.
+
+use tower_inqud::Verdict;
+
+pub(crate) const OBJECTS: usize = 2;
+/// The most rows of an object: three notifications, and repeats that are stored again.
+pub(crate) const ROWS: usize = 7;
+/// After so many failed attempts a notification is a dead letter.
+pub(crate) const MAX_ATTEMPTS: u8 = 2;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct State {
+    pub(crate) objects: [Object; OBJECTS],
+    /// Ordered, because it does not matter which receiver it is.
+    pub(crate) receivers: [Receiver; 2],
+    pub(crate) runners: [Option<Ticket>; 2],
+    /// The notifications that were answered with 200, as bits.
+    pub(crate) answered: u8,
+    pub(crate) left: Limits,
+}
+
+/// How often something may happen that is not part of the ordinary course.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Limits {
+    /// Failed attempts, expired leases, crashes, lost answers.
+    pub(crate) faults: u8,
+    /// Deliveries of what was answered already, or is being received.
+    pub(crate) repeats: u8,
+    /// What an operator does: redrives and discards.
+    pub(crate) operations: u8,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Receiver {
+    Idle,
+    /// Before the commit.
+    Holds(u8),
+    /// After the commit, and before the answer.
+    Stored(u8),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Object {
+    rows: [Row; ROWS],
+    len: u8,
+    pub(crate) lease: Lease,
+    pub(crate) crashes: u8,
+    pub(crate) processed: Option<Seen>,
+    /// What the merchant has handled last, by the effects.
+    pub(crate) shown: Option<Seen>,
+}
+
+/// A row whose status counts, and the row whose time does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) row: u8,
+    pub(crate) time: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lease {
+    Free,
+    Held,
+    Expired,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kept {
+    Open,
+    Done,
+    Skipped,
+    Dead,
+    Review,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) note: u8,
+    pub(crate) kept: Kept,
+    /// The verdict that it was settled with. No property depends on it.
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) is_reviewed: bool,
+    /// It was kept for review, and an operator discarded it.
+    pub(crate) is_discarded: bool,
+    pub(crate) failures: u8,
+    /// It waits for a retry.
+    pub(crate) waits: bool,
+    /// It was moved to the end by [`Bug::RedriveMoves`](crate::bug::Bug::RedriveMoves).
+    pub(crate) is_moved: bool,
+    /// How often its effects were committed.
+    pub(crate) effects: u8,
+    /// How often its handler has failed, since it was redriven.
+    pub(crate) failed: u8,
+}
+
+/// What a runner holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Ticket {
+    pub(crate) object: usize,
+    pub(crate) row: u8,
+    pub(crate) verdict: Verdict,
+    /// What counts as processed afterwards.
+    pub(crate) seen: Option<Seen>,
+    /// The object was not claimed again, and this was not settled.
+    pub(crate) is_valid: bool,
+    /// Its lease expires at once.
+    pub(crate) lapses: bool,
+    /// It was settled like this, and the answer was lost.
+    pub(crate) in_doubt: Option<Ending>,
+}
+
+/// How an attempt ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ending {
+    Done,
+    Skipped,
+    Review,
+    Retry { waits: bool },
+    Dead,
+}
+
+impl Row {
+    pub(crate) fn new(note: u8) -> Self {
+        Self {
+            note,
+            kept: Kept::Open,
+            verdict: None,
+            is_reviewed: false,
+            is_discarded: false,
+            failures: 0,
+            waits: false,
+            is_moved: false,
+            effects: 0,
+            failed: 0,
+        }
+    }
+}
+
+impl Object {
+    const EMPTY: Self = Self {
+        rows: [Row {
+            note: 0,
+            kept: Kept::Open,
+            verdict: None,
+            is_reviewed: false,
+            is_discarded: false,
+            failures: 0,
+            waits: false,
+            is_moved: false,
+            effects: 0,
+            failed: 0,
+        }; ROWS],
+        len: 0,
+        lease: Lease::Free,
+        crashes: 0,
+        processed: None,
+        shown: None,
+    };
+
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows[..usize::from(self.len)]
+    }
+
+    pub(crate) fn row(&self, row: u8) -> &Row {
+        &self.rows[usize::from(row)]
+    }
+
+    pub(crate) fn row_mut(&mut self, row: u8) -> &mut Row {
+        &mut self.rows[usize::from(row)]
+    }
+
+    pub(crate) fn push(&mut self, row: Row) {
+        self.rows[usize::from(self.len)] = row;
+        self.len += 1;
+    }
+}
+
+impl State {
+    pub(crate) fn new(left: Limits) -> Self {
+        Self {
+            objects: [Object::EMPTY; OBJECTS],
+            receivers: [Receiver::Idle; 2],
+            runners: [None; 2],
+            answered: 0,
+            left,
+        }
+    }
+
+    /// The state in bits. Two states have the same bits if nothing can ever tell them apart.
+    pub(crate) fn pack(&self) -> Packed {
+        let mut bits = Bits { packed: [0; 5], at: 0 };
+        for object in &self.objects {
+            bits.push(object.len, 3);
+            for row in object.rows() {
+                let flags = u8::from(row.is_reviewed) << 3
+                    | u8::from(row.is_discarded) << 2
+                    | u8::from(row.waits) << 1
+                    | u8::from(row.is_moved);
+                bits.push(row.note << 4 | flags, 7);
+                bits.push(row.kept as u8, 3);
+                bits.push(row.failures << 4 | row.failed << 2 | row.effects, 6);
+            }
+            bits.push((object.lease as u8) << 2 | object.crashes, 4);
+            bits.push_seen(object.processed);
+            bits.push_seen(object.shown);
+        }
+        for receiver in self.receivers {
+            bits.push(
+                match receiver {
+                    Receiver::Idle => 0,
+                    Receiver::Holds(note) => 1 << 3 | note,
+                    Receiver::Stored(note) => 2 << 3 | note,
+                },
+                5,
+            );
+        }
+        for ticket in self.canonical_runners() {
+            for word in ticket {
+                bits.push(word, 8);
+            }
+        }
+        bits.push(self.answered, 5);
+        bits.push(self.left.faults << 4 | self.left.repeats << 2 | self.left.operations, 7);
+        bits.packed
+    }
+
+    /// It does not matter which runner it is.
+    fn canonical_runners(&self) -> [[u8; 3]; 2] {
+        let mut runners = self.runners.map(|ticket| ticket.map_or([0; 3], Ticket::bytes));
+        if runners[0] > runners[1] {
+            runners.swap(0, 1);
+        }
+        runners
+    }
+}
+
+impl Ticket {
+    fn bytes(self) -> [u8; 3] {
+        let doubt = match self.in_doubt {
+            None => 0,
+            Some(Ending::Done) => 1,
+            Some(Ending::Skipped) => 2,
+            Some(Ending::Review) => 3,
+            Some(Ending::Retry { waits }) => 4 + u8::from(waits),
+            Some(Ending::Dead) => 6,
+        };
+        let flags = u8::from(self.is_valid) << 1 | u8::from(self.lapses);
+        let verdict = match self.verdict {
+            Verdict::Newer => 0,
+            Verdict::Amended => 1,
+            Verdict::Unordered => 2,
+            Verdict::Stale => 3,
+            Verdict::Review => 4,
+            _ => 5,
+        };
+        let object = u8::from(self.object > 0);
+        [
+            1 << 7 | object << 6 | self.row << 3 | doubt,
+            flags << 3 | verdict,
+            self.seen.map_or(0, Seen::code),
+        ]
+    }
+}
+
+impl Seen {
+    /// In seven bits, never zero.
+    fn code(self) -> u8 {
+        (self.row + 1) << 3 | self.time.map_or(0, |time| time + 1)
+    }
+}
+
+pub(crate) type Packed = [u64; 5];
+
+struct Bits {
+    packed: Packed,
+    at: u32,
+}
+
+impl Bits {
+    fn push(&mut self, value: u8, bits: u32) {
+        debug_assert!(u32::from(value) < 1 << bits, "{value} in {bits} bits");
+        if self.at % 64 + bits > 64 {
+            self.at = (self.at / 64 + 1) * 64;
+        }
+        let word = &mut self.packed[(self.at / 64) as usize];
+        *word |= u64::from(value) << (self.at % 64);
+        self.at += bits;
+    }
+
+    fn push_seen(&mut self, seen: Option<Seen>) {
+        self.push(seen.map_or(0, Seen::code), 7);
+    }
+}
