@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use inqud_inbox::{
-    Claim, Claimed, Entry, Inbox, Inserted, Key, List, Outcome, Record, Settled, Settlement, Store,
+    Claim, Claimed, Entry, Filter, Inbox, Inserted, Key, Outcome, Record, Settled, Settlement,
+    Store,
 };
 use tower_inqud::{Dedup, Verdict};
 
@@ -257,21 +258,26 @@ impl<'a, S: Store> Replay<'a, S> {
     }
 
     async fn compare_lists(&self) -> Result<(), String> {
-        for list in [List::Dead, List::Review, List::Skipped, List::Amended, List::Unordered] {
-            let entries = self.inbox.store().list(list, 1_000_000).await.unwrap();
-            let is_in = |row: &Row| match list {
-                List::Dead => row.kept == Kept::Dead,
-                List::Review => row.kept == Kept::Review,
-                List::Skipped => row.kept == Kept::Skipped,
-                List::Amended => row.kept == Kept::Done && row.verdict == Some(Verdict::Amended),
+        let states =
+            [inqud_inbox::State::Dead, inqud_inbox::State::Review, inqud_inbox::State::Skipped]
+                .map(Filter::from);
+        let verdicts = [Verdict::Amended, Verdict::Unordered].map(Filter::from);
+        for (nth, filter) in states.into_iter().chain(verdicts).enumerate() {
+            let page = self.inbox.store().list(&filter, 1_000_000).await.unwrap();
+            assert_eq!(page.next, None);
+            let is_in = |row: &Row| match nth {
+                0 => row.kept == Kept::Dead,
+                1 => row.kept == Kept::Review,
+                2 => row.kept == Kept::Skipped,
+                3 => row.kept == Kept::Done && row.verdict == Some(Verdict::Amended),
                 _ => row.kept == Kept::Done && row.verdict == Some(Verdict::Unordered),
             };
             for (at, object) in self.state.objects.iter().enumerate() {
                 let its = |it: &&Entry| it.kind == self.kind && it.object == self.id(at);
-                let listed = entries.iter().filter(its).map(|it| (it.key, it.attempts));
+                let listed = page.entries.iter().filter(its).map(|it| (it.key, it.attempts));
                 let rows = self.keys[at].iter().zip(object.rows()).filter(|(_, row)| is_in(row));
                 let rows = rows.map(|(key, row)| (*key, u32::from(row.failures)));
-                same(&format!("{list:?}"), listed.collect::<Vec<_>>(), rows.collect())?;
+                same(&format!("{filter:?}"), listed.collect::<Vec<_>>(), rows.collect())?;
             }
         }
         Ok(())
