@@ -1,23 +1,19 @@
-use std::fmt;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use bytes::Bytes;
-use jiff::Timestamp;
-
+use crate::entry::Entry;
 use crate::erase::{Erase, ErasedObject, Of};
 use crate::error::InboxError;
 use crate::filter::{Filter, Page};
+use crate::inserted::Inserted;
 use crate::key::Key;
 use crate::record::Record;
 use crate::rejection::LoggedRejection;
 use crate::replay::{Replayed, Reprocessed};
-use crate::reprocess;
 use crate::sealed::Sealed;
-use crate::source::Source;
 use crate::state::State;
-use crate::store::Inserted;
+use crate::stats::Stats;
 use crate::sweep::{Sweep, SweptBatch};
-use tower_inqud::Verdict;
 
 /// What an operator does with an inbox: look at it, and redrive, discard or prune what it holds.
 ///
@@ -123,7 +119,7 @@ pub trait Admin: Sealed + Sync {
         keys: impl IntoIterator<Item = Key> + Send,
     ) -> impl Future<Output = Result<Reprocessed, InboxError>> + Send {
         let keys: Vec<_> = keys.into_iter().collect();
-        reprocess::keys(self, keys)
+        reprocess_keys(self, keys)
     }
 
     /// Processes all notifications again that match a filter and were processed before, each once.
@@ -135,7 +131,7 @@ pub trait Admin: Sealed + Sync {
         dry_run: bool,
     ) -> impl Future<Output = Result<Reprocessed, InboxError>> + Send {
         let filter = filter.into();
-        reprocess::all(self, filter, dry_run)
+        reprocess_all(self, filter, dry_run)
     }
 
     /// Opens what was processed with these numbers, and what was processed after it of the same objects. With `dry_run`,
@@ -226,144 +222,74 @@ async fn erase_all(inbox: &(impl Admin + ?Sized), erase: Erase) -> Result<usize,
     Ok(count)
 }
 
-/// The number of notifications in each state, by kind.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// One entry for each kind that has any notification to count, sorted by name.
-    pub kinds: Vec<KindStats>,
+/// How many numbers are opened in one commit.
+const BATCH: usize = 256;
+
+async fn reprocess_keys<A: Admin + ?Sized>(
+    inbox: &A,
+    keys: Vec<Key>,
+) -> Result<Reprocessed, InboxError> {
+    let mut chosen = HashMap::new();
+    for key in keys {
+        let page = inbox.list(Filter::new().key(key), 1).await?;
+        chosen.extend(page.entries.iter().map(|entry| (entry.number, entry.key)));
+    }
+    let mut all = AllReplayed::default();
+    all.replay(inbox, &chosen, false).await?;
+    Ok(all.reprocessed)
 }
 
-/// The number of notifications of one kind in each state.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct KindStats {
-    /// The [name of the type](crate::Storable::KIND).
-    pub kind: String,
-    /// Notifications that are not settled yet.
-    pub backlog: u64,
-    /// When the oldest notification of the backlog was stored.
-    pub oldest: Option<Timestamp>,
-    /// Dead letters.
-    pub dead: u64,
-    /// Notifications that are kept for [review](tower_inqud::Verdict::Review).
-    pub review: u64,
-    /// Notifications that were skipped because they were stale, or discarded.
-    pub skipped: u64,
-}
-
-impl KindStats {
-    pub(crate) fn new(kind: impl Into<String>) -> Self {
-        Self { kind: kind.into(), ..Self::default() }
-    }
-}
-
-impl Stats {
-    /// Notifications of all kinds that are not settled yet.
-    #[must_use]
-    pub fn backlog(&self) -> u64 {
-        self.sum(|kind| kind.backlog)
-    }
-
-    /// Dead letters of all kinds.
-    #[must_use]
-    pub fn dead(&self) -> u64 {
-        self.sum(|kind| kind.dead)
-    }
-
-    /// Notifications of all kinds that are kept for review.
-    #[must_use]
-    pub fn review(&self) -> u64 {
-        self.sum(|kind| kind.review)
-    }
-
-    /// Notifications of all kinds that were skipped or discarded.
-    #[must_use]
-    pub fn skipped(&self) -> u64 {
-        self.sum(|kind| kind.skipped)
-    }
-
-    /// When the oldest notification of the backlog was stored.
-    #[must_use]
-    pub fn oldest(&self) -> Option<Timestamp> {
-        self.kinds.iter().filter_map(|kind| kind.oldest).min()
-    }
-
-    /// The counts of a kind, which are added if they are missing.
-    pub(crate) fn kind(&mut self, kind: &str) -> &mut KindStats {
-        let at = self.kinds.iter().position(|it| it.kind == kind).unwrap_or_else(|| {
-            self.kinds.push(KindStats::new(kind));
-            self.kinds.len().saturating_sub(1)
-        });
-        #[allow(clippy::indexing_slicing, reason = "it was found or added")]
-        &mut self.kinds[at]
-    }
-
-    fn sum(&self, count: impl Fn(&KindStats) -> u64) -> u64 {
-        self.kinds.iter().map(count).fold(0, u64::saturating_add)
+/// Processes again what was processed.
+async fn reprocess_all<A: Admin + ?Sized>(
+    inbox: &A,
+    mut filter: Filter,
+    dry_run: bool,
+) -> Result<Reprocessed, InboxError> {
+    (filter.newest_first, filter.with_bodies) = (false, false);
+    // Otherwise it would not end while more are processed.
+    let newest = inbox.list(Filter::new().newest_first(), 1).await?;
+    filter.up_to = newest.entries.first().map(|entry| entry.number);
+    let mut all = AllReplayed::default();
+    loop {
+        let page = inbox.list(&filter, BATCH).await?;
+        let chosen = page.entries.iter().map(|entry| (entry.number, entry.key)).collect();
+        all.replay(inbox, &chosen, dry_run).await?;
+        if page.next.is_none() {
+            return Ok(all.reprocessed);
+        }
+        filter = filter.after(page.next);
     }
 }
 
-/// A notification in a [list](crate::Inbox::list).
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Entry {
-    /// Its key, for [`Inbox::show`](crate::Inbox::show), [`Inbox::redrive`](crate::Inbox::redrive),
-    /// [`Inbox::discard`](crate::Inbox::discard) and [`Inbox::reprocess`](crate::Inbox::reprocess).
-    pub key: Key,
-    /// Its number in the order of arrival.
-    pub(crate) number: i64,
-    /// Its kind: the [name of its type](crate::Storable::KIND).
-    pub kind: String,
-    /// The [tenant](tower_inqud::Verifier::tenant) that it was received for, if any.
-    pub tenant: Option<String>,
-    /// The id of its object.
-    pub object: String,
-    /// The [id of its order](tower_inqud::Notification::order_id).
-    pub order_id: Option<String>,
-    /// Its status. Empty if it could not be decoded.
-    pub status: String,
-    /// What has become of it.
-    pub state: State,
-    /// How it compared with what was processed of its object, when it was processed. `None` if it was not.
-    pub verdict: Option<Verdict>,
-    /// How it got here.
-    pub source: Source,
-    /// How often it was [to be processed again](crate::Inbox::reprocess).
-    pub replays: u32,
-    /// How many attempts failed since it was stored, redriven or reprocessed.
-    pub attempts: u32,
-    /// The error of the last attempt, or the reason for its state.
-    pub error: String,
-    /// When it was stored.
-    pub received_at: Timestamp,
-    /// When it was settled.
-    pub settled_at: Option<Timestamp>,
-    /// The length of its body. 0 if the body was [pruned](crate::Inbox::prune).
-    pub body_len: usize,
-    /// Its body. Empty unless it was [asked for](Filter::with_bodies), or if it was pruned.
-    pub body: Bytes,
+#[derive(Default)]
+struct AllReplayed {
+    /// What was opened. It may be done again meanwhile, and is not opened twice.
+    opened: HashSet<i64>,
+    reprocessed: Reprocessed,
 }
 
-/// Leaves out the body, which holds personal data.
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
-            .field("key", &self.key)
-            .field("kind", &self.kind)
-            .field("tenant", &self.tenant)
-            .field("object", &self.object)
-            .field("order_id", &self.order_id)
-            .field("status", &self.status)
-            .field("state", &self.state)
-            .field("verdict", &self.verdict)
-            .field("source", &self.source)
-            .field("replays", &self.replays)
-            .field("attempts", &self.attempts)
-            .field("error", &self.error)
-            .field("received_at", &self.received_at)
-            .field("settled_at", &self.settled_at)
-            .field("body_len", &self.body_len)
-            .finish()
+impl AllReplayed {
+    async fn replay<A: Admin + ?Sized>(
+        &mut self,
+        inbox: &A,
+        chosen: &HashMap<i64, Key>,
+        dry_run: bool,
+    ) -> Result<(), InboxError> {
+        let mut numbers: Vec<_> =
+            chosen.keys().copied().filter(|number| !self.opened.contains(number)).collect();
+        numbers.sort_unstable();
+        for numbers in numbers.chunks(BATCH) {
+            let Replayed { opened, busy, pruned, unprocessed } =
+                inbox.replay(numbers.to_vec(), dry_run).await?;
+            self.opened.extend(opened);
+            let keys = |numbers: Vec<i64>| {
+                numbers.into_iter().filter_map(|number| chosen.get(&number).copied())
+            };
+            self.reprocessed.busy.extend(keys(busy));
+            self.reprocessed.pruned.extend(keys(pruned));
+            self.reprocessed.unprocessed.extend(keys(unprocessed));
+        }
+        self.reprocessed.requeued = self.opened.len();
+        Ok(())
     }
 }

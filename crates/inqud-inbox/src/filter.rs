@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::admin::Entry;
+use crate::entry::Entry;
 use crate::key::Key;
 use crate::order_id;
 use crate::state::State;

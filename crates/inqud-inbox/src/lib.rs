@@ -156,6 +156,7 @@ mod attempt;
 mod backoff;
 mod catch_unwind;
 mod confirm;
+mod entry;
 mod erase;
 mod error;
 mod fetch;
@@ -164,6 +165,7 @@ mod filter;
 pub mod guide;
 mod handler;
 mod inbox;
+mod inserted;
 mod key;
 mod known;
 mod memory;
@@ -179,7 +181,6 @@ mod rejection;
 mod rejection_log;
 mod replay;
 mod report;
-mod reprocess;
 mod retention;
 mod runner;
 mod schedule;
@@ -188,6 +189,7 @@ mod source;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod state;
+mod stats;
 mod store;
 mod sweep;
 mod telemetry;
@@ -212,7 +214,8 @@ pub use rusqlite;
 #[cfg(feature = "postgres")]
 pub use tokio_postgres;
 
-pub use self::admin::{Admin, Entry, KindStats, Stats};
+pub use self::admin::Admin;
+pub use self::entry::Entry;
 pub use self::erase::Erase;
 #[doc(hidden)]
 pub use self::erase::ErasedObject;
@@ -221,6 +224,7 @@ pub use self::fetch::{Fetch, Fetched};
 pub use self::filter::{Cursor, Filter, InvalidCursor, Page};
 pub use self::handler::{Context, HandlerFn, Stored};
 pub use self::inbox::Inbox;
+pub use self::inserted::Inserted;
 pub use self::key::Key;
 pub use self::memory::{Memory, MemoryEffect};
 #[cfg(feature = "postgres")]
@@ -242,7 +246,8 @@ pub use self::source::Source;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Attached, Sqlite, SqliteEffect, SqliteOptions};
 pub use self::state::State;
-pub use self::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+pub use self::stats::{KindStats, Stats};
+pub use self::store::{Claim, Claimed, Outcome, Settled, Settlement, Store, Ticket};
 pub use self::sweep::Swept;
 #[doc(hidden)]
 pub use self::sweep::{Sweep, SweptBatch};

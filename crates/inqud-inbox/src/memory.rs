@@ -12,11 +12,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::admin::{Admin, Stats};
+use crate::admin::Admin;
 use crate::erase::{ERASED, ErasedObject};
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::filter::{Filter, Page};
 use crate::handler::Context;
+use crate::inserted::Inserted;
 use crate::key::Key;
 use crate::known::Known;
 use crate::record::Record;
@@ -24,8 +25,9 @@ use crate::rejection::LoggedRejection;
 use crate::replay::{self, Replayed};
 use crate::sealed::Sealed;
 use crate::state::State;
+use crate::stats::Stats;
 use crate::store;
-use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+use crate::store::{Claim, Claimed, Outcome, Settled, Settlement, Store, Ticket};
 use crate::sweep::{Sweep, SweptBatch};
 use tower_inqud::{Dedup, Processed, Verdict};
 

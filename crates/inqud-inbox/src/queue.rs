@@ -13,12 +13,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 
-use crate::admin::{KindStats, Stats};
 use crate::catch_unwind::catch_unwind;
 use crate::error::{InboxError, InboxErrorKind};
+use crate::inserted::Inserted;
 use crate::record::Record;
 use crate::retention::Retention;
-use crate::store::{Inserted, Store};
+use crate::stats::{KindStats, Stats};
+use crate::store::Store;
 
 /// The limits of one commit: the number of records, and roughly the total size of their bodies.
 const BATCH: usize = 256;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::error::InboxError;
+use crate::inserted::Inserted;
 use crate::key::Key;
 use crate::record::Record;
 use crate::rejection::LoggedRejection;
@@ -130,21 +131,6 @@ pub trait Store: Admin + Send + Sync + 'static {
 
     /// Closes the store. See [`Inbox::close`](crate::Inbox::close).
     fn close(&self) -> impl Future<Output = ()> + Send;
-}
-
-/// The answer to a record that was inserted.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[non_exhaustive]
-pub enum Inserted {
-    /// The record was new, and is stored.
-    New,
-    /// The same notification was stored before, with the same bytes or with a body that is pruned by now.
-    Duplicate,
-    /// The same notification was stored before. Its bytes differ, but only in
-    /// [ignored fields](tower_inqud::Notification::ignored_fields).
-    DuplicateDiffers,
-    /// The record is stored for [review](Verdict::Review), and not processed.
-    Review,
 }
 
 /// What to [claim](Store::claim).

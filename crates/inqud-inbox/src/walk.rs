@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::admin::Entry;
+use crate::entry::Entry;
 use crate::filter::{Cursor, Filter, Page};
 
 /// How many numbers a window has, without and with an index that finds the notifications in it.

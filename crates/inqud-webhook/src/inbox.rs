@@ -2,10 +2,9 @@ mod entries;
 mod filter;
 mod import;
 mod list;
+mod parse;
 mod reprocess;
 
-use std::collections::HashSet;
-use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -15,16 +14,17 @@ use inqud_inbox::Inbox;
 #[cfg(feature = "postgres")]
 use inqud_inbox::Postgres;
 use inqud_inbox::{Admin, Filter, InboxError, Key, Retention, State, Stats, Swept};
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use tower_inqud::Verdict;
 
 use self::import::ImportArgs;
 use self::list::{FindArgs, ListArgs, ShowArgs};
+use self::parse::{age, distinct, key};
 use self::reprocess::ReprocessArgs;
 #[cfg(feature = "sqlite")]
 use crate::backup::BackupArgs;
-use crate::chain::error_chain;
+use crate::chain::{BoxError, chained, error_chain};
 #[cfg(feature = "postgres")]
 use crate::database::{self, Database};
 use crate::erase::EraseArgs;
@@ -33,8 +33,6 @@ use crate::out::{BAD, FAINT, Out, styled};
 use crate::pretty::printable;
 use crate::rejected::RejectedArgs;
 use crate::store_args::StoreArgs;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// How many dead letters are read, and how many bodies are deleted, at a time.
 const BATCH: usize = 1000;
@@ -305,10 +303,6 @@ impl DiscardArgs {
     }
 }
 
-fn distinct(keys: &[Key]) -> Vec<Key> {
-    keys.iter().copied().collect::<HashSet<_>>().into_iter().collect()
-}
-
 fn unmatched(count: usize) -> String {
     match count {
         0 => String::new(),
@@ -422,23 +416,4 @@ fn stats_as_json(stats: &Stats, unclaimed: &[String]) -> Value {
         "review": stats.review(), "skipped": stats.skipped(),
         "kinds": kinds.collect::<Map<_, _>>(), "unclaimed": unclaimed,
     })
-}
-
-/// Parses a key of 32 hexadecimal digits.
-fn key(text: &str) -> Result<Key, String> {
-    let wrong = || "must be 32 hexadecimal digits, as listed by `inbox dead`".to_owned();
-    let is_hex = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let key = u128::from_str_radix(text, 16).ok().filter(|_| is_hex).ok_or_else(wrong)?;
-    Ok(Key::from_bytes(key.to_be_bytes()))
-}
-
-fn age(text: &str) -> Result<Duration, String> {
-    let wrong = |error: jiff::Error| format!("{error}; use 30d, 2w or 36h, for example");
-    let span: Span = text.parse().map_err(wrong)?;
-    let age = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
-    Duration::try_from(age).map_err(|_| "must not be negative".to_owned())
-}
-
-fn chained(error: InboxError) -> BoxError {
-    error_chain(&error).into()
 }

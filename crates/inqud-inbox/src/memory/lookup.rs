@@ -1,5 +1,5 @@
 use super::{Row, Tables, number};
-use crate::admin::Entry;
+use crate::entry::Entry;
 use crate::filter::{Cursor, Filter, Page};
 use crate::state::State;
 use crate::tenant;

@@ -20,16 +20,18 @@ use super::tables::{Found, Freed, Member};
 use super::transaction::Sent;
 use super::wake::{Connect, Wake};
 use super::{schema, tables, transaction};
-use crate::admin::{Admin, Stats};
+use crate::admin::Admin;
 use crate::erase::ErasedObject;
 use crate::error::{InboxError, InboxErrorKind, error_chain};
 use crate::filter::{Filter, Page};
+use crate::inserted::Inserted;
 use crate::key::Key;
 use crate::record::Record;
 use crate::rejection::LoggedRejection;
 use crate::replay::Replayed;
 use crate::sealed::Sealed;
-use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store, Ticket};
+use crate::stats::Stats;
+use crate::store::{Claim, Claimed, Outcome, Settled, Settlement, Store, Ticket};
 use crate::sweep::{Sweep, SweptBatch};
 
 /// How often a process records that it has a runner for a kind.

@@ -9,8 +9,8 @@ use super::clock::last;
 use super::reopen;
 use super::row::{micros, time};
 use super::tables::ARRIVE;
-use crate::admin::Stats;
 use crate::key::Key;
+use crate::stats::Stats;
 
 /// Reopens dead letters and reviews. `now` must not be later than the writer's clock.
 pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {

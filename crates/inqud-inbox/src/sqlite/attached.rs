@@ -14,17 +14,18 @@ use super::sandbox::Sandbox;
 use super::store::Sqlite;
 use super::tables::{Session, Tables};
 use super::{admin, backup, erase, lookup, rejections, reopen, schema, sweep};
-use crate::admin::{Admin, Stats};
+use crate::admin::Admin;
 use crate::erase::ErasedObject;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::filter::{Filter, Page};
 use crate::inbox::Inbox;
+use crate::inserted::Inserted;
 use crate::key::Key;
 use crate::record::Record;
 use crate::rejection::LoggedRejection;
 use crate::replay::Replayed;
 use crate::sealed::Sealed;
-use crate::store::Inserted;
+use crate::stats::Stats;
 use crate::sweep::{Sweep, SweptBatch};
 
 /// The most rows that one commit changes.

@@ -4,11 +4,11 @@ use rusqlite::{OptionalExtension, Result, params};
 
 use super::row::{State, order_key};
 use super::tables::Tables;
+use crate::inserted::Inserted;
 use crate::key::Key;
 use crate::known::Known;
 use crate::record::Record;
 use crate::store;
-use crate::store::Inserted;
 use tower_inqud::{Dedup, Processed};
 
 /// A known object.

@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Result, Row, params_from_iter};
 
 use super::row::{State, body, time, verdict};
-use crate::admin::Entry;
+use crate::entry::Entry;
 use crate::filter::{Filter, Page};
 use crate::key::Key;
 use crate::source::Source;

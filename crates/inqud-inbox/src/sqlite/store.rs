@@ -13,17 +13,19 @@ use super::settle::Ran;
 use super::tables::Tables;
 use super::writer::{self, Needs, Writer};
 use super::{admin, backup, erase, lookup, rejections, reopen, sweep};
-use crate::admin::{Admin, Stats};
+use crate::admin::Admin;
 use crate::erase::ErasedObject;
 use crate::error::{BoxError, InboxError, InboxErrorKind};
 use crate::filter::{Filter, Page};
 use crate::inbox::Inbox;
+use crate::inserted::Inserted;
 use crate::key::Key;
 use crate::record::Record;
 use crate::rejection::LoggedRejection;
 use crate::replay::Replayed;
 use crate::sealed::Sealed;
-use crate::store::{Claim, Claimed, Inserted, Outcome, Settled, Settlement, Store};
+use crate::stats::Stats;
+use crate::store::{Claim, Claimed, Outcome, Settled, Settlement, Store};
 use crate::sweep::{Sweep, SweptBatch};
 
 /// A store in a SQLite file. SQLite itself is compiled in.

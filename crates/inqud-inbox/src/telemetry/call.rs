@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use super::decided::Decided;
 use super::{log, meter};
-use crate::admin::{KindStats, Stats};
 use crate::error::InboxError;
+use crate::inserted::Inserted;
 use crate::reconciled::Reconciled;
-use crate::store::{Claimed, Inserted, Outcome};
+use crate::stats::{KindStats, Stats};
+use crate::store::{Claimed, Outcome};
 
 pub(crate) fn describe() {
     meter::describe();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use metrics::Unit;
 
-use crate::admin::{KindStats, Stats};
+use crate::stats::{KindStats, Stats};
 
 const RECEIVED: &str = "inqud_inbox_received_total";
 const COMMIT: &str = "inqud_inbox_commit_duration_seconds";

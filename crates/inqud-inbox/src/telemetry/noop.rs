@@ -17,7 +17,7 @@ pub(super) use self::no_tracing::{Span, failed, looked, refused, review_on_recei
 mod no_metrics {
     use std::time::Duration;
 
-    use crate::admin::{KindStats, Stats};
+    use crate::stats::{KindStats, Stats};
 
     pub(crate) fn describe() {}
 
@@ -96,10 +96,11 @@ mod no_tracing {
 
 #[cfg(not(any(feature = "metrics", feature = "tracing")))]
 mod neither {
-    use crate::admin::{KindStats, Stats};
     use crate::error::InboxError;
+    use crate::inserted::Inserted;
     use crate::reconciled::Reconciled;
-    use crate::store::{Claimed, Inserted, Outcome};
+    use crate::stats::{KindStats, Stats};
+    use crate::store::{Claimed, Outcome};
 
     pub(crate) fn describe() {}
 

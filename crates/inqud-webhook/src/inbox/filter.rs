@@ -4,7 +4,7 @@ use clap::Args;
 use inqud_inbox::{Filter, State};
 use jiff::{SignedDuration, Timestamp};
 
-use super::age;
+use super::parse::age;
 
 #[derive(Args)]
 pub(super) struct FilterArgs {

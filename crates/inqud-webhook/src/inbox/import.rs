@@ -12,8 +12,9 @@ use tower_inqud::{
     Subscription,
 };
 
-use super::{BoxError, StoreArgs, chained};
+use crate::chain::{BoxError, chained};
 use crate::out::{Out, Outcome};
+use crate::store_args::StoreArgs;
 
 /// The largest body. Inqud's are below 256 KiB.
 const MOST: u64 = 1024 * 1024;

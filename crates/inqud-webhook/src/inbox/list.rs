@@ -6,9 +6,12 @@ use clap::Args;
 use inqud_inbox::{Admin, Cursor, Entry, Filter, Key};
 use serde_json::json;
 
+use super::entries;
 use super::filter::FilterArgs;
-use super::{BoxError, StoreArgs, chained, entries, key};
+use super::parse::key;
+use crate::chain::{BoxError, chained};
 use crate::out::{BAD, Out, Outcome, styled};
+use crate::store_args::StoreArgs;
 
 #[derive(Args)]
 pub(super) struct ListArgs {

@@ -9,8 +9,10 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::filter::FilterArgs;
-use super::{StoreArgs, chained, distinct, key};
+use super::parse::{distinct, key};
+use crate::chain::chained;
 use crate::out::{BAD, Out, Outcome, styled};
+use crate::store_args::StoreArgs;
 
 /// How often to try objects again that are being handled, and how long to wait before.
 const TRIES: usize = 10;

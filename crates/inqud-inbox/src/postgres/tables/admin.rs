@@ -5,8 +5,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use super::{BEGIN, bytes, micros, reopen, time_of, transact};
-use crate::admin::Stats;
 use crate::key::Key;
+use crate::stats::Stats;
 
 /// Returns whether `fsync` is on, and the encoding of the database.
 pub(in crate::postgres) async fn settings(client: &Client) -> Result<(bool, String), Error> {

@@ -7,11 +7,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::{BEGIN, DEAD, OPEN, REVIEW, bytes, bytes_of, key, object, order_key, text};
+use crate::inserted::Inserted;
 use crate::key::Key;
 use crate::known::Known;
 use crate::record::Record;
 use crate::store;
-use crate::store::Inserted;
 use tower_inqud::{Dedup, Processed};
 
 /// Locks the objects of a batch, and creates those that are new.

@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use super::{body, code, count_of, key, object, text, time, verdict};
-use crate::admin::Entry;
+use crate::entry::Entry;
 use crate::filter::{Filter, Page};
 use crate::source::Source;
 use crate::state::State;
