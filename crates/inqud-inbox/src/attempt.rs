@@ -219,7 +219,11 @@ impl<S: Store> Attempts<S> {
             self.confirm(&claimed).await
         };
         let mut is_review_confirmed = false;
-        let outcome = if is_skipped || confirmed == Confirmed::Superseded {
+        let outcome = if is_skipped {
+            Outcome::Skipped
+        } else if confirmed == Confirmed::Superseded {
+            // Whatever it was compared with, the API knows better.
+            ticket.verdict = Verdict::Stale;
             Outcome::Skipped
         } else if ticket.verdict == Verdict::Review {
             is_review_confirmed = self.rules.confirm.is_some() && confirmed == Confirmed::Yes;

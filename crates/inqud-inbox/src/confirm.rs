@@ -87,6 +87,9 @@ where
         {
             return Ok(Confirmed::Yes);
         }
+        if known.without(ticket.seq).compare(fetched) == Compared::Agreed {
+            return Ok(Confirmed::Superseded);
+        }
         match known.compare(fetched) {
             Compared::Recovered | Compared::Amended => self.store_fetched(&known, found).await,
             Compared::Ahead if mine.order_key.supersedes(fetched) => {

@@ -501,7 +501,7 @@ impl Tables {
     }
 
     fn erase(&mut self, of: &ErasedObject, is_forced: bool) -> Option<usize> {
-        let Self { rows, objects, .. } = self;
+        let Self { rows, objects, watched, .. } = self;
         let object =
             objects.iter_mut().find(|((kind, id), _)| **kind == *of.kind && **id == *of.id);
         let Some((_, object)) = object else { return Some(0) };
@@ -512,6 +512,7 @@ impl Tables {
             object.open.clear();
             (object.due, object.leased_until, object.crashes) = (None, None, 0);
         }
+        watched.forget(&of.kind, &of.id);
         for seq in &object.rows {
             let Some(row) = rows.get_mut(*seq) else { continue };
             row.record.body.clear();
@@ -561,6 +562,11 @@ impl Row {
     /// nothing happened between its neighbours.
     fn is_discarded_review(&self) -> bool {
         self.state == State::Skipped && self.verdict == Some(Verdict::Review)
+    }
+
+    /// Whether it was skipped because it is stale.
+    fn is_stale(&self) -> bool {
+        self.state == State::Skipped && self.verdict == Some(Verdict::Stale)
     }
 
     fn settle(&mut self, state: State, now: Instant) {

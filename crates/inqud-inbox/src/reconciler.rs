@@ -15,9 +15,11 @@ use crate::ask::{Answer, Answered, ask};
 use crate::backoff::Backoff;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::fetcher::Fetcher;
+use crate::filter::Filter;
 use crate::reconciled::{LookOutcome, ReconcileReport, Reconciled};
 use crate::record::Storable;
 use crate::schedule::Schedule;
+use crate::state::State;
 use crate::telemetry;
 use crate::tenant;
 use crate::watch::{Arrival, Compared, Look, NEVER, Next, Scheduled, WatchList};
@@ -317,9 +319,10 @@ where
 
     /// Makes objects due that have a notification kept for review: the API can tell what is true.
     async fn hasten_reviews(&self) -> Result<(), InboxError> {
-        let reviews = self.store.review(REVIEWS).await?;
-        let reviews = reviews.iter().filter(|entry| entry.kind == T::KIND);
+        let reviews = Filter::from(State::Review).kind(T::KIND);
+        let reviews = self.store.list(&reviews, REVIEWS).await?.entries;
         let objects: BTreeSet<_> = reviews
+            .iter()
             .map(|entry| tenant::qualify(entry.tenant.as_deref(), &entry.object).into_owned())
             .collect();
         if objects.is_empty() {

@@ -260,6 +260,8 @@ pub struct Known {
     pub rows: Vec<KnownRow>,
     /// The body of the one in whose state the object ends when all are handled.
     pub body: Bytes,
+    /// The number of the notification that arrived last.
+    last: Option<i64>,
 }
 
 /// A stored notification of an object.
@@ -276,8 +278,8 @@ pub struct KnownRow {
     pub is_reviewed: bool,
     /// Whether it is kept for review.
     pub is_in_review: bool,
-    /// Whether it is a review that was discarded.
-    pub is_discarded_review: bool,
+    /// Whether it was skipped as stale, or is a review that was discarded.
+    pub is_skipped: bool,
 }
 
 impl fmt::Debug for Known {
@@ -288,8 +290,7 @@ impl fmt::Debug for Known {
 
 impl KnownRow {
     pub(crate) fn new(seq: i64, key: Key, order_key: OrderKey, is_reviewed: bool) -> Self {
-        let (is_in_review, is_discarded_review) = (false, false);
-        Self { seq, key, order_key, is_reviewed, is_in_review, is_discarded_review }
+        Self { seq, key, order_key, is_reviewed, is_in_review: false, is_skipped: false }
     }
 
     pub(crate) fn in_review(mut self, is_in_review: bool) -> Self {
@@ -297,15 +298,34 @@ impl KnownRow {
         self
     }
 
-    pub(crate) fn discarded_review(mut self, is_discarded_review: bool) -> Self {
-        self.is_discarded_review = is_discarded_review;
+    pub(crate) fn skipped(mut self, is_skipped: bool) -> Self {
+        self.is_skipped = is_skipped;
         self
     }
 }
 
 impl Known {
     pub(crate) fn new(rows: Vec<KnownRow>) -> Self {
-        Self { rows, body: Bytes::new() }
+        let last = rows.last().map(|row| row.seq);
+        Self { rows, body: Bytes::new(), last }
+    }
+
+    /// Adds what was processed last, at its place, if its row is deleted.
+    pub(crate) fn recall(mut self, kind: &str, object: &str, processed: Option<Processed>) -> Self {
+        let Some(processed) = processed else { return self };
+        let (seq, order_key) = (processed.arrival(), processed.order_key());
+        let place = self.rows.partition_point(|row| row.seq < seq);
+        if self.rows.get(place).is_none_or(|row| row.seq != seq) {
+            let key = Key::new(kind, object, order_key);
+            self.rows.insert(place, KnownRow::new(seq, key, order_key.clone(), true));
+        }
+        self
+    }
+
+    /// What is known apart from one notification.
+    pub(crate) fn without(&self, seq: i64) -> Self {
+        let rows = self.rows.iter().filter(|row| row.seq != seq).cloned().collect();
+        Self { rows, body: Bytes::new(), last: self.last }
     }
 
     pub(crate) fn with_body(self, body: Bytes) -> Self {
@@ -319,12 +339,12 @@ impl Known {
 
     /// The number of the notification that arrived last.
     pub(crate) fn last(&self) -> Option<i64> {
-        self.rows.last().map(|row| row.seq)
+        self.last
     }
 
     /// The notifications that count. Those kept for review do not, because nothing is done about them yet.
     fn counted(&self) -> impl Iterator<Item = &KnownRow> {
-        self.rows.iter().filter(|row| !row.is_in_review && !row.is_discarded_review)
+        self.rows.iter().filter(|row| !row.is_in_review && !row.is_skipped)
     }
 
     /// The notification in whose state the object ends when all are handled, and what counts as processed then.

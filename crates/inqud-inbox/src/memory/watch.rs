@@ -53,6 +53,11 @@ impl Default for Watched {
 }
 
 impl Watched {
+    /// Removes an object.
+    pub(super) fn forget(&mut self, kind: &str, object: &str) {
+        self.rows.retain(|(its, id), _| (*its, &**id) != (kind, object));
+    }
+
     /// Returns the time of an instant.
     pub(super) fn time(&self, at: Instant) -> i64 {
         let (began, time) = self.began;

@@ -109,9 +109,11 @@ impl Tables {
             let Record { key, order_key, .. } = &row.record;
             KnownRow::new(number(*seq), *key, order_key.clone(), row.is_reviewed)
                 .in_review(row.state == State::Review)
-                .discarded_review(row.is_discarded_review())
+                .skipped(row.is_stale() || row.is_discarded_review())
         };
-        let known = Known::new(rows.iter().map(known).collect());
+        let pruned = self.objects.get(&(kind, Arc::from(object))).filter(|it| it.pruned.is_some());
+        let processed = pruned.and_then(|object| object.processed.clone());
+        let known = Known::new(rows.iter().map(known).collect()).recall(kind, object, processed);
         let end = known.end_seq();
         let body = rows.iter().find(|(seq, _)| Some(number(*seq)) == end);
         known.with_body(body.map(|(_, row)| row.record.body.clone()).unwrap_or_default())

@@ -9,6 +9,7 @@ WITH processed AS MATERIALIZED (
     JOIN inqud_inbox.notification AS it USING (kind, object)
     WHERE (its.leased_until IS NULL OR its.leased_until <= statement_timestamp())
         AND (it.state = 1 OR it.state > 1 AND it.state IN (2, 3) AND it.replays > 0)
+    FOR UPDATE OF it -- so that a body that is deleted at the same time is seen as deleted
 ), beginning AS (
     SELECT kind, object, min(rank) FILTER (WHERE seq = ANY ($1::bigint[])) AS chosen,
         max(rank) FILTER (WHERE is_pruned) AS pruned

@@ -37,6 +37,11 @@ pub(super) fn erase(
          WHERE object = ?1",
         params![number, now, ERASED],
     )?;
+    // A look would store the body again.
+    connection.execute(
+        "DELETE FROM inqud_inbox_watch WHERE kind = ?1 AND object = ?2",
+        [&of.kind, &of.id],
+    )?;
     Ok(Some(erased))
 }
 

@@ -13,6 +13,7 @@ use crate::record::Record;
 use crate::watch::{
     Arrival, Arrived, Expected, Known, KnownRow, Look, NEVER, Next, Reach, Scheduled,
 };
+use tower_inqud::Processed;
 
 pub(super) fn expect(connection: &Connection, expected: &Expected) -> Result<()> {
     let mut expect = connection.prepare(
@@ -40,7 +41,7 @@ pub(super) fn arrived(
     let mut rows = connection.prepare(
         "SELECT seq, id, order_key, received_at, body
          FROM inqud_inbox_notification AS its JOIN inqud_inbox_object ON number = object
-         WHERE seq > ?1 AND seq <= ?2 AND its.kind = ?3 AND state <> 3 ORDER BY seq LIMIT ?4",
+         WHERE seq > ?1 AND seq <= ?2 AND its.kind = ?3 ORDER BY seq LIMIT ?4",
     )?;
     let count = i64::try_from(limit).unwrap_or(i64::MAX);
     let arrivals = rows.query_map(params![from, newest, kind, count], |row| {
@@ -186,9 +187,16 @@ pub(super) fn known(connection: &Connection, kind: &str, object: &str) -> Result
             KnownRow::new(row.get(0)?, Key::from_bytes(row.get(1)?), order_key, row.get(3)?);
         Ok(known
             .in_review(state == State::Review as i64)
-            .discarded_review(state == State::Skipped as i64 && verdict == 4))
+            .skipped(state == State::Skipped as i64 && (verdict == 3 || verdict == 4)))
     })?;
-    let known = Known::new(rows.collect::<Result<Vec<_>>>()?);
+    let mut pruned = connection.prepare(
+        "SELECT processed FROM inqud_inbox_object
+         WHERE kind = ?1 AND id = ?2 AND pruned_at IS NOT NULL",
+    )?;
+    let processed: Option<Vec<u8>> =
+        pruned.query_row([kind, object], |row| row.get(0)).optional()?.flatten();
+    let processed = processed.and_then(|bytes| Processed::from_bytes(&bytes));
+    let known = Known::new(rows.collect::<Result<Vec<_>>>()?).recall(kind, object, processed);
     let mut read =
         connection.prepare("SELECT body FROM inqud_inbox_notification WHERE seq = ?1")?;
     let latest = match known.end_seq() {

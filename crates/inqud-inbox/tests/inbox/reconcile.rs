@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::postgres;
 use bytes::Bytes;
 use inqud_inbox::{
-    Context, Fetch, Fetched, Inbox, Inserted, LookOutcome, ReconcileReport, Reconciled, Reconciler,
-    Record, RunReport, Source, Sqlite, Storable, Store, Stored, WatchList,
+    Context, Erase, Fetch, Fetched, Inbox, Inserted, LookOutcome, ReconcileReport, Reconciled,
+    Reconciler, Record, RunReport, Source, Sqlite, Storable, Store, Stored, Sweep, WatchList,
 };
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -170,7 +170,10 @@ of_each_store! {
     two_reconcilers_share_the_looks
     many_arrivals_are_all_enrolled
     fetched_state_enrols_nothing_again
+    look_after_rows_were_deleted_agrees
+    look_after_an_erasure_stores_nothing
     confirm_mode_handles_what_the_api_shows
+    confirm_mode_handles_no_state_again
     confirm_mode_answers_reviews
     confirm_mode_is_limited
     unanswered_review_is_asked_about_once_an_hour
@@ -280,6 +283,52 @@ async fn fetched_state_without_a_time_is_not_for_review(inbox: &Inbox<impl Store
     assert_eq!(look.outcome, LookOutcome::Recovered);
     let handled = handled::<_, PaymentRequest>(inbox).await;
     assert_eq!(handled, [fetched("SUCCESS", Verdict::Unordered)]);
+}
+
+async fn look_after_rows_were_deleted_agrees(inbox: &Inbox<impl Store + WatchList>) {
+    let api = Api::default();
+    push::<PaymentRequest>(inbox, &request("SUCCESS", "10:05:00")).await;
+    assert_eq!(handled::<_, PaymentRequest>(inbox).await.len(), 1);
+    push::<Payment>(inbox, &payment("SUCCESS")).await;
+    assert_eq!(handled::<_, Payment>(inbox).await.len(), 1);
+    // SQLite keeps the row with the last number.
+    push::<PaymentRequest>(inbox, &request("SUCCESS", "10:05:00").replace("CAPD-1", "CAPD-2"))
+        .await;
+    let rows =
+        Sweep::Notifications { age: Duration::ZERO, includes_reviews: false, after: i64::MIN };
+    assert_eq!(inbox.store().sweep_batch(rows, 100).await.unwrap().count, 2);
+
+    let extra = request("SUCCESS", "10:05:00").replace('{', r#"{"network":"ETH","#);
+    api.set("CAPD-1", extra).set("PMT-1", payment("SUCCESS"));
+    let look = at_once::<_, PaymentRequest>(inbox, &api).look_at(None, "CAPD-1").await.unwrap();
+    assert_eq!(look.outcome, LookOutcome::Agreed);
+    let look = at_once::<_, Payment>(inbox, &api).look_at(None, "PMT-1").await.unwrap();
+    assert_eq!(look.outcome, LookOutcome::Agreed);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
+
+    api.set("CAPD-1", request("CONFLICT", "10:06:00"));
+    let look = at_once::<_, PaymentRequest>(inbox, &api).look_at(None, "CAPD-1").await.unwrap();
+    assert_eq!(look.outcome, LookOutcome::Recovered, "it is news");
+}
+
+async fn look_after_an_erasure_stores_nothing(inbox: &Inbox<impl Store + WatchList>) {
+    let api = Api::default();
+    push::<PaymentRequest>(inbox, &request("SUCCESS", "10:05:00")).await;
+    assert_eq!(handled::<_, PaymentRequest>(inbox).await.len(), 1);
+    api.set("CAPD-1", request("SUCCESS", "10:05:00"));
+    let reconciler = at_once::<_, PaymentRequest>(inbox, &api);
+    let reconciler = reconciler.confirm_after(Duration::from_secs(1));
+    // It is on the list, and not due yet.
+    assert_eq!(reconciler.run_until_idle().await.unwrap(), report(&[]));
+    let erase = Erase::object(PaymentRequest::KIND, "CAPD-1");
+    assert_eq!(inbox.erase(erase).await.unwrap(), 1);
+    sleep(Duration::from_millis(1_500)).await;
+    let extra = request("SUCCESS", "10:05:00").replace('{', r#"{"network":"ETH","#);
+    api.set("CAPD-1", extra);
+    assert_eq!(reconcile::<PaymentRequest>(inbox, &api).await, report(&[]), "not on the list");
+    let look = at_once::<_, PaymentRequest>(inbox, &api).look_at(None, "CAPD-1").await.unwrap();
+    assert_eq!(look.outcome, LookOutcome::Agreed);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 0);
 }
 
 /// Fetches, and lets a webhook arrive before it answers.
@@ -626,6 +675,21 @@ async fn confirm_mode_handles_what_the_api_shows(inbox: &Inbox<impl Store + Watc
     let mut asked = api.asked();
     asked.sort();
     assert_eq!(asked, ids, "each once, and what was fetched is not confirmed again");
+}
+
+/// A payment has no times, so only the API knows that the second one is old or forged.
+async fn confirm_mode_handles_no_state_again(inbox: &Inbox<impl Store + WatchList>) {
+    let api = Api::default();
+    api.set("PMT-1", payment("SUCCESS"));
+    push::<Payment>(inbox, &payment("SUCCESS")).await;
+    let (report, _) = confirmed::<_, Payment>(inbox, &api, 60).await;
+    assert_eq!(report.done, 1);
+    push::<Payment>(inbox, &payment("FAILED")).await;
+    let (report, seen) = confirmed::<_, Payment>(inbox, &api, 60).await;
+    assert_eq!((report.done, report.skipped, seen.len()), (0, 1, 0));
+    let look = at_once::<_, Payment>(inbox, &api).look_at(None, "PMT-1").await.unwrap();
+    assert_eq!(look.outcome, LookOutcome::Agreed);
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 0);
 }
 
 async fn confirm_mode_answers_reviews(inbox: &Inbox<impl Store + WatchList>) {

@@ -30,6 +30,9 @@ WITH mine AS MATERIALIZED (
 ), freed AS (
     UPDATE inqud_inbox.object SET due_at = NULL, leased_until = NULL, crashes = 0
     FROM allowed WHERE kind = $1 AND object = $2 AND is_allowed AND due_at IS NOT NULL
+), unwatched AS (
+    -- A look would store the body again.
+    DELETE FROM inqud_inbox.watch USING allowed WHERE kind = $1 AND object = $2 AND is_allowed
 )
 SELECT is_allowed, (SELECT count(*) FROM erased) FROM allowed";
 

@@ -12,6 +12,7 @@ use crate::record::Record;
 use crate::watch::{
     Arrival, Arrived, Expected, Known, KnownRow, Look, NEVER, Next, Reach, Scheduled,
 };
+use tower_inqud::Processed;
 
 pub(in crate::postgres) async fn expect(
     client: &Client,
@@ -51,7 +52,7 @@ pub(in crate::postgres) async fn arrived(
     let arrivals = "
         SELECT seq, object, order_key, inqud_inbox.micros(received_at), body
         FROM inqud_inbox.notification
-        WHERE seq > $1 AND seq <= $2 AND kind = $3 AND state <> 3 ORDER BY seq LIMIT $4";
+        WHERE seq > $1 AND seq <= $2 AND kind = $3 ORDER BY seq LIMIT $4";
     let statement = client.prepare_cached(arrivals).await?;
     let count = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = client.query(&statement, &[&ends.from, &ends.to, &kind, &count]).await?;
@@ -212,19 +213,28 @@ pub(in crate::postgres) async fn known(
     id: &str,
 ) -> Result<Known, Error> {
     let known = "
-        SELECT seq, key, order_key, reviewed, state = 4, state = 2 AND verdict = 4
+        SELECT seq, key, order_key, reviewed, state = 4, state = 2 AND verdict IN (3, 4)
         FROM inqud_inbox.notification WHERE kind = $1 AND object = $2 ORDER BY seq";
+    let pruned = "
+        SELECT processed FROM inqud_inbox.object WHERE kind = $1 AND object = $2 AND pruned_at IS NOT NULL";
     let latest = "
         SELECT body FROM inqud_inbox.notification WHERE seq = $1";
-    let (all, latest) =
-        tokio::try_join!(client.prepare_cached(known), client.prepare_cached(latest))?;
+    let (all, pruned, latest) = tokio::try_join!(
+        client.prepare_cached(known),
+        client.prepare_cached(pruned),
+        client.prepare_cached(latest)
+    )?;
     let mut rows = Vec::new();
     for row in &client.query(&all, &[&kind, &object(id)]).await? {
         let (key, order_key) = (key(row.try_get(1)?), order_key(row.try_get(2)?));
         let known = KnownRow::new(row.try_get(0)?, key, order_key, row.try_get(3)?);
-        rows.push(known.in_review(row.try_get(4)?).discarded_review(row.try_get(5)?));
+        rows.push(known.in_review(row.try_get(4)?).skipped(row.try_get(5)?));
     }
-    let known = Known::new(rows);
+    let processed = client.query_opt(&pruned, &[&kind, &object(id)]).await?;
+    let processed: Option<&[u8]> =
+        processed.as_ref().map(|row| row.try_get(0)).transpose()?.flatten();
+    let processed = processed.and_then(Processed::from_bytes);
+    let known = Known::new(rows).recall(kind, id, processed);
     let bytes = match known.end_seq() {
         Some(seq) => client.query_opt(&latest, &[&seq]).await?,
         None => None,
