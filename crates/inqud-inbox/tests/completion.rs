@@ -7,7 +7,7 @@
 )]
 
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -343,18 +343,20 @@ async fn other_database_is_refused() {
     let Some(other) = Shop::new("wrong").await else { return };
     shop.store("CAPD-1", 0).await;
     other.store("CAPD-2", 0).await;
-    let own = other.clone();
+    let codes = Arc::new(Mutex::new(Vec::new()));
+    let (own, seen) = (other.clone(), Arc::clone(&codes));
     let report = shop.run(move |request, cx| {
-        let own = own.clone();
+        let (own, seen) = (own.clone(), Arc::clone(&seen));
         async move {
             let client = own.client().await;
             let error = pay_and_complete(&client, &request.id, &cx).await.unwrap_err();
-            assert_eq!(code(error.downcast_ref().unwrap()), "IQ004");
+            seen.lock().unwrap().push(code(error.downcast_ref().unwrap()).to_owned());
             client.batch_execute("COMMIT").await?;
             Ok(())
         }
     });
     assert_eq!(report.await.dead, 1);
+    assert_eq!(*codes.lock().unwrap(), ["IQ004"]);
     assert!(other.paid().await.is_empty());
     assert_eq!(other.inbox.stats().await.unwrap().backlog(), 1);
 }

@@ -24,7 +24,9 @@ use self::parse::{age, distinct, key};
 use self::reprocess::ReprocessArgs;
 #[cfg(feature = "sqlite")]
 use crate::backup::BackupArgs;
-use crate::chain::{BoxError, chained, error_chain};
+#[cfg(feature = "sqlite")]
+use crate::chain::error_chain;
+use crate::chain::{BoxError, chained};
 #[cfg(feature = "postgres")]
 use crate::database::{self, Database};
 use crate::erase::EraseArgs;
