@@ -7,8 +7,8 @@
 )]
 
 use std::future::pending;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use inqud_inbox::testing::TestContext;
