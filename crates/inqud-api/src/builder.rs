@@ -64,7 +64,7 @@ impl ApiClientBuilder {
 
     /// Allows `http` to any host. Defaults to `https` only.
     ///
-    /// Whoever can read the connection can then send requests in your name.
+    /// Anyone who can read the connection can then send requests in your name.
     pub fn allow_unencrypted(mut self) -> Self {
         self.allow_unencrypted = true;
         self

@@ -40,7 +40,7 @@ impl Credentials {
     ///
     /// # Security
     ///
-    /// The body of a `GET` is empty, so the signature proves the salt and nothing else. Whoever sees one
+    /// The body of a `GET` is empty, so the signature covers only the salt. Anyone who sees one
     /// may be able to send any `GET` with it: whether Inqud accepts a salt twice is not public.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// What identifies an object. Everything else is left to whoever decodes it.
+/// The fields that identify an object. The other fields are not read.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(default, borrow)]

@@ -7,8 +7,8 @@
 )]
 
 use std::future::pending;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use inqud_inbox::testing::TestContext;
@@ -350,13 +350,13 @@ async fn other_database_is_refused() {
         async move {
             let client = own.client().await;
             let error = pay_and_complete(&client, &request.id, &cx).await.unwrap_err();
-            seen.lock().unwrap().push(code(error.downcast_ref().unwrap()).to_owned());
+            seen.lock().await.push(code(error.downcast_ref().unwrap()).to_owned());
             client.batch_execute("COMMIT").await?;
             Ok(())
         }
     });
     assert_eq!(report.await.dead, 1);
-    assert_eq!(*codes.lock().unwrap(), ["IQ004"]);
+    assert_eq!(*codes.lock().await, ["IQ004"]);
     assert!(other.paid().await.is_empty());
     assert_eq!(other.inbox.stats().await.unwrap().backlog(), 1);
 }

@@ -167,7 +167,7 @@ impl MockInqud {
         self
     }
 
-    /// Whether this message is lost for ever.
+    /// Whether this message is never delivered.
     pub(super) fn drops(&self, message: &Message) -> bool {
         // FNV-1a. The generator mixes its seed.
         let hash = message.body().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
