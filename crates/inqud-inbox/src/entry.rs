@@ -45,7 +45,7 @@ pub struct Entry {
     pub settled_at: Option<Timestamp>,
     /// The length of its body. 0 if the body was [pruned](crate::Inbox::prune).
     pub body_len: usize,
-    /// Its body. Empty unless it was [asked for](Filter::with_bodies), or if it was pruned.
+    /// Its body. Empty unless it was [asked for](crate::Filter::with_bodies), or if it was pruned.
     pub body: Bytes,
 }
 
