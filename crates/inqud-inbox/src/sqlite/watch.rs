@@ -62,7 +62,8 @@ fn first_since(connection: &Connection, newest: i64, time: i64) -> Result<i64> {
     let (mut earlier, mut later) = (0, newest);
     while earlier < later {
         let middle = earlier.midpoint(later);
-        let found = next.query_row([middle], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)));
+        let found =
+            next.query_row([middle], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
         match found.optional()? {
             Some((seq, received_at)) if time > received_at => earlier = seq,
             _ => later = middle,
