@@ -7,7 +7,6 @@ mod ended;
 mod error;
 mod floor;
 mod group;
-mod list;
 mod options;
 mod parameters;
 mod schema;
@@ -16,6 +15,7 @@ mod store;
 mod tables;
 mod transaction;
 mod wake;
+mod watch_list;
 
 pub use self::completion::Completion;
 pub use self::effect::PostgresEffect;

@@ -13,7 +13,6 @@ mod error;
 mod fence;
 mod file;
 mod insert;
-mod list;
 mod lookup;
 mod options;
 mod rejections;
@@ -26,6 +25,7 @@ mod store;
 mod sweep;
 mod tables;
 mod watch;
+mod watch_list;
 mod writer;
 
 pub use self::attached::Attached;
