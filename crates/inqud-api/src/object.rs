@@ -15,7 +15,7 @@ struct Head<'a> {
     payment_id: Option<&'a RawValue>,
 }
 
-/// Checks that a body is the object with this id. Returns what is wrong with it.
+/// Checks that a body is the object with this id. The error says why it is not.
 pub(crate) fn check(body: &[u8], id: &str) -> Result<(), &'static str> {
     const NOT_JSON: &str = "the response is not one JSON object";
     let text = std::str::from_utf8(body).map_err(|_| NOT_JSON)?;
