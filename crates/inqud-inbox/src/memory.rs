@@ -410,9 +410,7 @@ impl Tables {
             object.open.remove(&(row.position, seq));
         }
         (object.leased_until, object.crashes) = (None, 0);
-        // As in the databases, which look at the index from one end.
-        let next = if ticket.newest_first { object.open.last() } else { object.open.first() };
-        let next = next.map(|(_, seq)| *seq);
+        let next = object.next(ticket.newest_first);
         object.due = next.and_then(|seq| Some((self.rows.get(seq)?.due(), seq)));
         let next_is_due = object.due.is_some_and(|(due, _)| due <= now);
         let is_open = decoded.is_some_and(|record| self.replace_decoded(seq, record, now));
@@ -535,12 +533,27 @@ impl Tables {
         true
     }
 
-    fn redrive(&mut self, key: Key) -> bool {
-        let Some((seq, row)) = self.kept(key) else { return false };
-        if row.replays > 0 {
-            let replayed = self.replay(&[number(seq)], false);
-            return !replayed.opened.is_empty();
+    fn redrive(&mut self, keys: impl IntoIterator<Item = Key>) -> usize {
+        let mut dead_replays = Vec::new();
+        let mut count = 0_usize;
+        for key in keys {
+            let Some((seq, row)) = self.kept(key) else { continue };
+            if row.replays > 0 {
+                dead_replays.push(number(seq));
+            } else {
+                self.reopen(seq);
+                count = count.saturating_add(1);
+            }
         }
+        // Together, because one can open another of its object.
+        let opened = self.replay(&dead_replays, false).opened;
+        dead_replays.dedup();
+        let replays = dead_replays.iter().filter(|number| opened.contains(number)).count();
+        count.saturating_add(replays)
+    }
+
+    fn reopen(&mut self, seq: usize) {
+        let Some(row) = self.rows.get_mut(seq) else { return };
         row.is_reviewed |= row.state == State::Review;
         row.state = State::Open;
         (row.failures, row.retry_at) = (0, None);
@@ -549,7 +562,6 @@ impl Tables {
         let object = self.object(record.kind, &record.object);
         object.open.insert((position, seq));
         object.arrive(Instant::now(), seq);
-        true
     }
 }
 
@@ -640,7 +652,7 @@ impl Admin for Memory {
         keys: impl IntoIterator<Item = Key> + Send,
     ) -> Result<usize, InboxError> {
         let mut tables = self.tables()?;
-        Ok(keys.into_iter().filter(|key| tables.redrive(*key)).count())
+        Ok(tables.redrive(keys))
     }
 
     async fn discard(

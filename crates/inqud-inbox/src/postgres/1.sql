@@ -289,10 +289,15 @@ BEGIN
         -- The snapshot may be older than the lock, and miss what was stored since. The next claim finds out.
         next_due_at := statement_timestamp();
     ELSIF complete.newest_first THEN
-        next_due_at := (
-            SELECT greatest(next.received_at, next.retry_at) FROM inqud_inbox.notification AS next
+        next_due_at := coalesce(
+            -- Replays come first nevertheless.
+            (SELECT greatest(next.received_at, next.retry_at) FROM inqud_inbox.notification AS next
             WHERE next.kind = complete.kind AND next.object = complete.object AND next.state = 0
-            ORDER BY next.position DESC, next.seq DESC LIMIT 1);
+                AND next.position < -4611686018427387904
+            ORDER BY next.position, next.seq LIMIT 1),
+            (SELECT greatest(next.received_at, next.retry_at) FROM inqud_inbox.notification AS next
+            WHERE next.kind = complete.kind AND next.object = complete.object AND next.state = 0
+            ORDER BY next.position DESC, next.seq DESC LIMIT 1));
     ELSE
         next_due_at := (
             SELECT greatest(next.received_at, next.retry_at) FROM inqud_inbox.notification AS next

@@ -8,10 +8,15 @@ WITH it AS MATERIALIZED (
     UPDATE inqud_inbox.object AS mine SET
         processed = coalesce(it.processed, mine.processed), leased_until = NULL, crashes = 0,
         -- Subqueries, not a join: see insert.sql.
-        due_at = CASE WHEN it.newest_first THEN
+        due_at = CASE WHEN it.newest_first THEN coalesce(
+            -- Replays come first nevertheless.
             (SELECT greatest(next.received_at, next.retry_at) FROM inqud_inbox.notification AS next
             WHERE next.kind = it.kind AND next.object = it.object AND next.state = 0
-            ORDER BY next.position DESC, next.seq DESC LIMIT 1)
+                AND next.position < -4611686018427387904
+            ORDER BY next.position, next.seq LIMIT 1),
+            (SELECT greatest(next.received_at, next.retry_at) FROM inqud_inbox.notification AS next
+            WHERE next.kind = it.kind AND next.object = it.object AND next.state = 0
+            ORDER BY next.position DESC, next.seq DESC LIMIT 1))
         ELSE
             (SELECT greatest(next.received_at, next.retry_at) FROM inqud_inbox.notification AS next
             WHERE next.kind = it.kind AND next.object = it.object AND next.state = 0

@@ -24,20 +24,24 @@ pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result
         "SELECT seq FROM inqud_inbox_notification WHERE key = ?1 AND state > 2 AND replays > 0",
     )?;
     let mut arrive = connection.prepare(ARRIVE)?;
-    keys.iter().try_fold(0_usize, |count, key| {
+    let mut dead_replays = Vec::new();
+    let mut count = 0_usize;
+    for key in keys {
         let opened = open.query_map([key.as_bytes()], |row| row.get::<_, i64>(0))?;
         // Collected first, because the statement must be finished before the next one writes.
         let numbers = opened.collect::<Result<Vec<_>>>()?;
         for number in &numbers {
             arrive.execute([*number, now])?;
         }
+        count = count.saturating_add(numbers.len());
         let replays = replays.query_map([key.as_bytes()], |row| row.get::<_, i64>(0))?;
-        let replays = replays.collect::<Result<Vec<_>>>()?;
-        if !reopen::replay(connection, &replays, now, false)?.opened.is_empty() {
-            return Ok(count.saturating_add(1));
-        }
-        Ok(count.saturating_add(numbers.len()))
-    })
+        dead_replays.extend(replays.collect::<Result<Vec<_>>>()?);
+    }
+    // Together, because one can open another of its object.
+    let opened = reopen::replay(connection, &dead_replays, now, false)?.opened;
+    dead_replays.dedup();
+    let replays = dead_replays.iter().filter(|number| opened.contains(number)).count();
+    Ok(count.saturating_add(replays))
 }
 
 pub(super) fn discard(connection: &Connection, keys: &[Key], now: i64) -> Result<usize> {

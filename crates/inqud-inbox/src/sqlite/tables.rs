@@ -59,6 +59,18 @@ pub(super) struct Session {
 pub(super) const ARRIVE: &str = "UPDATE inqud_inbox_object SET due_at = ?2
     WHERE number = ?1 AND leased_until IS NULL AND (due_at IS NULL OR due_at > ?2)";
 
+/// The number of the last open notification of an object. Replays come first nevertheless: they are below `replay::END`.
+macro_rules! last {
+    () => {
+        "coalesce(
+            (SELECT seq FROM inqud_inbox_notification
+             WHERE object = ?1 AND state = 0 AND position < -4611686018427387904
+             ORDER BY position, seq LIMIT 1),
+            (SELECT seq FROM inqud_inbox_notification
+             WHERE object = ?1 AND state = 0 ORDER BY position DESC, seq DESC LIMIT 1))"
+    };
+}
+
 /// Finds when the next open notification of an object can be claimed.
 macro_rules! next_due {
     ($order:literal) => {
@@ -70,6 +82,12 @@ macro_rules! next_due {
         )
     };
 }
+
+/// The same, but of the last.
+const NEXT_DUE_LAST: &str = concat!(
+    "SELECT max(received_at, coalesce(retry_at, received_at)) FROM inqud_inbox_notification WHERE seq = ",
+    last!()
+);
 
 /// Finds the open notification of an object that is claimed next.
 macro_rules! next {
@@ -84,15 +102,12 @@ macro_rules! next {
     };
 }
 
-/// The same, but the last. Replays come first nevertheless: they are below `replay::END`.
-const LAST: &str = "
-    SELECT seq, key, order_key, body, failures, received_at, reviewed, retry_at, source, verdict, replays
-    FROM inqud_inbox_notification WHERE seq = coalesce(
-        (SELECT seq FROM inqud_inbox_notification
-         WHERE object = ?1 AND state = 0 AND position < -4611686018427387904
-         ORDER BY position, seq LIMIT 1),
-        (SELECT seq FROM inqud_inbox_notification
-         WHERE object = ?1 AND state = 0 ORDER BY position DESC, seq DESC LIMIT 1))";
+/// The same, but the last.
+const LAST: &str = concat!(
+    "SELECT seq, key, order_key, body, failures, received_at, reviewed, retry_at, source, verdict, replays
+     FROM inqud_inbox_notification WHERE seq = ",
+    last!()
+);
 
 impl<'c> Tables<'c> {
     /// Prepares the statements.
@@ -177,7 +192,7 @@ impl<'c> Tables<'c> {
                  SET retry_at = ?2, error = ?3, failures = failures + 1 WHERE seq = ?1",
             )?,
             next_due_first: connection.prepare(next_due!("position, seq"))?,
-            next_due_last: connection.prepare(next_due!("position DESC, seq DESC"))?,
+            next_due_last: connection.prepare(NEXT_DUE_LAST)?,
             // Not one statement with those above that returns the time: SQLite would open a table for it each time.
             free: connection.prepare(
                 "UPDATE inqud_inbox_object SET leased_until = NULL, crashes = 0, due_at = ?2,

@@ -10,9 +10,12 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::claims::{claim, dead, minute, record, settle};
+use crate::claims::{LEASE, claim, dead, minute, record, retry, settle};
 use crate::{claims, postgres};
-use inqud_inbox::{Context, Filter, Inbox, Key, Outcome, Record, Sqlite, State, Store, Stored};
+use inqud_inbox::{
+    Claim, Context, Filter, Inbox, Key, Outcome, Record, Settled, Sqlite, State, Storable, Store,
+    Stored,
+};
 use tempfile::TempDir;
 use tower_inqud::{Payment, PaymentRequest, Verdict};
 
@@ -25,9 +28,11 @@ of_each_store! {
     replays_in_the_order_of_processing
     new_notifications_come_after_replays
     newest_only_runs_replays_first
+    newest_only_replays_do_not_wait_for_a_retry
     object_that_is_handled_is_left
     pruned_bodies_are_not_replayed
     dead_replay_is_redriven_with_what_followed
+    dead_replays_of_one_object_are_all_counted
     reprocesses_only_what_was_processed
     dry_run_requeues_nothing
 }
@@ -193,6 +198,46 @@ async fn newest_only_runs_replays_first(inbox: &Inbox<impl Store>) {
     assert_eq!(minutes(&process_as(inbox, true).await), [1, 2, 3]);
 }
 
+/// The newest one does.
+async fn newest_only_replays_do_not_wait_for_a_retry(inbox: &Inbox<impl Store>) {
+    let store = inbox.store();
+    let newest = Claim::new(PaymentRequest::KIND, 9, LEASE).newest_first(true);
+    store.insert((0..3).map(|minute| record(1, minute)).collect()).await.unwrap();
+    process(inbox).await;
+    store.insert(vec![record(1, 3)]).await.unwrap();
+    let failed = store.claim(newest).await.unwrap();
+    settle(store, &failed[0], retry(LEASE)).await;
+    inbox.reprocess([key_of(inbox, 0).await]).await.unwrap();
+    for at in 0..3 {
+        let claimed = store.claim(newest).await.unwrap();
+        assert_eq!((claimed.len(), minute(&claimed[0].body)), (1, at));
+        let settled = settle(store, &claimed[0], Outcome::Done(vec![])).await;
+        assert_eq!(settled, Settled::Done { next_is_due: at < 2 });
+    }
+    assert_eq!(store.claim(newest).await.unwrap().len(), 0);
+}
+
+/// The same, if the handler has a transaction.
+#[tokio::test]
+async fn newest_only_replays_do_not_wait_for_a_retry_in_a_transaction() {
+    let Some(server) = postgres::shared() else { return };
+    let inbox = server.inbox("newest_only_replays").await;
+    let store = inbox.store();
+    store.insert((0..3).map(|minute| record(1, minute)).collect()).await.unwrap();
+    process(&inbox).await;
+    store.insert(vec![record(1, 3)]).await.unwrap();
+    let newest = Claim::new(PaymentRequest::KIND, 9, LEASE).newest_first(true);
+    let failed = store.claim(newest).await.unwrap();
+    settle(store, &failed[0], retry(LEASE)).await;
+    inbox.reprocess([key_of(&inbox, 0).await]).await.unwrap();
+    let handler = async |_: Stored<PaymentRequest>, cx: Context<inqud_inbox::Postgres>| {
+        cx.transaction().await?.execute("SELECT 1", &[]).await?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    };
+    let report = inbox.process(handler).newest_only().run_until_idle().await.unwrap();
+    assert_eq!(report.done, 3);
+}
+
 /// Otherwise what is being handled would be processed before the replays, and not after them again.
 async fn object_that_is_handled_is_left(inbox: &Inbox<impl Store>) {
     let store = inbox.store();
@@ -238,6 +283,25 @@ async fn dead_replay_is_redriven_with_what_followed(inbox: &Inbox<impl Store>) {
     assert_eq!(minutes(&process(inbox).await), [1, 2], "so that the end state is the newest");
     let stats = inbox.stats().await.unwrap();
     assert_eq!((stats.backlog(), stats.dead()), (0, 0));
+}
+
+async fn dead_replays_of_one_object_are_all_counted(inbox: &Inbox<impl Store>) {
+    let store = inbox.store();
+    store.insert((0..3).map(|minute| record(1, minute)).collect()).await.unwrap();
+    process(inbox).await;
+    let keys = [key_of(inbox, 0).await, key_of(inbox, 1).await];
+    inbox.reprocess([keys[0]]).await.unwrap();
+    for keys in [keys, [keys[1], keys[0]]] {
+        for at in 0..2 {
+            let claimed = claim(store).await;
+            assert_eq!(minute(&claimed[0].body), at);
+            settle(store, &claimed[0], dead()).await;
+        }
+        assert_eq!(minutes(&process(inbox).await), [2]);
+        assert_eq!(inbox.redrive(keys).await.unwrap(), 2);
+    }
+    assert_eq!(minutes(&process(inbox).await), [0, 1, 2]);
+    assert_eq!(inbox.redrive(keys).await.unwrap(), 0);
 }
 
 async fn reprocesses_only_what_was_processed(inbox: &Inbox<impl Store>) {
