@@ -75,7 +75,7 @@ where
         let position = found.record.order_key.position();
         let mut record = found.record;
         record.key = known.key_of(&record);
-        let Some(seq) = store.insert_after(record, known.last()).await? else {
+        let Some(seq) = store.insert_after(record, known.extent()).await? else {
             let reason = "a webhook arrived meanwhile".to_owned();
             return Ok(Answer::Useless { reason });
         };

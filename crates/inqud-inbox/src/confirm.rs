@@ -102,7 +102,7 @@ where
     async fn store_fetched(&self, known: &Known, found: Found<T>) -> Result<Confirmed, InboxError> {
         let mut record = found.record;
         record.key = known.key_of(&record);
-        if self.store.insert_after(record, known.last()).await?.is_none() {
+        if self.store.insert_after(record, known.extent()).await?.is_none() {
             return Ok(not_yet(Some(SOON), "a webhook arrived meanwhile"));
         }
         self.stored.notify_waiters();

@@ -205,7 +205,7 @@ mod webhooks;
 pub mod __private {
     pub use crate::sealed::Sealed;
     pub use crate::watch::{
-        Arrival, Arrived, Expected, Known, KnownRow, Look, Next, Reach, Scheduled,
+        Arrival, Arrived, Expected, Extent, Known, KnownRow, Look, Next, Reach, Scheduled,
     };
 }
 

@@ -82,13 +82,13 @@ pub trait WatchList: Sealed + Send + Sync + 'static {
         object: &str,
     ) -> impl Future<Output = Result<Known, InboxError>> + Send;
 
-    /// Stores a fetched notification under its key, and returns its number. Returns `None` if another one of its
-    /// object was stored after the one with the number `last`.
+    /// Stores a fetched notification under its key, and returns its number. Returns `None` if its object has got another
+    /// notification since `extent`.
     #[doc(hidden)]
     fn insert_after(
         &self,
         record: Record,
-        last: Option<i64>,
+        extent: Extent,
     ) -> impl Future<Output = Result<Option<i64>, InboxError>> + Send;
 }
 
@@ -253,6 +253,23 @@ pub enum Next {
 /// this does not enrol the object again.
 pub(crate) const NEVER: i64 = i64::MAX;
 
+/// Which notifications of an object are stored. The count tells that one arrived whose number is lower than that of the
+/// last: its body could not be decoded when it was stored, and now it could.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Extent {
+    /// The number of the one that arrived last.
+    pub last: Option<i64>,
+    /// How many there are.
+    pub count: i64,
+}
+
+impl Extent {
+    pub(crate) fn of(last: Option<i64>, count: usize) -> Self {
+        Self { last, count: i64::try_from(count).unwrap_or(i64::MAX) }
+    }
+}
+
 /// What is stored of an object.
 #[non_exhaustive]
 pub struct Known {
@@ -260,8 +277,7 @@ pub struct Known {
     pub rows: Vec<KnownRow>,
     /// The body of the one in whose state the object ends when all are handled.
     pub body: Bytes,
-    /// The number of the notification that arrived last.
-    last: Option<i64>,
+    extent: Extent,
 }
 
 /// A stored notification of an object.
@@ -280,6 +296,8 @@ pub struct KnownRow {
     pub is_in_review: bool,
     /// Whether it was skipped as stale, or is a review that was discarded.
     pub is_skipped: bool,
+    /// Whether it is a dead letter, or was discarded: nothing was done about it.
+    pub is_given_up: bool,
 }
 
 impl fmt::Debug for Known {
@@ -290,7 +308,8 @@ impl fmt::Debug for Known {
 
 impl KnownRow {
     pub(crate) fn new(seq: i64, key: Key, order_key: OrderKey, is_reviewed: bool) -> Self {
-        Self { seq, key, order_key, is_reviewed, is_in_review: false, is_skipped: false }
+        let (is_in_review, is_skipped, is_given_up) = (false, false, false);
+        Self { seq, key, order_key, is_reviewed, is_in_review, is_skipped, is_given_up }
     }
 
     pub(crate) fn in_review(mut self, is_in_review: bool) -> Self {
@@ -302,12 +321,17 @@ impl KnownRow {
         self.is_skipped = is_skipped;
         self
     }
+
+    pub(crate) fn given_up(mut self, is_given_up: bool) -> Self {
+        self.is_given_up = is_given_up;
+        self
+    }
 }
 
 impl Known {
     pub(crate) fn new(rows: Vec<KnownRow>) -> Self {
-        let last = rows.last().map(|row| row.seq);
-        Self { rows, body: Bytes::new(), last }
+        let extent = Extent::of(rows.last().map(|row| row.seq), rows.len());
+        Self { rows, body: Bytes::new(), extent }
     }
 
     /// Adds what was processed last, at its place, if its row is deleted.
@@ -325,7 +349,7 @@ impl Known {
     /// What is known apart from one notification.
     pub(crate) fn without(&self, seq: i64) -> Self {
         let rows = self.rows.iter().filter(|row| row.seq != seq).cloned().collect();
-        Self { rows, body: Bytes::new(), last: self.last }
+        Self { rows, body: Bytes::new(), extent: self.extent }
     }
 
     pub(crate) fn with_body(self, body: Bytes) -> Self {
@@ -337,9 +361,9 @@ impl Known {
         self.end().map(|(row, _)| row.seq)
     }
 
-    /// The number of the notification that arrived last.
-    pub(crate) fn last(&self) -> Option<i64> {
-        self.last
+    /// Which notifications were stored when this was read.
+    pub(crate) fn extent(&self) -> Extent {
+        self.extent
     }
 
     /// The notifications that count. Those kept for review do not, because nothing is done about them yet.
@@ -349,7 +373,11 @@ impl Known {
 
     /// The notification in whose state the object ends when all are handled, and what counts as processed then.
     pub(crate) fn end(&self) -> Option<(&KnownRow, Processed)> {
-        self.counted().fold(None, |end, row| {
+        Self::end_of(self.counted())
+    }
+
+    fn end_of<'a>(rows: impl Iterator<Item = &'a KnownRow>) -> Option<(&'a KnownRow, Processed)> {
+        rows.fold(None, |end, row| {
             let processed = end.as_ref().map(|(_, processed)| processed);
             if !row.order_key.verdict(row.seq, row.is_reviewed, processed).should_handle() {
                 return end;
@@ -360,8 +388,20 @@ impl Known {
     }
 
     /// Compares the state of the object as it was fetched with what is stored.
+    ///
+    /// What was given up does not make the API late: its time can be forged or wrong, and nothing would be recovered any
+    /// more.
     pub(crate) fn compare(&self, fetched: &OrderKey) -> Compared {
-        let Some((end, processed)) = self.end() else { return Compared::Recovered };
+        let compared = Self::compare_with(self.end(), fetched);
+        if compared != Compared::Ahead {
+            return compared;
+        }
+        let handled = self.counted().filter(|row| !row.is_given_up);
+        Self::compare_with(Self::end_of(handled), fetched)
+    }
+
+    fn compare_with(end: Option<(&KnownRow, Processed)>, fetched: &OrderKey) -> Compared {
+        let Some((end, processed)) = end else { return Compared::Recovered };
         if fetched.is_duplicate_of(&end.order_key) {
             return Compared::Agreed;
         }

@@ -10,7 +10,7 @@ use super::{Memory, Row, State, Tables, number};
 use crate::error::InboxError;
 use crate::record::Record;
 use crate::watch::{
-    Arrival, Arrived, Expected, Known, KnownRow, Look, Next, Reach, Scheduled, WatchList,
+    Arrival, Arrived, Expected, Extent, Known, KnownRow, Look, Next, Reach, Scheduled, WatchList,
 };
 use tower_inqud::Dedup;
 
@@ -90,9 +90,9 @@ impl WatchList for Memory {
     async fn insert_after(
         &self,
         record: Record,
-        last: Option<i64>,
+        extent: Extent,
     ) -> Result<Option<i64>, InboxError> {
-        Ok(self.tables()?.insert_after(record, last))
+        Ok(self.tables()?.insert_after(record, extent))
     }
 }
 
@@ -110,6 +110,7 @@ impl Tables {
             KnownRow::new(number(*seq), *key, order_key.clone(), row.is_reviewed)
                 .in_review(row.state == State::Review)
                 .skipped(row.is_stale() || row.is_discarded_review())
+                .given_up(matches!(row.state, State::Dead | State::Skipped))
         };
         let pruned = self.objects.get(&(kind, Arc::from(object))).filter(|it| it.pruned.is_some());
         let processed = pruned.and_then(|object| object.processed.clone());
@@ -119,9 +120,9 @@ impl Tables {
         known.with_body(body.map(|(_, row)| row.record.body.clone()).unwrap_or_default())
     }
 
-    fn insert_after(&mut self, record: Record, last: Option<i64>) -> Option<i64> {
+    fn insert_after(&mut self, record: Record, extent: Extent) -> Option<i64> {
         let known = self.of_object(record.kind, &record.object);
-        if known.last().map(|(seq, _)| number(*seq)) != last {
+        if Extent::of(known.last().map(|(seq, _)| number(*seq)), known.len()) != extent {
             return None;
         }
         let (seq, now) = (self.rows.len(), Instant::now());

@@ -101,9 +101,9 @@ BEGIN
 END $$;
 
 -- Stores a fetched notification, and returns its number. Returns null if the last one of its object is not the one with
--- the number `last`.
+-- the number `last`, or if there are not so many.
 CREATE FUNCTION inqud_inbox.insert_after(
-    kind text, object text, last bigint, key bytea, "position" bigint, order_key bytea, body bytea,
+    kind text, object text, last bigint, count bigint, key bytea, "position" bigint, order_key bytea, body bytea,
     order_id text, status text, source smallint
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -113,8 +113,9 @@ BEGIN
     -- Locks the object, then looks.
     INSERT INTO inqud_inbox.object AS mine (kind, object) VALUES (insert_after.kind, insert_after.object)
     ON CONFLICT (kind, object) DO UPDATE SET due_at = mine.due_at WHERE false;
-    IF (SELECT max(its.seq) FROM inqud_inbox.notification AS its
-        WHERE its.kind = insert_after.kind AND its.object = insert_after.object) IS DISTINCT FROM last THEN
+    IF (SELECT (max(its.seq), count(*)) FROM inqud_inbox.notification AS its
+        WHERE its.kind = insert_after.kind AND its.object = insert_after.object)
+        IS DISTINCT FROM (insert_after.last, insert_after.count) THEN
         RETURN NULL;
     END IF;
     INSERT INTO inqud_inbox.notification

@@ -6,7 +6,7 @@ use super::store::Postgres;
 use super::tables;
 use crate::error::InboxError;
 use crate::record::Record;
-use crate::watch::{Arrived, Expected, Known, Look, Next, Reach, Scheduled, WatchList};
+use crate::watch::{Arrived, Expected, Extent, Known, Look, Next, Reach, Scheduled, WatchList};
 
 impl WatchList for Postgres {
     async fn expect(&self, expected: Vec<Expected>) -> Result<(), InboxError> {
@@ -73,10 +73,10 @@ impl WatchList for Postgres {
     async fn insert_after(
         &self,
         record: Record,
-        last: Option<i64>,
+        extent: Extent,
     ) -> Result<Option<i64>, InboxError> {
         let insert = self.run(move |client| {
-            Box::pin(async move { tables::insert_after(client, &record, last).await })
+            Box::pin(async move { tables::insert_after(client, &record, extent).await })
         });
         let inserted = insert.await?;
         if inserted.is_some() {

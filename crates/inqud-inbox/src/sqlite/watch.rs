@@ -11,7 +11,7 @@ use super::tables::ARRIVE;
 use crate::key::Key;
 use crate::record::Record;
 use crate::watch::{
-    Arrival, Arrived, Expected, Known, KnownRow, Look, NEVER, Next, Reach, Scheduled,
+    Arrival, Arrived, Expected, Extent, Known, KnownRow, Look, NEVER, Next, Reach, Scheduled,
 };
 use tower_inqud::Processed;
 
@@ -188,7 +188,8 @@ pub(super) fn known(connection: &Connection, kind: &str, object: &str) -> Result
             KnownRow::new(row.get(0)?, Key::from_bytes(row.get(1)?), order_key, row.get(3)?);
         Ok(known
             .in_review(state == State::Review as i64)
-            .skipped(state == State::Skipped as i64 && (verdict == 3 || verdict == 4)))
+            .skipped(state == State::Skipped as i64 && (verdict == 3 || verdict == 4))
+            .given_up(state == State::Dead as i64 || state == State::Skipped as i64))
     })?;
     let mut pruned = connection.prepare(
         "SELECT processed FROM inqud_inbox_object
@@ -211,20 +212,21 @@ pub(super) fn insert_after(
     connection: &Connection,
     now: i64,
     record: &Record,
-    last: Option<i64>,
+    extent: Extent,
 ) -> Result<Option<i64>> {
     let Record { key, kind, object, order_key, body, order_id, source, .. } = record;
     connection.execute(
         "INSERT INTO inqud_inbox_object (kind, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
         [kind, &**object],
     )?;
-    let (number, latest): (i64, Option<i64>) = connection.query_row(
-        "SELECT number, (SELECT max(seq) FROM inqud_inbox_notification AS its WHERE its.object = number)
-         FROM inqud_inbox_object WHERE kind = ?1 AND id = ?2",
+    let (number, last, count): (i64, Option<i64>, i64) = connection.query_row(
+        "SELECT number, max(its.seq), count(its.seq) FROM inqud_inbox_object
+         LEFT JOIN inqud_inbox_notification AS its ON its.object = number
+         WHERE inqud_inbox_object.kind = ?1 AND id = ?2",
         [kind, &**object],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
     )?;
-    if latest != last {
+    if (last, count) != (extent.last, extent.count) {
         return Ok(None);
     }
     let mut insert = connection.prepare(

@@ -17,7 +17,7 @@ use crate::fetcher::Fetcher;
 use crate::reconciler::Reconciler;
 use crate::record::{Record, Storable};
 use crate::tenant;
-use crate::watch::{Arrived, Expected, Known, Look, Next, Reach, Scheduled, WatchList};
+use crate::watch::{Arrived, Expected, Extent, Known, Look, Next, Reach, Scheduled, WatchList};
 
 impl Sqlite {
     /// Makes a [`Reconciler`](crate::Reconciler) look at an object of type `T`, as a part of a transaction of yours. See
@@ -156,11 +156,11 @@ impl WatchList for Sqlite {
     async fn insert_after(
         &self,
         record: Record,
-        last: Option<i64>,
+        extent: Extent,
     ) -> Result<Option<i64>, InboxError> {
         let insert = move |tables: &mut Tables<'_>| {
             let now = tables.now();
-            watch::insert_after(tables.connection, now, &record, last)
+            watch::insert_after(tables.connection, now, &record, extent)
         };
         self.writer.commit(insert).await
     }
@@ -233,10 +233,10 @@ impl WatchList for Attached {
     async fn insert_after(
         &self,
         record: Record,
-        after: Option<i64>,
+        extent: Extent,
     ) -> Result<Option<i64>, InboxError> {
         self.commit(move |connection| {
-            watch::insert_after(connection, last(connection)?, &record, after)
+            watch::insert_after(connection, last(connection)?, &record, extent)
         })
         .await
     }

@@ -39,6 +39,7 @@ macro_rules! of_each_store {
 mod any_order;
 mod erase;
 mod handlers;
+mod looks;
 mod lookup;
 mod order;
 mod reconcile;

@@ -24,14 +24,14 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 use tower_inqud::{Payment, PaymentRequest, Verdict};
 
-fn file() -> (Inbox<Sqlite>, TempDir) {
+pub(crate) fn file() -> (Inbox<Sqlite>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     (Inbox::sqlite(folder.path().join("inbox.db")).unwrap(), folder)
 }
 
 /// Plays the API: an answer for each id, and what was asked.
 #[derive(Clone, Default)]
-struct Api(Arc<Mutex<Shared>>);
+pub(crate) struct Api(Arc<Mutex<Shared>>);
 
 #[derive(Default)]
 struct Shared {
@@ -42,18 +42,18 @@ struct Shared {
 }
 
 impl Api {
-    fn set(&self, id: &str, answer: impl Into<Answer>) -> &Self {
+    pub(crate) fn set(&self, id: &str, answer: impl Into<Answer>) -> &Self {
         self.0.lock().unwrap().answers.insert(id.to_owned(), answer.into().0);
         self
     }
 
     /// The ids that were asked for since the last call.
-    fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().asked)
     }
 }
 
-struct Answer(Fetched);
+pub(crate) struct Answer(Fetched);
 
 impl From<&str> for Answer {
     fn from(body: &str) -> Self {
@@ -84,25 +84,28 @@ impl<T> Fetch<T> for Api {
     }
 }
 
-fn later(after: Option<Duration>, reason: &str) -> Fetched {
+pub(crate) fn later(after: Option<Duration>, reason: &str) -> Fetched {
     Fetched::Later { after, reason: reason.to_owned() }
 }
 
-const NOW: [Duration; 1] = [Duration::ZERO];
+pub(crate) const NOW: [Duration; 1] = [Duration::ZERO];
 
 /// Looks at everything at once.
-fn at_once<S: Store + WatchList, T: Storable>(inbox: &Inbox<S>, api: &Api) -> Reconciler<S, T> {
+pub(crate) fn at_once<S: Store + WatchList, T: Storable>(
+    inbox: &Inbox<S>,
+    api: &Api,
+) -> Reconciler<S, T> {
     inbox.reconcile(api.clone()).schedule(NOW).confirm_after(Duration::ZERO)
 }
 
-async fn reconcile<T: Storable>(
+pub(crate) async fn reconcile<T: Storable>(
     inbox: &Inbox<impl Store + WatchList>,
     api: &Api,
 ) -> ReconcileReport {
     at_once::<_, T>(inbox, api).run_until_idle().await.unwrap()
 }
 
-fn report(outcomes: &[(LookOutcome, usize)]) -> ReconcileReport {
+pub(crate) fn report(outcomes: &[(LookOutcome, usize)]) -> ReconcileReport {
     let mut report = ReconcileReport::default();
     for (outcome, count) in outcomes {
         (0..*count).for_each(|_| report.add(*outcome));
@@ -110,22 +113,24 @@ fn report(outcomes: &[(LookOutcome, usize)]) -> ReconcileReport {
     report
 }
 
-fn request(status: &str, time: &str) -> String {
+pub(crate) fn request(status: &str, time: &str) -> String {
     format!(r#"{{"id":"CAPD-1","status":"{status}","lastUpdatedAt":"2026-11-22T{time}Z"}}"#)
 }
 
-fn payment(status: &str) -> String {
+pub(crate) fn payment(status: &str) -> String {
     format!(r#"{{"id":"PMT-1","status":"{status}","amount":7}}"#)
 }
 
-async fn push<T: Storable>(inbox: &Inbox<impl Store>, body: &str) -> Inserted {
+pub(crate) async fn push<T: Storable>(inbox: &Inbox<impl Store>, body: &str) -> Inserted {
     let event: T = serde_json::from_str(body).unwrap();
     let record = Record::new(&event, body.to_owned().into());
     inbox.store().insert(vec![record]).await.unwrap()[0]
 }
 
 /// Handles everything, and returns the status, source and verdict of each.
-async fn handled<S: Store, T: Storable>(inbox: &Inbox<S>) -> Vec<(String, Source, Verdict)> {
+pub(crate) async fn handled<S: Store, T: Storable>(
+    inbox: &Inbox<S>,
+) -> Vec<(String, Source, Verdict)> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let its = Arc::clone(&seen);
     let handler = move |event: Stored<T>, cx: Context<S>| {
@@ -136,7 +141,7 @@ async fn handled<S: Store, T: Storable>(inbox: &Inbox<S>) -> Vec<(String, Source
     std::mem::take(&mut *seen.lock().unwrap())
 }
 
-fn fetched(status: &str, verdict: Verdict) -> (String, Source, Verdict) {
+pub(crate) fn fetched(status: &str, verdict: Verdict) -> (String, Source, Verdict) {
     (status.to_owned(), Source::Fetched, verdict)
 }
 

@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 use super::{body, bytes_of, count_of, key, micros, object, order_key, text, transact};
 use crate::record::Record;
 use crate::watch::{
-    Arrival, Arrived, Expected, Known, KnownRow, Look, NEVER, Next, Reach, Scheduled,
+    Arrival, Arrived, Expected, Extent, Known, KnownRow, Look, NEVER, Next, Reach, Scheduled,
 };
 use tower_inqud::Processed;
 
@@ -111,6 +111,9 @@ pub(in crate::postgres) async fn schedule(
     transact(client, over, &[&kind, &NEVER, &reach.to]).await.map(drop)
 }
 
+const BEGIN_UNFLUSHED: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = off";
+
 pub(in crate::postgres) async fn claim_looks(
     client: &Client,
     kind: &'static str,
@@ -128,7 +131,17 @@ pub(in crate::postgres) async fn claim_looks(
         WHERE mine.kind = $1 AND mine.object = due.object
         RETURNING mine.object, mine.claim, now, mine.added_at, mine.since, mine.looks, mine.failures";
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let rows = transact(client, claim, &[&kind, &count, &micros(lease)]).await?;
+    // Not flushed. If a crash of the server loses the claim, the look is repeated, which costs a request.
+    let claim = client.prepare_cached(claim).await?;
+    let parameters: [&(dyn ToSql + Sync); 3] = [&kind, &count, &micros(lease)];
+    let (begun, rows, committed) = tokio::join!(
+        client.batch_execute(BEGIN_UNFLUSHED),
+        client.query(&claim, &parameters),
+        client.batch_execute("COMMIT"),
+    );
+    begun?;
+    let rows = rows?;
+    committed?;
     let look = |row: &tokio_postgres::Row| {
         let object: Arc<str> = Arc::from(row.try_get::<_, &str>(0)?);
         let mut look = Look::new((kind, object), row.try_get(1)?, row.try_get(2)?);
@@ -213,7 +226,7 @@ pub(in crate::postgres) async fn known(
     id: &str,
 ) -> Result<Known, Error> {
     let known = "
-        SELECT seq, key, order_key, reviewed, state = 4, state = 2 AND verdict IN (3, 4)
+        SELECT seq, key, order_key, reviewed, state = 4, state = 2 AND verdict IN (3, 4), state IN (2, 3)
         FROM inqud_inbox.notification WHERE kind = $1 AND object = $2 ORDER BY seq";
     let pruned = "
         SELECT processed FROM inqud_inbox.object WHERE kind = $1 AND object = $2 AND pruned_at IS NOT NULL";
@@ -228,7 +241,8 @@ pub(in crate::postgres) async fn known(
     for row in &client.query(&all, &[&kind, &object(id)]).await? {
         let (key, order_key) = (key(row.try_get(1)?), order_key(row.try_get(2)?));
         let known = KnownRow::new(row.try_get(0)?, key, order_key, row.try_get(3)?);
-        rows.push(known.in_review(row.try_get(4)?).skipped(row.try_get(5)?));
+        let known = known.in_review(row.try_get(4)?).skipped(row.try_get(5)?);
+        rows.push(known.given_up(row.try_get(6)?));
     }
     let processed = client.query_opt(&pruned, &[&kind, &object(id)]).await?;
     let processed: Option<&[u8]> =
@@ -246,14 +260,15 @@ pub(in crate::postgres) async fn known(
 pub(in crate::postgres) async fn insert_after(
     client: &Client,
     record: &Record,
-    last: Option<i64>,
+    extent: Extent,
 ) -> Result<Option<i64>, Error> {
-    let insert = "SELECT inqud_inbox.insert_after($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    let insert = "SELECT inqud_inbox.insert_after($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     let Record { key, kind, order_key, body, order_id, source, .. } = record;
-    let parameters: [&(dyn ToSql + Sync); 10] = [
+    let parameters: [&(dyn ToSql + Sync); 11] = [
         kind,
         &object(&record.object),
-        &last,
+        &extent.last,
+        &extent.count,
         &bytes_of(key),
         &order_key.position(),
         &order_key.to_bytes(),

@@ -1,0 +1,126 @@
+//! What a look makes of what is stored: dead letters, reviews, and bodies that are decoded meanwhile.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "clippy.toml does not reach the helpers of tests"
+)]
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::claims::{claim, dead, record, settle};
+use crate::postgres;
+use crate::reconcile::{
+    Api, at_once, fetched, file, handled, payment, push, reconcile, report, request,
+};
+use bytes::Bytes;
+use inqud_inbox::{
+    Claimed, Fetch, Fetched, Inbox, LookOutcome, Outcome, Record, Source, Store, WatchList,
+};
+use tower_inqud::{Payment, PaymentRequest, Verdict};
+
+of_each_store! {
+    body_decoded_during_the_fetch_is_not_overtaken
+    dead_letter_of_the_future_hides_nothing
+    dead_letter_is_not_stored_again
+    reviews_are_asked_about_beyond_the_first_page
+}
+
+fn of(body: &str) -> Record {
+    let event: PaymentRequest = serde_json::from_str(body).unwrap();
+    Record::new(&event, body.to_owned().into())
+}
+
+/// Fetches, and lets a body become decodable before it answers.
+struct Decoding<S> {
+    inbox: Inbox<S>,
+    claimed: Mutex<Option<Claimed>>,
+}
+
+impl<S: Store> Fetch<PaymentRequest> for Decoding<S> {
+    async fn fetch(&self, _: &str) -> Fetched {
+        let claimed = self.claimed.lock().unwrap().take().unwrap();
+        let decoded = of(&request("SUCCESS", "10:05:00.250"));
+        settle(self.inbox.store(), &claimed, Outcome::Decoded(decoded)).await;
+        // One millisecond apart, so that the keys differ.
+        Fetched::Found(Bytes::from(request("SUCCESS", "10:05:00.251")))
+    }
+}
+
+/// Its number is lower than that of the last notification that was known.
+async fn body_decoded_during_the_fetch_is_not_overtaken<S: Store + WatchList>(inbox: &Inbox<S>) {
+    let store = inbox.store();
+    // Stands for one that could not be decoded, which is of an object of its own.
+    let Record { key, object, .. } = record(9, 1);
+    let undecodable = Record { key, object, ..of(&request("SUCCESS", "10:05:00.250")) };
+    store.insert(vec![undecodable]).await.unwrap();
+    push::<PaymentRequest>(inbox, &request("PENDING_PAYMENT", "10:01:00")).await;
+    let mut claimed = claim(store).await;
+    let other = claimed.iter().position(|it| &*it.ticket.object == "CAPD-9").unwrap();
+    let other = claimed.swap_remove(other);
+    settle(store, &claimed[0], Outcome::Done(vec![])).await;
+    let fetch = Decoding { inbox: inbox.clone(), claimed: Mutex::new(Some(other)) };
+    let look = inbox.reconcile(fetch).look_at(None, "CAPD-1").await.unwrap();
+    assert_eq!(look.outcome, LookOutcome::Later);
+    let handled = handled::<_, PaymentRequest>(inbox).await;
+    assert_eq!(handled, [("SUCCESS".to_owned(), Source::Pushed, Verdict::Newer)]);
+}
+
+/// Whoever has the secret can store a notification with any time.
+async fn dead_letter_of_the_future_hides_nothing(inbox: &Inbox<impl Store + WatchList>) {
+    let forged = request("SUCCESS", "10:05:00").replace("2026", "2099");
+    push::<PaymentRequest>(inbox, &forged).await;
+    let claimed = claim(inbox.store()).await;
+    settle(inbox.store(), &claimed[0], dead()).await;
+    let api = Api::default();
+    api.set("CAPD-1", request("PENDING_PAYMENT", "10:01:00"));
+    for outcome in [LookOutcome::Recovered, LookOutcome::Agreed] {
+        let reconciler = at_once::<_, PaymentRequest>(inbox, &api);
+        assert_eq!(reconciler.look_at(None, "CAPD-1").await.unwrap().outcome, outcome);
+    }
+    assert_eq!(inbox.discard([claimed[0].key]).await.unwrap(), 1);
+    api.set("CAPD-1", request("EXPIRED", "10:06:00"));
+    for outcome in [LookOutcome::Recovered, LookOutcome::Agreed] {
+        let reconciler = at_once::<_, PaymentRequest>(inbox, &api);
+        assert_eq!(reconciler.look_at(None, "CAPD-1").await.unwrap().outcome, outcome);
+    }
+    let handled = handled::<_, PaymentRequest>(inbox).await;
+    let both = ["PENDING_PAYMENT", "EXPIRED"].map(|status| fetched(status, Verdict::Newer));
+    assert_eq!(handled, both);
+}
+
+async fn dead_letter_is_not_stored_again(inbox: &Inbox<impl Store + WatchList>) {
+    push::<PaymentRequest>(inbox, &request("SUCCESS", "10:05:00")).await;
+    let claimed = claim(inbox.store()).await;
+    settle(inbox.store(), &claimed[0], dead()).await;
+    let api = Api::default();
+    api.set("CAPD-1", request("SUCCESS", "10:05:00"));
+    assert_eq!(reconcile::<PaymentRequest>(inbox, &api).await, report(&[(LookOutcome::Agreed, 1)]));
+    assert_eq!(inbox.discard([claimed[0].key]).await.unwrap(), 1);
+    let look = at_once::<_, PaymentRequest>(inbox, &api).look_at(None, "CAPD-1").await.unwrap();
+    assert_eq!(look.outcome, LookOutcome::Agreed, "the operator has decided");
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 0);
+}
+
+async fn reviews_are_asked_about_beyond_the_first_page(inbox: &Inbox<impl Store + WatchList>) {
+    const COUNT: usize = 130;
+    let api = Api::default();
+    let ids = (0..COUNT).map(|id| format!("PMT-{id}"));
+    let mut records = Vec::new();
+    for id in ids {
+        let body = |status| payment(status).replace("PMT-1", &id);
+        for status in ["SUCCESS", "FAILED", "SUCCESS"] {
+            let event: Payment = serde_json::from_str(&body(status)).unwrap();
+            records.push(Record::new(&event, body(status).into()));
+        }
+        api.set(&id, body("SUCCESS"));
+    }
+    inbox.store().insert(records).await.unwrap();
+    assert_eq!(handled::<_, Payment>(inbox).await.len(), 2 * COUNT);
+    assert_eq!(inbox.stats().await.unwrap().review(), COUNT as u64);
+    let hour = Duration::from_secs(3600);
+    let reconciler = at_once::<_, Payment>(inbox, &api).schedule([hour]).confirm_after(hour);
+    let outcomes = reconciler.concurrency(16).run_until_idle().await.unwrap();
+    assert_eq!(outcomes, report(&[(LookOutcome::Agreed, COUNT)]));
+    assert_eq!(inbox.stats().await.unwrap().review(), 0);
+}
