@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -15,7 +15,7 @@ use crate::ask::{Answer, Answered, ask};
 use crate::backoff::Backoff;
 use crate::error::{InboxError, InboxErrorKind};
 use crate::fetcher::Fetcher;
-use crate::filter::Filter;
+use crate::filter::{Cursor, Filter};
 use crate::reconciled::{LookOutcome, ReconcileReport, Reconciled};
 use crate::record::Storable;
 use crate::schedule::Schedule;
@@ -41,8 +41,13 @@ const BATCH: usize = 500;
 const PATIENCE: u32 = 50;
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// How many objects that are kept for review to look at in a turn.
+/// How long all looks wait at most if the API asks for it.
+const ASKED: Duration = Duration::from_secs(3600);
+
+/// How many notifications that are kept for review to read at once, and how many times in a turn. The next turn
+/// continues after them.
 const REVIEWS: usize = 100;
+const PAGES: usize = 10;
 
 /// Fetches objects of which a webhook may be lost, and stores what no webhook brought.
 ///
@@ -57,6 +62,8 @@ pub struct Reconciler<S, T> {
     concurrency: usize,
     poll: Duration,
     is_dry: bool,
+    /// Up to which notification those kept for review were read.
+    reviews: Mutex<Option<Cursor>>,
 }
 
 impl<S, T> Reconciler<S, T>
@@ -73,6 +80,7 @@ where
             concurrency: 4,
             poll: POLL,
             is_dry: false,
+            reviews: Mutex::default(),
         }
     }
 
@@ -123,8 +131,8 @@ where
     ///
     /// During the shutdown no new look starts. The future completes when the running ones have ended.
     ///
-    /// If the API cannot answer, all looks wait for up to 5 minutes, and one more tries. Nothing else waits for
-    /// them.
+    /// If the API cannot answer, all looks wait for up to 5 minutes, or for up to an hour if it asks for that. Then one
+    /// more tries. Nothing else waits for them.
     ///
     /// # Errors
     ///
@@ -228,16 +236,21 @@ where
                 () = &mut shutdown, if !is_ending => is_ending = true,
                 Some(ended) = looks.join_next() => {
                     may_be_due = true;
-                    match ended {
-                        Ok(Ok(reconciled)) => {
-                            pause.ended(&reconciled);
-                            report.add(reconciled.outcome);
+                    // All that have ended, so that one claim replaces them.
+                    let mut next = Some(ended);
+                    while let Some(ended) = next {
+                        let ended = ended.unwrap_or_else(|error| {
+                            Err(InboxError::caused_by(InboxErrorKind::Store, error))
+                        });
+                        match ended {
+                            Ok(reconciled) => {
+                                pause.ended(&reconciled);
+                                report.add(reconciled.outcome);
+                            }
+                            Err(error) if until_idle => return Err(error),
+                            Err(error) => report_error(error)?,
                         }
-                        Ok(Err(error)) if until_idle => return Err(error),
-                        Ok(Err(error)) => report_error(error)?,
-                        Err(error) => {
-                            report_error(InboxError::caused_by(InboxErrorKind::Store, error))?;
-                        }
+                        next = looks.try_join_next();
                     }
                 }
                 () = pause.over(), if pause.is_on() && looks.is_empty() => may_be_due = true,
@@ -319,16 +332,26 @@ where
 
     /// Makes objects due that have a notification kept for review: the API can tell what is true.
     async fn hasten_reviews(&self) -> Result<(), InboxError> {
-        let reviews = Filter::from(State::Review).kind(T::KIND);
-        let reviews = self.store.list(&reviews, REVIEWS).await?.entries;
-        let objects: BTreeSet<_> = reviews
-            .iter()
-            .map(|entry| tenant::qualify(entry.tenant.as_deref(), &entry.object).into_owned())
-            .collect();
-        if objects.is_empty() {
-            return Ok(());
+        let read = || self.reviews.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..PAGES {
+            let after = read().take();
+            let reviews = Filter::from(State::Review).kind(T::KIND).after(after);
+            let page = self.store.list(&reviews, REVIEWS).await?;
+            let objects: BTreeSet<_> = page
+                .entries
+                .iter()
+                .map(|entry| tenant::qualify(entry.tenant.as_deref(), &entry.object).into_owned())
+                .collect();
+            if !objects.is_empty() {
+                let objects = objects.into_iter().collect();
+                self.store.hasten(T::KIND, objects, REVIEW_AGAIN).await?;
+            }
+            if page.next.is_none() {
+                break;
+            }
+            *read() = page.next;
         }
-        self.store.hasten(T::KIND, objects.into_iter().collect(), REVIEW_AGAIN).await
+        Ok(())
     }
 
     async fn look(self: Arc<Self>, look: Look) -> Result<Reconciled, InboxError> {
@@ -414,7 +437,7 @@ impl Pause {
                 if !self.is_on() {
                     self.failures = self.failures.saturating_add(1);
                 }
-                let wait = after.max(PAUSE.after(self.failures)).min(PAUSE.cap);
+                let wait = PAUSE.after(self.failures).min(PAUSE.cap).max(after.min(ASKED));
                 self.until = Instant::now().checked_add(wait);
             }
             None if reconciled.outcome != LookOutcome::Later => *self = Self::default(),
@@ -450,5 +473,41 @@ impl<S, T> fmt::Debug for Reconciler<S, T> {
             .field("concurrency", &self.concurrency)
             .field("poll", &self.poll)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn later(after: Option<Duration>) -> Reconciled {
+        let answer = Answer::Later { after, reason: "429".to_owned() };
+        reconciled("CAPD-1", answer, false)
+    }
+
+    /// How long looks wait after this.
+    fn wait(pause: &mut Pause, after: Option<Duration>) -> Duration {
+        pause.ended(&later(after));
+        pause.until.unwrap() - Instant::now()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_as_long_as_the_api_asks_within_an_hour() {
+        for (asked, least, most) in [(0, 0, 5), (600, 600, 600), (86_400, 3600, 3600)] {
+            let asked = Some(Duration::from_secs(asked));
+            let wait = wait(&mut Pause::default(), asked).as_secs_f64();
+            assert!((f64::from(least)..=f64::from(most)).contains(&wait), "{asked:?}: {wait}");
+        }
+        let mut pause = Pause::default();
+        for _ in 0..100 {
+            let wait = wait(&mut pause, None);
+            assert!(wait <= PAUSE.cap, "{wait:?}");
+            assert_eq!(pause.room(9), 0);
+            tokio::time::advance(wait).await;
+            assert_eq!(pause.room(9), 1, "one look tries");
+        }
+        let answer = Answer::Missing { is_known: true };
+        pause.ended(&reconciled("CAPD-1", answer, false));
+        assert_eq!(pause.room(9), 9, "the API has answered");
     }
 }
