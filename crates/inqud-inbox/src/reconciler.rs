@@ -488,7 +488,7 @@ mod tests {
     /// How long looks wait after this.
     fn wait(pause: &mut Pause, after: Option<Duration>) -> Duration {
         pause.ended(&later(after));
-        pause.until.unwrap() - Instant::now()
+        pause.until.unwrap().duration_since(Instant::now())
     }
 
     #[tokio::test(start_paused = true)]

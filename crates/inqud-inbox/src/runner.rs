@@ -166,7 +166,7 @@ where
     /// Run a [reconciler](crate::Inbox::reconcile) too: it answers those that are kept for review on receipt.
     ///
     /// At most `per_minute` objects are fetched in a minute, because each webhook makes a request with your credentials.
-    /// Notifications beyond that are retried later.
+    /// Notifications beyond that are retried later. Each process counts for itself.
     pub fn confirm_with(mut self, fetcher: impl Fetch<T>, per_minute: u32) -> Self
     where
         S: WatchList,
