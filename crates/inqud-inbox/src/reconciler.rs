@@ -327,7 +327,8 @@ where
         };
         let [since, look_at] = self.schedule.arrived(arrival.received_at, is_open, quiet_until);
         let position = (arrival.order_key.position(), arrival.seq);
-        Some(Scheduled::new(arrival.object.clone(), position, since, look_at))
+        let scheduled = Scheduled::new(arrival.object.clone(), position, since, look_at);
+        Some(scheduled.fetched(arrival.is_fetched))
     }
 
     /// Makes objects due that have a notification kept for review: the API can tell what is true.

@@ -159,6 +159,8 @@ pub struct Arrival {
     pub received_at: i64,
     /// Its body, unless that is deleted.
     pub body: Bytes,
+    /// Whether it was fetched.
+    pub is_fetched: bool,
 }
 
 impl fmt::Debug for Arrival {
@@ -178,7 +180,11 @@ impl Arrival {
         received_at: i64,
         body: Bytes,
     ) -> Self {
-        Self { seq, object, order_key, received_at, body }
+        Self { seq, object, order_key, received_at, body, is_fetched: false }
+    }
+
+    pub(crate) fn fetched(self, is_fetched: bool) -> Self {
+        Self { is_fetched, ..self }
     }
 }
 
@@ -194,11 +200,18 @@ pub struct Scheduled {
     pub since: i64,
     /// When to look.
     pub look_at: i64,
+    /// Whether the notification was fetched. Then it adds the object, but does not move the look at one that is on the
+    /// list, because it may be read before the look that has stored it ends.
+    pub is_fetched: bool,
 }
 
 impl Scheduled {
     pub(crate) fn new(object: String, position: (i64, i64), since: i64, look_at: i64) -> Self {
-        Self { object, position, since, look_at }
+        Self { object, position, since, look_at, is_fetched: false }
+    }
+
+    pub(crate) fn fetched(self, is_fetched: bool) -> Self {
+        Self { is_fetched, ..self }
     }
 }
 

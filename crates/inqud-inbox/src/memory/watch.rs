@@ -83,8 +83,12 @@ impl Watched {
         let now = self.now();
         let read = self.read.entry(kind).or_default();
         *read = (*read).max(reach.to);
-        for Scheduled { object, position, since, look_at } in looks {
-            let row = self.rows.entry((kind, Arc::from(object)));
+        for Scheduled { object, position, since, look_at, is_fetched } in looks {
+            let of = (kind, Arc::from(object));
+            if is_fetched && self.rows.contains_key(&of) {
+                continue;
+            }
+            let row = self.rows.entry(of);
             let row = row.or_insert_with(|| Row::new(now, since, None, look_at));
             if position > row.position {
                 row.claim = row.claim.saturating_add(1);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{Memory, Row, State, Tables, number};
 use crate::error::InboxError;
 use crate::record::Record;
+use crate::source::Source;
 use crate::watch::{
     Arrival, Arrived, Expected, Extent, Known, KnownRow, Look, Next, Reach, Scheduled, WatchList,
 };
@@ -40,9 +41,10 @@ impl WatchList for Memory {
             }
             to = number(seq.saturating_add(1));
             if row.record.kind == kind && row.record.dead.is_none() && is_new(row) {
-                let Record { object, order_key, body, .. } = row.record.clone();
+                let Record { object, order_key, body, source, .. } = row.record.clone();
                 let received_at = tables.watched.time(row.arrived);
-                arrivals.push(Arrival::new(number(seq), object, order_key, received_at, body));
+                let arrival = Arrival::new(number(seq), object, order_key, received_at, body);
+                arrivals.push(arrival.fetched(source == Source::Fetched));
             }
         }
         Ok(Arrived::new(Reach::new(from, to), false, arrivals))

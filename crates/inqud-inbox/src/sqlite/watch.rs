@@ -10,6 +10,7 @@ use super::row::{State, body, micros, order_key};
 use super::tables::ARRIVE;
 use crate::key::Key;
 use crate::record::Record;
+use crate::source::Source;
 use crate::watch::{
     Arrival, Arrived, Expected, Extent, Known, KnownRow, Look, NEVER, Next, Reach, Scheduled,
 };
@@ -39,14 +40,16 @@ pub(super) fn arrived(
         None => first_since(connection, newest, last(connection)?.saturating_sub(micros(horizon)))?,
     };
     let mut rows = connection.prepare(
-        "SELECT seq, id, order_key, received_at, body
+        "SELECT seq, id, order_key, received_at, body, source
          FROM inqud_inbox_notification AS its JOIN inqud_inbox_object ON number = object
          WHERE seq > ?1 AND seq <= ?2 AND its.kind = ?3 ORDER BY seq LIMIT ?4",
     )?;
     let count = i64::try_from(limit).unwrap_or(i64::MAX);
     let arrivals = rows.query_map(params![from, newest, kind, count], |row| {
         let order_key = order_key(row.get_ref(2)?.as_blob()?);
-        Ok(Arrival::new(row.get(0)?, row.get(1)?, order_key, row.get(3)?, body(row.get(4)?)))
+        let body = body(row.get(4)?);
+        let arrival = Arrival::new(row.get(0)?, row.get(1)?, order_key, row.get(3)?, body);
+        Ok(arrival.fetched(Source::of_code(row.get(5)?) == Source::Fetched))
     })?;
     let arrivals = arrivals.collect::<Result<Vec<_>>>()?;
     let has_more = arrivals.len() >= limit;
@@ -85,10 +88,10 @@ pub(super) fn schedule(
          ON CONFLICT DO UPDATE SET look_at = excluded.look_at, since = excluded.since, looks = 0,
              failures = 0, leased = 0, claim = claim + 1, position = excluded.position,
              seq = excluded.seq
-         WHERE (excluded.position, excluded.seq) > (position, seq)",
+         WHERE (excluded.position, excluded.seq) > (position, seq) AND NOT ?8",
     )?;
-    for Scheduled { object, position: (position, seq), since, look_at } in looks {
-        schedule.execute(params![kind, object, look_at, since, now, position, seq])?;
+    for Scheduled { object, position: (position, seq), since, look_at, is_fetched } in looks {
+        schedule.execute(params![kind, object, look_at, since, now, position, seq, is_fetched])?;
     }
     let mut read = connection.prepare(
         "INSERT INTO inqud_inbox_watch_read VALUES (?1, ?2)

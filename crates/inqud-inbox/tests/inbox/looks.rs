@@ -14,13 +14,17 @@ use crate::reconcile::{
     Api, at_once, fetched, file, handled, payment, push, reconcile, report, request,
 };
 use bytes::Bytes;
+use inqud_inbox::__private::Next;
 use inqud_inbox::{
-    Claimed, Fetch, Fetched, Inbox, LookOutcome, Outcome, Record, Source, Store, WatchList,
+    Claimed, Fetch, Fetched, Inbox, LookOutcome, Outcome, Record, Source, Storable, Store,
+    WatchList,
 };
+use jiff::Timestamp;
 use tower_inqud::{Payment, PaymentRequest, Verdict};
 
 of_each_store! {
     body_decoded_during_the_fetch_is_not_overtaken
+    fetched_state_that_is_read_before_its_look_ends_moves_nothing
     dead_letter_of_the_future_hides_nothing
     dead_letter_is_not_stored_again
     reviews_are_asked_about_beyond_the_first_page
@@ -64,6 +68,31 @@ async fn body_decoded_during_the_fetch_is_not_overtaken<S: Store + WatchList>(in
     assert_eq!(look.outcome, LookOutcome::Later);
     let handled = handled::<_, PaymentRequest>(inbox).await;
     assert_eq!(handled, [("SUCCESS".to_owned(), Source::Pushed, Verdict::Newer)]);
+}
+
+/// Another reconciler, or the next turn of the same one, can read it then.
+async fn fetched_state_that_is_read_before_its_look_ends_moves_nothing(
+    inbox: &Inbox<impl Store + WatchList>,
+) {
+    let store = inbox.store();
+    let api = Api::default();
+    let (hour, kind) = (Duration::from_secs(3600), PaymentRequest::KIND);
+    inbox.expect::<PaymentRequest>("CAPD-1", Timestamp::UNIX_EPOCH).await.unwrap();
+    let unscheduled = store.claim_looks(kind, 1, hour).await.unwrap();
+    let due = Next::At { look_at: 0, looks: 0, failures: 0, stored: None };
+    store.end_looks(vec![(unscheduled[0].clone(), due)]).await.unwrap();
+    let look = store.claim_looks(kind, 1, hour).await.unwrap().remove(0);
+    assert_eq!(look.looks, Some(0));
+    // What the look stores.
+    api.set("CAPD-1", request("WAITING_PAYMENT", "10:01:00"));
+    let reconciler = at_once::<_, PaymentRequest>(inbox, &api);
+    let stored = reconciler.look_at(None, "CAPD-1").await.unwrap();
+    assert_eq!(stored.outcome, LookOutcome::Recovered);
+    assert_eq!(reconcile::<PaymentRequest>(inbox, &api).await, report(&[]), "it is leased");
+    let next = Next::At { look_at: 0, looks: 1, failures: 0, stored: None };
+    store.end_looks(vec![(look, next)]).await.unwrap();
+    let look = store.claim_looks(kind, 1, hour).await.unwrap().remove(0);
+    assert_eq!(look.looks, Some(1), "the schedule did not start again");
 }
 
 /// Whoever has the secret can store a notification with any time.

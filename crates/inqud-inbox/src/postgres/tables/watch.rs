@@ -9,6 +9,7 @@ use tokio_postgres::types::ToSql;
 
 use super::{body, bytes_of, count_of, key, micros, object, order_key, text, transact};
 use crate::record::Record;
+use crate::source::Source;
 use crate::watch::{
     Arrival, Arrived, Expected, Extent, Known, KnownRow, Look, NEVER, Next, Reach, Scheduled,
 };
@@ -50,7 +51,7 @@ pub(in crate::postgres) async fn arrived(
         }
     }
     let arrivals = "
-        SELECT seq, object, order_key, inqud_inbox.micros(received_at), body
+        SELECT seq, object, order_key, inqud_inbox.micros(received_at), body, source
         FROM inqud_inbox.notification
         WHERE seq > $1 AND seq <= $2 AND kind = $3 ORDER BY seq LIMIT $4";
     let statement = client.prepare_cached(arrivals).await?;
@@ -60,13 +61,9 @@ pub(in crate::postgres) async fn arrived(
     for row in &rows {
         let order_key = order_key(row.try_get(2)?);
         let body = body(row.try_get(4)?);
-        arrivals.push(Arrival::new(
-            row.try_get(0)?,
-            row.try_get(1)?,
-            order_key,
-            row.try_get(3)?,
-            body,
-        ));
+        let (seq, object, received_at) = (row.try_get(0)?, row.try_get(1)?, row.try_get(3)?);
+        let arrival = Arrival::new(seq, object, order_key, received_at, body);
+        arrivals.push(arrival.fetched(Source::of_code(row.try_get(5)?) == Source::Fetched));
     }
     let has_more = arrivals.len() >= limit;
     let to = arrivals.last().filter(|_| has_more).map_or(ends.to, |it| it.seq);
@@ -84,16 +81,18 @@ pub(in crate::postgres) async fn schedule(
     let schedule = "
         WITH newest AS (
             SELECT DISTINCT ON (object COLLATE \"C\") *
-            FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
-                AS it (object, position, seq, since, look_at)
-            ORDER BY object COLLATE \"C\", position DESC, seq DESC
+            FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $9::boolean[])
+                AS it (object, position, seq, since, look_at, is_fetched)
+            ORDER BY object COLLATE \"C\", is_fetched, position DESC, seq DESC
         ), read AS (
             UPDATE inqud_inbox.watch_read SET seq = $8 WHERE kind = $1 AND seq = $7
         )
         INSERT INTO inqud_inbox.watch AS mine
             (kind, object, look_at, since, looks, added_at, position, seq)
         SELECT $1, object, look_at, since, 0, inqud_inbox.micros(statement_timestamp()), position, seq
-        FROM newest ORDER BY object COLLATE \"C\"
+        FROM newest WHERE NOT is_fetched OR NOT EXISTS (
+            SELECT FROM inqud_inbox.watch AS its WHERE its.kind = $1 AND its.object = newest.object)
+        ORDER BY object COLLATE \"C\"
         ON CONFLICT (kind, object) DO UPDATE SET look_at = excluded.look_at, since = excluded.since,
             looks = 0, failures = 0, leased = false, claim = mine.claim + 1,
             position = excluded.position, seq = excluded.seq
@@ -103,8 +102,10 @@ pub(in crate::postgres) async fn schedule(
     let seqs: Vec<i64> = looks.iter().map(|it| it.position.1).collect();
     let since: Vec<i64> = looks.iter().map(|it| it.since).collect();
     let look_at: Vec<i64> = looks.iter().map(|it| it.look_at).collect();
-    let parameters: [&(dyn ToSql + Sync); 8] =
-        [&kind, &objects, &positions, &seqs, &since, &look_at, &reach.from, &reach.to];
+    let is_fetched: Vec<bool> = looks.iter().map(|it| it.is_fetched).collect();
+    let (from, to) = (&reach.from, &reach.to);
+    let parameters: [&(dyn ToSql + Sync); 9] =
+        [&kind, &objects, &positions, &seqs, &since, &look_at, from, to, &is_fetched];
     transact(client, schedule, &parameters).await?;
     let over = "
         DELETE FROM inqud_inbox.watch WHERE kind = $1 AND look_at = $2 AND seq <= $3";
