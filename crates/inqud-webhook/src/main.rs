@@ -25,6 +25,8 @@ mod send;
 mod sign;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod store_args;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod stored_kind;
 #[cfg(feature = "postgres")]
 mod tls;
 mod verify;
