@@ -21,7 +21,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use inqud_inbox::{Context, Inbox, Memory, Retention, Stored};
+use inqud_inbox::{Context, Fetch, Fetched, Inbox, Memory, Retention, Stored};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use serde_json::Value;
 use tokio::time::sleep;
@@ -34,8 +34,12 @@ const DASHBOARD: &str = "docs/monitoring/grafana.json";
 const OF_PROMETHEUS: [&str; 2] = ["job", "le"];
 
 /// The pages that document the values of labels, in backticks.
-const PAGES: [&str; 3] =
-    ["src/layer/mod.rs", "crates/inqud-inbox/docs/inbox.md", "docs/production.md"];
+const PAGES: [&str; 4] = [
+    "src/layer/mod.rs",
+    "crates/inqud-inbox/docs/inbox.md",
+    "crates/inqud-inbox/docs/reconcile.md",
+    "docs/production.md",
+];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -63,7 +67,16 @@ fn parse(scrape: &str) -> Metrics {
     metrics
 }
 
-/// A scrape over a connection, like that of Prometheus, from a server with a layer, an inbox and a runner.
+/// Has each object as a paid one.
+struct Api;
+
+impl Fetch<PaymentRequest> for Api {
+    async fn fetch(&self, id: &str) -> Fetched {
+        Fetched::Found(Bytes::from(format!(r#"{{"id":"{id}","status":"SUCCESS"}}"#)))
+    }
+}
+
+/// A scrape over a connection, like that of Prometheus, from a server with a layer, an inbox, a runner and a reconciler.
 async fn scrape() -> Metrics {
     let seconds = Matcher::Suffix("_seconds".to_owned());
     let recorder = PrometheusBuilder::new().set_buckets_for_metric(seconds, &[0.1, 5.0]).unwrap();
@@ -108,6 +121,8 @@ async fn scrape() -> Metrics {
     };
     inbox.process(handler).max_attempts(1).run_until(drained).await.unwrap();
     inbox.set_open_objects::<PaymentRequest>(1);
+    let found = inbox.reconcile::<PaymentRequest>(Api).look_at(None, "CAPD-lost").await.unwrap();
+    assert_eq!(found.outcome.as_str(), "recovered");
     let retention = Retention::new().bodies(contract::DUPLICATE_WINDOW).unwrap();
     inbox.sweep(&retention).await.unwrap();
     while inbox.rejections(1).await.unwrap().is_empty() {

@@ -27,9 +27,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use inqud_inbox::__private::Sealed;
 use inqud_inbox::{
-    Admin, Claim, Claimed, Context, ErasedObject, Filter, Inbox, InboxError, InboxErrorKind,
-    Inserted, Key, LoggedRejection, Memory, Page, Record, Replayed, Settled, Settlement, State,
-    Stats, Store, Stored, Sweep, SweptBatch,
+    Admin, Claim, Claimed, Context, ErasedObject, Fetch, Fetched, Filter, Inbox, InboxError,
+    InboxErrorKind, Inserted, Key, LoggedRejection, Memory, Page, Record, Replayed, Settled,
+    Settlement, State, Stats, Store, Stored, Sweep, SweptBatch,
 };
 use log::Log;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -466,6 +466,61 @@ async fn records_what_a_person_must_look_at() {
     assert!(unordered.contains("INFO") && unordered.contains("verdict=\"unordered\""), "{log}");
     let unclaimed = line(&log, "no runner processes this kind, and notifications are waiting");
     assert!(unclaimed.contains("WARN") && unclaimed.contains("kind=\"payment\""), "{unclaimed}");
+}
+
+/// Has one object of each outcome.
+struct Api;
+
+impl Fetch<PaymentRequest> for Api {
+    async fn fetch(&self, id: &str) -> Fetched {
+        let found = |status: &str, minute: u32| Fetched::Found(state(id, status, minute));
+        match id {
+            "CAPD-agreed" => found("PENDING_PAYMENT", 1),
+            "CAPD-lost" => found("SUCCESS", 2),
+            "CAPD-ahead" => found("WAITING_PAYMENT", 0),
+            "CAPD-busy" => Fetched::Later { after: None, reason: "status 500".to_owned() },
+            _ => Fetched::Missing,
+        }
+    }
+}
+
+fn state(id: &str, status: &str, minute: u32) -> Bytes {
+    let time = format!("2026-11-22T10:{minute:02}:00Z");
+    format!(r#"{{"id":"{id}","status":"{status}","lastUpdatedAt":"{time}","note":"{HIDDEN}"}}"#)
+        .into()
+}
+
+#[tokio::test]
+async fn records_each_outcome_of_a_look() {
+    let (log, metrics) = observe(async || {
+        let inbox = Inbox::memory();
+        for id in ["CAPD-agreed", "CAPD-lost", "CAPD-ahead", "CAPD-busy", "CAPD-none"] {
+            let record = Record::decode::<PaymentRequest>(state(id, "PENDING_PAYMENT", 1)).unwrap();
+            inbox.store().insert(vec![record]).await.unwrap();
+            let reconciler = || inbox.reconcile::<PaymentRequest>(Api);
+            reconciler().dry_run().look_at(None, id).await.unwrap();
+            reconciler().look_at(None, id).await.unwrap();
+        }
+    })
+    .await;
+    for (outcome, level, object, said) in [
+        ("agreed", "DEBUG", "CAPD-agreed", "status=\"PENDING_PAYMENT\""),
+        ("recovered", "WARN", "CAPD-lost", "no webhook brought this state of the object"),
+        ("ahead", "DEBUG", "CAPD-ahead", "status=\"WAITING_PAYMENT\""),
+        ("missing", "WARN", "CAPD-none", "the API does not know the object"),
+        ("later", "INFO", "CAPD-busy", "reason=\"status 500\""),
+    ] {
+        // A dry run records nothing.
+        let count =
+            format!("inqud_inbox_reconciled_total{{kind=\"request\",outcome=\"{outcome}\"}} 1");
+        has(&metrics, &[&count]);
+        let outcome = format!("outcome=\"{outcome}\"");
+        assert_eq!(log.matches(&outcome).count(), 1, "{log}");
+        let line = line(&log, &outcome);
+        for part in [level, "inqud_inbox:", "kind=\"request\"", object, said] {
+            assert!(line.contains(part), "no {part} in {line}");
+        }
+    }
 }
 
 /// Provokes each way that a body can fail, at level TRACE. `observe` checks for the word in the bodies.

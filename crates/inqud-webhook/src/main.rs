@@ -19,12 +19,16 @@ mod parameters;
 mod pretty;
 mod reason;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod reconcile;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod rejected;
 mod secret;
 mod send;
 mod sign;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod store_args;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod stored_kind;
 #[cfg(feature = "postgres")]
 mod tls;
 mod verify;
@@ -67,6 +71,8 @@ enum Command {
     Listen(listen::Listen),
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     Inbox(inbox::InboxCommand),
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    Reconcile(reconcile::Reconcile),
     /// Lists what is known about each kind of webhook, and how well it is known.
     Kinds,
     /// Prints a completion script for a shell.
@@ -85,6 +91,8 @@ fn main() -> ExitCode {
         Command::Listen(listen) => on_runtime(listen.run(out)),
         #[cfg(any(feature = "postgres", feature = "sqlite"))]
         Command::Inbox(inbox) => on_runtime(inbox.run(&out)),
+        #[cfg(any(feature = "postgres", feature = "sqlite"))]
+        Command::Reconcile(reconcile) => on_runtime(reconcile.run(&out)),
         Command::Kinds => kinds::run(&out),
         Command::Completions { .. } if cli.json => {
             Err("completions are a shell script: remove --json".into())

@@ -34,11 +34,19 @@ impl SecretArgs {
 }
 
 fn from_file(path: &Path) -> Result<Secret, Box<dyn Error + Send + Sync>> {
-    let text = read(File::open(path)?)?;
-    // Editors end a file with a newline, which is not part of the secret.
-    let line = text.strip_suffix(b"\n").unwrap_or(&text);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    Ok(Secret::new(line)?)
+    Ok(Secret::new(&**line(path)?)?)
+}
+
+/// Reads a file without the newline at its end. Editors add one, and it is not part of a secret.
+pub(crate) fn line(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut text = read(File::open(path)?)?;
+    if text.ends_with(b"\n") {
+        text.pop();
+        if text.ends_with(b"\r") {
+            text.pop();
+        }
+    }
+    Ok(text)
 }
 
 /// Reads all bytes without leaving copies: `fs::read` leaves some on the stack, and on the heap as it grows.

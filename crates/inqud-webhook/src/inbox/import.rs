@@ -4,17 +4,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use inqud_inbox::{Admin, Inserted, Record};
 use serde_json::json;
-use tower_inqud::{
-    Authorization, Checkout, Event, Invoice, OnRampCheckout, Payment, PaymentRequest, Rejection,
-    Subscription,
-};
 
 use crate::chain::{BoxError, chained};
 use crate::out::{Out, Outcome};
 use crate::store_args::StoreArgs;
+use crate::stored_kind::Kind;
 
 /// The largest body. Inqud's are below 256 KiB.
 const MOST: u64 = 1024 * 1024;
@@ -34,35 +31,6 @@ pub(super) struct ImportArgs {
     /// Nothing verifies them: take them only from Inqud's API or from a backup.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-}
-
-/// As in `Storable::KIND`.
-#[derive(Clone, Copy, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum Kind {
-    Authorization,
-    Checkout,
-    Event,
-    Invoice,
-    OnRampCheckout,
-    Payment,
-    Request,
-    Subscription,
-}
-
-impl Kind {
-    fn record(self, body: Vec<u8>) -> Result<Record, Rejection> {
-        match self {
-            Self::Authorization => Record::decode::<Authorization>(body),
-            Self::Checkout => Record::decode::<Checkout>(body),
-            Self::Event => Record::decode::<Event>(body),
-            Self::Invoice => Record::decode::<Invoice>(body),
-            Self::OnRampCheckout => Record::decode::<OnRampCheckout>(body),
-            Self::Payment => Record::decode::<Payment>(body),
-            Self::Request => Record::decode::<PaymentRequest>(body),
-            Self::Subscription => Record::decode::<Subscription>(body),
-        }
-    }
 }
 
 impl ImportArgs {

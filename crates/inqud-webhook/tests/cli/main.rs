@@ -8,4 +8,6 @@ mod command;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod inbox;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod reconcile;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod tls;
