@@ -12,7 +12,7 @@ use tower_inqud::danger;
 
 use crate::admin::Admin;
 use crate::ask::{Answer, Answered, ask};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, random};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::fetcher::Fetcher;
 use crate::filter::Filter;
@@ -414,7 +414,7 @@ impl Pause {
                 if !self.is_on() {
                     self.failures = self.failures.saturating_add(1);
                 }
-                let wait = after.max(PAUSE.after(self.failures)).min(PAUSE.cap);
+                let wait = after.max(PAUSE.after(self.failures, random())).min(PAUSE.cap);
                 self.until = Instant::now().checked_add(wait);
             }
             None if reconciled.outcome != LookOutcome::Later => *self = Self::default(),
