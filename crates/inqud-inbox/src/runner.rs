@@ -291,6 +291,10 @@ where
             // Handlers become ready before anything is claimed. If it claimed first and a handler was not
             // ready, the notification would hold a lease while it waits.
             let wanted = if may_be_due { free } else { 0 };
+            if wanted == 0 {
+                // If it became ready now, nothing would be claimed for it.
+                handlers.unready = None;
+            }
             let mut ready = poll_fn(|task| {
                 Poll::Ready(handlers.ready::<(Stored<T>, Context<S>)>(wanted, task))
             })
