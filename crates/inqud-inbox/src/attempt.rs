@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, spread};
 use crate::catch_unwind::catch_unwind;
 use crate::confirm::{Confirm, Confirmed};
 use crate::error::{BoxError, InboxError, InboxErrorKind, error_chain};
@@ -22,7 +22,7 @@ use crate::queue::{ALL_HANDLERS, Queue, closed};
 use crate::record::{Record, Storable, dead_reason};
 use crate::report::RunReport;
 use crate::source::Source;
-use crate::store::{Claim, Claimed, Outcome, Settled, Settlement, Store};
+use crate::store::{Claim, Claimed, Outcome, Settled, Settlement, Store, Ticket};
 use crate::telemetry;
 use tower_inqud::{Rejection, Verdict, danger};
 
@@ -229,7 +229,7 @@ impl<S: Store> Attempts<S> {
             is_review_confirmed = self.rules.confirm.is_some() && confirmed == Confirmed::Yes;
             Outcome::Review
         } else if let Confirmed::NotYet { after, reason } = confirmed {
-            self.failure(failures, &reason).no_sooner_than(after)
+            self.failure(&claimed.ticket, failures, &reason).no_sooner_than(after)
         } else if claimed.crashes > MAX_CRASHES {
             let times = claimed.crashes;
             Outcome::Dead {
@@ -303,7 +303,7 @@ impl<S: Store> Attempts<S> {
             }
             Err(error) => {
                 telemetry.handled();
-                self.failure(claimed.failures, &error)
+                self.failure(&claimed.ticket, claimed.failures, &error)
             }
         };
         (outcome, completion_is_taken)
@@ -354,7 +354,7 @@ impl<S: Store> Attempts<S> {
                     return Ok(report);
                 }
                 Ok(Settled::EffectFailed(error)) => {
-                    settlement.outcome = self.failure(failures, &error);
+                    settlement.outcome = self.failure(&settlement.ticket, failures, &error);
                 }
                 Ok(Settled::EffectRefused(error)) => {
                     settlement.outcome = Outcome::Dead { error: text(&error) };
@@ -368,18 +368,21 @@ impl<S: Store> Attempts<S> {
                         telemetry.unsettled();
                         return Ok(report);
                     }
-                    sleep(SETTLE_AGAIN.after(tries.count)).await;
+                    let jitter =
+                        spread((&settlement.ticket.object, settlement.ticket.claim, tries.count));
+                    sleep(SETTLE_AGAIN.after(tries.count, jitter)).await;
                 }
             }
         }
     }
 
-    fn failure(&self, failures: u32, error: &str) -> Outcome<S::Effect> {
+    fn failure(&self, ticket: &Ticket, failures: u32, error: &str) -> Outcome<S::Effect> {
         let (error, attempts) = (text(error), failures.saturating_add(1));
         if attempts >= self.rules.max_attempts {
             return Outcome::Dead { error };
         }
-        Outcome::Retry { after: self.rules.backoff.after(attempts), error }
+        let jitter = spread((&ticket.object, ticket.claim));
+        Outcome::Retry { after: self.rules.backoff.after(attempts, jitter), error }
     }
 }
 

@@ -72,7 +72,7 @@ impl fmt::Debug for MemoryEffect {
     }
 }
 
-impl Context<Memory> {
+impl<S: Store<Effect = MemoryEffect>> Context<S> {
     /// Calls `effect` when the notification is settled as done.
     ///
     /// Effects run in the order in which they were added, and only if the handler returns `Ok`. If an effect

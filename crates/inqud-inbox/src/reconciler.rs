@@ -12,7 +12,7 @@ use tower_inqud::danger;
 
 use crate::admin::Admin;
 use crate::ask::{Answer, Answered, ask};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, random};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::fetcher::Fetcher;
 use crate::filter::{Cursor, Filter};
@@ -438,7 +438,7 @@ impl Pause {
                 if !self.is_on() {
                     self.failures = self.failures.saturating_add(1);
                 }
-                let wait = PAUSE.after(self.failures).min(PAUSE.cap).max(after.min(ASKED));
+                let wait = PAUSE.after(self.failures, random()).min(PAUSE.cap).max(after.min(ASKED));
                 self.until = Instant::now().checked_add(wait);
             }
             None if reconciled.outcome != LookOutcome::Later => *self = Self::default(),

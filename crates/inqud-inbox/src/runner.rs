@@ -291,6 +291,10 @@ where
             // Handlers become ready before anything is claimed. If it claimed first and a handler was not
             // ready, the notification would hold a lease while it waits.
             let wanted = if may_be_due { free } else { 0 };
+            if wanted == 0 {
+                // If it became ready now, nothing would be claimed for it.
+                handlers.unready = None;
+            }
             let mut ready = poll_fn(|task| {
                 Poll::Ready(handlers.ready::<(Stored<T>, Context<S>)>(wanted, task))
             })
@@ -339,10 +343,19 @@ where
                 may_be_due = true;
                 continue;
             }
+            // In this order, because a random one could not be simulated. What is ready seldom comes first. An attempt that
+            // has ended comes before what has arrived: arrivals can be ready in each turn, and attempts end only as often as
+            // they begin.
             tokio::select! {
+                biased;
                 () = &mut shutdown, if !is_ending => {
                     is_ending = true;
                     attempts.end();
+                }
+                _ = polls.tick() => (may_be_due, may_be_suspect) = (true, true),
+                _ = looks.tick(), if !is_ending => {
+                    look(&queue);
+                    sweep(&queue, &attempts, &mut sweeps);
                 }
                 Some(ended) = tasks.join_next() => {
                     report = report.plus(result(&attempts, ended)?);
@@ -354,7 +367,6 @@ where
                 () = attempts.slot(), if attempts.are_all_handling() && !is_ending => {
                     report = report.plus(collect(&attempts, &mut tasks).await?);
                 }
-                _ = poll_fn(|task| handlers.poll_unready::<(Stored<T>, Context<S>)>(task)) => {}
                 () = stored.as_mut() => {
                     stored.set(queue.stored.notified());
                     stored.as_mut().enable();
@@ -363,11 +375,7 @@ where
                 () = attempts.next_is_due.notified() => may_be_due = true,
                 () = changed(arrivals.as_mut()) => may_be_due = true,
                 () = attempts.joinable(), if is_held_up && !is_ending => {}
-                _ = polls.tick() => (may_be_due, may_be_suspect) = (true, true),
-                _ = looks.tick(), if !is_ending => {
-                    look(&queue);
-                    sweep(&queue, &attempts, &mut sweeps);
-                }
+                _ = poll_fn(|task| handlers.poll_unready::<(Stored<T>, Context<S>)>(task)) => {}
             }
         }
     }

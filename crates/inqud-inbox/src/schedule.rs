@@ -112,7 +112,8 @@ impl Schedule {
     pub(crate) fn failed(&self, look: &Look, after: Option<Duration>) -> Next {
         let failures = look.failures.saturating_add(1);
         let [least, most] = AFTER;
-        let wait = after.map_or_else(|| FAILED.after(failures), |it| it.clamp(least, most));
+        let wait =
+            after.map_or_else(|| FAILED.after(failures, random()), |it| it.clamp(least, most));
         let given_up = look.since.saturating_add(micros(self.length().saturating_mul(2)));
         if look.now > given_up.saturating_add(micros(HOUR)) {
             return Next::Done;

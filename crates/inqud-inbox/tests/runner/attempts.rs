@@ -735,3 +735,54 @@ async fn slow_settlement_calls_the_handler_once() {
     runner.run_until(drained(inbox.clone())).await.unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
+
+/// A handler that becomes ready a second after it was asked.
+#[derive(Clone)]
+struct ReadyLater {
+    polls: Arc<AtomicUsize>,
+    first: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Service<(Stored<PaymentRequest>, Context<Moody>)> for ReadyLater {
+    type Response = ();
+    type Error = Infallible;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, task: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        let polls = self.polls.fetch_add(1, Ordering::SeqCst);
+        assert!(polls < 1000, "the runner is in a circle");
+        // The first one is ready at once, and the second later.
+        if polls == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let first = *self.first.lock().unwrap().get_or_insert_with(Instant::now);
+        if first.elapsed() >= Duration::from_secs(1) {
+            return Poll::Ready(Ok(()));
+        }
+        let waker = task.waker().clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(1)).await;
+            waker.wake();
+        });
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: (Stored<PaymentRequest>, Context<Moody>)) -> Self::Future {
+        Box::pin(async {
+            sleep(Duration::from_secs(5)).await;
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_for_no_handler_that_becomes_ready() {
+    let inbox = Moody::inbox(1);
+    insert(&inbox, &[(1, 0), (2, 0)]).await;
+    let handler = ReadyLater { polls: Arc::default(), first: Arc::default() };
+    let began = Instant::now();
+    let runner = inbox.process_with(handler);
+    runner.run_until(sleep(Duration::from_millis(500))).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::from_secs(5), "when the running handler has ended");
+    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
+}
