@@ -10,7 +10,7 @@ use inqud_inbox::rusqlite::ffi;
 use tempfile::TempDir;
 
 /// What happened on a disk, in order. Nodes are files, whatever their names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Op {
     Create {
         node: usize,
@@ -110,29 +110,52 @@ static DISKS: Mutex<Vec<Arc<Disk>>> = Mutex::new(Vec::new());
 
 impl Disk {
     pub(crate) fn new(lie: Lie) -> Arc<Self> {
-        Self::add(State { lie, ..State::default() }, false)
+        Self::add(State { lie, ..State::default() }, false, &BTreeMap::new())
     }
 
     /// A disk that has these files.
     pub(crate) fn scratch(files: &BTreeMap<String, Vec<u8>>) -> Arc<Self> {
-        let disk = Self::add(State::default(), true);
-        for (name, data) in files {
-            fs::write(disk.folder.join(name), data).unwrap();
-        }
-        disk
+        Self::add(State::default(), true, files)
     }
 
-    fn add(state: State, is_scratch: bool) -> Arc<Self> {
-        crate::vfs::install();
+    fn add(state: State, is_scratch: bool, files: &BTreeMap<String, Vec<u8>>) -> Arc<Self> {
         // In memory, because no test depends on what really reaches a disk.
         let shm = Path::new("/dev/shm");
         let folder = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
         let temporary = folder.unwrap();
         let folder = fs::canonicalize(temporary.path()).unwrap();
+        for (name, data) in files {
+            fs::write(folder.join(name), data).unwrap();
+        }
         let disk = Self { folder, is_scratch, state: Mutex::new(state), _folder: temporary };
         let disk = Arc::new(disk);
+        // From now on it notices what happens.
         DISKS.lock().unwrap().push(Arc::clone(&disk));
         disk
+    }
+
+    /// The disk after `cut` operations, when the process was killed and the system still had these `files`. What a failed
+    /// sync lost is still lost.
+    pub(crate) fn killed(&self, cut: usize, files: &BTreeMap<String, Vec<u8>>) -> Arc<Self> {
+        let state = self.state();
+        let ops = state.ops[..cut].to_vec();
+        let names = state.names.clone();
+        drop(state);
+        // The last one that was created under each name.
+        let mut nodes = BTreeMap::new();
+        for op in &ops {
+            if let Op::Create { node, name } = op {
+                nodes.insert(name.clone(), *node);
+            }
+        }
+        nodes.retain(|name, _| files.contains_key(name));
+        Self::add(State { ops, names, files: nodes, ..State::default() }, false, files)
+    }
+
+    /// After how many operations the last sync that failed had failed.
+    pub(crate) fn last_failed_sync(&self) -> Option<usize> {
+        let failed = |op: &Op| matches!(op, Op::FailedSync { .. });
+        self.state().ops.iter().rposition(failed).map(|at| at + 1)
     }
 
     /// The disk of a path.
@@ -169,6 +192,13 @@ impl Disk {
         let mut state = self.state();
         (state.fault, state.calls) = (fault, 0);
         state.failed.clear();
+    }
+
+    /// The disk works again.
+    pub(crate) fn set_fault_over(&self) {
+        if let Some(fault) = &mut self.state().fault {
+            fault.count = 0;
+        }
     }
 
     /// How many calls could have failed since the fault was set, and those that did.

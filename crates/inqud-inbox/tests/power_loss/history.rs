@@ -61,6 +61,22 @@ pub(crate) struct History {
     accepted: BTreeSet<Name>,
 }
 
+impl History {
+    /// What had happened after `cut` operations.
+    pub(crate) fn until(&self, cut: usize) -> Self {
+        let mut it = self.clone();
+        for spans in [&mut it.puts, &mut it.redriven] {
+            spans.retain(|_, span| span.is_asked(cut));
+            for span in spans.values_mut() {
+                span.acknowledged = span.acknowledged.filter(|at| *at <= cut);
+            }
+        }
+        it.settled.retain(|_, at| *at <= cut);
+        it.dead.retain(|_, at| *at <= cut);
+        it
+    }
+}
+
 /// A history that is being made.
 #[derive(Clone)]
 pub(crate) struct Log {
@@ -71,6 +87,11 @@ pub(crate) struct Log {
 impl Log {
     pub(crate) fn new(disk: Arc<Disk>) -> Self {
         Self { disk, history: Arc::default() }
+    }
+
+    /// Goes on with a history.
+    pub(crate) fn resumed(disk: Arc<Disk>, history: History) -> Self {
+        Self { disk, history: Arc::new(Mutex::new(history)) }
     }
 
     pub(crate) fn history(&self) -> History {

@@ -18,6 +18,7 @@ use inqud_inbox::rusqlite::ffi::{
 };
 
 use crate::disk::{Call, Disk};
+use crate::system::as_sqlite;
 
 /// SQLite allocates it, and behind it the file of the system's VFS.
 #[repr(C)]
@@ -167,7 +168,7 @@ unsafe extern "C" fn write(
         let failure = failure(file, Call::Write);
         // What fails has written a part.
         let written = if failure.is_some() { len / 2 } else { len };
-        let code = methods(file).xWrite.unwrap()(real(file), data, written, at);
+        let code = as_sqlite(|| methods(file).xWrite.unwrap()(real(file), data, written, at));
         if let (SQLITE_OK, Some(on)) = (code, on(file)) {
             let data =
                 std::slice::from_raw_parts(data.cast::<u8>(), usize::try_from(written).unwrap());
@@ -201,7 +202,7 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
             return SQLITE_OK;
         }
         IS_FOLDER_SYNCED.set(false);
-        let code = methods(file).xSync.unwrap()(real(file), flags);
+        let code = as_sqlite(|| methods(file).xSync.unwrap()(real(file), flags));
         if code == SQLITE_OK {
             on.disk.synced(on.node, IS_FOLDER_SYNCED.get());
         }

@@ -15,7 +15,7 @@ use tower_inqud::PaymentRequest;
 
 use crate::disk::Disk;
 use crate::history::{Log, Name, body, key, name};
-use crate::support;
+use crate::{support, vfs};
 
 const ROUNDS: u32 = 12;
 /// Objects that have a notification in each round.
@@ -24,6 +24,7 @@ const OBJECTS: u32 = 6;
 const SINGLE: u32 = 100;
 
 pub(crate) fn open(disk: &Disk) -> Result<Inbox<Sqlite>, InboxError> {
+    vfs::install();
     SqliteOptions::new(disk.file()).allow_tmpfs().open()
 }
 
