@@ -69,7 +69,7 @@ pub(crate) async fn run(
         its.handles(name);
         pay(&cx, name);
         let is_broken = is_broken(name) && !is_repaired;
-        let fails = is_broken || (name.0 + name.1) % 5 == 0 && cx.attempt() == 1;
+        let fails = is_broken || (name.0 + name.1).is_multiple_of(5) && cx.attempt() == 1;
         if !fails {
             its.accepts(name);
         }
