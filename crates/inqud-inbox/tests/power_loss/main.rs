@@ -34,7 +34,7 @@ fn number(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |it| it.parse().unwrap())
 }
 
-/// How a disk was wrong, for each image in which it was.
+/// What is wrong with each image in which anything is.
 type Wrong = BTreeMap<usize, String>;
 
 /// Lets the inbox work on a disk, and checks images of it until `is_enough`.
