@@ -164,6 +164,7 @@
 //! The body timeout is a Tokio timer, so the layer needs a Tokio runtime with timers enabled.
 //! Without one, the first call whose head is admitted panics.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
 
 mod ack;
 #[cfg(feature = "axum")]

@@ -125,6 +125,7 @@
 //! unusable response. They contain the kind, the status and the reason, but no id, header or body.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
 
 mod answer;
 mod body;

@@ -149,6 +149,7 @@
 //! Postgres. Set a [`Retention`] to delete what is old. [A page](guide::privacy) says what is personal data in an inbox.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
 
 mod admin;
 mod ask;

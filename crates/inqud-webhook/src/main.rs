@@ -1,5 +1,7 @@
 //! The command `inqud-webhook`: signs, verifies, sends and receives Inqud's webhooks, and maintains an inbox.
 
+#![forbid(unsafe_code)]
+
 #[cfg(feature = "sqlite")]
 mod backup;
 mod capture;

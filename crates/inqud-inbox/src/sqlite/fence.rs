@@ -46,8 +46,13 @@ impl Fence {
 
     /// Returns the length of the log in bytes.
     pub(super) fn log_len(&self) -> u64 {
+        fs::metadata(self.log()).map_or(0, |it| it.len())
+    }
+
+    /// Returns the path of the log.
+    pub(super) fn log(&self) -> &Path {
         let [_, (log, _), _] = &self.files;
-        fs::metadata(log).map_or(0, |it| it.len())
+        log
     }
 }
 

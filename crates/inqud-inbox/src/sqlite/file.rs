@@ -88,8 +88,18 @@ pub(super) fn connect(path: &Path, how: OpenFlags) -> Result<Connection, InboxEr
 /// setting that it cannot apply.
 fn make_durable(connection: &Connection) -> Result<(), InboxError> {
     const FULL: i64 = 2;
-    let set = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON";
-    let refused = connection.execute_batch(set).err();
+    let set = ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA fullfsync = ON"];
+    let refused = set.iter().try_for_each(|it| run(connection, it)).err();
+    let is_of_disk = |error: &rusqlite::Error| {
+        matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull | ErrorCode::CannotOpen)
+        )
+    };
+    let refused = match refused {
+        Some(error) if is_of_disk(&error) => return Err(engine(error)),
+        refused => refused,
+    };
     let mode: String =
         connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(engine)?;
     let synchronous: i64 =
@@ -99,6 +109,14 @@ fn make_durable(connection: &Connection) -> Result<(), InboxError> {
     }
     let found = format!("journal_mode is {mode}, synchronous is {synchronous}");
     Err(InboxError::caused_by(InboxErrorKind::NotDurable, found))
+}
+
+/// Runs a statement to its end. A pragma that returns a row commits after it, which can fail.
+fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 /// Copies the log into the file, and truncates it, so that it has nothing that was deleted. Does nothing if a reader needs

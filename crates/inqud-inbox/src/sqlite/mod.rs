@@ -13,6 +13,7 @@ mod error;
 mod fence;
 mod file;
 mod insert;
+mod log;
 mod lookup;
 mod options;
 mod rejections;

@@ -39,6 +39,8 @@ use crate::sweep::{Sweep, SweptBatch};
 ///   command line next to the server can [attach](Inbox::attach).
 /// - If the file or its log is moved, deleted or replaced while it is open, everything fails, and webhooks are
 ///   answered with 503, until it is back. Nothing is acknowledged that is lost (on Unix).
+/// - If a sync fails, all that waited for it get an error, and the log is written again before anything else is
+///   acknowledged. Operating systems report a failed sync once, and then forget what they could not write.
 /// - Its clock starts with the system's when the file is opened. It never goes back, even if the system's
 ///   clock does, and not from one run to the next either.
 /// - Network file systems are refused if the operating system names them (Linux), and so are tmpfs and ramfs unless
@@ -224,7 +226,10 @@ impl Admin for Sqlite {
         let erased = self.writer.commit(erase).await?;
         // The log has pages as they were.
         let path = self.path.clone();
-        drop(tokio::task::spawn_blocking(move || truncate_log(&path)).await);
+        let truncated = tokio::task::spawn_blocking(move || truncate_log(&path)).await;
+        if !matches!(truncated, Ok(Ok(()))) {
+            self.writer.doubt_log();
+        }
         erased.ok_or_else(|| InboxError::new(InboxErrorKind::NotSettled))
     }
 

@@ -31,6 +31,10 @@
 //! back, or was ended by merchant code, is dropped and replaced by a new one; SQLite then discards what was not
 //! committed. The clock is taken over, so that a lease of the old connection does not appear to expire early.
 //!
+//! # What happens after a failed sync
+//!
+//! The group gets the error. Before the next one, the log is written again: see `log.rs`.
+//!
 //! # What stops the answers
 //!
 //! Before each group and after its commit, the files are compared with those at their paths. If they differ, all members
@@ -38,6 +42,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -54,8 +59,8 @@ use super::error::engine;
 use super::fence::{Fence, Identity, identity};
 use super::file::{BUSY, connect};
 use super::sandbox::Sandbox;
-use super::schema;
 use super::tables::{Session, Tables};
+use super::{log, schema};
 use crate::error::{InboxError, InboxErrorKind};
 
 /// The number of works after which a group takes no further message.
@@ -194,6 +199,8 @@ pub(super) struct Writer {
     answers: Answers,
     places: Arc<Semaphore>,
     ended: watch::Receiver<()>,
+    /// Whether the log must be written again before the next commit, because a sync may have failed.
+    is_log_doubtful: Arc<AtomicBool>,
     /// Why the writer ended, if it was not closed.
     why: Arc<OnceLock<InboxError>>,
 }
@@ -205,11 +212,13 @@ impl Writer {
         let (sender, receiver) = channel();
         let places = Arc::new(Semaphore::new(PLACES));
         let (why, answers) = (Arc::new(OnceLock::new()), Answers::default());
+        let is_log_doubtful = Arc::new(AtomicBool::new(false));
         let messages = Messages {
             receiver,
             answers: answers.clone(),
             last: 0,
             places: Arc::clone(&places),
+            is_log_doubtful: Arc::clone(&is_log_doubtful),
             why: Arc::clone(&why),
             is_closed: false,
         };
@@ -230,7 +239,7 @@ impl Writer {
             })
             .map_err(|error| InboxError::caused_by(InboxErrorKind::Store, error))?;
         opened.recv().map_err(|_| closed())??;
-        Ok(Self { messages: sender, answers, places, ended, why })
+        Ok(Self { messages: sender, answers, places, ended, is_log_doubtful, why })
     }
 
     /// Runs `work` on the writer, and waits for the commit. Once it is handed over, it runs whether or not
@@ -278,6 +287,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Another connection has failed to sync the log.
+    pub(super) fn doubt_log(&self) {
+        self.is_log_doubtful.store(true, Ordering::SeqCst);
+    }
+
     fn why(&self) -> InboxError {
         self.why.get().cloned().unwrap_or_else(closed)
     }
@@ -296,6 +310,7 @@ struct Messages {
     /// About how many works the last groups had.
     last: usize,
     places: Arc<Semaphore>,
+    is_log_doubtful: Arc<AtomicBool>,
     why: Arc<OnceLock<InboxError>>,
     is_closed: bool,
 }
@@ -402,7 +417,13 @@ fn write(
     mut messages: Messages,
     opened: &mut Option<SyncSender<Result<(), InboxError>>>,
 ) -> Result<(), InboxError> {
+    let log = log::path(path);
+    let has_log = log::exists(&log);
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    if has_log {
+        // An earlier process was killed. A sync of it can have failed before.
+        log::rewrite(&connection, &log)?;
+    }
     schema::migrate(&mut connection, schema::MIGRATIONS)?;
     // Not before it was written to, because an overlay file system can then replace it by a copy.
     let file = identity(path)?;
@@ -466,8 +487,16 @@ fn commit_all(
         let idle = (fence.log_len() > SHORT_LOG).then_some(IDLE);
         match messages.next_group(idle) {
             Next::Group(group) => push(groups, group),
-            Next::Idle => truncate_log(connection),
-            Next::End => break After::End,
+            Next::Idle => {
+                if truncate_log(connection).is_err() {
+                    messages.is_log_doubtful.store(true, Ordering::SeqCst);
+                }
+            }
+            Next::End => {
+                // What fails here is done when the file is opened again.
+                drop(mend_log(&tables, fence, messages));
+                break After::End;
+            }
         }
     };
     Ok(after)
@@ -484,12 +513,22 @@ fn push(groups: &mut VecDeque<Group>, group: Group) {
 }
 
 /// Copies the log into the file, and truncates it. Does nothing if a reader needs the log: it is tried again later.
-fn truncate_log(connection: &Connection) {
+fn truncate_log(connection: &Connection) -> rusqlite::Result<()> {
     let truncated = connection
         .busy_timeout(Duration::ZERO)
         .and_then(|()| connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)"));
-    // What fails here fails again, and is reported, when there is work.
-    drop(truncated.and(connection.busy_timeout(BUSY)));
+    connection.busy_timeout(BUSY)?;
+    truncated
+}
+
+/// Writes the log again if a sync of it may have failed.
+fn mend_log(tables: &Tables<'_>, fence: &Fence, messages: &Messages) -> Result<(), InboxError> {
+    if messages.is_log_doubtful.swap(false, Ordering::SeqCst) {
+        let mended = log::rewrite(tables.connection, fence.log());
+        messages.is_log_doubtful.fetch_or(mended.is_err(), Ordering::SeqCst);
+        return mended;
+    }
+    Ok(())
 }
 
 /// Why a transaction was not committed.
@@ -518,7 +557,7 @@ fn commit_group(
         return None;
     }
     let answers = &messages.answers;
-    if let Err(error) = fence.check() {
+    if let Err(error) = fence.check().and_then(|()| mend_log(tables, fence, messages)) {
         answers.refuse(group, &error);
         return None;
     }
@@ -530,7 +569,12 @@ fn commit_group(
         Err(Lost::Engine(error)) if group.len() > 1 && is_of_work(&error) => {
             group.into_iter().rev().for_each(|work| groups.push_front(vec![work]));
         }
-        Err(Lost::Engine(error)) => answers.refuse(group, &engine(error)),
+        Err(Lost::Engine(error)) => {
+            if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+                messages.is_log_doubtful.store(true, Ordering::SeqCst);
+            }
+            answers.refuse(group, &engine(error));
+        }
         Err(Lost::EndedBy(at)) => {
             answers.give(vec![(group.remove(at), Ok(()))]);
             groups.push_front(group);
