@@ -13,6 +13,7 @@
 )]
 
 mod bug;
+mod pack;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod properties;

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::pack::Packed;
 use crate::properties::{Broken, Ends, broken, is_settled};
-use crate::state::{Limits, Packed, State};
+use crate::state::{Limits, State};
 use crate::step::Action;
 use crate::store::Model;
 
