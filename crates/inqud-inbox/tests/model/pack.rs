@@ -2,12 +2,12 @@
 
 use tower_inqud::Verdict;
 
-use crate::state::{Ending, Receiver, Seen, State, Ticket};
+use crate::state::{Ending, Receiver, Row, Seen, State, Ticket};
 
 impl State {
     /// The state in bits. Two states have the same bits if nothing can ever tell them apart.
     pub(crate) fn pack(&self) -> Packed {
-        let mut bits = Bits { packed: [0; 5], at: 0 };
+        let mut bits = Bits { packed: [0; WORDS], at: 0 };
         for object in &self.objects {
             bits.push(object.rows().len() as u8, 3);
             for row in object.rows() {
@@ -18,10 +18,13 @@ impl State {
                 bits.push(row.note << 4 | flags, 7);
                 bits.push(row.kept as u8, 3);
                 bits.push(row.failures << 4 | row.failed << 2 | row.effects, 6);
+                bits.push_history(row);
             }
             bits.push((object.lease as u8) << 2 | object.crashes, 4);
             bits.push_seen(object.processed);
             bits.push_seen(object.shown);
+            bits.push(u8::from(object.is_swept), 1);
+            bits.push(object.written.map_or(0, |row| row + 1), 3);
         }
         for receiver in self.receivers {
             bits.push(
@@ -40,6 +43,7 @@ impl State {
         }
         bits.push(self.answered, 5);
         bits.push(self.left.faults << 4 | self.left.repeats << 2 | self.left.operations, 7);
+        bits.push(self.left.replays << 2 | self.left.sweeps, 4);
         bits.packed
     }
 
@@ -64,20 +68,23 @@ impl Ticket {
             Some(Ending::Dead) => 6,
         };
         let flags = u8::from(self.is_valid) << 1 | u8::from(self.lapses);
-        let verdict = match self.verdict {
-            Verdict::Newer => 0,
-            Verdict::Amended => 1,
-            Verdict::Unordered => 2,
-            Verdict::Stale => 3,
-            Verdict::Review => 4,
-            _ => 5,
-        };
         let object = u8::from(self.object > 0);
         [
             1 << 7 | object << 6 | self.row << 3 | doubt,
-            flags << 3 | verdict,
+            flags << 3 | code(self.verdict),
             self.seen.map_or(0, Seen::code),
         ]
+    }
+}
+
+fn code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Newer => 0,
+        Verdict::Amended => 1,
+        Verdict::Unordered => 2,
+        Verdict::Stale => 3,
+        Verdict::Review => 4,
+        _ => 5,
     }
 }
 
@@ -88,7 +95,9 @@ impl Seen {
     }
 }
 
-pub(crate) type Packed = [u64; 5];
+const WORDS: usize = 8;
+
+pub(crate) type Packed = [u64; WORDS];
 
 struct Bits {
     packed: Packed,
@@ -104,6 +113,18 @@ impl Bits {
         let word = &mut self.packed[(self.at / 64) as usize];
         *word |= u64::from(value) << (self.at % 64);
         self.at += bits;
+    }
+
+    /// What only worlds with replays or a retention have.
+    fn push_history(&mut self, row: &Row) {
+        let flags = u8::from(row.is_replay) << 3
+            | u8::from(row.is_old) << 2
+            | u8::from(row.is_empty) << 1
+            | u8::from(row.is_deleted);
+        self.push(row.rank << 4 | flags, 7);
+        if row.rank > 0 {
+            self.push(row.verdict.map_or(0, code), 3);
+        }
     }
 
     fn push_seen(&mut self, seen: Option<Seen>) {

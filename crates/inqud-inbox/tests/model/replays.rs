@@ -13,7 +13,7 @@ use crate::world::World;
 /// The length of a random path.
 const STEPS: usize = 60;
 
-const LIMITS: Limits = Limits { faults: 9, repeats: 2, operations: 3 };
+const LIMITS: Limits = Limits { faults: 9, repeats: 2, operations: 3, replays: 2, sweeps: 3 };
 
 /// Whether retries become due, which needs a clock that can be advanced.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -35,8 +35,8 @@ async fn same_as_the_model<S: Store>(
     let can_wake = clock == Clock::Paused;
     let mut inbox = new(0).await;
     let (mut number, mut paths) = (0, 0);
-    for world in World::ALL {
-        let model = Model { world: world(), bug: None };
+    for world in worlds() {
+        let model = Model { world, bug: None };
         let beginnings = [[0, 1, 2], [2, 1, 0]].map(|order| arrivals(&order));
         let mut short = beginnings.map(|beginning| Paths::new(beginning, length));
         let mut seeds = 1..=walks;
@@ -60,7 +60,13 @@ async fn same_as_the_model<S: Store>(
             done.unwrap_or_else(|error| panic!("{error}"));
         }
     }
-    eprintln!("{} random paths, {paths} short ones", 4 * walks);
+    eprintln!("{} random paths, {paths} short ones", 8 * walks);
+}
+
+/// Each world, also with runners that handle the newest only.
+fn worlds() -> impl Iterator<Item = World> {
+    let all = World::ALL.map(|it| [it().with_replays(), it().newest_only()]);
+    all.into_iter().flatten()
 }
 
 /// What delivers notifications, one after the other.
@@ -74,21 +80,21 @@ fn arrivals(notes: &[u8]) -> Vec<Action> {
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_like_the_model() {
-    same_as_the_model(async |_| Inbox::memory(), Clock::Paused, (250, 3)).await;
+    same_as_the_model(async |_| Inbox::memory(), Clock::Paused, (125, 3)).await;
 }
 
 #[tokio::test]
 async fn sqlite_is_like_the_model() {
     let folder = tempfile::tempdir().unwrap();
     let new = async |number| Inbox::sqlite(folder.path().join(format!("{number}.db"))).unwrap();
-    same_as_the_model(new, Clock::Real, (25, 2)).await;
+    same_as_the_model(new, Clock::Real, (12, 2)).await;
 }
 
 #[tokio::test]
 async fn postgres_is_like_the_model() {
     let Some(server) = postgres::shared() else { return };
     let new = async |number| server.inbox(&format!("model_{number}")).await;
-    same_as_the_model(new, Clock::Real, (15, 2)).await;
+    same_as_the_model(new, Clock::Real, (8, 2)).await;
 }
 
 /// Shows that the comparison notices a store that does otherwise than the model.
@@ -110,10 +116,20 @@ async fn replay_notices_each_bug_of_the_store() {
         Bug::ForgetsSuspects,
         Bug::DeadBlocks,
         Bug::ClaimsInACircle,
+        Bug::ReplaysOne,
+        Bug::ReplayIsProcessed,
+        Bug::ReplayIsJudged,
+        Bug::ReplaysLast,
+        Bug::ReplaysLeased,
+        Bug::ReplaysEmpty,
+        Bug::ReplayWaits,
+        Bug::SweepsYoung,
+        Bug::SweepsOpen,
+        Bug::SweepForgets,
     ] {
         let mut is_noticed = false;
-        'worlds: for world in World::ALL {
-            let model = Model { world: world(), bug: Some(bug) };
+        'worlds: for world in worlds() {
+            let model = Model { world, bug: Some(bug) };
             for seed in 1..=200 {
                 let inbox = Inbox::memory();
                 let replay = Replay::new(&model, &inbox, 0, LIMITS);

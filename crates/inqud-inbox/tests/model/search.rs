@@ -51,6 +51,10 @@ pub(crate) fn search(model: &Model, limits: Limits) -> Search {
     while let Some(state) = all.states.get(at).copied() {
         let from = u32::try_from(at).unwrap();
         model.actions(&state, &mut actions);
+        if let Some(property) = model.forgets_replay(&state) {
+            search.violation = Some(all.violation(property, from, None));
+            break;
+        }
         let goes_on = actions.iter().any(|(_, is_forward)| *is_forward);
         if !goes_on && !is_settled(&model.world, &state) {
             search.violation = Some(all.violation("everything is settled in the end", from, None));

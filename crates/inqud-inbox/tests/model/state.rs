@@ -20,7 +20,7 @@ pub(crate) struct State {
 }
 
 /// How often something may happen that is not part of the ordinary course.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Limits {
     /// Failed attempts, expired leases, crashes, lost answers.
     pub(crate) faults: u8,
@@ -28,6 +28,10 @@ pub(crate) struct Limits {
     pub(crate) repeats: u8,
     /// What an operator does: redrives and discards.
     pub(crate) operations: u8,
+    /// How often an operator reprocesses.
+    pub(crate) replays: u8,
+    /// How often a retention deletes something.
+    pub(crate) sweeps: u8,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -46,8 +50,12 @@ pub(crate) struct Object {
     pub(crate) lease: Lease,
     pub(crate) crashes: u8,
     pub(crate) processed: Option<Seen>,
-    /// What the merchant has handled last, by the effects.
+    /// What the merchant has handled last, by the effects. Replays do not count.
     pub(crate) shown: Option<Seen>,
+    /// The row whose state the merchant's handler has written last. Replays count.
+    pub(crate) written: Option<u8>,
+    /// Rows were deleted, so that what was processed counts like a row.
+    pub(crate) is_swept: bool,
 }
 
 /// A row whose status counts, and the row whose time does.
@@ -91,6 +99,16 @@ pub(crate) struct Row {
     pub(crate) effects: u8,
     /// How often its handler has failed, since it was redriven.
     pub(crate) failed: u8,
+    /// Its place among those that were processed, if the world has replays.
+    pub(crate) rank: u8,
+    /// It was processed, and is processed again.
+    pub(crate) is_replay: bool,
+    /// It was settled before the last time that the duplicate window passed.
+    pub(crate) is_old: bool,
+    /// Its body was deleted.
+    pub(crate) is_empty: bool,
+    /// It was deleted. Its place stays here, to tell what it was.
+    pub(crate) is_deleted: bool,
 }
 
 /// What a runner holds.
@@ -120,41 +138,44 @@ pub(crate) enum Ending {
 }
 
 impl Row {
+    const NEW: Self = Self {
+        note: 0,
+        kept: Kept::Open,
+        verdict: None,
+        is_reviewed: false,
+        is_discarded: false,
+        failures: 0,
+        waits: false,
+        is_moved: false,
+        effects: 0,
+        failed: 0,
+        rank: 0,
+        is_replay: false,
+        is_old: false,
+        is_empty: false,
+        is_deleted: false,
+    };
+
     pub(crate) fn new(note: u8) -> Self {
-        Self {
-            note,
-            kept: Kept::Open,
-            verdict: None,
-            is_reviewed: false,
-            is_discarded: false,
-            failures: 0,
-            waits: false,
-            is_moved: false,
-            effects: 0,
-            failed: 0,
-        }
+        Self { note, ..Self::NEW }
+    }
+
+    /// Whether it is processed again at the moment, or waits for that.
+    pub(crate) fn is_open_replay(&self) -> bool {
+        self.is_replay && self.kept == Kept::Open
     }
 }
 
 impl Object {
     const EMPTY: Self = Self {
-        rows: [Row {
-            note: 0,
-            kept: Kept::Open,
-            verdict: None,
-            is_reviewed: false,
-            is_discarded: false,
-            failures: 0,
-            waits: false,
-            is_moved: false,
-            effects: 0,
-            failed: 0,
-        }; ROWS],
+        rows: [Row::NEW; ROWS],
         len: 0,
         lease: Lease::Free,
         crashes: 0,
         processed: None,
         shown: None,
+        written: None,
+        is_swept: false,
     };
 
     pub(crate) fn rows(&self) -> &[Row] {

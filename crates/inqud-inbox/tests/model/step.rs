@@ -4,8 +4,9 @@ use std::fmt;
 
 use crate::bug::Bug;
 use crate::properties::Broken;
-use crate::state::{Ending, Kept, OBJECTS, Receiver, State};
+use crate::state::{Ending, Kept, OBJECTS, ROWS, Receiver, State};
 use crate::store::Model;
+use crate::upkeep::{Reprocessed, Sweep};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Action {
@@ -33,6 +34,12 @@ pub(crate) enum Action {
     Redrive { object: u8, row: u8 },
     /// An operator discards one.
     Discard { object: u8, row: u8 },
+    /// An operator reprocesses what was processed.
+    Reprocess { object: u8, row: u8 },
+    /// The duplicate window passes.
+    Age,
+    /// A retention deletes what is old.
+    Sweep(Sweep),
 }
 
 impl fmt::Display for Action {
@@ -52,7 +59,9 @@ impl Model {
                 let is_held = state.receivers.contains(&Receiver::Holds(note))
                     || state.receivers.contains(&Receiver::Stored(note));
                 let is_repeat = is_held || state.answered >> note & 1 == 1;
-                if !is_repeat || left.repeats > 0 {
+                let object = &state.objects[self.world.note(note).object];
+                let has_room = object.rows().len() + 2 < ROWS;
+                if has_room && (!is_repeat || left.repeats > 0) {
                     actions.push((Action::Deliver { note }, !is_repeat));
                 }
             }
@@ -121,6 +130,29 @@ impl Model {
                 }
             }
         }
+        if self.world.has_replays && left.replays > 0 {
+            for object in 0..OBJECTS as u8 {
+                for row in 0..state.objects[usize::from(object)].rows().len() as u8 {
+                    let done = self.reprocess(&mut state.clone(), usize::from(object), row);
+                    if matches!(done, Reprocessed::Opened { rows } | Reprocessed::Empty { rows } if rows > 0)
+                    {
+                        actions.push((Action::Reprocess { object, row }, false));
+                    }
+                }
+            }
+        }
+        if left.sweeps > 0 {
+            if Self::has_young(state) {
+                actions.push((Action::Age, false));
+            }
+            for sweep in Sweep::ALL {
+                let mut next = *state;
+                self.sweep(&mut next, sweep);
+                if next != *state {
+                    actions.push((Action::Sweep(sweep), false));
+                }
+            }
+        }
     }
 
     /// The state after an action, or the property that the action breaks.
@@ -186,6 +218,15 @@ impl Model {
             Action::Discard { object, row } => {
                 next.left.operations -= 1;
                 Self::discard(&mut next, usize::from(object), row);
+            }
+            Action::Reprocess { object, row } => {
+                next.left.replays -= 1;
+                _ = self.reprocess(&mut next, usize::from(object), row);
+            }
+            Action::Age => Self::age(&mut next),
+            Action::Sweep(sweep) => {
+                next.left.sweeps -= 1;
+                self.sweep(&mut next, sweep);
             }
         }
         next.receivers.sort_unstable();

@@ -70,6 +70,10 @@ fn parts(text: &'static str) -> [&'static str; 3] {
 pub(crate) struct World {
     pub(crate) name: &'static str,
     pub(crate) notes: Vec<Note>,
+    /// Whether the runners handle the newest only.
+    pub(crate) newest_only: bool,
+    /// Whether an operator can reprocess, so that it counts in which order things are processed.
+    pub(crate) has_replays: bool,
     table: Vec<Verdict>,
 }
 
@@ -89,6 +93,12 @@ impl World {
             request.map(|it| Note::request(0, it)),
             payment.map(|it| Note::payment(1, it)),
         )
+    }
+
+    /// A Request whose states all have times.
+    pub(crate) fn timed() -> Self {
+        let request = ["PENDING_PAYMENT 1 0", "CONFLICT 3 50", "SUCCESS 5 100"];
+        Self::of("timed", request.map(|it| Note::request(0, it)).into())
     }
 
     /// A payment that comes back; and a Request that is amended at the same time.
@@ -125,11 +135,29 @@ impl World {
     }
 
     fn new(name: &'static str, first: [Note; 3], second: [Note; 2]) -> Self {
-        let mut notes: Vec<_> = first.into_iter().chain(second).collect();
+        Self::of(name, first.into_iter().chain(second).collect())
+    }
+
+    fn of(name: &'static str, mut notes: Vec<Note>) -> Self {
         notes.iter_mut().enumerate().for_each(|(at, note)| note.index = at);
-        let mut world = Self { name, notes, table: Vec::new() };
+        let mut world =
+            Self { name, notes, newest_only: false, has_replays: false, table: Vec::new() };
         world.table = world.all_verdicts();
         world
+    }
+
+    pub(crate) fn newest_only(self) -> Self {
+        Self { newest_only: true, ..self }
+    }
+
+    pub(crate) fn with_replays(self) -> Self {
+        Self { has_replays: true, ..self }
+    }
+
+    /// Leaves out the second object.
+    pub(crate) fn alone(mut self) -> Self {
+        self.notes.truncate(3);
+        self
     }
 
     /// Leaves out the last notifications of both objects.
