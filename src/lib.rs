@@ -177,6 +177,7 @@ pub mod guide;
 mod layer;
 mod rejection;
 mod signature;
+mod sync;
 mod telemetry;
 mod webhook;
 
