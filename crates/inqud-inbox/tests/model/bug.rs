@@ -63,10 +63,20 @@ pub(crate) enum Bug {
     SweepsOpen,
     /// A retention deletes what is known of an object together with its notifications.
     SweepForgets,
+    /// A look stores what it has fetched although a webhook arrived meanwhile.
+    StoresLate,
+    /// A look reads what is stored after it has fetched.
+    KnowsLate,
+    /// A look stores what it has fetched although the object is known to end like this.
+    StoresAgain,
+    /// A look that was replaced by another one ends that one.
+    EndsOthers,
+    /// An object stays on the watch list after what was fetched is read.
+    WatchStays,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::AnswersBeforeCommit,
         Self::DropsOtherContent,
         Self::DropsRepeats,
@@ -97,5 +107,10 @@ impl Bug {
         Self::SweepsYoung,
         Self::SweepsOpen,
         Self::SweepForgets,
+        Self::StoresLate,
+        Self::KnowsLate,
+        Self::StoresAgain,
+        Self::EndsOthers,
+        Self::WatchStays,
     ];
 }

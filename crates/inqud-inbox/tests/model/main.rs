@@ -13,6 +13,7 @@
 )]
 
 mod bug;
+mod look;
 mod pack;
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -112,6 +113,14 @@ fn newest_only_holds() {
     }
 }
 
+/// Inqud gives up any of its notifications, and looks race those that come.
+#[test]
+fn reconcile_holds() {
+    for world in [World::request, World::payment, World::undone] {
+        holds(world().pair().watched(), limits(1, 0, 0));
+    }
+}
+
 /// As much as there is time for.
 #[test]
 #[ignore = "takes minutes; run it in a release build"]
@@ -132,6 +141,10 @@ fn replayed() -> World {
 /// A payment in part and in full, which can be told by arrival only.
 fn newest() -> World {
     World::subscription().newest_only()
+}
+
+fn watched() -> World {
+    World::payment().pair().watched()
 }
 
 fn replays(faults: u8) -> Limits {
@@ -223,6 +236,11 @@ fn each_planted_bug_is_found() {
             Limits { sweeps: 1, ..limits(0, 0, 0) },
             "a late delivery never regresses",
         ),
+        (Bug::StoresLate, watched, limits(0, 0, 0), "a look stores nothing twice"),
+        (Bug::KnowsLate, watched, limits(0, 0, 0), "a look never sets an object back"),
+        (Bug::StoresAgain, watched, limits(0, 0, 0), "a look stores nothing twice"),
+        (Bug::EndsOthers, watched, limits(0, 0, 0), "an object ends as the API says"),
+        (Bug::WatchStays, watched, limits(0, 0, 0), "each object leaves the watch list"),
     ];
     for ((bug, world, limits, property), expected) in cases.into_iter().zip(Bug::ALL) {
         assert_eq!(bug, expected);

@@ -2,6 +2,7 @@
 
 use tower_inqud::Verdict;
 
+use crate::look::{Step, Watching};
 use crate::state::{Ending, Receiver, Row, Seen, State, Ticket};
 
 impl State {
@@ -43,6 +44,7 @@ impl State {
         }
         bits.push(self.answered, 5);
         bits.push(self.left.faults << 4 | self.left.repeats << 2 | self.left.operations, 7);
+        self.watching.iter().for_each(|it| bits.push_watching(it));
         bits.push(self.left.replays << 2 | self.left.sweeps, 4);
         bits.packed
     }
@@ -95,7 +97,7 @@ impl Seen {
     }
 }
 
-const WORDS: usize = 8;
+const WORDS: usize = 9;
 
 pub(crate) type Packed = [u64; WORDS];
 
@@ -125,6 +127,25 @@ impl Bits {
         if row.rank > 0 {
             self.push(row.verdict.map_or(0, code), 3);
         }
+    }
+
+    fn push_watching(&mut self, it: &Watching) {
+        self.push(it.happened << 5 | it.lost, 8);
+        self.push(it.read << 3 | it.entry as u8, 6);
+        self.push(u8::from(it.saw_end) << 2 | it.looks, 3);
+        self.push(it.since.map_or(0, |row| row + 1), 3);
+        let Some(look) = it.look else { return self.push(0, 2) };
+        self.push(2 | u8::from(look.lapses), 2);
+        self.push(u8::from(look.is_valid) << 3 | look.known, 4);
+        self.push_seen(look.end);
+        self.push(look.reviews, 7);
+        let (step, of) = match look.at {
+            Step::Begun => (0, 0),
+            Step::Fetched(note) => (1, note),
+            Step::Stored { row, is_done } => (2 + u8::from(is_done), row.map_or(0, |row| row + 1)),
+            Step::Failed => (4, 0),
+        };
+        self.push(step << 3 | of, 6);
     }
 
     fn push_seen(&mut self, seen: Option<Seen>) {

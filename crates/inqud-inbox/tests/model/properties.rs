@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tower_inqud::{History, Stage, Verdict};
 
+use crate::look::Watch;
 use crate::state::{Kept, Lease, MAX_ATTEMPTS, Object, Receiver, Row, Seen, State};
 use crate::world::{Note, World};
 
@@ -120,10 +121,22 @@ pub(crate) fn was_settled_lately(object: &Object, note: u8) -> bool {
 
 /// Whether nothing is left to do.
 pub(crate) fn is_settled(world: &World, state: &State) -> bool {
-    usize::try_from(state.answered.count_ones()).unwrap() == world.notes.len()
+    let lost = state.watching.map_or(0, |it| it.lost);
+    usize::try_from((state.answered | lost).count_ones()).unwrap() == world.notes.len()
         && state.receivers == [Receiver::Idle; 2]
         && state.runners == [None; 2]
         && state.objects.iter().flat_map(Object::rows).all(|row| row.kept != Kept::Open)
+}
+
+/// Checks the watch list where nothing is left to do.
+pub(crate) fn broken_watch(world: &World, state: &State) -> Option<Broken> {
+    let it = state.watching?;
+    if it.entry != Watch::Off {
+        return Some("each object leaves the watch list");
+    }
+    let shown = state.objects[0].shown.map(|seen| state.objects[0].row(seen.row).note);
+    let is_true = shown.is_some_and(|shown| usize::from(shown) + 1 == world.notes.len());
+    (it.saw_end && !is_true).then_some("an object ends as the API says")
 }
 
 /// The note that a handler with a [`History`] would show last, for each order of arrival. `None` if the history keeps

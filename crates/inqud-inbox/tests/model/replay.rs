@@ -1,15 +1,17 @@
 //! Replays what the model does as calls of a real store, and compares all that can be seen of both.
 
+mod look;
 mod upkeep;
 
 use std::time::Duration;
 
 use inqud_inbox::{
     Claim, Claimed, Entry, Filter, Inbox, Inserted, Key, Outcome, Record, Settled, Settlement,
-    Store,
+    Store, WatchList,
 };
 use tower_inqud::{Dedup, Verdict};
 
+use self::look::Looking;
 use crate::state::{Ending, Kept, Limits, Object, Receiver, Row, State, Ticket};
 use crate::step::Action;
 use crate::store::{self, Model};
@@ -30,17 +32,22 @@ pub(crate) struct Replay<'a, S: Store> {
     /// What the runners hold.
     held: [Option<Claimed>; 2],
     path: Vec<Action>,
+    looking: Option<Looking>,
 }
 
-impl<'a, S: Store> Replay<'a, S> {
+impl<'a, S: Store + WatchList> Replay<'a, S> {
     pub(crate) fn new(
         model: &'a Model,
         inbox: &'a Inbox<S>,
         number: usize,
         limits: Limits,
     ) -> Self {
-        let kind = Box::leak(format!("replay-{number}").into_boxed_str());
-        let state = State::new(limits);
+        // A reconciler knows the kinds of its types only.
+        let kind = match model.world.is_watched {
+            true => model.world.notes[0].record.kind,
+            false => Box::leak(format!("replay-{number}").into_boxed_str()),
+        };
+        let state = State::new(&model.world, limits);
         Self {
             model,
             inbox,
@@ -49,6 +56,7 @@ impl<'a, S: Store> Replay<'a, S> {
             keys: Default::default(),
             held: Default::default(),
             path: Vec::new(),
+            looking: None,
         }
     }
 
@@ -59,6 +67,9 @@ impl<'a, S: Store> Replay<'a, S> {
         mut choose: impl FnMut(&[Action]) -> Option<Action>,
     ) -> Result<(), String> {
         let mut actions = Vec::new();
+        if self.model.world.is_watched {
+            self.expect().await;
+        }
         loop {
             self.model.actions(&self.state, &mut actions);
             let actions: Vec<_> = actions.iter().map(|(action, _)| *action).collect();
@@ -133,6 +144,15 @@ impl<'a, S: Store> Replay<'a, S> {
             Action::Reprocess { object, row } => self.reprocess(object, row).await?,
             Action::Age if can_wake => tokio::time::advance(WINDOW).await,
             Action::Age => {}
+            Action::Happen | Action::GiveUp { .. } => {}
+            Action::Enrol => self.enrol().await,
+            Action::BeginLook { lapses } => self.begin_look(lapses).await?,
+            // The store hears of it when the look goes on.
+            Action::Fetch => {}
+            Action::FailFetch => self.fail_look().await?,
+            Action::StoreLook => self.store_look().await?,
+            Action::EndLook => self.end_look().await,
+            Action::CrashLook => self.crash_look(),
             Action::Sweep(sweep) => {
                 self.sweep(sweep, if can_wake { WINDOW } else { Duration::ZERO }).await?;
             }
@@ -149,10 +169,10 @@ impl<'a, S: Store> Replay<'a, S> {
         Claim::new(self.kind, count, lease).newest_first(self.model.world.newest_only)
     }
 
-    /// The id of an object.
+    /// The id of an object. Empty if the world does not have it.
     fn id(&self, object: usize) -> &str {
         let note = self.model.world.notes.iter().find(|it| it.object == object);
-        &note.unwrap().record.object
+        note.map_or("", |it| &it.record.object)
     }
 
     fn record(&self, note: u8) -> Record {
@@ -260,6 +280,7 @@ impl<'a, S: Store> Replay<'a, S> {
         let due = [0, 1].map(|object| self.model.due(&self.state, object));
         let has_suspect = self.inbox.store().has_suspect(self.kind).await.unwrap();
         same("has a suspect", has_suspect, due.contains(&Some(true)))?;
+        self.compare_looks().await?;
         // A claim that finds nothing changes nothing.
         for with_suspect in [false, true] {
             if !due.contains(&Some(false)) && (!with_suspect || !due.contains(&Some(true))) {

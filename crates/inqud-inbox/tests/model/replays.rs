@@ -1,6 +1,6 @@
 //! The model and each real store do the same.
 
-use inqud_inbox::{Inbox, Store};
+use inqud_inbox::{Inbox, Store, WatchList};
 
 use crate::bug::Bug;
 use crate::postgres;
@@ -27,7 +27,7 @@ const PATHS: usize = 50;
 
 /// Replays random paths, and all short ones that begin when all notifications of an object have arrived, in their order or in
 /// the opposite one.
-async fn same_as_the_model<S: Store>(
+async fn same_as_the_model<S: Store + WatchList>(
     new: impl AsyncFn(usize) -> Inbox<S>,
     clock: Clock,
     (walks, length): (u64, usize),
@@ -61,6 +61,28 @@ async fn same_as_the_model<S: Store>(
         }
     }
     eprintln!("{} random paths, {paths} short ones", 8 * walks);
+}
+
+/// Replays random paths of reconciliation, each in a store of its own.
+async fn looks_like_the_model<S: Store + WatchList>(
+    new: impl AsyncFn(usize) -> Inbox<S>,
+    can_wake: bool,
+    walks: u64,
+) {
+    let worlds =
+        [World::request().alone(), World::timed(), World::payment().alone(), World::undone()];
+    let mut number = 0;
+    for world in worlds {
+        let model = Model { world: world.watched(), bug: None };
+        for seed in 1..=walks {
+            number += 1;
+            let inbox = new(number).await;
+            let replay = Replay::new(&model, &inbox, 0, LIMITS);
+            let done = replay.run(can_wake, at_random(seed, STEPS)).await;
+            done.unwrap_or_else(|error| panic!("{error}"));
+            inbox.close().await;
+        }
+    }
 }
 
 /// Each world, also with runners that handle the newest only.
@@ -142,4 +164,23 @@ async fn replay_notices_each_bug_of_the_store() {
         }
         assert!(is_noticed, "{bug:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_in_memory_are_like_the_model() {
+    looks_like_the_model(async |_| Inbox::memory(), true, 200).await;
+}
+
+#[tokio::test]
+async fn looks_in_sqlite_are_like_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = async |number| Inbox::sqlite(folder.path().join(format!("{number}.db"))).unwrap();
+    looks_like_the_model(new, false, 8).await;
+}
+
+#[tokio::test]
+async fn looks_in_postgres_are_like_the_model() {
+    let Some(server) = postgres::shared() else { return };
+    let new = async |number| server.inbox(&format!("looks_{number}")).await;
+    looks_like_the_model(new, false, 4).await;
 }

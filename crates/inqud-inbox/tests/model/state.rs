@@ -2,6 +2,9 @@
 
 use tower_inqud::Verdict;
 
+use crate::look::Watching;
+use crate::world::World;
+
 pub(crate) const OBJECTS: usize = 2;
 /// The most rows of an object: three notifications, and repeats that are stored again.
 pub(crate) const ROWS: usize = 7;
@@ -17,6 +20,8 @@ pub(crate) struct State {
     /// The notifications that were answered with 200, as bits.
     pub(crate) answered: u8,
     pub(crate) left: Limits,
+    /// In worlds with reconciliation.
+    pub(crate) watching: Option<Watching>,
 }
 
 /// How often something may happen that is not part of the ordinary course.
@@ -197,13 +202,14 @@ impl Object {
 }
 
 impl State {
-    pub(crate) fn new(left: Limits) -> Self {
+    pub(crate) fn new(world: &World, left: Limits) -> Self {
         Self {
             objects: [Object::EMPTY; OBJECTS],
             receivers: [Receiver::Idle; 2],
             runners: [None; 2],
             answered: 0,
             left,
+            watching: world.is_watched.then(Watching::new),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use inqud_inbox::{Filter, Key, Record, Reprocessed, Store, Sweep};
+use inqud_inbox::{Filter, Key, Record, Reprocessed, Store, Sweep, WatchList};
 use tower_inqud::PaymentRequest;
 
 use super::{Replay, same};
@@ -11,7 +11,7 @@ use crate::step::Action;
 use crate::store::Model;
 use crate::upkeep;
 
-impl<S: Store> Replay<'_, S> {
+impl<S: Store + WatchList> Replay<'_, S> {
     /// Whether a store can do it whose clock a test cannot advance. All that is settled is old at once there.
     pub(super) fn is_possible_now(&self, action: Action) -> bool {
         let mut rows = self.state.objects.iter().flat_map(Object::rows);
