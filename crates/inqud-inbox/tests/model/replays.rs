@@ -49,7 +49,9 @@ async fn same_as_the_model<S: Store + WatchList>(
             let replay = Replay::new(&model, &inbox, number, LIMITS);
             let done = if let Some(seed) = seeds.next() {
                 replay.run(can_wake, at_random(seed, STEPS)).await
-            } else if let Some(all) = short.iter_mut().find(|it| !it.is_over()) {
+            } else if let Some(all) =
+                short.iter_mut().find(|it| !it.is_over() && (can_wake || !model.world.newest_only))
+            {
                 paths += 1;
                 let done = replay.run(can_wake, all.choose()).await;
                 all.advance();
@@ -77,7 +79,8 @@ async fn looks_like_the_model<S: Store + WatchList>(
         for seed in 1..=walks {
             number += 1;
             let inbox = new(number).await;
-            let replay = Replay::new(&model, &inbox, 0, LIMITS);
+            let limits = Limits { replays: 0, sweeps: 0, ..LIMITS };
+            let replay = Replay::new(&model, &inbox, 0, limits);
             let done = replay.run(can_wake, at_random(seed, STEPS)).await;
             done.unwrap_or_else(|error| panic!("{error}"));
             inbox.close().await;
@@ -182,5 +185,5 @@ async fn looks_in_sqlite_are_like_the_model() {
 async fn looks_in_postgres_are_like_the_model() {
     let Some(server) = postgres::shared() else { return };
     let new = async |number| server.inbox(&format!("looks_{number}")).await;
-    looks_like_the_model(new, false, 4).await;
+    looks_like_the_model(new, false, 2).await;
 }

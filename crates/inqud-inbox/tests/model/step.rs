@@ -105,10 +105,9 @@ impl Model {
     pub(crate) fn actions(&self, state: &State, actions: &mut Vec<(Action, bool)>) {
         actions.clear();
         let left = state.left;
-        // With a reconciler, one of each is enough to race it.
-        let [most_receivers, most_runners] = if self.world.is_watched { [1, 1] } else { [2, 2] };
+        let most = if self.world.is_narrow { 1 } else { 2 };
         let receiving = state.receivers.iter().filter(|it| **it != Receiver::Idle).count();
-        if receiving < most_receivers {
+        if receiving < most {
             for note in 0..self.world.notes.len() as u8 {
                 let is_held = state.receivers.contains(&Receiver::Holds(note))
                     || state.receivers.contains(&Receiver::Stored(note));
@@ -136,7 +135,7 @@ impl Model {
         if state.receivers.iter().all(|it| matches!(it, Receiver::Holds(_))) {
             actions.push((Action::CommitBoth, true));
         }
-        if state.runners.iter().flatten().count() < most_runners {
+        if state.runners.iter().flatten().count() < most {
             for object in 0..OBJECTS as u8 {
                 let Some(is_suspect) = self.due(state, usize::from(object)) else { continue };
                 actions.push((Action::Claim { object, is_suspect, lapses: false }, true));

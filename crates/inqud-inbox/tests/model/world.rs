@@ -74,6 +74,8 @@ pub(crate) struct World {
     pub(crate) notes: Vec<Note>,
     /// Whether the API is asked about the first object.
     pub(crate) is_watched: bool,
+    /// Whether there are only one receiver and one runner.
+    pub(crate) is_narrow: bool,
     /// Whether the runners handle the newest only.
     pub(crate) newest_only: bool,
     /// Whether an operator can reprocess, so that it counts in which order things are processed.
@@ -154,6 +156,7 @@ impl World {
             name,
             notes,
             is_watched: false,
+            is_narrow: false,
             newest_only: false,
             has_replays: false,
             table: Vec::new(),
@@ -167,7 +170,11 @@ impl World {
     }
 
     pub(crate) fn watched(self) -> Self {
-        Self { is_watched: true, ..self }
+        Self { is_watched: true, is_narrow: true, ..self }
+    }
+
+    pub(crate) fn narrow(self) -> Self {
+        Self { is_narrow: true, ..self }
     }
 
     pub(crate) fn with_replays(self) -> Self {
