@@ -3,6 +3,7 @@
 //!
 //! The files are those of the crates, compiled with loom's types instead of the standard library's.
 #![allow(
+    clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,

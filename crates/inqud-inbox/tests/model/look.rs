@@ -228,14 +228,15 @@ impl Model {
 
     /// What a look stores is neither older than what is stored, nor stored already. The order of the notes is the truth.
     fn check_fetched(&self, object: &Object, fetched: u8) -> Result<(), Broken> {
-        let counted =
+        let mut counted =
             object.rows().iter().filter(|row| row.kept != Kept::Review && !row.is_discarded);
-        if counted.clone().last().is_some_and(|last| last.note > fetched) {
+        let is_timed = self.world.note(fetched).time().is_some();
+        let is_stored = is_timed && counted.clone().any(|row| row.note == fetched);
+        let last = counted.next_back().map(|row| row.note);
+        if last.is_some_and(|last| last > fetched) {
             return Err("a look never sets an object back");
         }
-        let is_timed = self.world.note(fetched).time().is_some();
-        let is_last = counted.clone().last().is_some_and(|last| last.note == fetched);
-        if is_last || is_timed && counted.clone().any(|row| row.note == fetched) {
+        if is_stored || last == Some(fetched) {
             return Err("a look stores nothing twice");
         }
         Ok(())
