@@ -178,6 +178,7 @@ pub mod guide;
 mod layer;
 mod rejection;
 mod signature;
+mod sync;
 mod telemetry;
 mod webhook;
 

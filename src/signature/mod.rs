@@ -2,6 +2,8 @@
 
 mod algorithm;
 mod claim;
+mod cooldown;
+mod current;
 mod diagnoser;
 mod diagnosis;
 mod digest;

@@ -1,11 +1,12 @@
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Algorithm;
+use super::current::Current;
 use super::diagnoser::Diagnoser;
 use super::mac::{Key, Mac};
 use crate::ConfigError;
@@ -174,7 +175,7 @@ fn has_whitespace_around(secret: &[u8]) -> bool {
 /// body, but only if the secrets before it do not match. Put the secret in use first.
 #[derive(Clone)]
 pub struct Secrets {
-    current: Arc<RwLock<Arc<[Secret]>>>,
+    current: Arc<Current<Arc<[Secret]>>>,
 }
 
 impl Secrets {
@@ -184,7 +185,7 @@ impl Secrets {
     ///
     /// [`ConfigError::NoSecrets`] if `secrets` is empty.
     pub fn new(secrets: impl IntoIterator<Item = Secret>) -> Result<Self, ConfigError> {
-        Ok(Self { current: Arc::new(RwLock::new(at_least_one(secrets)?)) })
+        Ok(Self { current: Arc::new(Current::new(at_least_one(secrets)?)) })
     }
 
     /// Replaces the secrets for every handle and layer.
@@ -196,14 +197,12 @@ impl Secrets {
     ///
     /// [`ConfigError::NoSecrets`] if `secrets` is empty. The previous secrets then stay in use.
     pub fn replace(&self, secrets: impl IntoIterator<Item = Secret>) -> Result<(), ConfigError> {
-        let secrets = at_least_one(secrets)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+        self.current.replace(at_least_one(secrets)?);
         Ok(())
     }
 
     pub(super) fn snapshot(&self) -> Arc<[Secret]> {
-        // Nothing can panic while the lock is held, so it is never poisoned.
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        self.current.snapshot()
     }
 }
 
@@ -220,6 +219,6 @@ impl fmt::Debug for Secrets {
 
 impl From<Secret> for Secrets {
     fn from(secret: Secret) -> Self {
-        Self { current: Arc::new(RwLock::new(Arc::from([secret]))) }
+        Self { current: Arc::new(Current::new(Arc::from([secret]))) }
     }
 }

@@ -193,6 +193,8 @@ mod state;
 mod stats;
 mod store;
 mod sweep;
+#[cfg(feature = "postgres")]
+mod sync;
 mod telemetry;
 mod tenant;
 pub mod testing;

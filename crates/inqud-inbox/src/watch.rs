@@ -206,7 +206,9 @@ pub struct Scheduled {
 }
 
 impl Scheduled {
-    pub(crate) fn new(object: String, position: (i64, i64), since: i64, look_at: i64) -> Self {
+    /// Schedules a look.
+    #[must_use]
+    pub fn new(object: String, position: (i64, i64), since: i64, look_at: i64) -> Self {
         Self { object, position, since, look_at, is_fetched: false }
     }
 

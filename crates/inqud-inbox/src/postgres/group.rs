@@ -7,8 +7,7 @@
 //! and it runs deferred triggers before the commit, so that those are under the limits too. If a statement fails or
 //! takes too long, the group is rolled back, and each of its members is settled alone, with all the time it needs.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
@@ -18,6 +17,7 @@ use tokio::time::timeout;
 
 use super::ended::Ended;
 use super::error::{ANSWER, PooledClient, connection, engine, failed, within};
+use super::line::Line;
 use super::tables::{Failed, Freed, Member, Wait};
 use super::transaction::Sent;
 use super::{tables, transaction};
@@ -44,13 +44,7 @@ pub(super) struct Groups(Arc<Shared>);
 struct Shared {
     own: Pool,
     handlers: Pool,
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    places: VecDeque<Place>,
-    running: usize,
+    waiting: Line<Place>,
 }
 
 struct Place {
@@ -60,7 +54,7 @@ struct Place {
 
 impl Groups {
     pub(super) fn new(own: Pool, handlers: Pool) -> Self {
-        Self(Arc::new(Shared { own, handlers, waiting: Mutex::default() }))
+        Self(Arc::new(Shared { own, handlers, waiting: Line::new(GROUPS) }))
     }
 
     pub(super) async fn settle(&self, member: Member) -> Answer {
@@ -77,10 +71,7 @@ impl Groups {
     }
 
     fn push(&self, place: Place) {
-        let mut waiting = self.0.waiting();
-        waiting.places.push_back(place);
-        if waiting.running < GROUPS {
-            waiting.running = waiting.running.saturating_add(1);
+        if self.0.waiting.push(place) {
             let running = Running { shared: Arc::clone(&self.0), has_ended: false };
             tokio::spawn(running.run());
         }
@@ -88,22 +79,6 @@ impl Groups {
 }
 
 impl Shared {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the next group. If nothing waits, the caller does not count as running any more, and the next
-    /// settlement starts another task.
-    fn take(&self) -> Option<Vec<Place>> {
-        let mut waiting = self.waiting();
-        if waiting.places.is_empty() {
-            waiting.running = waiting.running.saturating_sub(1);
-            return None;
-        }
-        let count = waiting.places.len().min(MEMBERS);
-        Some(waiting.places.drain(..count).collect())
-    }
-
     async fn settle(self: &Arc<Self>, mut places: Vec<Place>) {
         // In the order of all locks.
         let of =
@@ -229,7 +204,7 @@ impl Running {
                 // Lets the handlers that were just answered, and those that end at about the same time, join.
                 yield_now().await;
             }
-            let Some(places) = self.shared.take() else {
+            let Some(places) = self.shared.waiting.take(MEMBERS) else {
                 self.has_ended = true;
                 return;
             };
@@ -242,8 +217,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.has_ended {
-            let mut waiting = self.shared.waiting();
-            waiting.running = waiting.running.saturating_sub(1);
+            self.shared.waiting.leave();
         }
     }
 }

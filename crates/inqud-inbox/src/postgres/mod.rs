@@ -7,6 +7,7 @@ mod ended;
 mod error;
 mod floor;
 mod group;
+mod line;
 mod options;
 mod parameters;
 mod schema;

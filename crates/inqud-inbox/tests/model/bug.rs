@@ -41,10 +41,42 @@ pub(crate) enum Bug {
     DeadBlocks,
     /// Two notifications of an object wait for each other, so a retry is claimed and put back forever.
     ClaimsInACircle,
+    /// Only what was chosen is reprocessed, and not what was processed after it.
+    ReplaysOne,
+    /// What was processed counts as processed again by its replay.
+    ReplayIsProcessed,
+    /// A replay gets a new verdict.
+    ReplayIsJudged,
+    /// Replays come after what has arrived meanwhile.
+    ReplaysLast,
+    /// An object is reprocessed while one of its notifications is handled.
+    ReplaysLeased,
+    /// What has no body is reprocessed.
+    ReplaysEmpty,
+    /// With "newest only", what is older is skipped without a look at its verdict.
+    SkipsAllOlder,
+    /// With "newest only", a replay waits for the retry of the newest notification.
+    ReplayWaits,
+    /// A retention deletes within the duplicate window.
+    SweepsYoung,
+    /// A retention deletes what is not settled.
+    SweepsOpen,
+    /// A retention deletes what is known of an object together with its notifications.
+    SweepForgets,
+    /// A look stores what it has fetched although a webhook arrived meanwhile.
+    StoresLate,
+    /// A look reads what is stored after it has fetched.
+    KnowsLate,
+    /// A look stores what it has fetched although the object is known to end like this.
+    StoresAgain,
+    /// A look that was replaced by another one ends that one.
+    EndsOthers,
+    /// An object stays on the watch list after what was fetched is read.
+    WatchStays,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::AnswersBeforeCommit,
         Self::DropsOtherContent,
         Self::DropsRepeats,
@@ -64,5 +96,21 @@ impl Bug {
         Self::ForgetsRetry,
         Self::DeadBlocks,
         Self::ClaimsInACircle,
+        Self::ReplaysOne,
+        Self::ReplayIsProcessed,
+        Self::ReplayIsJudged,
+        Self::ReplaysLast,
+        Self::ReplaysLeased,
+        Self::ReplaysEmpty,
+        Self::SkipsAllOlder,
+        Self::ReplayWaits,
+        Self::SweepsYoung,
+        Self::SweepsOpen,
+        Self::SweepForgets,
+        Self::StoresLate,
+        Self::KnowsLate,
+        Self::StoresAgain,
+        Self::EndsOthers,
+        Self::WatchStays,
     ];
 }

@@ -13,6 +13,8 @@
 )]
 
 mod bug;
+mod look;
+mod pack;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod properties;
@@ -22,6 +24,7 @@ mod search;
 mod state;
 mod step;
 mod store;
+mod upkeep;
 mod world;
 
 use std::time::Instant;
@@ -33,7 +36,7 @@ use crate::store::Model;
 use crate::world::World;
 
 fn limits(faults: u8, repeats: u8, operations: u8) -> Limits {
-    Limits { faults, repeats, operations }
+    Limits { faults, repeats, operations, ..Limits::default() }
 }
 
 fn searched(world: World, bug: Option<Bug>, limits: Limits) -> Search {
@@ -83,6 +86,63 @@ fn smaller_worlds_hold() {
     }
 }
 
+/// An operator reprocesses, and a retention deletes bodies.
+#[test]
+fn reprocess_holds() {
+    for world in [World::timed, World::payment] {
+        let limits = Limits { replays: 1, sweeps: 1, ..limits(1, 0, 0) };
+        holds(world().alone().with_replays(), limits);
+    }
+}
+
+/// A retention deletes bodies, notifications and objects.
+#[test]
+fn retention_holds() {
+    for world in World::ALL {
+        holds(world().alone(), Limits { sweeps: 2, ..limits(0, 1, 1) });
+    }
+}
+
+/// Runners handle the newest notification only.
+#[test]
+fn newest_only_holds() {
+    for world in World::ALL {
+        holds(world().smaller().newest_only(), limits(1, 0, 1));
+    }
+    let limits = Limits { replays: 1, ..limits(1, 0, 0) };
+    holds(World::payment().alone().with_replays().newest_only(), limits);
+}
+
+/// Inqud gives up any of its notifications, and looks race those that come.
+#[test]
+fn reconcile_holds() {
+    holds(World::request().pair().watched(), limits(0, 0, 0));
+    holds(World::payment().pair().watched(), limits(0, 0, 0));
+    holds(World::undone().pair().watched(), limits(1, 0, 0));
+}
+
+/// More of each.
+#[test]
+#[ignore = "takes minutes; run it in a release build"]
+fn larger_worlds_of_their_own_hold() {
+    for world in [World::timed, World::payment, World::review] {
+        let limits = Limits { replays: 2, sweeps: 1, ..limits(1, 0, 1) };
+        holds(world().alone().with_replays(), limits);
+    }
+    for world in World::ALL {
+        holds(world().alone(), Limits { sweeps: 3, ..limits(0, 2, 1) });
+        holds(world().smaller().newest_only(), limits(2, 1, 1));
+        let limits = Limits { replays: 1, ..limits(1, 0, 1) };
+        holds(world().alone().with_replays().newest_only(), limits);
+    }
+    for world in [World::request, World::timed, World::undone] {
+        holds(world().alone().watched(), limits(0, 0, 0));
+    }
+    for world in [World::request, World::payment] {
+        holds(world().pair().watched(), limits(2, 0, 0));
+    }
+}
+
 /// As much as there is time for.
 #[test]
 #[ignore = "takes minutes; run it in a release build"]
@@ -95,6 +155,23 @@ fn all_worlds_hold() {
 }
 
 type NewWorld = fn() -> World;
+
+fn replayed() -> World {
+    World::payment().alone().with_replays()
+}
+
+/// A payment in part and in full, which can be told by arrival only.
+fn newest() -> World {
+    World::subscription().newest_only()
+}
+
+fn watched() -> World {
+    World::payment().pair().watched()
+}
+
+fn replays(faults: u8) -> Limits {
+    Limits { replays: 1, ..limits(faults, 0, 0) }
+}
 
 /// Each bug is found with as few faults as it needs.
 #[test]
@@ -145,12 +222,54 @@ fn each_planted_bug_is_found() {
         (Bug::ForgetsRetry, World::request, limits(1, 0, 0), settled),
         (Bug::DeadBlocks, World::request, limits(2, 0, 0), settled),
         (Bug::ClaimsInACircle, World::request, limits(1, 0, 0), "nothing goes on in a circle"),
+        (Bug::ReplaysOne, replayed, replays(0), "replays end as it was"),
+        (
+            Bug::ReplayIsProcessed,
+            || World::timed().with_replays().narrow(),
+            replays(2),
+            "a late delivery never regresses",
+        ),
+        (Bug::ReplayIsJudged, replayed, replays(0), "a replay has its first verdict"),
+        (Bug::ReplaysLast, replayed, replays(0), "replays end as it was"),
+        (Bug::ReplaysLeased, replayed, replays(0), "replays end as it was"),
+        (
+            Bug::ReplaysEmpty,
+            replayed,
+            Limits { sweeps: 1, ..replays(0) },
+            "what is handled has a body",
+        ),
+        (Bug::SkipsAllOlder, newest, limits(0, 0, 0), "only what is older is skipped"),
+        (Bug::ReplayWaits, || replayed().newest_only(), replays(1), "a replay waits for no other"),
+        (
+            Bug::SweepsYoung,
+            || World::payment().alone(),
+            Limits { sweeps: 1, ..limits(0, 1, 0) },
+            "a repeat is handled once, within the duplicate window",
+        ),
+        (
+            Bug::SweepsOpen,
+            || World::payment().alone(),
+            Limits { sweeps: 1, ..limits(2, 0, 0) },
+            "only what is settled is deleted",
+        ),
+        (
+            Bug::SweepForgets,
+            || World::request().alone(),
+            Limits { sweeps: 1, ..limits(0, 0, 0) },
+            "a late delivery never regresses",
+        ),
+        (Bug::StoresLate, watched, limits(0, 0, 0), "a look stores nothing twice"),
+        (Bug::KnowsLate, watched, limits(0, 0, 0), "a look never sets an object back"),
+        (Bug::StoresAgain, watched, limits(0, 0, 0), "a look stores nothing twice"),
+        (Bug::EndsOthers, watched, limits(0, 0, 0), "an object ends as the API says"),
+        (Bug::WatchStays, watched, limits(0, 0, 0), "each object leaves the watch list"),
     ];
     for ((bug, world, limits, property), expected) in cases.into_iter().zip(Bug::ALL) {
         assert_eq!(bug, expected);
         // It must be searched deep, or to its end.
         let is_large = limits.faults > 1 || property == settled || bug == Bug::ClaimsInACircle;
-        let world = if is_large { world().smaller() } else { world() };
+        let world = world();
+        let world = if is_large && world.notes.len() > 3 { world.smaller() } else { world };
         let found = searched(world, Some(bug), limits);
         let violation = found.violation.unwrap_or_else(|| panic!("{bug:?} is not found"));
         assert_eq!(violation.property, property, "{bug:?}: {violation}");

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tower_inqud::{History, Stage, Verdict};
 
+use crate::look::Watch;
 use crate::state::{Kept, Lease, MAX_ATTEMPTS, Object, Receiver, Row, Seen, State};
 use crate::world::{Note, World};
 
@@ -77,11 +78,17 @@ pub(crate) fn broken(world: &World, state: &State, ends: &mut Ends) -> Option<Br
         if row.kept == Kept::Dead && row.failed < MAX_ATTEMPTS {
             return Some("only failed attempts make a dead letter");
         }
+        if row.is_deleted && !matches!(row.kept, Kept::Done | Kept::Skipped) {
+            return Some("only what is settled is deleted");
+        }
     }
     for (at, object) in state.objects.iter().enumerate() {
         let valid = state.runners.iter().flatten().filter(|it| it.object == at && it.is_valid);
         if valid.clone().count() > 1 || valid.clone().count() == 1 && object.lease == Lease::Free {
             return Some("an object has one lease at a time");
+        }
+        if replays_changed(object) {
+            return Some("replays end as it was");
         }
         if ends.differ(world, at, object) {
             return Some("any order and any backlog end as a history does");
@@ -90,12 +97,46 @@ pub(crate) fn broken(world: &World, state: &State, ends: &mut Ends) -> Option<Br
     None
 }
 
+/// Whether the merchant's handler has written another state than before, after all replays. It has not if some are dead
+/// letters, or were discarded.
+fn replays_changed(object: &Object) -> bool {
+    let mut replays = object.rows().iter().filter(|row| row.is_replay);
+    object.written != object.shown.map(|shown| shown.row)
+        && replays.all(|row| row.kept == Kept::Done)
+}
+
+/// Whether an object has a replay that could be claimed, but for others of its notifications.
+pub(crate) fn replay_is_due(object: &Object) -> bool {
+    let replays = object.rows().iter().filter(|row| row.is_open_replay());
+    object.lease == Lease::Free
+        && replays.min_by_key(|row| row.rank).is_some_and(|first| !first.waits)
+}
+
+/// Whether a note was handled or skipped before, within the duplicate window.
+pub(crate) fn was_settled_lately(object: &Object, note: u8) -> bool {
+    let is_settled = |row: &Row| matches!(row.kept, Kept::Done | Kept::Skipped);
+    let is_same = |row: &&Row| row.note == note && !row.is_old && !row.is_discarded;
+    object.rows().iter().filter(is_same).any(is_settled)
+}
+
 /// Whether nothing is left to do.
 pub(crate) fn is_settled(world: &World, state: &State) -> bool {
-    usize::try_from(state.answered.count_ones()).unwrap() == world.notes.len()
+    let lost = state.watching.map_or(0, |it| it.lost);
+    usize::try_from((state.answered | lost).count_ones()).unwrap() == world.notes.len()
         && state.receivers == [Receiver::Idle; 2]
         && state.runners == [None; 2]
         && state.objects.iter().flat_map(Object::rows).all(|row| row.kept != Kept::Open)
+}
+
+/// Checks the watch list where nothing is left to do.
+pub(crate) fn broken_watch(world: &World, state: &State) -> Option<Broken> {
+    let it = state.watching?;
+    if it.entry != Watch::Off {
+        return Some("each object leaves the watch list");
+    }
+    let shown = state.objects[0].shown.map(|seen| state.objects[0].row(seen.row).note);
+    let is_true = shown.is_some_and(|shown| usize::from(shown) + 1 == world.notes.len());
+    (it.saw_end && !is_true).then_some("an object ends as the API says")
 }
 
 /// The note that a handler with a [`History`] would show last, for each order of arrival. `None` if the history keeps
@@ -107,7 +148,8 @@ impl Ends {
     fn differ(&mut self, world: &World, at: usize, object: &Object) -> bool {
         let is_plain = |row: &Row| {
             let is_settled = row.kept == Kept::Done || row.kept == Kept::Skipped;
-            is_settled && row.verdict.is_some() && !row.is_reviewed && !row.is_moved
+            let is_as_it_was = !row.is_reviewed && !row.is_moved && !row.is_deleted;
+            is_settled && row.verdict.is_some() && is_as_it_was
         };
         let Some(shown) = object.shown.filter(|_| object.rows().iter().all(is_plain)) else {
             return false;

@@ -1,20 +1,25 @@
 //! Replays what the model does as calls of a real store, and compares all that can be seen of both.
 
+mod look;
+mod upkeep;
+
 use std::time::Duration;
 
 use inqud_inbox::{
     Claim, Claimed, Entry, Filter, Inbox, Inserted, Key, Outcome, Record, Settled, Settlement,
-    Store,
+    Store, WatchList,
 };
 use tower_inqud::{Dedup, Verdict};
 
+use self::look::Looking;
 use crate::state::{Ending, Kept, Limits, Object, Receiver, Row, State, Ticket};
 use crate::step::Action;
 use crate::store::{self, Model};
 
 /// Longer than all waits of a path together.
-const LEASE: Duration = Duration::from_secs(1_000_000);
+const LEASE: Duration = Duration::from_secs(100_000_000);
 const WAIT: Duration = Duration::from_secs(3600);
+const WINDOW: Duration = tower_inqud::contract::DUPLICATE_WINDOW;
 
 /// One path of the model in a store. Its notifications have a kind of their own, so that it does not see others.
 pub(crate) struct Replay<'a, S: Store> {
@@ -27,17 +32,22 @@ pub(crate) struct Replay<'a, S: Store> {
     /// What the runners hold.
     held: [Option<Claimed>; 2],
     path: Vec<Action>,
+    looking: Option<Looking>,
 }
 
-impl<'a, S: Store> Replay<'a, S> {
+impl<'a, S: Store + WatchList> Replay<'a, S> {
     pub(crate) fn new(
         model: &'a Model,
         inbox: &'a Inbox<S>,
         number: usize,
         limits: Limits,
     ) -> Self {
-        let kind = Box::leak(format!("replay-{number}").into_boxed_str());
-        let state = State::new(limits);
+        // A reconciler knows the kinds of its types only.
+        let kind = match model.world.is_watched {
+            true => model.world.notes[0].record.kind,
+            false => Box::leak(format!("replay-{number}").into_boxed_str()),
+        };
+        let state = State::new(&model.world, limits);
         Self {
             model,
             inbox,
@@ -46,6 +56,7 @@ impl<'a, S: Store> Replay<'a, S> {
             keys: Default::default(),
             held: Default::default(),
             path: Vec::new(),
+            looking: None,
         }
     }
 
@@ -56,15 +67,18 @@ impl<'a, S: Store> Replay<'a, S> {
         mut choose: impl FnMut(&[Action]) -> Option<Action>,
     ) -> Result<(), String> {
         let mut actions = Vec::new();
+        if self.model.world.is_watched {
+            self.expect().await;
+        }
         loop {
             self.model.actions(&self.state, &mut actions);
             let actions: Vec<_> = actions.iter().map(|(action, _)| *action).collect();
-            let actions: Vec<_> =
-                actions.into_iter().filter(|it| can_wake || *it != Action::Wake).collect();
+            let is_possible = |it: &Action| can_wake || self.is_possible_now(*it);
+            let actions: Vec<_> = actions.into_iter().filter(is_possible).collect();
             let Some(action) = choose(&actions) else { break };
             self.path.push(action);
             let done = async {
-                self.step(action).await?;
+                self.step(action, can_wake).await?;
                 // The others are no calls of the store.
                 let is_call = !matches!(
                     action,
@@ -91,7 +105,7 @@ impl<'a, S: Store> Replay<'a, S> {
         format!("{}: {error}, after\n{path}with\n{rows}", self.model.world.name)
     }
 
-    async fn step(&mut self, action: Action) -> Result<(), String> {
+    async fn step(&mut self, action: Action, can_wake: bool) -> Result<(), String> {
         let store = self.inbox.store();
         let mut action = action;
         match action {
@@ -100,7 +114,7 @@ impl<'a, S: Store> Replay<'a, S> {
             Action::CommitBoth => self.insert(&[0, 1]).await?,
             Action::Claim { is_suspect, lapses, .. } => {
                 let lease = if lapses { Duration::ZERO } else { LEASE };
-                let claim = Claim::new(self.kind, 1, lease).with_suspect(is_suspect);
+                let claim = self.claim(1, lease).with_suspect(is_suspect);
                 let claimed = store.claim(claim).await.unwrap();
                 let [claimed] = <[_; 1]>::try_from(claimed).map_err(|_| "nothing was claimed")?;
                 let object = usize::from(*claimed.ticket.object != *self.id(0));
@@ -127,18 +141,38 @@ impl<'a, S: Store> Replay<'a, S> {
                 let key = self.keys[usize::from(object)][usize::from(row)];
                 same("discarded", store.discard([key]).await.unwrap(), 1)?;
             }
+            Action::Reprocess { object, row } => self.reprocess(object, row).await?,
+            Action::Age if can_wake => tokio::time::advance(WINDOW).await,
+            Action::Age => {}
+            Action::Happen | Action::GiveUp { .. } => {}
+            Action::Enrol => self.enrol().await,
+            Action::BeginLook { lapses } => self.begin_look(lapses).await?,
+            // The store hears of it when the look goes on.
+            Action::Fetch => {}
+            Action::FailFetch => self.fail_look().await?,
+            Action::StoreLook => self.store_look().await?,
+            Action::EndLook => self.end_look().await,
+            Action::CrashLook => self.crash_look(),
+            Action::Sweep(sweep) => {
+                self.sweep(sweep, if can_wake { WINDOW } else { Duration::ZERO }).await?;
+            }
         }
         self.state = self.model.apply(&self.state, action).map_err(str::to_owned)?;
-        if let Action::Claim { object, .. } = action {
-            self.compare_claim(object)?;
+        match action {
+            Action::Claim { object, .. } => self.compare_claim(object),
+            Action::Reprocess { .. } | Action::Sweep(_) => self.compare_lists().await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// The id of an object.
+    fn claim(&self, count: usize, lease: Duration) -> Claim {
+        Claim::new(self.kind, count, lease).newest_first(self.model.world.newest_only)
+    }
+
+    /// The id of an object. Empty if the world does not have it.
     fn id(&self, object: usize) -> &str {
         let note = self.model.world.notes.iter().find(|it| it.object == object);
-        &note.unwrap().record.object
+        note.map_or("", |it| &it.record.object)
     }
 
     fn record(&self, note: u8) -> Record {
@@ -177,8 +211,8 @@ impl<'a, S: Store> Replay<'a, S> {
     /// The key of the next row.
     fn next_key(&self, object: &Object, note: u8) -> Key {
         let record = self.record(note);
-        let keys = &self.keys[self.model.world.note(note).object];
-        let counted = object.rows().iter().filter(|row| !row.is_discarded);
+        let keys = self.known_keys(self.model.world.note(note).object, object);
+        let counted = Model::known(object).filter(|row| !row.is_discarded);
         let counted = counted.map(|row| self.model.world.note(row.note).order_key());
         let mut key = match (record.order_key.dedup(counted), keys.last()) {
             (Dedup::New, _) | (_, None) => record.key,
@@ -235,7 +269,7 @@ impl<'a, S: Store> Replay<'a, S> {
         let kind = stats.kinds.into_iter().find(|it| it.kind == self.kind).unwrap_or_default();
         let count = |kept: Kept| {
             let rows = self.state.objects.iter().flat_map(Object::rows);
-            rows.filter(|row| row.kept == kept).count() as u64
+            rows.filter(|row| row.kept == kept && !row.is_deleted).count() as u64
         };
         let counts = [kind.backlog, kind.skipped, kind.dead, kind.review];
         same(
@@ -246,10 +280,11 @@ impl<'a, S: Store> Replay<'a, S> {
         let due = [0, 1].map(|object| self.model.due(&self.state, object));
         let has_suspect = self.inbox.store().has_suspect(self.kind).await.unwrap();
         same("has a suspect", has_suspect, due.contains(&Some(true)))?;
+        self.compare_looks().await?;
         // A claim that finds nothing changes nothing.
         for with_suspect in [false, true] {
             if !due.contains(&Some(false)) && (!with_suspect || !due.contains(&Some(true))) {
-                let claim = Claim::new(self.kind, 9, LEASE).with_suspect(with_suspect);
+                let claim = self.claim(9, LEASE).with_suspect(with_suspect);
                 let claimed = self.inbox.store().claim(claim).await.unwrap();
                 same("claimed too much", claimed.iter().map(|it| it.key).collect(), Vec::new())?;
             }
@@ -266,6 +301,7 @@ impl<'a, S: Store> Replay<'a, S> {
             let page = self.inbox.store().list(&filter, 1_000_000).await.unwrap();
             assert_eq!(page.next, None);
             let is_in = |row: &Row| match nth {
+                _ if row.is_deleted => false,
                 0 => row.kept == Kept::Dead,
                 1 => row.kept == Kept::Review,
                 2 => row.kept == Kept::Skipped,
@@ -280,7 +316,7 @@ impl<'a, S: Store> Replay<'a, S> {
                 same(&format!("{filter:?}"), listed.collect::<Vec<_>>(), rows.collect())?;
             }
         }
-        Ok(())
+        self.compare_rows().await
     }
 }
 

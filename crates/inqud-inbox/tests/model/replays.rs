@@ -1,6 +1,6 @@
 //! The model and each real store do the same.
 
-use inqud_inbox::{Inbox, Store};
+use inqud_inbox::{Inbox, Store, WatchList};
 
 use crate::bug::Bug;
 use crate::postgres;
@@ -13,7 +13,7 @@ use crate::world::World;
 /// The length of a random path.
 const STEPS: usize = 60;
 
-const LIMITS: Limits = Limits { faults: 9, repeats: 2, operations: 3 };
+const LIMITS: Limits = Limits { faults: 9, repeats: 2, operations: 3, replays: 2, sweeps: 3 };
 
 /// Whether retries become due, which needs a clock that can be advanced.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -27,7 +27,7 @@ const PATHS: usize = 50;
 
 /// Replays random paths, and all short ones that begin when all notifications of an object have arrived, in their order or in
 /// the opposite one.
-async fn same_as_the_model<S: Store>(
+async fn same_as_the_model<S: Store + WatchList>(
     new: impl AsyncFn(usize) -> Inbox<S>,
     clock: Clock,
     (walks, length): (u64, usize),
@@ -35,8 +35,8 @@ async fn same_as_the_model<S: Store>(
     let can_wake = clock == Clock::Paused;
     let mut inbox = new(0).await;
     let (mut number, mut paths) = (0, 0);
-    for world in World::ALL {
-        let model = Model { world: world(), bug: None };
+    for world in worlds() {
+        let model = Model { world, bug: None };
         let beginnings = [[0, 1, 2], [2, 1, 0]].map(|order| arrivals(&order));
         let mut short = beginnings.map(|beginning| Paths::new(beginning, length));
         let mut seeds = 1..=walks;
@@ -49,7 +49,9 @@ async fn same_as_the_model<S: Store>(
             let replay = Replay::new(&model, &inbox, number, LIMITS);
             let done = if let Some(seed) = seeds.next() {
                 replay.run(can_wake, at_random(seed, STEPS)).await
-            } else if let Some(all) = short.iter_mut().find(|it| !it.is_over()) {
+            } else if let Some(all) =
+                short.iter_mut().find(|it| !it.is_over() && (can_wake || !model.world.newest_only))
+            {
                 paths += 1;
                 let done = replay.run(can_wake, all.choose()).await;
                 all.advance();
@@ -60,7 +62,36 @@ async fn same_as_the_model<S: Store>(
             done.unwrap_or_else(|error| panic!("{error}"));
         }
     }
-    eprintln!("{} random paths, {paths} short ones", 4 * walks);
+    eprintln!("{} random paths, {paths} short ones", 8 * walks);
+}
+
+/// Replays random paths of reconciliation, each in a store of its own.
+async fn looks_like_the_model<S: Store + WatchList>(
+    new: impl AsyncFn(usize) -> Inbox<S>,
+    can_wake: bool,
+    walks: u64,
+) {
+    let worlds =
+        [World::request().alone(), World::timed(), World::payment().alone(), World::undone()];
+    let mut number = 0;
+    for world in worlds {
+        let model = Model { world: world.watched(), bug: None };
+        for seed in 1..=walks {
+            number += 1;
+            let inbox = new(number).await;
+            let limits = Limits { replays: 0, sweeps: 0, ..LIMITS };
+            let replay = Replay::new(&model, &inbox, 0, limits);
+            let done = replay.run(can_wake, at_random(seed, STEPS)).await;
+            done.unwrap_or_else(|error| panic!("{error}"));
+            inbox.close().await;
+        }
+    }
+}
+
+/// Each world, also with runners that handle the newest only.
+fn worlds() -> impl Iterator<Item = World> {
+    let all = World::ALL.map(|it| [it().with_replays(), it().newest_only()]);
+    all.into_iter().flatten()
 }
 
 /// What delivers notifications, one after the other.
@@ -74,21 +105,21 @@ fn arrivals(notes: &[u8]) -> Vec<Action> {
 
 #[tokio::test(start_paused = true)]
 async fn memory_is_like_the_model() {
-    same_as_the_model(async |_| Inbox::memory(), Clock::Paused, (250, 3)).await;
+    same_as_the_model(async |_| Inbox::memory(), Clock::Paused, (125, 3)).await;
 }
 
 #[tokio::test]
 async fn sqlite_is_like_the_model() {
     let folder = tempfile::tempdir().unwrap();
     let new = async |number| Inbox::sqlite(folder.path().join(format!("{number}.db"))).unwrap();
-    same_as_the_model(new, Clock::Real, (25, 2)).await;
+    same_as_the_model(new, Clock::Real, (12, 2)).await;
 }
 
 #[tokio::test]
 async fn postgres_is_like_the_model() {
     let Some(server) = postgres::shared() else { return };
     let new = async |number| server.inbox(&format!("model_{number}")).await;
-    same_as_the_model(new, Clock::Real, (15, 2)).await;
+    same_as_the_model(new, Clock::Real, (8, 2)).await;
 }
 
 /// Shows that the comparison notices a store that does otherwise than the model.
@@ -110,10 +141,20 @@ async fn replay_notices_each_bug_of_the_store() {
         Bug::ForgetsSuspects,
         Bug::DeadBlocks,
         Bug::ClaimsInACircle,
+        Bug::ReplaysOne,
+        Bug::ReplayIsProcessed,
+        Bug::ReplayIsJudged,
+        Bug::ReplaysLast,
+        Bug::ReplaysLeased,
+        Bug::ReplaysEmpty,
+        Bug::ReplayWaits,
+        Bug::SweepsYoung,
+        Bug::SweepsOpen,
+        Bug::SweepForgets,
     ] {
         let mut is_noticed = false;
-        'worlds: for world in World::ALL {
-            let model = Model { world: world(), bug: Some(bug) };
+        'worlds: for world in worlds() {
+            let model = Model { world, bug: Some(bug) };
             for seed in 1..=200 {
                 let inbox = Inbox::memory();
                 let replay = Replay::new(&model, &inbox, 0, LIMITS);
@@ -126,4 +167,23 @@ async fn replay_notices_each_bug_of_the_store() {
         }
         assert!(is_noticed, "{bug:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_in_memory_are_like_the_model() {
+    looks_like_the_model(async |_| Inbox::memory(), true, 200).await;
+}
+
+#[tokio::test]
+async fn looks_in_sqlite_are_like_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = async |number| Inbox::sqlite(folder.path().join(format!("{number}.db"))).unwrap();
+    looks_like_the_model(new, false, 8).await;
+}
+
+#[tokio::test]
+async fn looks_in_postgres_are_like_the_model() {
+    let Some(server) = postgres::shared() else { return };
+    let new = async |number| server.inbox(&format!("looks_{number}")).await;
+    looks_like_the_model(new, false, 2).await;
 }

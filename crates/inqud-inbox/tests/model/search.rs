@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::properties::{Broken, Ends, broken, is_settled};
-use crate::state::{Limits, Packed, State};
+use crate::pack::Packed;
+use crate::properties::{Broken, Ends, broken, broken_watch, is_settled};
+use crate::state::{Limits, State};
 use crate::step::Action;
 use crate::store::Model;
+
+/// The most states of a search, of about 700 bytes each.
+const MOST: usize = 8_000_000;
 
 /// What a search has found.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ impl fmt::Display for Violation {
 /// That everything is settled in the end is checked like this: what must happen sooner or later never leads in a circle,
 /// and where nothing must happen any more, everything is settled. Faults are limited, so they end.
 pub(crate) fn search(model: &Model, limits: Limits) -> Search {
-    let first = State::new(limits);
+    let first = State::new(&model.world, limits);
     let mut all = All { states: vec![first], ways: vec![(0, None, 0)], known: Map::default() };
     all.known.insert(first.pack(), 0);
     let mut search = Search { states: 0, transitions: 0, depth: 0, ends: 0, violation: None };
@@ -48,11 +52,20 @@ pub(crate) fn search(model: &Model, limits: Limits) -> Search {
     let mut forward: Vec<(u32, u32)> = Vec::new();
     let mut at = 0;
     while let Some(state) = all.states.get(at).copied() {
+        assert!(at < MOST, "more states than the memory may hold");
         let from = u32::try_from(at).unwrap();
         model.actions(&state, &mut actions);
+        if let Some(property) = model.forgets_replay(&state) {
+            search.violation = Some(all.violation(property, from, None));
+            break;
+        }
         let goes_on = actions.iter().any(|(_, is_forward)| *is_forward);
         if !goes_on && !is_settled(&model.world, &state) {
             search.violation = Some(all.violation("everything is settled in the end", from, None));
+            break;
+        }
+        if let Some(property) = broken_watch(&model.world, &state).filter(|_| !goes_on) {
+            search.violation = Some(all.violation(property, from, None));
             break;
         }
         search.ends += usize::from(!goes_on);

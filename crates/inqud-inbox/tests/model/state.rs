@@ -2,6 +2,9 @@
 
 use tower_inqud::Verdict;
 
+use crate::look::Watching;
+use crate::world::World;
+
 pub(crate) const OBJECTS: usize = 2;
 /// The most rows of an object: three notifications, and repeats that are stored again.
 pub(crate) const ROWS: usize = 7;
@@ -17,10 +20,12 @@ pub(crate) struct State {
     /// The notifications that were answered with 200, as bits.
     pub(crate) answered: u8,
     pub(crate) left: Limits,
+    /// In worlds with reconciliation.
+    pub(crate) watching: Option<Watching>,
 }
 
 /// How often something may happen that is not part of the ordinary course.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Limits {
     /// Failed attempts, expired leases, crashes, lost answers.
     pub(crate) faults: u8,
@@ -28,6 +33,10 @@ pub(crate) struct Limits {
     pub(crate) repeats: u8,
     /// What an operator does: redrives and discards.
     pub(crate) operations: u8,
+    /// How often an operator reprocesses.
+    pub(crate) replays: u8,
+    /// How often a retention deletes something.
+    pub(crate) sweeps: u8,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -46,8 +55,12 @@ pub(crate) struct Object {
     pub(crate) lease: Lease,
     pub(crate) crashes: u8,
     pub(crate) processed: Option<Seen>,
-    /// What the merchant has handled last, by the effects.
+    /// What the merchant has handled last, by the effects. Replays do not count.
     pub(crate) shown: Option<Seen>,
+    /// The row whose state the merchant's handler has written last. Replays count.
+    pub(crate) written: Option<u8>,
+    /// Rows were deleted, so that what was processed counts like a row.
+    pub(crate) is_swept: bool,
 }
 
 /// A row whose status counts, and the row whose time does.
@@ -91,6 +104,16 @@ pub(crate) struct Row {
     pub(crate) effects: u8,
     /// How often its handler has failed, since it was redriven.
     pub(crate) failed: u8,
+    /// Its place among those that were processed, if the world has replays.
+    pub(crate) rank: u8,
+    /// It was processed, and is processed again.
+    pub(crate) is_replay: bool,
+    /// It was settled before the last time that the duplicate window passed.
+    pub(crate) is_old: bool,
+    /// Its body was deleted.
+    pub(crate) is_empty: bool,
+    /// It was deleted. Its place stays here, to tell what it was.
+    pub(crate) is_deleted: bool,
 }
 
 /// What a runner holds.
@@ -120,41 +143,44 @@ pub(crate) enum Ending {
 }
 
 impl Row {
+    const NEW: Self = Self {
+        note: 0,
+        kept: Kept::Open,
+        verdict: None,
+        is_reviewed: false,
+        is_discarded: false,
+        failures: 0,
+        waits: false,
+        is_moved: false,
+        effects: 0,
+        failed: 0,
+        rank: 0,
+        is_replay: false,
+        is_old: false,
+        is_empty: false,
+        is_deleted: false,
+    };
+
     pub(crate) fn new(note: u8) -> Self {
-        Self {
-            note,
-            kept: Kept::Open,
-            verdict: None,
-            is_reviewed: false,
-            is_discarded: false,
-            failures: 0,
-            waits: false,
-            is_moved: false,
-            effects: 0,
-            failed: 0,
-        }
+        Self { note, ..Self::NEW }
+    }
+
+    /// Whether it is processed again at the moment, or waits for that.
+    pub(crate) fn is_open_replay(&self) -> bool {
+        self.is_replay && self.kept == Kept::Open
     }
 }
 
 impl Object {
     const EMPTY: Self = Self {
-        rows: [Row {
-            note: 0,
-            kept: Kept::Open,
-            verdict: None,
-            is_reviewed: false,
-            is_discarded: false,
-            failures: 0,
-            waits: false,
-            is_moved: false,
-            effects: 0,
-            failed: 0,
-        }; ROWS],
+        rows: [Row::NEW; ROWS],
         len: 0,
         lease: Lease::Free,
         crashes: 0,
         processed: None,
         shown: None,
+        written: None,
+        is_swept: false,
     };
 
     pub(crate) fn rows(&self) -> &[Row] {
@@ -176,118 +202,14 @@ impl Object {
 }
 
 impl State {
-    pub(crate) fn new(left: Limits) -> Self {
+    pub(crate) fn new(world: &World, left: Limits) -> Self {
         Self {
             objects: [Object::EMPTY; OBJECTS],
             receivers: [Receiver::Idle; 2],
             runners: [None; 2],
             answered: 0,
             left,
+            watching: world.is_watched.then(Watching::new),
         }
-    }
-
-    /// The state in bits. Two states have the same bits if nothing can ever tell them apart.
-    pub(crate) fn pack(&self) -> Packed {
-        let mut bits = Bits { packed: [0; 5], at: 0 };
-        for object in &self.objects {
-            bits.push(object.len, 3);
-            for row in object.rows() {
-                let flags = u8::from(row.is_reviewed) << 3
-                    | u8::from(row.is_discarded) << 2
-                    | u8::from(row.waits) << 1
-                    | u8::from(row.is_moved);
-                bits.push(row.note << 4 | flags, 7);
-                bits.push(row.kept as u8, 3);
-                bits.push(row.failures << 4 | row.failed << 2 | row.effects, 6);
-            }
-            bits.push((object.lease as u8) << 2 | object.crashes, 4);
-            bits.push_seen(object.processed);
-            bits.push_seen(object.shown);
-        }
-        for receiver in self.receivers {
-            bits.push(
-                match receiver {
-                    Receiver::Idle => 0,
-                    Receiver::Holds(note) => 1 << 3 | note,
-                    Receiver::Stored(note) => 2 << 3 | note,
-                },
-                5,
-            );
-        }
-        for ticket in self.canonical_runners() {
-            for word in ticket {
-                bits.push(word, 8);
-            }
-        }
-        bits.push(self.answered, 5);
-        bits.push(self.left.faults << 4 | self.left.repeats << 2 | self.left.operations, 7);
-        bits.packed
-    }
-
-    /// It does not matter which runner it is.
-    fn canonical_runners(&self) -> [[u8; 3]; 2] {
-        let mut runners = self.runners.map(|ticket| ticket.map_or([0; 3], Ticket::bytes));
-        if runners[0] > runners[1] {
-            runners.swap(0, 1);
-        }
-        runners
-    }
-}
-
-impl Ticket {
-    fn bytes(self) -> [u8; 3] {
-        let doubt = match self.in_doubt {
-            None => 0,
-            Some(Ending::Done) => 1,
-            Some(Ending::Skipped) => 2,
-            Some(Ending::Review) => 3,
-            Some(Ending::Retry { waits }) => 4 + u8::from(waits),
-            Some(Ending::Dead) => 6,
-        };
-        let flags = u8::from(self.is_valid) << 1 | u8::from(self.lapses);
-        let verdict = match self.verdict {
-            Verdict::Newer => 0,
-            Verdict::Amended => 1,
-            Verdict::Unordered => 2,
-            Verdict::Stale => 3,
-            Verdict::Review => 4,
-            _ => 5,
-        };
-        let object = u8::from(self.object > 0);
-        [
-            1 << 7 | object << 6 | self.row << 3 | doubt,
-            flags << 3 | verdict,
-            self.seen.map_or(0, Seen::code),
-        ]
-    }
-}
-
-impl Seen {
-    /// In seven bits, never zero.
-    fn code(self) -> u8 {
-        (self.row + 1) << 3 | self.time.map_or(0, |time| time + 1)
-    }
-}
-
-pub(crate) type Packed = [u64; 5];
-
-struct Bits {
-    packed: Packed,
-    at: u32,
-}
-
-impl Bits {
-    fn push(&mut self, value: u8, bits: u32) {
-        debug_assert!(u32::from(value) < 1 << bits, "{value} in {bits} bits");
-        if self.at % 64 + bits > 64 {
-            self.at = (self.at / 64 + 1) * 64;
-        }
-        let word = &mut self.packed[(self.at / 64) as usize];
-        *word |= u64::from(value) << (self.at % 64);
-        self.at += bits;
-    }
-
-    fn push_seen(&mut self, seen: Option<Seen>) {
-        self.push(seen.map_or(0, Seen::code), 7);
     }
 }

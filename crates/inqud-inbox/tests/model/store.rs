@@ -3,8 +3,8 @@
 use tower_inqud::{Dedup, Verdict};
 
 use crate::bug::Bug;
-use crate::properties::{Broken, is_older, repeat_is_news};
-use crate::state::{Ending, Kept, Lease, MAX_ATTEMPTS, Row, Seen, State, Ticket};
+use crate::properties::{Broken, is_older, repeat_is_news, replay_is_due, was_settled_lately};
+use crate::state::{Ending, Kept, Lease, MAX_ATTEMPTS, Object, Row, Seen, State, Ticket};
 use crate::world::World;
 
 /// The answer to an insert.
@@ -29,14 +29,14 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    fn has(&self, bug: Bug) -> bool {
+    pub(crate) fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
     }
 
     pub(crate) fn insert(&self, state: &mut State, note: u8) -> Result<Inserted, Broken> {
         let told = self.world.note(note);
         let object = &mut state.objects[told.object];
-        let counted = object.rows().iter().filter(|row| !row.is_discarded);
+        let counted = Self::known(object).filter(|row| !row.is_discarded);
         let counted = counted.map(|row| self.world.note(row.note).order_key());
         let mut dedup = told.order_key().dedup(counted);
         let is_same_status = |row: &Row| {
@@ -55,6 +55,9 @@ impl Model {
                 false => Ok(Inserted::Duplicate),
             };
         }
+        if was_settled_lately(object, note) && !repeat_is_news(&self.world, object, told) {
+            return Err("a repeat is handled once, within the duplicate window");
+        }
         let mut row = Row::new(note);
         if dedup == Dedup::Review {
             row.kept = Kept::Review;
@@ -63,13 +66,26 @@ impl Model {
         Ok(if dedup == Dedup::Review { Inserted::Review } else { Inserted::New })
     }
 
+    /// What is known of an object when something arrives: its rows, and what was processed, even if its row is deleted.
+    pub(crate) fn known(object: &Object) -> impl Iterator<Item = &Row> {
+        let processed = object.processed.filter(|_| object.is_swept).map(|seen| seen.row);
+        let rows = (0_u8..).zip(object.rows());
+        rows.filter(move |(at, row)| !row.is_deleted || processed == Some(*at)).map(|(_, row)| row)
+    }
+
     /// The open row that is claimed next.
     fn next(&self, state: &State, object: usize) -> Option<u8> {
         let rows = state.objects[object].rows();
         let open = (0_u8..).zip(rows).filter(|(_, row)| row.kept == Kept::Open);
-        let next = open
-            .min_by_key(|(at, row)| (self.world.position(row.note, self.bug), row.is_moved, *at));
-        next.map(|(at, _)| at)
+        let place = |(at, row): &(u8, &Row)| {
+            let rank = if row.is_replay { i64::from(row.rank) } else { i64::MAX };
+            let rank = if self.has(Bug::ReplaysLast) && rank == i64::MAX { 0 } else { rank };
+            (rank, self.world.position(row.note, self.bug), row.is_moved, *at)
+        };
+        let first = open.clone().min_by_key(place)?;
+        let takes_newest = self.world.newest_only && !first.1.is_replay;
+        let next = if takes_newest { open.max_by_key(place)? } else { first };
+        Some(next.0)
     }
 
     /// Whether the object can be claimed, and then whether it is a suspect.
@@ -78,7 +94,10 @@ impl Model {
         let it = &state.objects[object];
         let is_blocked =
             self.has(Bug::DeadBlocks) && it.rows().iter().any(|row| row.kept == Kept::Dead);
-        if it.row(next).waits || is_blocked {
+        let newest_waits = self.world.newest_only
+            && self.has(Bug::ReplayWaits)
+            && it.rows().iter().any(|row| row.kept == Kept::Open && row.waits);
+        if it.row(next).waits || is_blocked || newest_waits {
             return None;
         }
         match it.lease {
@@ -88,6 +107,13 @@ impl Model {
             Lease::Expired => Some(true),
             Lease::Free => Some(it.crashes > 0),
         }
+    }
+
+    /// Checks that the first replay of an object waits for nothing but its own retry.
+    pub(crate) fn forgets_replay(&self, state: &State) -> Option<Broken> {
+        let mut objects = (0..).zip(&state.objects);
+        let waits = objects.any(|(at, it)| replay_is_due(it) && self.due(state, at).is_none());
+        waits.then_some("a replay waits for no other")
     }
 
     /// Leases an object that is due.
@@ -118,7 +144,8 @@ impl Model {
             claimed.kept = Kept::Done;
         }
         it.lease = if lapses { Lease::Expired } else { Lease::Held };
-        let Row { note, is_reviewed, is_moved, .. } = *it.row(row);
+        let Row { note, is_reviewed, is_moved, is_replay, verdict: first_verdict, .. } =
+            *it.row(row);
         let handled = it.processed.map(|seen| {
             let time = seen.time.filter(|_| !self.has(Bug::ForgetsTime));
             (it.row(seen.row).note, time.map(|time| it.row(time).note))
@@ -135,7 +162,21 @@ impl Model {
         }
         let is_timed = self.world.note(note).time().is_some();
         let time = if is_timed { Some(row) } else { it.processed.and_then(|seen| seen.time) };
-        let seen = verdict.should_handle().then_some(Seen { row, time });
+        let mut seen = verdict.should_handle().then_some(Seen { row, time });
+        if let Some(first) = first_verdict.filter(|_| is_replay && !self.has(Bug::ReplayIsJudged)) {
+            verdict = first;
+            seen = self.has(Bug::ReplayIsProcessed).then_some(Seen { row, time });
+        }
+        if self.has(Bug::SkipsAllOlder) && it.processed.is_some_and(|seen| row < seen.row) {
+            verdict = Verdict::Stale;
+        }
+        let it = &state.objects[object];
+        if it.row(row).is_empty {
+            return Err("what is handled has a body");
+        }
+        if is_replay && Some(verdict) != first_verdict {
+            return Err("a replay has its first verdict");
+        }
         for other in state.runners.iter_mut().flatten() {
             other.is_valid &= other.object != object;
         }
@@ -174,7 +215,11 @@ impl Model {
         if ending == Ending::Skipped && !is_older(&self.world, object, ticket.row) {
             return Err("only what is older is skipped");
         }
-        if ending == Ending::Done {
+        let is_replay = row.is_replay;
+        if ending == Ending::Done && is_replay {
+            object.written = Some(ticket.row);
+            object.processed = ticket.seen.or(object.processed);
+        } else if ending == Ending::Done {
             if is_older(&self.world, object, ticket.row) {
                 return Err("a late delivery never regresses");
             }
@@ -183,7 +228,12 @@ impl Model {
                 if is_timed { Some(ticket.row) } else { object.shown.and_then(|seen| seen.time) };
             let shown = if self.has(Bug::HandlesFirst) { 0 } else { ticket.row };
             object.shown = Some(Seen { row: shown, time });
+            object.written = Some(shown);
             object.processed = ticket.seen.or(object.processed);
+            if self.world.has_replays {
+                let last = object.rows().iter().map(|row| row.rank).max();
+                object.row_mut(ticket.row).rank = last.unwrap_or_default() + 1;
+            }
         }
         let row = object.row_mut(ticket.row);
         row.verdict = Some(ticket.verdict);
@@ -196,7 +246,7 @@ impl Model {
             Ending::Review => row.kept = Kept::Review,
             Ending::Retry { waits } => {
                 row.waits = waits;
-                row.verdict = None;
+                row.verdict = row.verdict.filter(|_| is_replay);
             }
             Ending::Dead => row.kept = Kept::Dead,
         }
@@ -218,17 +268,21 @@ impl Model {
     }
 
     pub(crate) fn redrive(&self, state: &mut State, object: usize, row: u8) {
+        if state.objects[object].row(row).is_replay {
+            _ = self.reprocess(state, object, row);
+            return;
+        }
         let row = state.objects[object].row_mut(row);
         row.is_reviewed |= row.kept == Kept::Review;
         row.is_moved |= self.has(Bug::RedriveMoves);
         row.kept = Kept::Open;
-        (row.failures, row.failed, row.waits) = (0, 0, false);
+        (row.failures, row.failed, row.waits, row.is_old) = (0, 0, false, false);
     }
 
     pub(crate) fn discard(state: &mut State, object: usize, row: u8) {
         let row = state.objects[object].row_mut(row);
         row.is_discarded |= row.kept == Kept::Review;
-        row.kept = Kept::Skipped;
-        row.verdict = None;
+        (row.kept, row.is_old) = (Kept::Skipped, false);
+        row.verdict = row.verdict.filter(|_| row.is_replay);
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct Note {
     pub(crate) record: Record,
     pub(crate) rank: u8,
     pub(crate) stage: Stage,
+    /// Whether the object is expected to change.
+    pub(crate) is_open: bool,
     /// The index of the order key among those that [`Table`] knows.
     index: usize,
 }
@@ -31,9 +33,9 @@ impl Note {
 
     fn new<T: Storable>(object: usize, name: &'static str, body: &str) -> Self {
         let event: T = serde_json::from_str(body).unwrap();
-        let (rank, stage) = (event.status_rank(), event.stage());
+        let (rank, stage, is_open) = (event.status_rank(), event.stage(), event.is_open());
         let record = Record::new(&event, body.to_owned().into());
-        Self { name, object, record, rank, stage, index: 0 }
+        Self { name, object, record, rank, stage, is_open, index: 0 }
     }
 
     /// `text` is a status, the minute of the last update or `-`, and an amount: `SUCCESS 5 100`.
@@ -70,6 +72,14 @@ fn parts(text: &'static str) -> [&'static str; 3] {
 pub(crate) struct World {
     pub(crate) name: &'static str,
     pub(crate) notes: Vec<Note>,
+    /// Whether the API is asked about the first object.
+    pub(crate) is_watched: bool,
+    /// Whether there are only one receiver and one runner.
+    pub(crate) is_narrow: bool,
+    /// Whether the runners handle the newest only.
+    pub(crate) newest_only: bool,
+    /// Whether an operator can reprocess, so that it counts in which order things are processed.
+    pub(crate) has_replays: bool,
     table: Vec<Verdict>,
 }
 
@@ -89,6 +99,18 @@ impl World {
             request.map(|it| Note::request(0, it)),
             payment.map(|it| Note::payment(1, it)),
         )
+    }
+
+    /// A Request whose states all have times.
+    pub(crate) fn timed() -> Self {
+        let request = ["PENDING_PAYMENT 1 0", "CONFLICT 3 50", "SUCCESS 5 100"];
+        Self::of("timed", request.map(|it| Note::request(0, it)).into())
+    }
+
+    /// A payment that fails after it was paid.
+    pub(crate) fn undone() -> Self {
+        let payment = ["PENDING - 100", "SUCCESS - 100", "FAILED - 100"];
+        Self::of("undone", payment.map(|it| Note::payment(0, it)).into())
     }
 
     /// A payment that comes back; and a Request that is amended at the same time.
@@ -125,11 +147,50 @@ impl World {
     }
 
     fn new(name: &'static str, first: [Note; 3], second: [Note; 2]) -> Self {
-        let mut notes: Vec<_> = first.into_iter().chain(second).collect();
+        Self::of(name, first.into_iter().chain(second).collect())
+    }
+
+    fn of(name: &'static str, mut notes: Vec<Note>) -> Self {
         notes.iter_mut().enumerate().for_each(|(at, note)| note.index = at);
-        let mut world = Self { name, notes, table: Vec::new() };
+        let mut world = Self {
+            name,
+            notes,
+            is_watched: false,
+            is_narrow: false,
+            newest_only: false,
+            has_replays: false,
+            table: Vec::new(),
+        };
         world.table = world.all_verdicts();
         world
+    }
+
+    pub(crate) fn newest_only(self) -> Self {
+        Self { newest_only: true, ..self }
+    }
+
+    pub(crate) fn watched(self) -> Self {
+        Self { is_watched: true, is_narrow: true, ..self }
+    }
+
+    pub(crate) fn narrow(self) -> Self {
+        Self { is_narrow: true, ..self }
+    }
+
+    pub(crate) fn with_replays(self) -> Self {
+        Self { has_replays: true, ..self }
+    }
+
+    /// Leaves out the second object, and the last notification of the first one.
+    pub(crate) fn pair(mut self) -> Self {
+        self.notes.truncate(2);
+        self
+    }
+
+    /// Leaves out the second object.
+    pub(crate) fn alone(mut self) -> Self {
+        self.notes.truncate(3);
+        self
     }
 
     /// Leaves out the last notifications of both objects.
