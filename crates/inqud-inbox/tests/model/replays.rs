@@ -90,7 +90,7 @@ async fn looks_like_the_model<S: Store + WatchList>(
 
 /// Each world, also with runners that handle the newest only.
 fn worlds() -> impl Iterator<Item = World> {
-    let all = World::ALL.map(|it| [it().with_replays(), it().newest_only()]);
+    let all = World::ALL.map(|it| [it().with_replays(), it().with_replays().newest_only()]);
     all.into_iter().flatten()
 }
 
