@@ -26,18 +26,30 @@ struct Captured {
     counted: usize,
     budget: CaptureBudget,
     is_given_up: bool,
+    is_complete: bool,
 }
 
 impl Capture {
     pub(crate) fn new(budget: &CaptureBudget) -> Self {
         let (bytes, budget) = (Vec::new(), budget.clone());
-        Self(Arc::new(Mutex::new(Captured { bytes, counted: 0, budget, is_given_up: false })))
+        let (is_given_up, is_complete) = (false, false);
+        let captured = Captured { bytes, counted: 0, budget, is_given_up, is_complete };
+        Self(Arc::new(Mutex::new(captured)))
+    }
+
+    /// Whether the body has arrived to its end.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_complete
     }
 
     /// Takes the bytes. Returns `None` if the budget was exhausted and the copy was dropped.
     pub(crate) fn take(&self) -> Option<Vec<u8>> {
         let mut copy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (!copy.is_given_up).then(|| std::mem::take(&mut copy.bytes))
+    }
+
+    fn complete(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_complete = true;
     }
 
     fn push(&self, data: &[u8]) {
@@ -81,8 +93,17 @@ impl Drop for Captured {
 
 /// A body that copies what is read from it. The copy of a rejected body ends where the layer stopped reading.
 pub(crate) struct CapturedBody {
-    pub(crate) body: Incoming,
-    pub(crate) copy: Capture,
+    body: Incoming,
+    copy: Capture,
+}
+
+impl CapturedBody {
+    pub(crate) fn new(body: Incoming, copy: Capture) -> Self {
+        if body.is_end_stream() {
+            copy.complete();
+        }
+        Self { body, copy }
+    }
 }
 
 impl Body for CapturedBody {
@@ -99,11 +120,19 @@ impl Body for CapturedBody {
         {
             self.copy.push(data);
         }
+        if frame.is_none() {
+            self.copy.complete();
+        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        let is_end = self.body.is_end_stream();
+        // The layer does not poll a body that says so.
+        if is_end {
+            self.copy.complete();
+        }
+        is_end
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "sqlite")]
 mod backup;
+mod bind;
+mod caller;
 mod capture;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod chain;
@@ -11,6 +13,7 @@ mod chain;
 mod database;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod erase;
+mod filter;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod inbox;
 mod kinds;
@@ -20,10 +23,12 @@ mod out;
 mod parameters;
 mod pretty;
 mod reason;
+mod record;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod reconcile;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod rejected;
+mod replay;
 mod secret;
 mod send;
 mod sign;
@@ -31,6 +36,8 @@ mod sign;
 mod store_args;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod stored_kind;
+mod summary;
+mod target;
 #[cfg(feature = "postgres")]
 mod tls;
 mod verify;
@@ -54,13 +61,14 @@ Exit codes:
   0  success: the digest matches, or every delivery had the expected result
   1  failure: the digest does not match, a delivery had another result, or a key was not found
   2  error: wrong usage, no secret, or a file, inbox, address or output that cannot be used
+An error is a line on standard error. With --json it is an object: {\"error\": \"...\"}.
 If the reader of the output closes it early, as `head` does, the exit code stays the same."
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Prints JSON: one value, or with `listen` and `send` one line for each delivery and a last line
-    /// with the totals. Not available for `completions`.
+    /// Prints JSON: one value, or with `listen`, `send` and `replay` one line for each delivery and a last
+    /// line with the totals. Errors are JSON too, on standard error. Not available for `completions`.
     #[arg(long, global = true)]
     json: bool,
 }
@@ -69,8 +77,9 @@ struct Cli {
 enum Command {
     Sign(sign::Sign),
     Verify(verify::Verify),
-    Send(send::Send),
-    Listen(listen::Listen),
+    Send(Box<send::Send>),
+    Listen(Box<listen::Listen>),
+    Replay(Box<replay::Replay>),
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     Inbox(inbox::InboxCommand),
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -84,13 +93,18 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let json = cli.json;
     let out = Out::new(cli.json);
     let outcome = match cli.command {
         Command::Sign(sign) => sign.run(&out),
         Command::Verify(verify) => verify.run(&out),
         Command::Send(send) => on_runtime(send.run(&out)),
         Command::Listen(listen) => on_runtime(listen.run(out)),
+        Command::Replay(replay) => on_runtime(replay.run(&out)),
         #[cfg(any(feature = "postgres", feature = "sqlite"))]
         Command::Inbox(inbox) => on_runtime(inbox.run(&out)),
         #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -105,10 +119,25 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            out::fail(&*error);
+            out::fail(&error.to_string(), json);
             ExitCode::from(2)
         }
     }
+}
+
+/// Prints why the arguments cannot be used, or the help or version that they ask for.
+fn misused(error: &clap::Error) -> ExitCode {
+    let is_json = std::env::args_os().any(|argument| argument == "--json");
+    if !is_json || !error.use_stderr() {
+        _ = error.print();
+        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    }
+    // The first paragraph says what is wrong. The usage and a hint follow.
+    let text = error.to_string();
+    let text = text.split("\n\nUsage:").next().unwrap_or_default();
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    out::fail(&text.split_whitespace().collect::<Vec<_>>().join(" "), true);
+    ExitCode::from(2)
 }
 
 fn on_runtime(work: impl Future<Output = Outcome>) -> Outcome {

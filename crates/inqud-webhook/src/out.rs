@@ -71,9 +71,15 @@ impl Out {
     }
 }
 
-/// Prints an error to standard error. The text may come from a server, so it is escaped and kept on one line.
-pub(crate) fn fail(error: &dyn std::error::Error) {
-    _ = writeln!(io::stderr(), "error: {}", pretty::printable(&error.to_string()));
+/// Prints an error to standard error: one line of text, or one JSON object. The text may come from a server, so it
+/// is escaped.
+pub(crate) fn fail(error: &str, json: bool) {
+    let line = if json {
+        pretty::escaped(&serde_json::json!({ "error": error }).to_string())
+    } else {
+        format!("error: {}", pretty::printable(error))
+    };
+    _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Whether the reader of the output has closed it.

@@ -19,6 +19,12 @@ pub(crate) struct SecretArgs {
 }
 
 impl SecretArgs {
+    /// Returns `None` if neither the file nor the variable is set.
+    pub(crate) fn read_if_set(&self) -> Result<Option<Secret>, Box<dyn Error + Send + Sync>> {
+        let is_set = self.secret_file.is_some() || env::var_os(VARIABLE).is_some();
+        if is_set { self.read().map(Some) } else { Ok(None) }
+    }
+
     pub(crate) fn read(&self) -> Result<Secret, Box<dyn Error + Send + Sync>> {
         match &self.secret_file {
             Some(path) => from_file(path)

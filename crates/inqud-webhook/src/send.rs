@@ -1,38 +1,44 @@
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+mod assignment;
+mod latency;
+mod members;
+mod progress;
+mod schema;
+mod tally;
+
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use http::Uri;
-use http::uri::Scheme;
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
-use indicatif::{ProgressBar, ProgressStyle};
-use inqud_mock::{Answer, Delivery, Fault, Lifecycle, MockInqud, Scenario};
+use inqud_mock::{Delivery, Fault, Lifecycle, Message, MockInqud, Scenario};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 use tower_inqud::{Amount, contract};
 
-use crate::out::Outcome;
-use crate::out::{BAD, FAINT, GOOD, Out, STRONG, is_broken_pipe, styled};
-use crate::pretty::printable;
+use self::assignment::Assignment;
+use self::progress::Progress;
+use self::tally::{Tally, as_json};
+use crate::caller::Caller;
+use crate::out::{Out, Outcome, is_broken_pipe};
 use crate::secret::SecretArgs;
+use crate::sign;
+use crate::summary::Summary;
+use crate::target::{self, Target};
 
 type BoxError = Box<dyn std::error::Error + std::marker::Send + Sync>;
 
-/// Maximum number of failures that are listed one by one.
-const TOLD: usize = 10;
+/// Maximum number of webhooks in one run.
+const MOST: u64 = 1_000_000;
 
 /// Sends webhooks to a handler, signed the way Inqud signs them.
 ///
 /// Exits with 0 if every response was 200, or with --forge, if every response was 401.
 #[derive(Args)]
 pub(crate) struct Send {
-    /// The webhook's URL, such as http://127.0.0.1:3000/webhooks/inqud/request.
-    url: Uri,
+    #[arg(help = target::HELP)]
+    url: Target,
     /// The statuses to send about one object. `inqud-webhook kinds` lists the scenarios of each kind. A
     /// handler must reject a scenario of another kind.
     #[arg(long, value_name = "SCENARIO", default_value = "success", value_parser = scenario())]
@@ -46,9 +52,26 @@ pub(crate) struct Send {
     /// The requested amount, in USDT.
     #[arg(long, default_value = "100")]
     amount: Amount,
+    /// Sets a field, as in `paidAmount=99.5` or `request.overpaid=true`. The schema of the webhook decides
+    /// whether the value is text, a number or a time. `FIELD:=JSON` sets any field to any JSON. Can be
+    /// repeated.
+    #[arg(long, value_name = "FIELD=VALUE")]
+    set: Vec<Assignment>,
+    /// Sends the bytes of this file instead of a scenario, unchanged. `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["scenario", "status", "order", "amount", "set", "count"])]
+    body: Option<PathBuf>,
+    /// How many orders to send the scenario for, at most 10000. Their ids are `order-1-1`, `order-1-2`
+    /// and so on.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    count: u32,
     /// How many times to send each webhook, at most 100000.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     times: u32,
+    /// How many webhooks to send at a time, at most 1000. The webhooks about one order stay in order, but
+    /// the copies that --times makes are sent at the same time.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    concurrency: u32,
     /// Sends the webhooks in random order.
     #[arg(long)]
     shuffle: bool,
@@ -90,73 +113,119 @@ fn scenario() -> impl TypedValueParser<Value = Scenario> {
 
 impl Send {
     pub(crate) async fn run(&self, out: &Out) -> Outcome {
-        let is_https = self.is_https()?;
-        let messages = self.lifecycle().into_iter().collect::<Vec<_>>();
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..));
         let inqud = self.inqud(seed)?;
-        let times = u64::from(self.times);
-        let bar = progress(times.saturating_mul(u64::try_from(messages.len())?))?;
-        let mut tally = Tally { forge: self.forge, ..Tally::default() };
+        let objects = self.objects()?;
+        let webhooks = objects.iter().map(Vec::len).fold(0, usize::saturating_add);
+        let webhooks = u64::try_from(webhooks)?.saturating_mul(self.times.into());
+        if webhooks > MOST {
+            return Err(format!(
+                "{webhooks} webhooks are too many: at most {MOST} can be sent in one run"
+            )
+            .into());
+        }
+        let caller = Caller::new(&self.url, usize::MAX)?;
+        let bar = Progress::new(webhooks)?;
+        let mut tally = Tally::new(self.forge);
         let mut unprinted = None;
-        let each = |delivery: Delivery| {
-            tally.add(&delivery);
-            show(&bar, &delivery);
+        let began = Instant::now();
+        let mut each = |delivery: &Delivery| {
+            tally.add(delivery);
+            bar.show(delivery);
             if out.is_json()
-                && let Err(error) = bar.suspend(|| out.tell(String::new, || as_json(&delivery)))
+                && let Err(error) = bar.suspend(|| out.tell(String::new, || as_json(delivery)))
             {
                 unprinted.get_or_insert(error);
             }
         };
-        let client = Client::builder(TokioExecutor::new());
-        if is_https {
-            // Trusts the system's root certificates, or those in SSL_CERT_FILE.
-            let connector = HttpsConnectorBuilder::new().with_native_roots()?;
-            let connector = connector.https_only().enable_http1().build();
-            inqud.deliver_each(messages, client.build(connector), each).await;
+        if self.concurrency == 1 {
+            let messages = objects.into_iter().flatten();
+            inqud.times(self.times).deliver_each(messages, caller, |it| each(&it)).await;
         } else {
-            inqud.deliver_each(messages, client.build_http(), each).await;
+            let mut deliveries = self.deliver_at_once(&inqud, &objects, &caller);
+            while let Some(delivery) = deliveries.recv().await {
+                each(&delivery);
+            }
         }
-        bar.finish_and_clear();
+        let elapsed = began.elapsed();
+        bar.finish();
 
         if let Some(error) = unprinted.filter(|error| !is_broken_pipe(error)) {
             return Err(error.into());
         }
+        let url = self.url.uri().to_string();
         Ok(out.conclude(
             tally.is_well(),
-            || tally.text(self.shuffle.then_some(seed)),
-            || tally.json(&self.url, seed),
+            || tally.text(self.shuffle.then_some(seed), elapsed),
+            || tally.json(&url, seed, elapsed),
         )?)
     }
 
-    fn is_https(&self) -> Result<bool, String> {
-        let scheme = self.url.scheme().filter(|_| self.url.authority().is_some());
-        match scheme {
-            Some(scheme) if *scheme == Scheme::HTTP => Ok(false),
-            Some(scheme) if *scheme == Scheme::HTTPS => Ok(true),
-            _ => Err(format!("invalid URL {}: must start with http:// or https://", self.url)),
+    /// Splits the objects, and their copies, among concurrent senders.
+    fn deliver_at_once(
+        &self,
+        inqud: &MockInqud,
+        objects: &[Vec<Message>],
+        caller: &Caller<inqud_mock::SentBody>,
+    ) -> mpsc::UnboundedReceiver<Delivery> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let copies = usize::try_from(self.times).unwrap_or(usize::MAX);
+        let senders = usize::try_from(self.concurrency).unwrap_or(usize::MAX);
+        let units = || objects.iter().flat_map(|object| std::iter::repeat_n(object, copies));
+        let interval = self.interval();
+        for (turn, number) in (0..senders).zip(0_u32..) {
+            let messages =
+                units().skip(turn).step_by(senders).flatten().cloned().collect::<Vec<_>>();
+            let (caller, sender) = (caller.clone(), sender.clone());
+            // Each sender has its share of the rate, and starts in turn.
+            let inqud = inqud.clone().interval(interval.saturating_mul(self.concurrency));
+            let start = interval.saturating_mul(number);
+            tokio::spawn(async move {
+                sleep(start).await;
+                inqud.deliver_each(messages, caller, |delivery| _ = sender.send(delivery)).await;
+            });
         }
+        receiver
     }
 
-    fn lifecycle(&self) -> Lifecycle {
-        let lifecycle = Lifecycle::new(self.scenario)
-            .client_order_id(&self.order)
-            .amount(self.amount.clone())
-            .ends_at(Timestamp::now());
+    /// The messages about each object, in order.
+    fn objects(&self) -> Result<Vec<Vec<Message>>, BoxError> {
+        if let Some(file) = &self.body {
+            let body = sign::body(Some(file))?;
+            let label = Summary::of(&body).map_or_else(|| "body".to_owned(), |it| it.status);
+            return Ok(vec![vec![Message::new(label, body)]]);
+        }
+        let now = Timestamp::now();
+        let object = |number: u32| {
+            let lifecycle = self.lifecycle(number).ends_at(now).into_iter();
+            lifecycle.map(|message| assignment::apply(&self.set, message)).collect::<Result<_, _>>()
+        };
+        Ok((1..=self.count).map(object).collect::<Result<_, String>>()?)
+    }
+
+    fn lifecycle(&self, number: u32) -> Lifecycle {
+        let order = match self.count {
+            1 => self.order.clone(),
+            _ => format!("{}-{number}", self.order),
+        };
+        let lifecycle =
+            Lifecycle::new(self.scenario).client_order_id(order).amount(self.amount.clone());
         if self.status.is_empty() { lifecycle } else { lifecycle.statuses(&self.status) }
     }
 
+    fn interval(&self) -> Duration {
+        let interval = |rate: NonZeroU32| Duration::from_secs(1).checked_div(rate.get());
+        self.rate.and_then(interval).unwrap_or_default()
+    }
+
     fn inqud(&self, seed: u64) -> Result<MockInqud, BoxError> {
-        let mut inqud =
-            MockInqud::new(self.secret.read()?, self.url.clone()).times(self.times).seed(seed);
+        let mut inqud = MockInqud::new(self.secret.read()?, self.url.uri().clone());
+        inqud = inqud.seed(seed).interval(self.interval());
         if self.shuffle {
             inqud = inqud.shuffled();
         }
         if self.forge {
             inqud = inqud.fault(Fault::Forged);
-        }
-        if let Some(rate) = self.rate {
-            let interval = Duration::from_secs(1).checked_div(rate.get()).unwrap_or_default();
-            inqud = inqud.interval(interval);
         }
         Ok(match self.retry.as_deref() {
             None => inqud,
@@ -166,166 +235,5 @@ impl Send {
                 inqud.retries(&waits.iter().map(seconds).collect::<Vec<_>>())
             }
         })
-    }
-}
-
-/// Counts the results of all deliveries, in constant memory.
-#[derive(Default)]
-struct Tally {
-    forge: bool,
-    rows: Vec<(String, Row)>,
-    /// The first deliveries that did not have the expected result.
-    amiss: Vec<String>,
-}
-
-#[derive(Default)]
-struct Row {
-    delivered: u64,
-    retries: u64,
-    acknowledged: u64,
-    rejected: u64,
-    lost: u64,
-    answers: BTreeMap<String, u64>,
-}
-
-impl Tally {
-    fn add(&mut self, delivery: &Delivery) {
-        let label = delivery.message().label();
-        match self.rows.iter_mut().find(|(known, _)| known == label) {
-            Some((_, row)) => row.add(delivery),
-            None => {
-                let mut row = Row::default();
-                row.add(delivery);
-                self.rows.push((label.to_owned(), row));
-            }
-        }
-        let is_amiss = if self.forge { !delivery.is_rejected() } else { delivery.is_lost() };
-        if is_amiss && self.amiss.len() < TOLD {
-            let text = delivery.response_text();
-            let why = if text.is_empty() { String::new() } else { format!(": {text}") };
-            self.amiss.push(format!("{delivery}{why}"));
-        }
-    }
-
-    fn is_well(&self) -> bool {
-        let is_well = |row: &Row| match self.forge {
-            true => row.rejected == row.delivered,
-            false => row.lost == 0,
-        };
-        !self.rows.is_empty() && self.rows.iter().all(|(_, row)| is_well(row))
-    }
-
-    fn text(&self, seed: Option<u64>) -> String {
-        let mut text = String::new();
-        let head = format!(
-            "{:<20} {:>9} {:>7} {:>12} {:>6}  answers",
-            "status", "delivered", "retries", "acknowledged", "lost"
-        );
-        _ = writeln!(text, "{}", styled(STRONG, head));
-        for (label, row) in &self.rows {
-            let answers = row.answers.iter().map(|(answer, times)| format!("{answer} ({times})"));
-            let answers = answers.collect::<Vec<_>>().join(", ");
-            _ = writeln!(
-                text,
-                "{:<20} {:>9} {:>7} {:>12} {:>6}  {answers}",
-                printable(label),
-                row.delivered,
-                row.retries,
-                row.acknowledged,
-                row.lost
-            );
-        }
-        let word = if self.forge { "not rejected" } else { "lost" };
-        for amiss in &self.amiss {
-            _ = writeln!(text, "{} {}", styled(BAD, word), printable(amiss));
-        }
-        let verdict = match (self.is_well(), self.forge) {
-            (true, false) => styled(GOOD, "all acknowledged"),
-            (true, true) => styled(GOOD, "all rejected, as expected"),
-            (false, false) => styled(BAD, "not all acknowledged"),
-            (false, true) => styled(BAD, "not all rejected with 401"),
-        };
-        let seed = seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-        _ = writeln!(text, "{verdict}{}", styled(FAINT, seed));
-        text
-    }
-
-    fn json(&self, url: &Uri, seed: u64) -> Value {
-        let sum = |count: fn(&Row) -> u64| {
-            self.rows.iter().map(|(_, row)| count(row)).fold(0, u64::saturating_add)
-        };
-        json!({
-            "url": url.to_string(),
-            "seed": seed,
-            "ok": self.is_well(),
-            "delivered": sum(|row| row.delivered),
-            "acknowledged": sum(|row| row.acknowledged),
-            "rejected": sum(|row| row.rejected),
-            "lost": sum(|row| row.lost),
-        })
-    }
-}
-
-impl Row {
-    fn add(&mut self, delivery: &Delivery) {
-        let count = |to: &mut u64, it: bool| *to = to.saturating_add(u64::from(it));
-        count(&mut self.delivered, true);
-        count(&mut self.retries, delivery.retry() > 0);
-        count(&mut self.acknowledged, delivery.is_acknowledged());
-        count(&mut self.rejected, delivery.is_rejected());
-        count(&mut self.lost, delivery.is_lost());
-        count(self.answers.entry(printable(&delivery.answer().to_string())).or_default(), true);
-    }
-}
-
-fn as_json(delivery: &Delivery) -> Value {
-    let (status, error) = match delivery.answer() {
-        Answer::Status(status) => (Some(status.as_u16()), None),
-        other => (None, Some(other.to_string())),
-    };
-    json!({
-        "label": delivery.message().label(),
-        "retry": delivery.retry(),
-        "at_ms": u64::try_from(delivery.at().as_millis()).ok(),
-        "elapsed_ms": u64::try_from(delivery.elapsed().as_millis()).ok(),
-        "status": status,
-        "error": error,
-        "text": delivery.response_text(),
-        "acknowledged": delivery.is_acknowledged(),
-        "rejected": delivery.is_rejected(),
-        "lost": delivery.is_lost(),
-    })
-}
-
-/// A progress bar on standard error, hidden unless that is a terminal.
-fn progress(len: u64) -> Result<ProgressBar, BoxError> {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {wide_msg}")?;
-    Ok(ProgressBar::new(len).with_style(style))
-}
-
-fn show(bar: &ProgressBar, delivery: &Delivery) {
-    bar.set_message(printable(&delivery.to_string()));
-    if delivery.is_acknowledged() || delivery.is_lost() {
-        bar.inc(1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use inqud_mock::SentBody;
-
-    use super::{Lifecycle, MockInqud, ProgressBar, Scenario, Uri, show};
-
-    #[tokio::test]
-    async fn the_progress_bar_escapes_responses() {
-        let secret = tower_inqud::Secret::new("a secret of the test").unwrap();
-        let service = tower::service_fn(async |_: http::Request<SentBody>| {
-            Err::<http::Response<String>, _>("\u{9b}2J\u{202e}")
-        });
-        let bar = ProgressBar::hidden();
-        let inqud = MockInqud::new(secret, Uri::from_static("/"));
-        inqud.deliver_each(Lifecycle::new(Scenario::Expired), service, |it| show(&bar, &it)).await;
-        assert!(bar.message().ends_with(r"\u{9b}2J\u{202e}"), "{}", bar.message());
-        assert_eq!(bar.position(), 2);
     }
 }

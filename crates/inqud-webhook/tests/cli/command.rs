@@ -11,12 +11,9 @@ use std::convert::Infallible;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::ops::Deref;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -25,186 +22,15 @@ use serde_json::Value;
 use tower::{Layer, service_fn};
 use tower_inqud::{Ack, Diagnosis, PaymentRequest, Secret, WebhookBody, WebhookLayer};
 
-const COMMAND: &str = env!("CARGO_BIN_EXE_inqud-webhook");
-const SECRET: &str = "whsec-lathe-and-loom";
-/// Inqud's documented example, signed with the secret `secret_value`.
-const BODY: &str = r#"{"field":"value"}"#;
-const DIGEST: &str = "7e36242a10fd65cbaacd7ff288df9fd3f9e75a46";
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(COMMAND);
-    command
-        .args(args)
-        .env_remove("NO_COLOR")
-        .env_remove("CLICOLOR_FORCE")
-        .env("INQUD_WEBHOOK_SECRET", SECRET)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-/// Upper bound for each step, so that a test fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs `work` on a thread. Returns `None` if it takes longer than `patience`.
-fn within<T: Send + 'static>(
-    patience: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || tell.send(work()));
-    told.recv_timeout(patience).ok()
-}
-
-/// Runs the command to its end with `input` on standard input.
-fn run_with(mut command: Command, input: &[u8]) -> Output {
-    let mut child = command.spawn().unwrap();
-    // A command that does not read its input may have exited already.
-    _ = child.stdin.take().unwrap().write_all(input);
-    let ended = within(PATIENCE, move || child.wait_with_output().unwrap());
-    ended.unwrap_or_else(|| panic!("{:?} does not end", command.get_args()))
-}
-
-fn run(args: &[&str]) -> Output {
-    run_with(command(args), b"")
-}
-
-fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn stderr(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// Parses the output of `send --json`: a line for each delivery, and the totals.
-fn deliveries(output: &Output) -> (Vec<Value>, Value) {
-    let lines = stdout(output).lines().map(|line| serde_json::from_str(line).unwrap());
-    let mut lines = lines.collect::<Vec<Value>>();
-    let all = lines.pop().unwrap();
-    (lines, all)
-}
-
-/// A file for one test. Its name contains the process id, so parallel runs do not collide. Deleted on drop.
-struct File(PathBuf);
-
-fn file(name: &str, content: &[u8]) -> File {
-    let name = format!("{}-{name}", std::process::id());
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::write(&path, content).unwrap();
-    File(path)
-}
-
-impl Deref for File {
-    type Target = Path;
-
-    fn deref(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        _ = fs::remove_file(&self.0);
-    }
-}
-
-/// A running `listen`. Killed on drop.
-struct Listener {
-    child: Child,
-    stdout: Option<BufReader<ChildStdout>>,
-    url: String,
-}
-
-impl Listener {
-    fn start(args: &[&str]) -> Self {
-        let mut child = command(&[&["listen", "127.0.0.1:0"], args].concat()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let url = line.split_once("http://").unwrap_or_else(|| panic!("no address: {line:?}")).1;
-        let url = format!("http://{}/hook", url.trim_end().trim_end_matches("\"}"));
-        Self { child, stdout: Some(stdout), url }
-    }
-
-    /// Waits for the exit code, and for the output after the line with the address.
-    fn end(self) -> (Option<i32>, String) {
-        self.end_within(PATIENCE)
-    }
-
-    fn end_within(mut self, patience: Duration) -> (Option<i32>, String) {
-        let mut stdout = self.stdout.take().unwrap();
-        let printed = within(patience, move || {
-            let mut printed = String::new();
-            stdout.read_to_string(&mut printed).unwrap();
-            printed
-        });
-        let printed = printed.expect("listen did not end: it received fewer calls than --count");
-        (self.child.wait().unwrap().code(), printed)
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
+use crate::process::{
+    BODY, DIGEST, File, Listener, PATIENCE, SECRET, accept, call, command, deliveries, file,
+    head_with, json, read_call, run, run_with, server, stderr, stdout, within,
+};
 
 #[test]
 #[should_panic(expected = "fewer calls than --count")]
 fn listener_fails_if_calls_are_missing() {
     _ = Listener::start(&["--count", "1"]).end_within(Duration::from_millis(100));
-}
-
-/// Accepts the next connection. Returns `None` after a timeout.
-fn accept(listener: &TcpListener) -> Option<TcpStream> {
-    listener.set_nonblocking(true).unwrap();
-    let began = Instant::now();
-    loop {
-        if let Ok((stream, _)) = listener.accept() {
-            stream.set_nonblocking(false).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            return Some(stream);
-        }
-        if began.elapsed() > PATIENCE {
-            return None;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Reads a request whose body ends with a brace.
-fn read_call(stream: &mut impl Read) -> Option<String> {
-    let mut received = Vec::new();
-    while !received.ends_with(b"}") {
-        let mut buffer = [0; 4096];
-        let len = stream.read(&mut buffer).ok().filter(|len| *len > 0)?;
-        received.extend_from_slice(&buffer[..len]);
-    }
-    String::from_utf8(received).ok()
-}
-
-/// A server that gives these responses one after another, and stops after the last.
-fn server(answers: &'static [&'static str]) -> (String, JoinHandle<Option<()>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let server = thread::spawn(move || {
-        for answer in answers {
-            let mut stream = accept(&listener)?;
-            read_call(&mut stream)?;
-            let (status, text) = answer.split_once('|').unwrap_or((answer, ""));
-            let head = format!("HTTP/1.1 {status}\r\nConnection: close");
-            write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len()).ok()?;
-        }
-        Some(())
-    });
-    (url, server)
 }
 
 #[test]
@@ -222,8 +48,12 @@ fn listen_shows_what_send_sends() {
 
     let (code, shown) = listener.end();
     assert_eq!(code, Some(0));
-    assert_eq!(shown.matches("POST /hook verified, answered 200 OK").count(), 6, "{shown}");
-    assert_eq!(shown.matches("\n  |   \"status\": \"SUCCESS\",\n").count(), 2, "{shown}");
+    assert_eq!(shown.matches("verified Request ").count(), 6, "{shown}");
+    assert_eq!(
+        shown.matches(" verified Request SUCCESS order-1 100 USDT, answered 200 OK\n").count(),
+        2,
+        "{shown}"
+    );
     assert!(shown.ends_with("6 verified, 0 rejected\n"), "{shown}");
     assert!(!shown.contains('\u{1b}') && !table.contains('\u{1b}'), "no colours in a pipe");
     assert_eq!(stderr(&sent), "", "and no progress bar");
@@ -253,7 +83,8 @@ fn json_of_send_and_listen_agrees_and_a_seed_repeats_the_order() {
         let (_, shown) = listener.end();
         let shown = shown.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let shown = shown.collect::<Vec<_>>();
-        assert_eq!(shown.last().unwrap(), &serde_json::json!({ "verified": 8, "rejected": 0 }));
+        let last = shown.last().unwrap();
+        assert_eq!((&last["verified"], &last["rejected"]), (&8.into(), &0.into()));
         let came = shown[..8].iter().zip(1..).map(|(line, number)| {
             assert_eq!((&line["verified"], &line["number"]), (&true.into(), &number.into()));
             let body: Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
@@ -297,10 +128,10 @@ fn lost_forgeries_are_a_failure_of_send() {
     let shown = stdout(&unreachable);
     assert_eq!(
         shown.lines().filter(|line| line.starts_with("not rejected ")).count(),
-        3,
+        1,
         "{shown}"
     );
-    assert!(shown.contains("Connection refused") && shown.ends_with("not all rejected with 401\n"));
+    assert!(shown.ends_with("not all rejected with 401\n"), "{shown}");
 
     let (url, server) = server(&["401 Unauthorized", "404 Not Found|no such path", "200 OK"]);
     let sent = run(&["send", &url, "--forge"]);
@@ -383,7 +214,7 @@ fn a_wrong_secret_fails_on_both_sides_and_says_why() {
     assert!(stdout(&sent).contains("the digest does not match the body"), "{sent:?}");
     let (code, shown) = listener.end();
     assert_eq!(code, Some(1));
-    assert!(shown.contains("rejected: the digest does not match the body"), "{shown}");
+    assert!(shown.contains("rejected POST /hook: the digest does not match the body"), "{shown}");
 }
 
 #[test]
@@ -505,7 +336,7 @@ fn https_requires_a_trusted_certificate() {
 fn an_unreachable_server_is_a_failure() {
     let sent = run(&["send", "http://127.0.0.1:1/", "--status", "SUCCESS"]);
     assert_eq!(sent.status.code(), Some(1));
-    assert!(stdout(&sent).contains("Connection refused"), "{sent:?}");
+    assert!(stdout(&sent).contains("nothing listens on 127.0.0.1:1: start the server"), "{sent:?}");
 }
 
 #[test]
@@ -605,7 +436,9 @@ fn errors_exit_with_2() {
         assert_eq!(ended.status.code(), Some(2), "{args:?}: {ended:?}");
         assert!(!ended.stderr.is_empty() && ended.stdout.is_empty(), "{args:?}: {ended:?}");
     }
-    for args in [&["sign"][..], &["listen", "127.0.0.1:0"], &["send", "http://127.0.0.1:1/"]] {
+    for args in
+        [&["sign"][..], &["listen", "0", "--forward-to", "1"], &["send", "http://127.0.0.1:1/"]]
+    {
         for secret in [None, Some(""), Some(" x")] {
             let mut command = command(args);
             command.env_remove("INQUD_WEBHOOK_SECRET");
@@ -643,23 +476,6 @@ fn no_output_or_process_list_shows_the_secret() {
     }
 }
 
-/// Sends a request that `send` would never send, and returns the response.
-fn call(url: &str, head: &str, body: &[u8]) -> String {
-    let address = url.trim_start_matches("http://").trim_end_matches("/hook");
-    let mut stream = TcpStream::connect(address).unwrap();
-    let head =
-        format!("{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-fn head_with(digest: &str) -> String {
-    format!("POST /hook HTTP/1.1\r\nX-Payload-Digest: {digest}")
-}
-
 /// A regression test: keeping each frame separately took some 40 bytes for each byte.
 #[test]
 #[cfg(target_os = "linux")]
@@ -676,8 +492,6 @@ fn a_body_in_many_chunks_costs_little_memory() {
     };
     let before = most();
     let url = listener.url.clone();
-    // Drains the output, otherwise the listener would block on the pipe.
-    let ended = thread::spawn(move || listener.end().0);
     let address = url.trim_start_matches("http://").trim_end_matches("/hook");
     let head = head_with(&"a".repeat(40)) + "\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunks = "1\r\nx\r\n".repeat(BYTES);
@@ -699,12 +513,12 @@ fn a_body_in_many_chunks_costs_little_memory() {
     assert!(grown < CALLS * BYTES * 4 + 8 * 1024 * 1024, "{grown} bytes");
     drop(streams);
     assert!(call(&url, &head_with(DIGEST), b"x").starts_with("HTTP/1.1 401"));
-    assert_eq!(ended.join().unwrap(), Some(1));
+    assert_eq!(listener.end().0, Some(1));
 }
 
 #[test]
 fn no_body_controls_the_terminal() {
-    let listener = Listener::start(&["--count", "2"]);
+    let listener = Listener::start(&["--count", "2", "--verbose"]);
     let body = b"\x1b]0;title\x07\x1b[2J\xff";
     let answer = call(&listener.url, "POST /hook HTTP/1.1", body);
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
@@ -736,13 +550,13 @@ fn json_output_escapes_bodies_without_changing_them() {
 
 #[test]
 fn foreign_text_cannot_pass_for_own_output() {
-    let listener = Listener::start(&["--count", "1"]);
+    let listener = Listener::start(&["--count", "1", "--verbose"]);
     let forged = "x\n12:00:00 #2 POST /hook verified, answered 200 OK\n9 verified, 0 rejected\n";
     call(&listener.url, &head_with(DIGEST), forged.as_bytes());
     let (_, shown) = listener.end();
     let own = shown.lines().filter(|line| !line.starts_with("  | ")).collect::<Vec<_>>();
     assert_eq!(own.len(), 2, "{shown}");
-    assert!(own[0].contains(" #1 POST /hook rejected: "), "{shown}");
+    assert!(own[0].contains(" #1 rejected POST /hook: "), "{shown}");
     assert_eq!(own[1], "0 verified, 1 rejected");
     assert!(shown.contains("  | 12:00:00 #2"), "{shown}");
 
@@ -750,7 +564,8 @@ fn foreign_text_cannot_pass_for_own_output() {
     let sent = run(&["send", &url, "--status", "A\nSUCCESS 9 0 9 0 200 OK (9)"]);
     assert_eq!(server.join().unwrap(), Some(()));
     let shown = stdout(&sent);
-    assert_eq!(shown.lines().count(), 4, "a header, a row, a lost delivery, the verdict: {shown}");
+    let lines = shown.lines().count();
+    assert_eq!(lines, 5, "a header, a row, a lost delivery, the latency, the verdict: {shown}");
     assert_eq!(shown.lines().last(), Some("not all acknowledged"));
 }
 

@@ -4,9 +4,15 @@
 #[path = "../../../inqud-inbox/tests/support/postgres.rs"]
 mod postgres;
 
+mod addresses;
 mod command;
+mod failures;
+mod forward;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod inbox;
+mod process;
+mod replay;
+mod send;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod reconcile;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]

@@ -1,0 +1,188 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use inqud_mock::{Answer, Delivery};
+use serde_json::{Value, json};
+
+use super::latency::Latency;
+use crate::out::{BAD, FAINT, GOOD, STRONG, styled};
+use crate::pretty::printable;
+
+/// Maximum number of failures that are listed one by one.
+const TOLD: usize = 10;
+
+/// Counts the results of all deliveries, in constant memory.
+#[derive(Default)]
+pub(super) struct Tally {
+    forge: bool,
+    rows: Vec<(String, Row)>,
+    /// The first deliveries that did not have the expected result.
+    amiss: Vec<String>,
+    /// Why there was no response, and how often: each reason once.
+    silent: BTreeMap<String, u64>,
+    latency: Latency,
+}
+
+#[derive(Default)]
+struct Row {
+    delivered: u64,
+    retries: u64,
+    acknowledged: u64,
+    rejected: u64,
+    lost: u64,
+    answers: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(super) fn new(forge: bool) -> Self {
+        Self { forge, ..Self::default() }
+    }
+
+    pub(super) fn add(&mut self, delivery: &Delivery) {
+        let label = delivery.message().label();
+        match self.rows.iter_mut().find(|(known, _)| known == label) {
+            Some((_, row)) => row.add(delivery),
+            None => {
+                let mut row = Row::default();
+                row.add(delivery);
+                self.rows.push((label.to_owned(), row));
+            }
+        }
+        let is_amiss = if self.forge { !delivery.is_rejected() } else { delivery.is_lost() };
+        match delivery.answer() {
+            Answer::Status(_) => self.latency.add(delivery.elapsed()),
+            silent if self.silent.len() < TOLD => {
+                let times = self.silent.entry(silent.to_string()).or_default();
+                *times = times.saturating_add(1);
+                return;
+            }
+            _ => return,
+        }
+        if is_amiss && self.amiss.len() < TOLD {
+            let text = delivery.response_text();
+            let why = if text.is_empty() { String::new() } else { format!(": {text}") };
+            self.amiss.push(format!("{delivery}{why}"));
+        }
+    }
+
+    pub(super) fn is_well(&self) -> bool {
+        let is_well = |row: &Row| match self.forge {
+            true => row.rejected == row.delivered,
+            false => row.lost == 0,
+        };
+        !self.rows.is_empty() && self.rows.iter().all(|(_, row)| is_well(row))
+    }
+
+    pub(super) fn text(&self, seed: Option<u64>, elapsed: Duration) -> String {
+        let mut text = String::new();
+        let head = format!(
+            "{:<20} {:>9} {:>7} {:>12} {:>6}  answers",
+            "status", "delivered", "retries", "acknowledged", "lost"
+        );
+        _ = writeln!(text, "{}", styled(STRONG, head));
+        for (label, row) in &self.rows {
+            let answers = row.answers.iter().map(|(answer, times)| format!("{answer} ({times})"));
+            let answers = answers.collect::<Vec<_>>().join(", ");
+            _ = writeln!(
+                text,
+                "{:<20} {:>9} {:>7} {:>12} {:>6}  {answers}",
+                printable(label),
+                row.delivered,
+                row.retries,
+                row.acknowledged,
+                row.lost
+            );
+        }
+        let word = if self.forge { "not rejected" } else { "lost" };
+        for (why, times) in &self.silent {
+            let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
+            _ = writeln!(text, "{} {}{times}", styled(BAD, word), printable(why));
+        }
+        for amiss in &self.amiss {
+            _ = writeln!(text, "{} {}", styled(BAD, word), printable(amiss));
+        }
+        text += &self.latency.text();
+        if let Some(rate) = self.rate(elapsed) {
+            _ = writeln!(
+                text,
+                "{} webhooks in {}.{} s, {rate} per second",
+                self.sum(|row| row.delivered),
+                elapsed.as_secs(),
+                elapsed.subsec_millis() / 100
+            );
+        }
+        let verdict = match (self.is_well(), self.forge) {
+            (true, false) => styled(GOOD, "all acknowledged"),
+            (true, true) => styled(GOOD, "all rejected, as expected"),
+            (false, false) => styled(BAD, "not all acknowledged"),
+            (false, true) => styled(BAD, "not all rejected with 401"),
+        };
+        let seed = seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
+        _ = writeln!(text, "{verdict}{}", styled(FAINT, seed));
+        text
+    }
+
+    pub(super) fn json(&self, url: &str, seed: u64, elapsed: Duration) -> Value {
+        let sum = |count| self.sum(count);
+        json!({
+            "url": url,
+            "elapsed_ms": u64::try_from(elapsed.as_millis()).ok(),
+            "latency": self.latency.json(),
+            "seed": seed,
+            "ok": self.is_well(),
+            "delivered": sum(|row| row.delivered),
+            "acknowledged": sum(|row| row.acknowledged),
+            "rejected": sum(|row| row.rejected),
+            "lost": sum(|row| row.lost),
+        })
+    }
+
+    fn sum(&self, count: fn(&Row) -> u64) -> u64 {
+        self.rows.iter().map(|(_, row)| count(row)).fold(0, u64::saturating_add)
+    }
+
+    /// Deliveries per second. `None` if they are too few to tell.
+    fn rate(&self, elapsed: Duration) -> Option<u128> {
+        const FEW: u64 = 100;
+        let delivered = self.sum(|row| row.delivered);
+        let per_second =
+            u128::from(delivered).saturating_mul(1_000_000).checked_div(elapsed.as_micros());
+        per_second.filter(|_| delivered >= FEW)
+    }
+}
+
+impl Row {
+    fn add(&mut self, delivery: &Delivery) {
+        let count = |to: &mut u64, it: bool| *to = to.saturating_add(u64::from(it));
+        count(&mut self.delivered, true);
+        count(&mut self.retries, delivery.retry() > 0);
+        count(&mut self.acknowledged, delivery.is_acknowledged());
+        count(&mut self.rejected, delivery.is_rejected());
+        count(&mut self.lost, delivery.is_lost());
+        let answer = match delivery.answer() {
+            Answer::Failed(_) => "no response".to_owned(),
+            other => other.to_string(),
+        };
+        count(self.answers.entry(answer).or_default(), true);
+    }
+}
+
+pub(super) fn as_json(delivery: &Delivery) -> Value {
+    let (status, error) = match delivery.answer() {
+        Answer::Status(status) => (Some(status.as_u16()), None),
+        other => (None, Some(other.to_string())),
+    };
+    json!({
+        "label": delivery.message().label(),
+        "retry": delivery.retry(),
+        "at_ms": u64::try_from(delivery.at().as_millis()).ok(),
+        "elapsed_ms": u64::try_from(delivery.elapsed().as_millis()).ok(),
+        "status": status,
+        "error": error,
+        "text": delivery.response_text(),
+        "acknowledged": delivery.is_acknowledged(),
+        "rejected": delivery.is_rejected(),
+        "lost": delivery.is_lost(),
+    })
+}
