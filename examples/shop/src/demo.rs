@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use inqud_mock::{Fault, Lifecycle, Message, MockInqud, Scenario, SentBody};
+use inqud_mock::{Answer, Delivery, Fault, Lifecycle, Message, MockInqud, Scenario, SentBody};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 use tower_inqud::Secret;
@@ -122,9 +122,8 @@ impl Demo {
 
     async fn deliver(&self, inqud: &MockInqud, messages: impl IntoIterator<Item = Message>) {
         let report = inqud.deliver(messages, &self.client).await;
-        for delivery in report.deliveries() {
-            println!("  webhook {delivery}");
-        }
+        let lines = report.deliveries().iter().map(|it| format!("{} {}", it.message().label(), code(it)));
+        println!("  {}", lines.collect::<Vec<_>>().join(", "));
     }
 
     /// Sends the last status with a wrong digest. The shop must not believe it.
@@ -146,7 +145,9 @@ impl Demo {
             let id = self.order(slug, recipient, what).await?;
             let messages = self.messages(&id, scenario).await?;
             self.forge(&messages).await;
-            self.deliver(&shuffled, messages).await;
+            // Only in order does the shop see it paid first.
+            let inqud = if scenario == Scenario::Reversed { &self.inqud } else { &shuffled };
+            self.deliver(inqud, messages).await;
         }
 
         let id = self.order("pen", "Barbara Liskov", "seen, and kept there").await?;
@@ -172,6 +173,13 @@ impl Demo {
         let id = self.shop.order(product, recipient).await?;
         println!("http://{}/orders/{id} {what}", self.address);
         Ok(id)
+    }
+}
+
+fn code(delivery: &Delivery) -> String {
+    match delivery.answer() {
+        Answer::Status(status) => status.as_u16().to_string(),
+        other => other.to_string(),
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `PUBLIC_URL` | how browsers reach the shop. With `https` the operator's cookie needs it |
 //! | `MAX_ATTEMPTS` | how often to try a notification. Defaults to 300, and to 3 with the mock |
 
+mod body;
 mod customer;
 mod database;
 mod demo;

@@ -13,6 +13,7 @@ use inqud_inbox::{Filter, Key};
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::body;
 use crate::hex;
 use crate::order::Order;
 use crate::page::{self, Dashboard, Failure, Login, NotificationPage, OrderPage};
@@ -117,7 +118,7 @@ async fn dashboard(
         dead: shop.inbox.dead(20).await?,
         review: shop.inbox.review(20).await?,
         notes,
-        rejections: shop.inbox.rejections(10).await?,
+        rejections: shop.inbox.rejections(5).await?,
         done: done.text(),
     }))
 }
@@ -145,11 +146,7 @@ async fn notification(
 ) -> Result<Response, Failure> {
     let Some(key) = hex::decode(&key).map(Key::from_bytes) else { return Ok(page::not_found()) };
     let Some(entry) = shop.inbox.show(key).await? else { return Ok(page::not_found()) };
-    let json = serde_json::from_slice::<serde_json::Value>(&entry.body);
-    let body = match json.and_then(|json| serde_json::to_string_pretty(&json)) {
-        Ok(pretty) => pretty,
-        Err(_) => String::from_utf8_lossy(&entry.body).into_owned(),
-    };
+    let body = body::in_lines(&String::from_utf8_lossy(&entry.body));
     Ok(page::html(&NotificationPage { csrf: session.csrf, entry, body, done: done.text() }))
 }
 
