@@ -11,8 +11,8 @@ use axum::routing::{get, post};
 use axum::{Form, Router};
 use serde::Deserialize;
 
-use crate::demo::{OUTCOMES, Played};
 use crate::page::{self, Failure, Front, ProductPage};
+use crate::played::{OUTCOMES, Played};
 use crate::product::{self, Product};
 use crate::shop::Shop;
 
@@ -60,7 +60,9 @@ async fn order(
     let recipient = form.recipient.trim().to_owned();
     let error = match recipient.chars().count() {
         0 => Some("Please enter a name for the parcel."),
-        1..=NAME if recipient.chars().any(char::is_control) => Some("Please enter a name in one line."),
+        1..=NAME if recipient.chars().any(char::is_control) => {
+            Some("Please enter a name in one line.")
+        }
         1..=NAME => None,
         _ => Some("Please enter at most 80 characters."),
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use inqud_inbox::rusqlite::{self, Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-use crate::BoxError;
+use crate::error::BoxError;
 
 #[derive(Clone)]
 pub struct Database {

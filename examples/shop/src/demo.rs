@@ -14,45 +14,17 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::sleep;
 use tower_inqud::Secret;
 
-use crate::BoxError;
+use crate::error::BoxError;
 use crate::gateway;
 use crate::order::Order;
+use crate::played::Played;
 use crate::product;
 use crate::shop::Shop;
 
 pub const WEBHOOK: &str = "/webhooks/inqud/request";
 
-/// What a customer of the demonstration can choose.
-pub const OUTCOMES: &[(&str, &str)] = &[
-    ("success", "It is paid in full"),
-    ("overpaid", "Too much is paid"),
-    ("conflict", "Half of it is paid"),
-    ("expired", "Nobody pays, and it expires"),
-    ("reversed", "It is paid, and then reversed"),
-];
-
 /// The most orders that are played at once.
 const AT_ONCE: usize = 16;
-
-/// An order, and what happens to it.
-pub struct Played {
-    order: String,
-    scenario: Scenario,
-    pause: Duration,
-}
-
-impl Played {
-    pub fn chosen(order: String, outcome: Option<&str>) -> Self {
-        let scenario = match outcome {
-            Some("overpaid") => Scenario::Overpaid,
-            Some("conflict") => Scenario::Conflict,
-            Some("expired") => Scenario::Expired,
-            Some("reversed") => Scenario::Reversed,
-            _ => Scenario::Success,
-        };
-        Self { order, scenario, pause: Duration::from_secs(6) }
-    }
-}
 
 #[derive(Clone)]
 pub struct Demo {
@@ -122,7 +94,8 @@ impl Demo {
 
     async fn deliver(&self, inqud: &MockInqud, messages: impl IntoIterator<Item = Message>) {
         let report = inqud.deliver(messages, &self.client).await;
-        let lines = report.deliveries().iter().map(|it| format!("{} {}", it.message().label(), code(it)));
+        let lines =
+            report.deliveries().iter().map(|it| format!("{} {}", it.message().label(), code(it)));
         println!("  {}", lines.collect::<Vec<_>>().join(", "));
     }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use inqud_mock::{Lifecycle, Scenario};
 use tower_inqud::PaymentRequest;
 
-use crate::BoxError;
+use crate::error::BoxError;
 use crate::order::Order;
 
 /// Creates Requests at Inqud.

@@ -4,8 +4,8 @@ use inqud_inbox::rusqlite::Connection;
 use inqud_inbox::{Context, Key, Sqlite, Stored};
 use tower_inqud::{Amount, PaymentRequest};
 
-use crate::BoxError;
 use crate::database::Database;
+use crate::error::BoxError;
 use crate::order::Order;
 use crate::tables;
 

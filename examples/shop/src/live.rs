@@ -15,8 +15,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::BoxError;
 use crate::database::Database;
+use crate::error::BoxError;
 use crate::order::Order;
 use crate::page;
 
@@ -77,7 +77,10 @@ impl Live {
     }
 
     /// The events of one page. `None` if too many pages are open.
-    pub fn follow(&self, order: String) -> Option<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+    pub fn follow(
+        &self,
+        order: String,
+    ) -> Option<impl Stream<Item = Result<Event, Infallible>> + use<>> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let page = Page {
             order,

@@ -14,18 +14,22 @@
 //! | `PUBLIC_URL` | how browsers reach the shop. With `https` the operator's cookie needs it |
 //! | `MAX_ATTEMPTS` | how often to try a notification. Defaults to 300, and to 3 with the mock |
 
+mod access;
 mod body;
 mod customer;
 mod database;
 mod demo;
+mod error;
 mod gateway;
 mod handler;
 mod hex;
 mod live;
+mod note;
 mod operator;
 mod order;
 mod page;
 mod phase;
+mod played;
 mod product;
 mod qr;
 mod security;
@@ -34,7 +38,6 @@ mod session;
 mod shop;
 mod tables;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{env, future};
@@ -50,15 +53,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tower_inqud::{PaymentRequest, Secret, WebhookLayer};
 
+use crate::access::Access;
 use crate::database::Database;
 use crate::demo::{Demo, WEBHOOK};
+use crate::error::BoxError;
 use crate::gateway::MockGateway;
 use crate::live::Live;
-use crate::operator::Operator;
-use crate::session::Access;
 use crate::shop::Shop;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -73,9 +74,11 @@ async fn main() -> Result<(), BoxError> {
         Err(_) => (Access::random_token()?, true),
     };
     let is_secure = env::var("PUBLIC_URL").is_ok_and(|url| url.starts_with("https://"));
-    let operator = Operator { access: Access::new(&token, is_secure)? };
+    let access = Access::new(&token, is_secure)?;
     let attempts = match env::var("MAX_ATTEMPTS") {
-        Ok(attempts) => attempts.parse().map_err(|error| format!("MAX_ATTEMPTS={attempts}: {error}"))?,
+        Ok(attempts) => {
+            attempts.parse().map_err(|error| format!("MAX_ATTEMPTS={attempts}: {error}"))?
+        }
         Err(_) if is_demo => 3,
         Err(_) => 300,
     };
@@ -96,7 +99,7 @@ async fn main() -> Result<(), BoxError> {
     let (orders, played) = mpsc::channel(64);
     let mock = is_demo.then_some(orders);
     let gateway = Box::new(MockGateway);
-    let shop = Arc::new(Shop { inbox, database, gateway, live, operator, mock });
+    let shop = Arc::new(Shop { inbox, database, gateway, live, access, mock });
 
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(&listen).await;
@@ -115,7 +118,10 @@ async fn main() -> Result<(), BoxError> {
     let app = app(&shop, &secret);
     let mut parts = JoinSet::new();
     let until = is_true(stopped.clone());
-    parts.spawn(async move { Ok(server::serve(listener, app, until).await) });
+    parts.spawn(async move {
+        server::serve(listener, app, until).await;
+        Ok(())
+    });
     parts.spawn(async { runner.await.map_err(BoxError::from) });
     let (preparing, until) = (Arc::clone(&shop), stopped.clone());
     parts.spawn(async move { preparing.prepare(until).await.map_err(BoxError::from) });
@@ -156,8 +162,14 @@ fn app(shop: &Arc<Shop>, secret: &Secret) -> Router {
         .layer(DefaultBodyLimit::max(16 * 1024));
     Router::new()
         .route(WEBHOOK, post_service(shop.inbox.receiver::<PaymentRequest>()).layer(webhooks))
-        .route("/assets/style.css", asset("text/css; charset=utf-8", include_str!("../assets/style.css")))
-        .route("/assets/page.js", asset("text/javascript; charset=utf-8", include_str!("../assets/page.js")))
+        .route(
+            "/assets/style.css",
+            asset("text/css; charset=utf-8", include_str!("../assets/style.css")),
+        )
+        .route(
+            "/assets/page.js",
+            asset("text/javascript; charset=utf-8", include_str!("../assets/page.js")),
+        )
         .route("/assets/icon.svg", asset("image/svg+xml", include_str!("../assets/icon.svg")))
         .merge(pages)
         .layer(from_fn(security::headers))
@@ -165,7 +177,9 @@ fn app(shop: &Arc<Shop>, secret: &Secret) -> Router {
 }
 
 fn asset(kind: &'static str, text: &'static str) -> axum::routing::MethodRouter<Arc<Shop>> {
-    get(move || future::ready(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "public, max-age=300")], text)))
+    get(move || {
+        future::ready(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "public, max-age=300")], text))
+    })
 }
 
 fn secret(is_demo: bool) -> Result<Secret, BoxError> {
@@ -173,7 +187,9 @@ fn secret(is_demo: bool) -> Result<Secret, BoxError> {
         Ok(secret) => Ok(Secret::new(secret)?),
         // Only the mock knows it. It is different each time, so nobody mistakes it for one to keep.
         Err(_) if is_demo => Ok(Secret::new(Access::random_token()?)?),
-        Err(error) => Err(format!("INQUD_WEBHOOK_SECRET: {error}. Set it to the secret at Inqud").into()),
+        Err(error) => {
+            Err(format!("INQUD_WEBHOOK_SECRET: {error}. Set it to the secret at Inqud").into())
+        }
     }
 }
 

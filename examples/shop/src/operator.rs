@@ -8,42 +8,17 @@ use axum::http::header::SET_COOKIE;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
-use inqud_inbox::rusqlite::{Connection, Result as SqlResult};
+use inqud_inbox::rusqlite::Connection;
 use inqud_inbox::{Filter, Key};
-use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::access::Session;
 use crate::body;
 use crate::hex;
+use crate::note::Note;
 use crate::order::Order;
 use crate::page::{self, Dashboard, Failure, Login, NotificationPage, OrderPage};
-use crate::session::{Access, Session};
 use crate::shop::Shop;
-
-pub struct Operator {
-    pub access: Access,
-}
-
-/// Something that a person has to look at.
-pub struct Note {
-    pub order: String,
-    pub object: String,
-    pub why: String,
-    pub at: Timestamp,
-}
-
-impl Note {
-    /// The notes on one order or on all, the newest first.
-    fn list(db: &Connection, order: Option<&str>) -> SqlResult<Vec<Self>> {
-        let select = "SELECT order_id, object, why, at FROM attention
-            WHERE ?1 IS NULL OR order_id = ?1 ORDER BY number DESC LIMIT 20";
-        let row = |row: &inqud_inbox::rusqlite::Row<'_>| {
-            let at = Timestamp::from_microsecond(row.get(3)?).unwrap_or_default();
-            Ok(Self { order: row.get(0)?, object: row.get(1)?, why: row.get(2)?, at })
-        };
-        db.prepare(select)?.query_map([order], row)?.collect()
-    }
-}
 
 pub fn routes() -> Router<Arc<Shop>> {
     Router::new()
@@ -60,7 +35,7 @@ struct Token {
 }
 
 async fn log_in(State(shop): State<Arc<Shop>>, Form(form): Form<Token>) -> Response {
-    match shop.operator.access.log_in(form.token.trim()) {
+    match shop.access.log_in(form.token.trim()) {
         Some(cookie) => ([(SET_COOKIE, cookie)], Redirect::to("/operator")).into_response(),
         None => {
             let page = page::html(&Login { error: Some("This is not the operator's token.") });
@@ -79,10 +54,10 @@ async fn log_out(
     State(shop): State<Arc<Shop>>,
     Form(form): Form<LogOut>,
 ) -> Response {
-    if !shop.operator.access.is_form_of(&session, &form.csrf) {
+    if !shop.access.is_form_of(&session, &form.csrf) {
         return stale_form();
     }
-    ([(SET_COOKIE, shop.operator.access.log_out())], Redirect::to("/operator/login")).into_response()
+    ([(SET_COOKIE, shop.access.log_out())], Redirect::to("/operator/login")).into_response()
 }
 
 /// What the page says about an action that was just done.
@@ -163,7 +138,7 @@ async fn act(
     Path(key): Path<String>,
     Form(form): Form<Act>,
 ) -> Result<Response, Failure> {
-    if !shop.operator.access.is_form_of(&session, &form.csrf) {
+    if !shop.access.is_form_of(&session, &form.csrf) {
         return Ok(stale_form());
     }
     let Some(key) = hex::decode(&key).map(Key::from_bytes) else { return Ok(page::not_found()) };

@@ -48,9 +48,7 @@ const SELECT: &str = "
 
 impl Order {
     pub fn find(db: &Connection, id: &str) -> Result<Option<Self>> {
-        db.prepare(&format!("{SELECT} WHERE o.id = ?1"))?
-            .query_row([id], Self::from_row)
-            .optional()
+        db.prepare(&format!("{SELECT} WHERE o.id = ?1"))?.query_row([id], Self::from_row).optional()
     }
 
     /// The orders that changed after this version, the earliest change first.
@@ -76,8 +74,7 @@ impl Order {
     }
 
     pub fn last_version(db: &Connection) -> Result<i64> {
-        db.prepare("SELECT coalesce(max(version), 0) FROM orders")?
-            .query_row([], |row| row.get(0))
+        db.prepare("SELECT coalesce(max(version), 0) FROM orders")?.query_row([], |row| row.get(0))
     }
 
     fn from_row(row: &Row<'_>) -> Result<Self> {

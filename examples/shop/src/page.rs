@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use inqud_inbox::{Entry, LoggedRejection, Stats};
 
-use crate::BoxError;
-use crate::operator::Note;
+use crate::error::BoxError;
+use crate::note::Note;
 use crate::order::Order;
 use crate::phase::Phase;
 use crate::product::{PRODUCTS, Product};
@@ -117,7 +117,11 @@ pub fn message(status: StatusCode, title: &'static str, text: &'static str) -> R
 }
 
 pub fn not_found() -> Response {
-    message(StatusCode::NOT_FOUND, "Nothing here", "This page does not exist. Check its address, or start over.")
+    message(
+        StatusCode::NOT_FOUND,
+        "Nothing here",
+        "This page does not exist. Check its address, or start over.",
+    )
 }
 
 /// An error of the shop itself. Its cause is logged, and not shown.
@@ -132,7 +136,8 @@ impl<E: Into<BoxError>> From<E> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         println!("a request failed: {}", self.0);
-        let text = "Something went wrong on our side. Nothing is lost. Please try again in a moment.";
+        let text =
+            "Something went wrong on our side. Nothing is lost. Please try again in a moment.";
         message(StatusCode::INTERNAL_SERVER_ERROR, "That did not work", text)
     }
 }

@@ -6,13 +6,13 @@ use inqud_inbox::{Inbox, InboxError, Sqlite};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::BoxError;
+use crate::access::Access;
 use crate::database::Database;
-use crate::demo::Played;
+use crate::error::BoxError;
 use crate::gateway::Gateway;
 use crate::live::Live;
-use crate::operator::Operator;
 use crate::order::Order;
+use crate::played::Played;
 use crate::product::Product;
 use crate::tables;
 
@@ -21,14 +21,18 @@ pub struct Shop {
     pub database: Database,
     pub gateway: Box<dyn Gateway>,
     pub live: Live,
-    pub operator: Operator,
+    pub access: Access,
     /// Tells the mock of new orders. `None` if nothing plays Inqud.
     pub mock: Option<mpsc::Sender<Played>>,
 }
 
 impl Shop {
     /// Stores an order and asks for a Request. If that fails, [`prepare`](Self::prepare) asks again.
-    pub async fn order(&self, product: &'static Product, recipient: &str) -> Result<String, BoxError> {
+    pub async fn order(
+        &self,
+        product: &'static Product,
+        recipient: &str,
+    ) -> Result<String, BoxError> {
         let id = order_id()?;
         let (row, recipient) = (id.clone(), recipient.to_owned());
         self.inbox.write(move |db| tables::insert_order(db, &row, product, &recipient)).await?;

@@ -98,9 +98,10 @@ fn write_request(
     is_paid: bool,
     on_conflict: &str,
 ) -> Result<()> {
-    let insert =
-        format!("INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12)
-            ON CONFLICT (id) {on_conflict}");
+    let insert = format!(
+        "INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12)
+            ON CONFLICT (id) {on_conflict}"
+    );
     let amount = |amount: &Option<_>| amount.as_ref().map(tower_inqud::Amount::to_string);
     let row = params![
         request.id,
@@ -129,7 +130,8 @@ pub fn ship(db: &Connection, order: &str, payment: &str) -> Result<()> {
 
 /// Notes what a person has to look at. The same thing is noted once.
 pub fn note(db: &Connection, order: &str, object: &str, why: &str) -> Result<()> {
-    let note = "INSERT OR IGNORE INTO attention (order_id, object, why, at) VALUES (?1, ?2, ?3, ?4)";
+    let note =
+        "INSERT OR IGNORE INTO attention (order_id, object, why, at) VALUES (?1, ?2, ?3, ?4)";
     db.execute(note, params![order, object, why, Timestamp::now().as_microsecond()])?;
     Ok(())
 }

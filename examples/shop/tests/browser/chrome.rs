@@ -106,7 +106,8 @@ impl Chrome {
 
     /// Waits until the page shows this phase.
     pub async fn shows(&self, phase: &str) {
-        let script = format!("return document.getElementById('state')?.dataset.phase === '{phase}'");
+        let script =
+            format!("return document.getElementById('state')?.dataset.phase === '{phase}'");
         self.becomes_true(&script).await;
     }
 
@@ -127,10 +128,11 @@ impl Chrome {
         phases.as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect()
     }
 
-    /// A picture of the whole page.
+    /// A picture of the page.
     pub async fn picture(&self, width: u32) -> Vec<u8> {
         let size = self.devtools("Page.getLayoutMetrics", json!({})).await;
-        let height = &size["cssContentSize"]["height"];
+        // Long lists are cut, to keep the file small.
+        let height = size["cssContentSize"]["height"].as_f64().unwrap().min(1250.0);
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
         let options = json!({"captureBeyondViewport": true, "clip": clip});
         let picture = self.devtools("Page.captureScreenshot", options).await;
@@ -144,7 +146,9 @@ impl Chrome {
     /// Types with the keyboard into whatever has the focus.
     pub async fn type_letter(&self, letter: char) {
         let press = [KeyAction::Down { value: letter }, KeyAction::Up { value: letter }];
-        let keys = press.into_iter().fold(KeyActions::new("keys".to_owned()), |keys, action| keys.then(action));
+        let keys = press
+            .into_iter()
+            .fold(KeyActions::new("keys".to_owned()), |keys, action| keys.then(action));
         self.perform_actions(keys).await.unwrap();
     }
 
@@ -214,7 +218,11 @@ struct Post {
 }
 
 impl WebDriverCompatibleCommand for Post {
-    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
         base.join(&format!("session/{}/{}", session.unwrap_or_default(), self.path))
     }
 

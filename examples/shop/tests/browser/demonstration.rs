@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::operator::Operator;
+use crate::login::Operator;
 use crate::process::Shop;
 
 #[tokio::test]

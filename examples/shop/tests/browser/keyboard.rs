@@ -56,5 +56,10 @@ async fn keyboard_reaches_everything() {
     chrome.shows("seen").await;
     assert_eq!(chrome.run("return document.activeElement.id").await, "headline");
     // A screen reader is told of the change, and not of the countdown.
-    assert_eq!(chrome.run("return document.getElementById('headline').closest('[role=status]') !== null").await, true);
+    assert_eq!(
+        chrome
+            .run("return document.getElementById('headline').closest('[role=status]') !== null")
+            .await,
+        true
+    );
 }

@@ -8,6 +8,7 @@ use inqud_mock::Scenario;
 use serde_json::json;
 
 use crate::chrome::Chrome;
+use crate::login::is_idle;
 use crate::process::{Shop, TOKEN, story};
 
 const WIDTHS: [(u32, bool); 2] = [(1280, false), (390, true)];
@@ -84,7 +85,7 @@ async fn pages_fit_and_have_contrast_in_light_and_dark() {
         let order = shop.order(&recipient).await;
         for message in &story(scenario, &order)[..count] {
             shop.accept(std::slice::from_ref(message)).await;
-            shop.is_idle().await;
+            is_idle(&shop).await;
         }
         pages.push((name, format!("/orders/{order}")));
         if name == "paid" {
@@ -93,7 +94,7 @@ async fn pages_fit_and_have_contrast_in_light_and_dark() {
     }
     shop.refuse(&story(Scenario::Success, &waiting)[2]).await;
     shop.accept(&story(Scenario::Success, &"another-shop-".repeat(16))[..1]).await;
-    shop.is_idle().await;
+    is_idle(&shop).await;
     pages.push(("operator", "/operator".to_owned()));
 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("screenshots");
@@ -101,7 +102,8 @@ async fn pages_fit_and_have_contrast_in_light_and_dark() {
     let all = std::env::var("SCREENSHOTS").is_ok_and(|value| value == "all");
     for (width, mobile) in WIDTHS {
         for scheme in SCHEMES {
-            let size = json!({"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": mobile});
+            let size =
+                json!({"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": mobile});
             chrome.devtools("Emulation.setDeviceMetricsOverride", size).await;
             let scheme_is = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}]});
             chrome.devtools("Emulation.setEmulatedMedia", scheme_is).await;
@@ -111,7 +113,8 @@ async fn pages_fit_and_have_contrast_in_light_and_dark() {
                 if writes && (all || PICTURES.contains(&(name, width, scheme))) {
                     fs::create_dir_all(&folder).unwrap();
                     let picture = chrome.picture(width).await;
-                    fs::write(folder.join(format!("{name}-{width}-{scheme}.png")), picture).unwrap();
+                    fs::write(folder.join(format!("{name}-{width}-{scheme}.png")), picture)
+                        .unwrap();
                 }
             }
         }

@@ -6,6 +6,7 @@ mod demonstration;
 mod follow;
 mod keyboard;
 mod layout;
+mod login;
 mod many;
 mod operator;
 mod process;

@@ -3,7 +3,7 @@
 use inqud_mock::Scenario;
 
 use crate::chrome::Chrome;
-use crate::operator::Operator;
+use crate::login::Operator;
 use crate::process::{Shop, story};
 
 /// Chromium opens at most six connections to a host, so five pages share one. All names are this machine.
@@ -26,7 +26,9 @@ async fn fifty_open_pages_all_follow() {
             let (order, port) = (&orders[(host + page) % HOSTS], shop.address.port());
             let url = format!("http://p{host}.localhost:{port}/orders/{order}");
             // A window, because a page in a hidden tab does not follow.
-            chrome.run(&format!("open('{url}', '_blank', 'popup,noopener,width=400,height=600')")).await;
+            chrome
+                .run(&format!("open('{url}', '_blank', 'popup,noopener,width=400,height=600')"))
+                .await;
         }
     }
     let windows = chrome.windows().await.unwrap().into_iter().filter(|it| *it != first);

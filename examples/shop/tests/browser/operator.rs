@@ -1,55 +1,12 @@
 //! The operator's pages: who may see them, and what they can do.
 
-use std::time::Duration;
-
 use fantoccini::Locator;
 use http::StatusCode;
 use inqud_mock::{Message, Scenario};
-use tokio::time::sleep;
 
 use crate::chrome::Chrome;
+use crate::login::{Operator, is_idle, token};
 use crate::process::{Shop, TOKEN, story};
-
-/// An operator who is logged in, without a browser.
-pub struct Operator<'a> {
-    shop: &'a Shop,
-    cookie: String,
-}
-
-impl<'a> Operator<'a> {
-    pub async fn log_in(shop: &'a Shop) -> Self {
-        let response = shop.post("/operator/login", token(TOKEN), &[]).await;
-        assert_eq!(response.status(), StatusCode::SEE_OTHER);
-        let cookie = response.headers()["set-cookie"].to_str().unwrap();
-        let cookie = cookie.split(';').next().unwrap().to_owned();
-        Self { shop, cookie }
-    }
-
-    pub async fn page(&self, path: &str) -> String {
-        let response = self.shop.get_with(path, &[("cookie", &self.cookie)]).await;
-        assert_eq!(response.status(), StatusCode::OK, "{path}");
-        String::from_utf8(response.into_body().to_vec()).unwrap()
-    }
-
-    /// Waits until the overview has this.
-    pub async fn sees(&self, html: &str) {
-        self.sees_at("/operator", html).await;
-    }
-
-    pub async fn sees_at(&self, path: &str, html: &str) {
-        for _ in 0..200 {
-            if self.page(path).await.contains(html) {
-                return;
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        panic!("not in time: {html}\n{}", self.page(path).await);
-    }
-}
-
-fn token(token: &str) -> String {
-    format!("token={}", token.replace(' ', "+"))
-}
 
 async fn log_in(chrome: &Chrome, shop: &Shop) {
     chrome.goto(&shop.url("/operator")).await.unwrap();
@@ -116,7 +73,10 @@ async fn wrong_tokens_cookies_and_forms_are_refused() {
         ("csrf=&action=discard".to_owned(), [cookie, ("sec-fetch-site", "same-origin")]),
         (format!("csrf={}&action=discard", "0".repeat(64)), [cookie, ("accept", "*/*")]),
         (format!("csrf={tag}&action=discard"), [cookie, ("accept", "*/*")]),
-        (format!("csrf={}&action=discard", csrf(&operator).await), [cookie, ("sec-fetch-site", "cross-site")]),
+        (
+            format!("csrf={}&action=discard", csrf(&operator).await),
+            [cookie, ("sec-fetch-site", "cross-site")],
+        ),
     ] {
         let response = shop.post(&path, form.clone(), &headers).await;
         assert_eq!(response.status(), StatusCode::FORBIDDEN, "{form}");
@@ -154,7 +114,7 @@ async fn redrive_accept_and_reprocess_work() {
     chrome.click(".list button[value=redrive]").await;
     chrome.wait().for_element(Locator::Css("p.done")).await.unwrap();
     assert!(chrome.text("p.done").await.starts_with("Requeued."));
-    shop.is_idle().await;
+    is_idle(&shop).await;
     chrome.goto(&shop.url(&format!("/orders/{order}"))).await.unwrap();
     chrome.shows("paid").await;
 
@@ -162,17 +122,21 @@ async fn redrive_accept_and_reprocess_work() {
     chrome.click("td button[value=reprocess]").await;
     chrome.wait().for_element(Locator::Css("p.done")).await.unwrap();
     assert_eq!(chrome.text("#replays").await, "1");
-    shop.is_idle().await;
+    is_idle(&shop).await;
     assert_eq!(shop.number("SELECT shipped FROM orders WHERE id = ?1", &order), 1);
 
     // A status without a time may be older or newer than one with a time, so a person decides.
     let order = shop.order("Grace Hopper").await;
     let messages = story(Scenario::Success, &order);
     shop.accept(&messages[1..2]).await;
-    shop.is_idle().await;
+    is_idle(&shop).await;
     let text = String::from_utf8(messages[2].body().to_vec()).unwrap();
     let time = text.split(r#""lastUpdatedAt":"#).nth(1).unwrap().split(',').next().unwrap();
-    shop.accept(&[Message::new("SUCCESS", text.replace(&format!(r#""lastUpdatedAt":{time}"#), r#""lastUpdatedAt":null"#))]).await;
+    shop.accept(&[Message::new(
+        "SUCCESS",
+        text.replace(&format!(r#""lastUpdatedAt":{time}"#), r#""lastUpdatedAt":null"#),
+    )])
+    .await;
     Operator::log_in(&shop).await.sees("<dt>For review</dt><dd>1</dd>").await;
     chrome.goto(&shop.url("/operator")).await.unwrap();
     assert_eq!(chrome.text(".list button[value=redrive]").await, "Accept");
@@ -183,7 +147,7 @@ async fn redrive_accept_and_reprocess_work() {
     assert!(chrome.text(".body").await.contains(r#""payAmount": 49.00,"#));
     chrome.click("button[value=redrive]").await;
     chrome.wait().for_element(Locator::Css("p.done")).await.unwrap();
-    shop.is_idle().await;
+    is_idle(&shop).await;
     chrome.goto(&shop.url(&format!("/orders/{order}"))).await.unwrap();
     chrome.shows("paid").await;
 }
@@ -191,7 +155,11 @@ async fn redrive_accept_and_reprocess_work() {
 #[tokio::test]
 async fn discarded_dead_letter_is_gone() {
     let (shop, chrome) = (Shop::start(), Chrome::start().await);
-    shop.accept(&[Message::new("SUCCESS", r#"{"id":"CAPD-1","status":"SUCCESS","payAmount":"a lot"}"#)]).await;
+    shop.accept(&[Message::new(
+        "SUCCESS",
+        r#"{"id":"CAPD-1","status":"SUCCESS","payAmount":"a lot"}"#,
+    )])
+    .await;
     log_in(&chrome, &shop).await;
     assert!(chrome.text(".list").await.contains("Undecodable"));
     chrome.click(".list button[value=discard]").await;

@@ -12,13 +12,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use inqud_mock::{Fault, Lifecycle, Message, MockInqud, Report, Scenario, SentBody};
 use inqud_inbox::rusqlite::Connection;
+use inqud_mock::{Fault, Lifecycle, Message, MockInqud, Report, Scenario, SentBody};
 use tempfile::TempDir;
 use tokio::time::sleep;
 use tower_inqud::Secret;
-
-use crate::operator::Operator;
 
 pub const TOKEN: &str = "a token of the test";
 const SECRET: &str = "a secret of the test";
@@ -132,11 +130,6 @@ impl Shop {
         Connection::open(self.file()).unwrap().execute(sql, [order]).unwrap();
     }
 
-    /// Waits until every notification is handled, or given up.
-    pub async fn is_idle(&self) {
-        Operator::log_in(self).await.sees("<dt>Backlog</dt><dd>0</dd>").await;
-    }
-
     /// A mock that delivers to this shop.
     pub fn inqud(&self) -> MockInqud {
         let url = self.url("/webhooks/inqud/request").parse().unwrap();
@@ -193,8 +186,9 @@ fn start(file: &std::path::Path, listen: &str, argument: &str) -> (Child, Socket
         .unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let first = lines.next().expect("the shop ended").unwrap();
-    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("shop: {line}")));
+    std::thread::spawn(move || {
+        lines.map_while(Result::ok).for_each(|line| println!("shop: {line}"))
+    });
     let address = first.rsplit('/').next().unwrap().parse().unwrap();
     (process, address)
 }
-

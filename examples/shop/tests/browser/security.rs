@@ -5,7 +5,7 @@ use http::StatusCode;
 use inqud_mock::Scenario;
 
 use crate::chrome::Chrome;
-use crate::operator::Operator;
+use crate::login::Operator;
 use crate::process::{Shop, TOKEN, story};
 
 #[tokio::test]
@@ -26,7 +26,10 @@ async fn every_response_has_secure_headers() {
         let header = |name: &str| response.headers()[name].to_str().unwrap();
         let policy = header("content-security-policy");
         assert!(policy.starts_with("default-src 'none';"), "{path}: {policy}");
-        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(
+            policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
         assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
         let is_asset = path.starts_with("/assets/");

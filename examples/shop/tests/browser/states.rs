@@ -3,6 +3,7 @@
 use inqud_mock::Scenario;
 
 use crate::chrome::Chrome;
+use crate::login::is_idle;
 use crate::process::{Shop, story};
 
 #[tokio::test]
@@ -23,7 +24,7 @@ async fn every_end_is_shown() {
         // Each one is handled before the next one arrives, as in real life.
         for message in story(scenario, &order) {
             shop.accept(&[message]).await;
-            shop.is_idle().await;
+            is_idle(&shop).await;
         }
         chrome.shows(phase).await;
         assert_eq!(chrome.text("#headline").await, headline, "{scenario:?}");
