@@ -17,6 +17,7 @@ use tower_inqud::Secret;
 use crate::error::BoxError;
 use crate::gateway;
 use crate::order::Order;
+use crate::phase::Phase;
 use crate::played::Played;
 use crate::product;
 use crate::shop::Shop;
@@ -130,14 +131,26 @@ impl Demo {
         let id = self.order("mug", "Tony Hoare", "paid by a webhook for review").await?;
         let mut messages = self.messages(&id, Scenario::Success).await?;
         let last = messages.pop();
-        messages.extend(last.as_ref().map(without_time));
         self.deliver(&self.inqud, messages).await;
+        self.is_seen(&id).await?;
+        self.deliver(&self.inqud, last.as_ref().map(without_time)).await;
 
         println!("\nTwo webhooks that the shop cannot handle, which become dead letters\n");
         let other = Lifecycle::new(Scenario::Success).client_order_id("an-order-of-another-shop");
         let undecodable = r#"{"id":"CAPD-1","status":"SUCCESS","payAmount":"a lot"}"#;
         let messages = other.into_iter().take(1).chain([Message::new("SUCCESS", undecodable)]);
         self.deliver(&self.inqud, messages).await;
+        Ok(())
+    }
+
+    /// Waits until the shop has handled what makes an order seen.
+    async fn is_seen(&self, id: &str) -> Result<(), BoxError> {
+        for _ in 0..200 {
+            if self.shop.find(id).await?.is_some_and(|order| order.phase() == Phase::Seen) {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
         Ok(())
     }
 
