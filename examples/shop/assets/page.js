@@ -66,10 +66,15 @@ function count() {
 follow.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
-  await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-  document.getElementById("copied").textContent = "Copied.";
-  button.classList.add("copied");
-  setTimeout(() => button.classList.remove("copied"), 1500);
+  const said = document.getElementById("copied");
+  try {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    said.textContent = "Copied.";
+    button.classList.add("copied");
+    setTimeout(() => button.classList.remove("copied"), 1500);
+  } catch {
+    said.textContent = "Not copied. Please select the text.";
+  }
 });
 document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
 window.addEventListener("pageshow", connect);

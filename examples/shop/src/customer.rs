@@ -72,7 +72,7 @@ async fn order(
     }
     let id = shop.order(product, &recipient).await?;
     if let Some(mock) = &shop.mock {
-        // If it has too much to play already, this order just stays unpaid.
+        // If the mock is busy, this order stays unpaid.
         _ = mock.try_send(Played::chosen(id.clone(), form.outcome.as_deref()));
     }
     Ok(Redirect::to(&format!("/orders/{id}")).into_response())
@@ -97,7 +97,7 @@ async fn events(
         return Ok(StatusCode::NOT_FOUND.into_response());
     }
     Ok(match shop.live.follow(id) {
-        // The comments find out that a client is gone.
+        // The comments detect clients that are gone.
         Some(events) => Sse::new(events)
             .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
             .into_response(),

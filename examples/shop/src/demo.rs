@@ -1,6 +1,6 @@
-//! The mock beside the shop: it plays customers who order, and Inqud, which tells about their payments.
+//! Plays the customers who order, and Inqud, which reports their payments.
 //!
-//! It delivers as badly as Inqud may: twice, late, in any order. It also forges, as a stranger may.
+//! It delivers the way Inqud may: twice, late and in any order. It also forges webhooks, as a stranger may.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

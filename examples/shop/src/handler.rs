@@ -27,6 +27,8 @@ pub async fn on_request(
     let is_paid = request.is_paid_for(&price, &order.currency);
     let is_success = request.status.is_successful();
     let object = request.id.clone();
+    // Another Request of a paid order may well expire.
+    let was_paid = order.request.is_some_and(|known| known.id == object && known.was_paid);
     let payment = request.payment_id.clone().unwrap_or_else(|| object.clone());
 
     let update = id.clone();
@@ -40,7 +42,7 @@ pub async fn on_request(
         );
     } else if is_success {
         cx.effect(move |db| tables::note(db, &id, &object, "paid, but not what the order costs"));
-    } else if order.shipped {
+    } else if was_paid {
         cx.effect(move |db| tables::note(db, &id, &object, "shipped, and no longer paid"));
     }
     Ok(())

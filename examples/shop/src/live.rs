@@ -160,9 +160,11 @@ struct Watcher {
 
 impl Watcher {
     fn run(&mut self) {
-        while let Err(error) = self.watch() {
-            println!("pages cannot follow the file, trying again: {error}");
-            thread::sleep(Duration::from_secs(1));
+        while !*self.stopped.borrow() {
+            if let Err(error) = self.watch() {
+                println!("pages cannot follow the file, trying again: {error}");
+                thread::sleep(Duration::from_secs(1));
+            }
         }
     }
 

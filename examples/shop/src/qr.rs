@@ -7,7 +7,7 @@ use qrcode::{Color, EcLevel, QrCode};
 pub struct Qr {
     /// The number of modules on a side, with the quiet zone.
     pub size: usize,
-    /// A square for each run of dark modules.
+    /// A rectangle for each run of dark modules.
     pub path: String,
 }
 

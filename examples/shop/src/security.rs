@@ -23,7 +23,7 @@ pub async fn headers(request: Request, next: Next) -> Response {
     set(REFERRER_POLICY, "no-referrer");
     set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
     set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
-    // Pages show orders. The files of the design say otherwise themselves.
+    // Pages show orders, so no cache may keep them. The assets set their own.
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

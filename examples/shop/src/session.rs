@@ -1,4 +1,4 @@
-//! Sends whoever is not logged in to the login form.
+//! Redirects requests without a session to the login form.
 
 use std::sync::Arc;
 

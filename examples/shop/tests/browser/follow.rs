@@ -2,8 +2,10 @@
 
 use fantoccini::Locator;
 use inqud_mock::Scenario;
+use serde_json::json;
 
 use crate::chrome::Chrome;
+use crate::login::{Operator, is_idle};
 use crate::process::{Shop, story};
 
 /// Opens the page of a new order, and records each phase that it shows.
@@ -59,6 +61,27 @@ async fn late_webhook_regresses_nothing() {
     shop.accept(&messages[3..]).await;
     chrome.shows("reversed").await;
     assert_eq!(chrome.phases().await, ["waiting", "paid", "reversed"]);
+}
+
+/// A browser opens at most six connections to a server, so a page in the background keeps none.
+#[tokio::test]
+async fn hidden_page_closes_its_connection_and_catches_up() {
+    let (shop, chrome) = (Shop::start(), Chrome::start().await);
+    let order = open(&shop, &chrome).await;
+    let operator = Operator::log_in(&shop).await;
+    operator.sees("<dt>Open pages</dt><dd>1</dd>").await;
+    let page = chrome.window().await.unwrap();
+    let other = chrome.new_window(true).await.unwrap().handle;
+    chrome.switch_to_window(other).await.unwrap();
+    chrome.devtools("Page.bringToFront", json!({})).await;
+    operator.sees("<dt>Open pages</dt><dd>0</dd>").await;
+
+    shop.accept(&story(Scenario::Success, &order)).await;
+    is_idle(&shop).await;
+    chrome.switch_to_window(page).await.unwrap();
+    chrome.devtools("Page.bringToFront", json!({})).await;
+    chrome.shows("paid").await;
+    assert_eq!(chrome.phases().await, ["waiting", "paid"]);
 }
 
 #[tokio::test]
