@@ -123,3 +123,15 @@ fn code_does_not_know_the_inbox() {
     }
     assert!(lines > 3000, "{lines}");
 }
+
+/// The shop and the other examples have dependencies and pictures that no user needs.
+#[test]
+fn published_package_has_neither_examples_nor_tests() {
+    let list = cargo(&["package", "--list", "--allow-dirty"]);
+    let files: Vec<_> = list.lines().map(|line| line.replace('\\', "/")).collect();
+    assert!(files.iter().any(|file| file == "src/lib.rs"), "{files:#?}");
+    for folder in ["benches/", "crates/", "examples/", "fuzz/", "tests/"] {
+        let published: Vec<_> = files.iter().filter(|file| file.starts_with(folder)).collect();
+        assert!(published.is_empty(), "{published:#?}");
+    }
+}
