@@ -438,7 +438,8 @@ impl Pause {
                 if !self.is_on() {
                     self.failures = self.failures.saturating_add(1);
                 }
-                let wait = PAUSE.after(self.failures, random()).min(PAUSE.cap).max(after.min(ASKED));
+                let wait =
+                    PAUSE.after(self.failures, random()).min(PAUSE.cap).max(after.min(ASKED));
                 self.until = Instant::now().checked_add(wait);
             }
             None if reconciled.outcome != LookOutcome::Later => *self = Self::default(),

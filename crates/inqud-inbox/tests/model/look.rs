@@ -50,6 +50,8 @@ pub(crate) struct Look {
     pub(crate) known: u8,
     /// How the object ends by these, when all are handled.
     pub(crate) end: Option<Seen>,
+    /// The same without dead letters and what was discarded.
+    pub(crate) heard: Option<Seen>,
     /// Which of them are kept for review, as bits.
     pub(crate) reviews: u8,
     pub(crate) at: Step,
@@ -123,17 +125,31 @@ impl Model {
         let object = state.objects[0];
         let it = state.watching.as_mut().unwrap();
         it.entry = if lapses { Watch::Lapsed } else { Watch::Leased };
-        let (known, end, reviews) = self.known_end(&object);
-        it.look = Some(Look { lapses, is_valid: true, known, end, reviews, at: Step::Begun });
+        it.look = Some(Look { lapses, is_valid: true, at: Step::Begun, ..self.look_at(&object) });
     }
 
-    fn known_end(&self, object: &Object) -> (u8, Option<Seen>, u8) {
+    /// A look that knows what is stored now.
+    fn look_at(&self, object: &Object) -> Look {
+        let rows = (0..).zip(object.rows());
+        let reviews = rows
+            .filter(|(_, row)| row.kept == Kept::Review)
+            .fold(0, |bits, (at, _)| bits | 1 << at);
+        Look {
+            lapses: false,
+            is_valid: false,
+            known: object.rows().len() as u8,
+            end: self.end_of(object, |_| true),
+            heard: self.end_of(object, |row| !matches!(row.kept, Kept::Dead | Kept::Skipped)),
+            reviews,
+            at: Step::Begun,
+        }
+    }
+
+    fn end_of(&self, object: &Object, counts: impl Fn(&Row) -> bool) -> Option<Seen> {
         let mut end: Option<Seen> = None;
-        let mut reviews = 0;
         for (at, row) in (0..).zip(object.rows()) {
-            reviews |= u8::from(row.kept == Kept::Review) << at;
             let is_stale = row.kept == Kept::Skipped && row.verdict == Some(Verdict::Stale);
-            if row.kept == Kept::Review || row.is_discarded || is_stale {
+            if row.kept == Kept::Review || row.is_discarded || is_stale || !counts(row) {
                 continue;
             }
             let verdict = self.verdict_after(object, end, row.note, row.is_reviewed);
@@ -143,7 +159,20 @@ impl Model {
                 end = Some(Seen { row: at, time });
             }
         }
-        (object.rows().len() as u8, end, reviews)
+        end
+    }
+
+    fn compare(&self, object: &Object, end: Option<Seen>, fetched: u8) -> Compared {
+        match end {
+            None => Compared::Recovered,
+            Some(end) if object.row(end.row).note == fetched && !self.has(Bug::StoresAgain) => {
+                Compared::Agreed
+            }
+            end => match self.verdict_after(object, end, fetched, true) {
+                Verdict::Stale => Compared::Ahead,
+                _ => Compared::Recovered,
+            },
+        }
     }
 
     fn verdict_after(
@@ -171,18 +200,14 @@ impl Model {
         let mut look = it.look.unwrap();
         let Step::Fetched(fetched) = look.at else { unreachable!() };
         if self.has(Bug::KnowsLate) {
-            (look.known, look.end, look.reviews) = self.known_end(&state.objects[0]);
+            let Look { lapses, is_valid, at, .. } = look;
+            look = Look { lapses, is_valid, at, ..self.look_at(&state.objects[0]) };
         }
         let object = state.objects[0];
-        let is_end = |end: Seen| object.row(end.row).note == fetched;
-        let mut compared = match look.end {
-            None => Compared::Recovered,
-            Some(end) if is_end(end) && !self.has(Bug::StoresAgain) => Compared::Agreed,
-            end => match self.verdict_after(&object, end, fetched, true) {
-                Verdict::Stale => Compared::Ahead,
-                _ => Compared::Recovered,
-            },
-        };
+        let mut compared = self.compare(&object, look.end, fetched);
+        if compared == Compared::Ahead {
+            compared = self.compare(&object, look.heard, fetched);
+        }
         let (mut redriven, mut discarded) = (None, Vec::new());
         let reviews = (0..look.known).filter(|row| look.reviews >> row & 1 == 1);
         for row in reviews.filter(|_| compared != Compared::Ahead) {

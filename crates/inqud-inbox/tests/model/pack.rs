@@ -138,6 +138,7 @@ impl Bits {
         self.push(2 | u8::from(look.lapses), 2);
         self.push(u8::from(look.is_valid) << 3 | look.known, 4);
         self.push_seen(look.end);
+        self.push_seen(look.heard);
         self.push(look.reviews, 7);
         let (step, of) = match look.at {
             Step::Begun => (0, 0),
