@@ -1,7 +1,7 @@
 //! Tests of duplicates and order: no payment regresses, is dropped or is taken for another, with each store,
 //! processed one by one or from a backlog.
 //!
-//! `ORDER_CASES` sets the number of random lifecycles, 10,000 by default. `ORDER_SEED` sets the seed.
+//! `ORDER_CASES` sets the number of random lifecycles, 4,000 by default. `ORDER_SEED` sets the seed.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -436,7 +436,7 @@ async fn random_lifecycles_end_with_the_latest() {
     const GROUP: usize = 2_000;
     // Postgres takes ten times as long as the others.
     const IN_POSTGRES: usize = 50_000;
-    let total = setting("ORDER_CASES", 10_000);
+    let total = setting("ORDER_CASES", 4_000);
     let seed = setting("ORDER_SEED", 20_261_127);
     let (sqlite, _folder) = file();
     let database = match postgres::shared() {
