@@ -1329,6 +1329,26 @@ async fn documented_role_receives_and_processes() {
     timeout(LONG, is_compacted).await.unwrap();
 }
 
+/// Has exactly the rights that the guide of the privacy lists.
+#[tokio::test]
+async fn documented_role_counts_and_reads_no_body() {
+    const ROLE: &str = "
+        CREATE ROLE watch LOGIN PASSWORD 'watch';
+        GRANT USAGE ON SCHEMA inqud_inbox TO watch;
+        GRANT SELECT ON inqud_inbox.version, inqud_inbox.tally, inqud_inbox.runner TO watch;
+        GRANT SELECT (kind, state, seq, received_at) ON inqud_inbox.notification TO watch";
+    let Some((inbox, client, mut config)) = shop("watching role").await else { return };
+    inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap();
+    client.batch_execute(ROLE).await.unwrap();
+    config.user("watch").password("watch");
+    let watching = Inbox::postgres(config.clone(), NoTls).await.unwrap();
+    let stats = watching.stats().await.unwrap();
+    assert_eq!(stats.backlog(), 1);
+    assert!(stats.oldest().is_some());
+    let client = postgres::connect(&config).await;
+    client.query("SELECT body FROM inqud_inbox.notification", &[]).await.unwrap_err();
+}
+
 #[tokio::test]
 async fn default_settings_do_not_matter() {
     let Some((_, client, config)) = shop("defaults").await else { return };
