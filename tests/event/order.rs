@@ -100,6 +100,36 @@ fn one_of_two_notifications_is_later() {
     assert_eq!((pairs, reviews), (48 * 48, 336));
 }
 
+#[test]
+fn order_key_shows_what_it_is_made_of() {
+    for Case { told, order_key, .. } in all() {
+        assert_eq!(order_key.status(), STATUSES[told.status].0);
+        assert_eq!(order_key.last_update(), told.time);
+        assert_eq!(order_key.content(), &Content::of_bytes(&[told.content]));
+        let is_early = STATUSES[told.status].2 == Stage::Early;
+        assert_eq!(order_key.repeat_is_duplicate(), told.time.is_some() || is_early, "{told:?}");
+    }
+}
+
+/// Once a person has let it through, a notification without a time is handled if it arrived after what was processed, or if
+/// that is no result yet. The others are late.
+#[test]
+fn reviewed_notification_is_handled_unless_it_is_late() {
+    let all = all();
+    for next in all.iter().filter(|case| case.told.time.is_none()) {
+        for last in all.iter().filter(|case| case.told.time.is_some()) {
+            for (arrival, last_arrival) in [(1, 0), (1, 2)] {
+                let processed = &last.processed[last_arrival];
+                let verdict = next.order_key.verdict(arrival, true, Some(processed));
+                let is_early = STATUSES[last.told.status].2 == Stage::Early;
+                let is_handled = last_arrival == 0 || is_early;
+                let expected = if is_handled { Verdict::Unordered } else { Verdict::Stale };
+                assert_eq!(verdict, expected, "{:?} after {:?}", next.told, last.told);
+            }
+        }
+    }
+}
+
 /// If a second notification is later than a first, and a third is later than the second, then it is later than the first.
 #[test]
 fn later_is_transitive() {
