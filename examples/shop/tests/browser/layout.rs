@@ -84,7 +84,8 @@ async fn pages_fit_and_have_contrast_in_light_and_dark() {
         ("expired", Scenario::Expired, 2),
         ("reversed", Scenario::Reversed, 4),
     ] {
-        let recipient = if name == "overpaid" { long("Wren", 20) } else { "Ada Lovelace".to_owned() };
+        let recipient =
+            if name == "overpaid" { long("Wren", 20) } else { "Ada Lovelace".to_owned() };
         let order = shop.order(&recipient).await;
         for message in &story(scenario, &order)[..count] {
             shop.accept(std::slice::from_ref(message)).await;
