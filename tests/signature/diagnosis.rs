@@ -313,6 +313,12 @@ fn other_algorithms_diagnose_only_the_body() {
     assert_eq!(diagnosis, Some(Diagnosis::BodyRewritten));
 }
 
+#[test]
+fn diagnosis_says_what_to_do() {
+    let text = Diagnosis::SecretHasQuotes.to_string();
+    assert!(text.ends_with("remove the quotes"), "{text}");
+}
+
 #[tokio::test]
 async fn layer_does_not_diagnose_when_disabled() {
     let verifier = Verifier::new(secret()).diagnose(false);
