@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use serde::de::IgnoredAny;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tower_inqud::{Ack, Rejection, RejectionKind, WebhookBody, WebhookService};
 use tower_service::Service;
@@ -28,8 +28,9 @@ use crate::capture::{Capture, CaptureBudget, CapturedBody};
 /// Timeout for a request head, and for the graceful shutdown of connections.
 const SHORT: Duration = Duration::from_secs(10);
 
-/// Maximum connections at a time, because each may hold a body. Others wait.
-const CONNECTIONS: usize = 100;
+/// Maximum connections at a time, because each may hold a body. Others wait. A delivery keeps the place of its
+/// connection until it is forwarded, even if the sender has left.
+const CONNECTIONS: u16 = 100;
 
 /// State shared by all connections.
 pub(super) struct Server {
@@ -65,10 +66,10 @@ impl Server {
         }
         let graceful = GracefulShutdown::new();
         let mut ctrl_c = std::pin::pin!(tokio::signal::ctrl_c());
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Arc::new(Semaphore::new(CONNECTIONS.into()));
         let accept = async || {
-            let place = Arc::clone(&places).acquire_owned().await;
-            Ok::<_, io::Error>((listener.accept().await?.0, place))
+            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((listener.accept().await?.0, Arc::new(place)))
         };
         loop {
             let (stream, place) = tokio::select! {
@@ -84,23 +85,28 @@ impl Server {
                 pressed = &mut ctrl_c => { pressed?; break }
             };
             let server = Arc::clone(&self);
-            let service = service_fn(move |request| Arc::clone(&server).receive(request));
+            let service =
+                service_fn(move |request| Arc::clone(&server).receive(request, Arc::clone(&place)));
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
                 _ = connection.await;
-                drop(place);
             });
         }
         drop(listener);
-        // The last response may still be on its way.
-        _ = tokio::time::timeout(SHORT, graceful.shutdown()).await;
+        // The last response may still be on its way, and a delivery whose sender left is still forwarded.
+        let all_done = async {
+            graceful.shutdown().await;
+            _ = places.acquire_many(CONNECTIONS.into()).await;
+        };
+        _ = tokio::time::timeout(SHORT, all_done).await;
         Ok(())
     }
 
     async fn receive(
         self: Arc<Self>,
         request: Request<Incoming>,
+        place: Arc<OwnedSemaphorePermit>,
     ) -> Result<Response<Full<Bytes>>, tokio::task::JoinError> {
         let arrived = Instant::now();
         let (parts, body) = request.into_parts();
@@ -144,7 +150,7 @@ impl Server {
             }
             let status = response.status();
             self.log.note(&Delivery { head, body, is_complete, verdict, status, app });
-            drop(copy);
+            drop((copy, place));
             response
         })
         .await

@@ -50,19 +50,26 @@ impl Tally {
             }
         }
         let is_amiss = if self.forge { !delivery.is_rejected() } else { delivery.is_lost() };
-        match delivery.answer() {
-            Answer::Status(_) => self.latency.add(delivery.elapsed()),
-            silent if self.silent.len() < TOLD => {
-                let times = self.silent.entry(silent.to_string()).or_default();
-                *times = times.saturating_add(1);
-                return;
-            }
-            _ => return,
+        let is_response = matches!(delivery.answer(), Answer::Status(_));
+        if is_response {
+            self.latency.add(delivery.elapsed());
         }
-        if is_amiss && self.amiss.len() < TOLD {
-            let text = delivery.response_text();
-            let why = if text.is_empty() { String::new() } else { format!(": {text}") };
-            self.amiss.push(format!("{delivery}{why}"));
+        if !is_amiss {
+            return;
+        }
+        if is_response {
+            if self.amiss.len() < TOLD {
+                let text = delivery.response_text();
+                let why = if text.is_empty() { String::new() } else { format!(": {text}") };
+                self.amiss.push(format!("{delivery}{why}"));
+            }
+            return;
+        }
+        let why = delivery.answer().to_string();
+        // A reason that is listed is still counted when the list is full.
+        if self.silent.len() < TOLD || self.silent.contains_key(&why) {
+            let times = self.silent.entry(why).or_default();
+            *times = times.saturating_add(1);
         }
     }
 

@@ -480,7 +480,8 @@ fn no_output_or_process_list_shows_the_secret() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_body_in_many_chunks_costs_little_memory() {
-    const CALLS: usize = 32;
+    // Few enough chunks to arrive within the body timeout on a busy machine.
+    const CALLS: usize = 8;
     const BYTES: usize = 16 * 1024;
     // One call more than is measured, so that the process still runs when its memory is read.
     let listener = Listener::start(&["--count", &(CALLS + 1).to_string()]);
@@ -510,7 +511,7 @@ fn a_body_in_many_chunks_costs_little_memory() {
     }
     let grown = most() - before;
     // The layer and the copy each hold the body, up to twice its size while they grow; the rest is output.
-    assert!(grown < CALLS * BYTES * 4 + 8 * 1024 * 1024, "{grown} bytes");
+    assert!(grown < CALLS * BYTES * 4 + 5 * 1024 * 1024, "{grown} bytes");
     drop(streams);
     assert!(call(&url, &head_with(DIGEST), b"x").starts_with("HTTP/1.1 401"));
     assert_eq!(listener.end().0, Some(1));

@@ -276,6 +276,26 @@ fn a_delivery_is_forwarded_and_shown_even_if_the_sender_disconnects() {
 }
 
 #[test]
+#[cfg(unix)]
+fn ctrl_c_waits_for_a_delivery_whose_sender_left() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let (address, received) = app(answer, Duration::from_secs(1));
+    let listener = Listener::start(&["--forward-to", &address]);
+    let tcp = listener.url.trim_start_matches("http://").trim_end_matches("/hook");
+    let mut stream = TcpStream::connect(tcp).unwrap();
+    let request =
+        format!("{}\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}", head_with(&digest(b"{}")));
+    stream.write_all(request.as_bytes()).unwrap();
+    received.recv_timeout(PATIENCE).unwrap();
+    drop(stream);
+    let pid = listener.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let (code, shown) = listener.end();
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("app answered 200 OK in "), "{shown}");
+}
+
+#[test]
 fn does_not_forward_what_is_rejected() {
     let app = TcpListener::bind("127.0.0.1:0").unwrap();
     app.set_nonblocking(true).unwrap();

@@ -127,6 +127,28 @@ fn the_webhooks_of_one_order_wait_for_each_other() {
 }
 
 #[test]
+fn a_webhook_that_a_retry_delivers_is_not_lost() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let server = thread::spawn(move || {
+        let mut first = accept(&listener).unwrap();
+        read_call(&mut first).unwrap();
+        drop(first);
+        respond(&listener);
+    });
+    let sent = run(&["send", &port, "--status", "SUCCESS", "--retry=0,0"]);
+    server.join().unwrap();
+    assert_eq!(sent.status.code(), Some(0), "{sent:?}");
+    let shown = stdout(&sent);
+    assert!(
+        shown.contains("no response (1), 200 OK (1)")
+            || shown.contains("200 OK (1), no response (1)"),
+        "{shown}"
+    );
+    assert!(!shown.lines().any(|line| line.starts_with("lost")), "{shown}");
+}
+
+#[test]
 fn concurrent_senders_share_the_rate() {
     let listener = Listener::start(&["--count", "30"]);
     let args =
