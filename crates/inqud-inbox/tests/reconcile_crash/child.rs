@@ -28,7 +28,7 @@ pub const PLACE: &str = "RECONCILE_CRASH_PLACE";
 pub const API: &str = "RECONCILE_CRASH_API";
 pub const STOP: &str = "RECONCILE_CRASH_STOP";
 
-/// Where the process stops, so that it can be killed there.
+/// Where the process kills itself. Its parent could be too late: a look that waits for it times out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stop {
     Never,
@@ -54,8 +54,13 @@ impl Stop {
     }
 }
 
-/// What a stopped process prints.
+/// What a process prints before it kills itself.
 pub const STOPPED: &str = "stopped here";
+
+fn stop() -> ! {
+    println!("{STOPPED}");
+    std::process::abort()
+}
 
 type Http = Client<HttpConnector, RequestBody>;
 
@@ -69,8 +74,7 @@ impl Fetch<PaymentRequest> for Api {
     async fn fetch(&self, id: &str) -> Fetched {
         let fetched = self.client.get(id).await;
         if self.stop == Stop::Fetched && matches!(fetched, Fetched::Found(_)) {
-            println!("{STOPPED}");
-            pending::<()>().await;
+            stop();
         }
         fetched
     }
@@ -87,10 +91,7 @@ impl Write for Looks {
             println!("{}", text.trim_end());
         }
         if self.0 == Stop::Stored && text.contains("outcome=\"recovered\"") {
-            println!("{STOPPED}");
-            loop {
-                std::thread::park();
-            }
+            stop();
         }
         Ok(line.len())
     }

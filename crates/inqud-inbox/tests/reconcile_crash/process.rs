@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
+use crate::STUCK;
 use crate::child::{API, PLACE, STOP, STOPPED, Stop};
 use crate::found::Place;
 
@@ -48,12 +50,15 @@ impl<'p> Merchant<'p> {
         command.stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next_line().await.unwrap().expect("it ended before it listened");
-            if let Some((_, address)) = line.split_once("listening on ") {
-                break address.to_owned();
+        let listens = async {
+            loop {
+                let line = lines.next_line().await.unwrap().expect("it ended before it listened");
+                if let Some((_, address)) = line.split_once("listening on ") {
+                    return address.to_owned();
+                }
             }
         };
+        let address = timeout(STUCK, listens).await.expect("it does not listen");
         let printed = Arc::clone(&self.printed);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
@@ -75,7 +80,7 @@ impl<'p> Merchant<'p> {
         self.printed.stopped.notified().await;
     }
 
-    /// Kills the process with SIGKILL. Returns the objects at which it was looking.
+    /// Kills the process with SIGKILL, unless it has killed itself. Returns the objects at which it was looking.
     pub async fn kill(&mut self) -> Vec<String> {
         self.address.send_replace(None);
         self.child.take().unwrap().kill().await.unwrap();

@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::ServiceBuilder;
 use tower_inqud::{Secret, contract, sign};
 
+use crate::STUCK;
+
 pub const SECRET: &str = "whsec-kiln-and-clay";
 pub const TOKEN: (&str, &str) = ("TKN-of-a-test", "dBajIp3wHnw5euxohPiZvsCEorG3Fhl9");
 
@@ -135,10 +137,10 @@ impl World {
 
     /// Creates a Request that has this status and of which no webhook arrives.
     pub async fn place_and_lose(&self, id: &str, status: &'static str, address: &Address) {
-        let (time, expires_at) = (Timestamp::now(), Timestamp::now());
+        let time = Timestamp::now();
         let body = format!(r#"{{"id":"{id}","status":"{status}","lastUpdatedAt":"{time}"}}"#);
         self.api.publish(&Message::new(status, body));
-        self.place(id, expires_at, address).await;
+        self.place(id, Duration::ZERO, address).await;
     }
 
     async fn play_one(&self, number: u32, address: Address) {
@@ -153,8 +155,8 @@ impl World {
             _ => (&["WAITING_PAYMENT", "PENDING_PAYMENT", "SUCCESS"], &[0, 300, 600]),
         };
         let id = format!("CAPD-{number}");
+        let expires_at = self.place(&id, EXPIRES, &address).await;
         let start = Instant::now();
-        let expires_at = Timestamp::now() + EXPIRES;
         let mut webhooks = JoinSet::new();
         for (nth, (status, after)) in statuses.iter().zip(times).enumerate() {
             sleep_until(start + Duration::from_millis(*after)).await;
@@ -166,9 +168,6 @@ impl World {
             self.api.publish(&Message::new(*status, body.clone()));
             let fate = Fate { statuses, expires_at: expires_at.as_microsecond(), final_at: now() };
             self.shared.lock().unwrap().fates.insert(id.clone(), fate);
-            if nth == 0 {
-                self.place(&id, expires_at, &address).await;
-            }
             let (its, address, random) = (self.clone(), address.clone(), random(number, nth));
             webhooks.spawn(async move { its.deliver(body, random, address).await });
         }
@@ -177,17 +176,23 @@ impl World {
         }
     }
 
-    /// Places the order at the merchant's shop, as soon as it is open.
-    async fn place(&self, id: &str, expires_at: Timestamp, address: &Address) {
-        loop {
-            let url = address.borrow().clone().map(|url| format!("{url}orders"));
-            if let Some(url) = url
-                && self.is_ok(Request::post(url), format!("{id} {expires_at}")).await
-            {
-                return;
+    /// Places the order at the merchant's shop, as soon as it is open. Returns when the Request expires.
+    async fn place(&self, id: &str, expires: Duration, address: &Address) -> Timestamp {
+        // A repetition has the same one, because an attempt that was not answered can have been stored.
+        let mut expires_at = None;
+        let placed = async {
+            loop {
+                let url = address.borrow().clone().map(|url| format!("{url}orders"));
+                if let Some(url) = url {
+                    let at = *expires_at.get_or_insert_with(|| Timestamp::now() + expires);
+                    if self.is_ok(Request::post(url), format!("{id} {at}")).await {
+                        return at;
+                    }
+                }
+                sleep(Duration::from_millis(20)).await;
             }
-            sleep(Duration::from_millis(20)).await;
-        }
+        };
+        timeout(STUCK, placed).await.expect("the order cannot be placed")
     }
 
     /// Delivers once, or never.

@@ -19,6 +19,7 @@ mod bug;
 mod disk;
 mod ledger;
 mod network;
+mod panics;
 mod process;
 mod random;
 mod run;

@@ -226,7 +226,7 @@ impl Process {
         loop {
             let next = self.tasks.lock().unwrap().pop();
             let Some(next) = next else { break };
-            // A task that was aborted, or that has panicked: the runner's own tasks report that.
+            // A task that was aborted. A panic is reported by the hook.
             let _ = next.await;
         }
         self.life.is_over.store(true, Ordering::SeqCst);

@@ -12,6 +12,7 @@ use tower_inqud::{Payment, PaymentRequest, Subscription};
 
 use crate::bug::Bug;
 use crate::network::{Expected, Network};
+use crate::panics::report_to;
 use crate::process::{Kind, Process, RETIRED_SECRET, SECRET, Signal};
 use crate::trace::{Event, NOBODY};
 use crate::world::{Fault, World};
@@ -44,6 +45,7 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Run {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let world = runtime.block_on(async {
         let world = Arc::new(World::new(seed, bug));
+        report_to(&world);
         tokio::select! {
             biased;
             () = world.violated.notified() => {}

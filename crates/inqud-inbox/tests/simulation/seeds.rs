@@ -59,7 +59,7 @@ pub(crate) fn seeds(range: Range<u64>, bug: Option<Bug>) -> Found {
     let (next, last) = (Arc::new(AtomicU64::new(range.start)), range.end);
     let running = Arc::new(Mutex::new(BTreeSet::new()));
     let (sender, receiver) = mpsc::channel();
-    for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+    let worker = |_| {
         let (next, running, sender) = (Arc::clone(&next), Arc::clone(&running), sender.clone());
         thread::spawn(move || {
             loop {
@@ -77,8 +77,10 @@ pub(crate) fn seeds(range: Range<u64>, bug: Option<Bug>) -> Found {
                     break;
                 }
             }
-        });
-    }
+        })
+    };
+    let count = thread::available_parallelism().map_or(1, usize::from);
+    let workers: Vec<_> = (0..count).map(worker).collect();
     drop(sender);
     let (mut found, mut shapes) = (Found::default(), HashSet::new());
     loop {
@@ -100,6 +102,12 @@ pub(crate) fn seeds(range: Range<u64>, bug: Option<Bug>) -> Found {
             }
         }
     }
+    for worker in workers {
+        let ended = worker.join();
+        assert!(ended.is_ok(), "one of the seeds {:?} panicked", running.lock().unwrap());
+    }
+    let is_complete = found.violation.is_some() || found.runs == last - range.start;
+    assert!(is_complete, "only {} seeds have run", found.runs);
     (found.interleavings, found.took) = (shapes.len(), began.elapsed());
     found
 }
