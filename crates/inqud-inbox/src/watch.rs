@@ -311,7 +311,7 @@ pub struct KnownRow {
     pub is_in_review: bool,
     /// Whether it was skipped as stale, or is a review that was discarded.
     pub is_skipped: bool,
-    /// Whether it is a dead letter, or was discarded: nothing was done about it.
+    /// Whether it is a dead letter, or was discarded, and was never processed: nothing was done about it.
     pub is_given_up: bool,
 }
 

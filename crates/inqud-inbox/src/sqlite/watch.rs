@@ -179,7 +179,8 @@ pub(super) fn hasten(
 
 pub(super) fn known(connection: &Connection, kind: &str, object: &str) -> Result<Known> {
     let mut rows = connection.prepare(
-        "SELECT its.seq, its.key, its.order_key, its.reviewed, its.state, its.verdict
+        "SELECT its.seq, its.key, its.order_key, its.reviewed, its.state, its.verdict,
+             its.replays
          FROM inqud_inbox_object AS object
          JOIN inqud_inbox_notification AS its ON its.object = object.number
          WHERE object.kind = ?1 AND object.id = ?2 ORDER BY its.seq",
@@ -189,10 +190,11 @@ pub(super) fn known(connection: &Connection, kind: &str, object: &str) -> Result
         let order_key = order_key(row.get_ref(2)?.as_blob()?);
         let known =
             KnownRow::new(row.get(0)?, Key::from_bytes(row.get(1)?), order_key, row.get(3)?);
+        let is_undone = state == State::Dead as i64 || state == State::Skipped as i64;
         Ok(known
             .in_review(state == State::Review as i64)
             .skipped(state == State::Skipped as i64 && (verdict == 3 || verdict == 4))
-            .given_up(state == State::Dead as i64 || state == State::Skipped as i64))
+            .given_up(is_undone && row.get::<_, i64>(6)? == 0))
     })?;
     let mut pruned = connection.prepare(
         "SELECT processed FROM inqud_inbox_object

@@ -227,7 +227,8 @@ pub(in crate::postgres) async fn known(
     id: &str,
 ) -> Result<Known, Error> {
     let known = "
-        SELECT seq, key, order_key, reviewed, state = 4, state = 2 AND verdict IN (3, 4), state IN (2, 3)
+        SELECT seq, key, order_key, reviewed, state = 4, state = 2 AND verdict IN (3, 4),
+            state IN (2, 3) AND replays = 0
         FROM inqud_inbox.notification WHERE kind = $1 AND object = $2 ORDER BY seq";
     let pruned = "
         SELECT processed FROM inqud_inbox.object WHERE kind = $1 AND object = $2 AND pruned_at IS NOT NULL";
