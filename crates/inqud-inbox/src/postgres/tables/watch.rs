@@ -132,7 +132,9 @@ pub(in crate::postgres) async fn claim_looks(
         WHERE mine.kind = $1 AND mine.object = due.object
         RETURNING mine.object, mine.claim, now, mine.added_at, mine.since, mine.looks, mine.failures";
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    // Not flushed. If a crash of the server loses the claim, the look is repeated, which costs a request.
+    // Not flushed. If a crash of the server loses the claim, the look is repeated, which costs a request. Its number is
+    // given again. If an arrival gets it, the object is not leased, so the lost look cannot end (see `end_looks`). If the
+    // repeated look gets it, nothing has arrived in between, and either of the two ends both.
     let claim = client.prepare_cached(claim).await?;
     let parameters: [&(dyn ToSql + Sync); 3] = [&kind, &count, &micros(lease)];
     let (begun, rows, committed) = tokio::join!(
@@ -169,6 +171,7 @@ pub(in crate::postgres) async fn end_looks(
             ORDER BY mine.kind, mine.object FOR UPDATE OF mine
         ), done AS (
             DELETE FROM inqud_inbox.watch AS mine USING ended, locked
+            WHERE mine.leased
             WHERE mine.kind = ended.kind AND mine.object = ended.object AND mine.claim = ended.claim
                 AND locked.kind = mine.kind AND locked.object = mine.object AND ended.look_at IS NULL
         )
