@@ -90,6 +90,8 @@ pub(super) fn schedule(
              seq = excluded.seq
          WHERE (excluded.position, excluded.seq) > (position, seq) AND NOT ?8",
     )?;
+    let mut looks: Vec<_> = looks.iter().collect();
+    looks.sort_by_key(|it| it.rank());
     for Scheduled { object, position: (position, seq), since, look_at, is_fetched } in looks {
         schedule.execute(params![kind, object, look_at, since, now, position, seq, is_fetched])?;
     }
@@ -188,9 +190,9 @@ pub(super) fn known(connection: &Connection, kind: &str, object: &str) -> Result
     let rows = rows.query_map([kind, object], |row| {
         let (state, verdict): (i64, i64) = (row.get(4)?, row.get(5)?);
         let order_key = order_key(row.get_ref(2)?.as_blob()?);
+        let is_undone = state == State::Dead as i64 || state == State::Skipped as i64;
         let known =
             KnownRow::new(row.get(0)?, Key::from_bytes(row.get(1)?), order_key, row.get(3)?);
-        let is_undone = state == State::Dead as i64 || state == State::Skipped as i64;
         Ok(known
             .in_review(state == State::Review as i64)
             .skipped(state == State::Skipped as i64 && (verdict == 3 || verdict == 4))
