@@ -547,6 +547,7 @@ impl Tables {
         }
         // Together, because one can open another of its object.
         let opened = self.replay(&dead_replays, false).opened;
+        dead_replays.sort_unstable();
         dead_replays.dedup();
         let replays = dead_replays.iter().filter(|number| opened.contains(number)).count();
         count.saturating_add(replays)

@@ -440,9 +440,13 @@ impl Pause {
                 }
                 let wait =
                     PAUSE.after(self.failures, random()).min(PAUSE.cap).max(after.min(ASKED));
-                self.until = Instant::now().checked_add(wait);
+                // A look in flight that fails otherwise does not shorten what the API asked for.
+                self.until = self.until.max(Instant::now().checked_add(wait));
             }
-            None if reconciled.outcome != LookOutcome::Later => *self = Self::default(),
+            // An answer during the pause belongs to a look that was in flight when it began.
+            None if reconciled.outcome != LookOutcome::Later && !self.is_on() => {
+                *self = Self::default();
+            }
             None => {}
         }
     }
@@ -510,6 +514,20 @@ mod tests {
         }
         let answer = Answer::Missing { is_known: true };
         pause.ended(&reconciled("CAPD-1", answer, false));
+        assert_eq!(pause.room(9), 9, "the API has answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_in_flight_do_not_shorten_a_pause() {
+        let (mut pause, hour) = (Pause::default(), Duration::from_secs(3600));
+        assert_eq!(wait(&mut pause, Some(hour)), hour);
+        assert_eq!(wait(&mut pause, None), hour);
+        let answered = || reconciled("CAPD-1", Answer::Missing { is_known: true }, false);
+        pause.ended(&answered());
+        assert_eq!(pause.room(9), 0);
+        tokio::time::advance(hour).await;
+        assert_eq!(pause.room(9), 1, "one look tries");
+        pause.ended(&answered());
         assert_eq!(pause.room(9), 9, "the API has answered");
     }
 }

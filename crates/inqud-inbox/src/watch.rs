@@ -6,6 +6,7 @@
 //!
 //! All times are in microseconds since 1970, by the store's clock.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,7 +142,9 @@ impl Arrived {
 }
 
 impl Reach {
-    pub(crate) fn new(from: i64, to: i64) -> Self {
+    /// From one number, which was read already, to another.
+    #[must_use]
+    pub fn new(from: i64, to: i64) -> Self {
         Self { from, to }
     }
 }
@@ -214,6 +217,11 @@ impl Scheduled {
 
     pub(crate) fn fetched(self, is_fetched: bool) -> Self {
         Self { is_fetched, ..self }
+    }
+
+    /// Orders the notifications of a batch, so that the first one of an object decides: a pushed one, the newest.
+    pub(crate) fn rank(&self) -> (bool, Reverse<(i64, i64)>) {
+        (self.is_fetched, Reverse(self.position))
     }
 }
 
@@ -311,7 +319,7 @@ pub struct KnownRow {
     pub is_in_review: bool,
     /// Whether it was skipped as stale, or is a review that was discarded.
     pub is_skipped: bool,
-    /// Whether it is a dead letter, or was discarded: nothing was done about it.
+    /// Whether it is a dead letter, or was discarded, and was never processed: nothing was done about it.
     pub is_given_up: bool,
 }
 

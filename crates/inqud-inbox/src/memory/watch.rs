@@ -79,8 +79,9 @@ impl Watched {
         self.rows.entry((kind, Arc::from(object))).or_insert(row);
     }
 
-    pub(super) fn schedule(&mut self, kind: &'static str, reach: Reach, looks: Vec<Scheduled>) {
+    pub(super) fn schedule(&mut self, kind: &'static str, reach: Reach, mut looks: Vec<Scheduled>) {
         let now = self.now();
+        looks.sort_by_key(Scheduled::rank);
         let read = self.read.entry(kind).or_default();
         *read = (*read).max(reach.to);
         for Scheduled { object, position, since, look_at, is_fetched } in looks {

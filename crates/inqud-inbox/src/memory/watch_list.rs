@@ -112,7 +112,7 @@ impl Tables {
             KnownRow::new(number(*seq), *key, order_key.clone(), row.is_reviewed)
                 .in_review(row.state == State::Review)
                 .skipped(row.is_stale() || row.is_discarded_review())
-                .given_up(matches!(row.state, State::Dead | State::Skipped))
+                .given_up(row.replays == 0 && matches!(row.state, State::Dead | State::Skipped))
         };
         let pruned = self.objects.get(&(kind, Arc::from(object))).filter(|it| it.pruned.is_some());
         let processed = pruned.and_then(|object| object.processed.clone());

@@ -39,6 +39,7 @@ pub(super) fn redrive(connection: &Connection, keys: &[Key], now: i64) -> Result
     }
     // Together, because one can open another of its object.
     let opened = reopen::replay(connection, &dead_replays, now, false)?.opened;
+    dead_replays.sort_unstable();
     dead_replays.dedup();
     let replays = dead_replays.iter().filter(|number| opened.contains(number)).count();
     Ok(count.saturating_add(replays))

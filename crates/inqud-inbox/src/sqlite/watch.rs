@@ -90,6 +90,8 @@ pub(super) fn schedule(
              seq = excluded.seq
          WHERE (excluded.position, excluded.seq) > (position, seq) AND NOT ?8",
     )?;
+    let mut looks: Vec<_> = looks.iter().collect();
+    looks.sort_by_key(|it| it.rank());
     for Scheduled { object, position: (position, seq), since, look_at, is_fetched } in looks {
         schedule.execute(params![kind, object, look_at, since, now, position, seq, is_fetched])?;
     }
@@ -179,7 +181,8 @@ pub(super) fn hasten(
 
 pub(super) fn known(connection: &Connection, kind: &str, object: &str) -> Result<Known> {
     let mut rows = connection.prepare(
-        "SELECT its.seq, its.key, its.order_key, its.reviewed, its.state, its.verdict
+        "SELECT its.seq, its.key, its.order_key, its.reviewed, its.state, its.verdict,
+             its.replays
          FROM inqud_inbox_object AS object
          JOIN inqud_inbox_notification AS its ON its.object = object.number
          WHERE object.kind = ?1 AND object.id = ?2 ORDER BY its.seq",
@@ -187,12 +190,13 @@ pub(super) fn known(connection: &Connection, kind: &str, object: &str) -> Result
     let rows = rows.query_map([kind, object], |row| {
         let (state, verdict): (i64, i64) = (row.get(4)?, row.get(5)?);
         let order_key = order_key(row.get_ref(2)?.as_blob()?);
+        let is_undone = state == State::Dead as i64 || state == State::Skipped as i64;
         let known =
             KnownRow::new(row.get(0)?, Key::from_bytes(row.get(1)?), order_key, row.get(3)?);
         Ok(known
             .in_review(state == State::Review as i64)
             .skipped(state == State::Skipped as i64 && (verdict == 3 || verdict == 4))
-            .given_up(state == State::Dead as i64 || state == State::Skipped as i64))
+            .given_up(is_undone && row.get::<_, i64>(6)? == 0))
     })?;
     let mut pruned = connection.prepare(
         "SELECT processed FROM inqud_inbox_object

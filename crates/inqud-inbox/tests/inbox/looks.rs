@@ -14,9 +14,9 @@ use crate::reconcile::{
     Api, at_once, fetched, file, handled, payment, push, reconcile, report, request,
 };
 use bytes::Bytes;
-use inqud_inbox::__private::Next;
+use inqud_inbox::__private::{Next, Reach, Scheduled};
 use inqud_inbox::{
-    Claimed, Fetch, Fetched, Inbox, LookOutcome, Outcome, Record, Source, Storable, Store,
+    Claimed, Fetch, Fetched, Filter, Inbox, LookOutcome, Outcome, Record, Source, Storable, Store,
     WatchList,
 };
 use jiff::Timestamp;
@@ -27,6 +27,8 @@ of_each_store! {
     fetched_state_that_is_read_before_its_look_ends_moves_nothing
     dead_letter_of_the_future_hides_nothing
     dead_letter_is_not_stored_again
+    dead_replay_is_not_set_back
+    pushed_arrival_goes_before_a_fetched_one
     reviews_are_asked_about_beyond_the_first_page
 }
 
@@ -129,6 +131,87 @@ async fn dead_letter_is_not_stored_again(inbox: &Inbox<impl Store + WatchList>) 
     let look = at_once::<_, PaymentRequest>(inbox, &api).look_at(None, "CAPD-1").await.unwrap();
     assert_eq!(look.outcome, LookOutcome::Agreed, "the operator has decided");
     assert_eq!(inbox.stats().await.unwrap().backlog(), 0);
+}
+
+/// It was processed before, so an older state of the API is only late.
+async fn dead_replay_is_not_set_back(inbox: &Inbox<impl Store + WatchList>) {
+    push::<PaymentRequest>(inbox, &request("SUCCESS", "10:05:00")).await;
+    assert_eq!(handled::<_, PaymentRequest>(inbox).await.len(), 1);
+    let key = inbox.list(Filter::new(), 9).await.unwrap().entries[0].key;
+    assert_eq!(inbox.reprocess([key]).await.unwrap().requeued, 1);
+    let claimed = claim(inbox.store()).await;
+    settle(inbox.store(), &claimed[0], dead()).await;
+    let api = Api::default();
+    api.set("CAPD-1", request("PENDING_PAYMENT", "10:01:00"));
+    let reconciler = at_once::<_, PaymentRequest>(inbox, &api);
+    assert_eq!(reconciler.look_at(None, "CAPD-1").await.unwrap().outcome, LookOutcome::Ahead);
+    assert_eq!(inbox.discard([key]).await.unwrap(), 1);
+    assert_eq!(reconciler.look_at(None, "CAPD-1").await.unwrap().outcome, LookOutcome::Ahead);
+}
+
+/// Schedules a look, which counts from the position.
+fn scheduled(id: u32, position: i64, is_fetched: bool) -> Scheduled {
+    let mut it = Scheduled::new(format!("CAPD-{id}"), (position, 1), position, 0);
+    it.is_fetched = is_fetched;
+    it
+}
+
+async fn pushed_arrival_goes_before_a_fetched_one(inbox: &Inbox<impl Store + WatchList>) {
+    let store = inbox.store();
+    let kind = PaymentRequest::KIND;
+    let looks = vec![
+        scheduled(1, 5, true),
+        scheduled(1, 3, false),
+        scheduled(2, 3, false),
+        scheduled(2, 5, true),
+        scheduled(3, 3, true),
+        scheduled(3, 5, true),
+    ];
+    store.schedule(kind, Reach::new(0, 0), looks).await.unwrap();
+    let mut looks = store.claim_looks(kind, 9, Duration::from_secs(3600)).await.unwrap();
+    looks.sort_by(|a, b| a.object.cmp(&b.object));
+    let since: Vec<_> = looks.iter().map(|it| (&*it.object, it.since)).collect();
+    assert_eq!(since, [("CAPD-1", 3), ("CAPD-2", 3), ("CAPD-3", 5)]);
+}
+
+#[tokio::test]
+async fn fetched_arrival_does_not_move_what_is_expected_meanwhile_in_postgres() {
+    let Some(server) = postgres::shared() else { return };
+    let inbox = server.inbox("expected_meanwhile").await;
+    let kind = PaymentRequest::KIND;
+    let mut client = postgres::connect(&server.config("expected_meanwhile")).await;
+    let transaction = client.transaction().await.unwrap();
+    let expect = "SELECT inqud_inbox.expect('request', 'CAPD-1')";
+    transaction.execute(expect, &[]).await.unwrap();
+    let its = inbox.clone();
+    let schedule = tokio::spawn(async move {
+        its.store().schedule(kind, Reach::new(0, 0), vec![scheduled(1, 5, true)]).await
+    });
+    // Until it waits for the transaction.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!schedule.is_finished());
+    transaction.commit().await.unwrap();
+    schedule.await.unwrap().unwrap();
+    let looks = inbox.store().claim_looks(kind, 9, Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(looks[0].looks, None, "the first look is not scheduled yet");
+}
+
+/// The server crashes, and the claim of a look is lost because it was not flushed.
+#[tokio::test]
+async fn look_that_was_lost_in_a_crash_ends_no_other_in_postgres() {
+    let Some(server) = postgres::shared() else { return };
+    let inbox = server.inbox("lost_claim").await;
+    let (store, kind) = (inbox.store(), PaymentRequest::KIND);
+    let hour = Duration::from_secs(3600);
+    store.schedule(kind, Reach::new(0, 0), vec![scheduled(1, 3, false)]).await.unwrap();
+    let lost = store.claim_looks(kind, 1, hour).await.unwrap().remove(0);
+    let client = postgres::connect(&server.config("lost_claim")).await;
+    let crash = "UPDATE inqud_inbox.watch SET claim = claim - 1, leased = false, look_at = 0";
+    assert_eq!(client.execute(crash, &[]).await.unwrap(), 1);
+    store.schedule(kind, Reach::new(0, 0), vec![scheduled(1, 5, false)]).await.unwrap();
+    store.end_looks(vec![(lost, Next::Done)]).await.unwrap();
+    let looks = store.claim_looks(kind, 1, hour).await.unwrap();
+    assert_eq!(looks.iter().map(|it| it.since).collect::<Vec<_>>(), [5]);
 }
 
 async fn reviews_are_asked_about_beyond_the_first_page(inbox: &Inbox<impl Store + WatchList>) {

@@ -50,7 +50,7 @@ pub(crate) struct Look {
     pub(crate) known: u8,
     /// How the object ends by these, when all are handled.
     pub(crate) end: Option<Seen>,
-    /// The same without dead letters and what was discarded.
+    /// The same without dead letters and what was discarded, unless they were processed before.
     pub(crate) heard: Option<Seen>,
     /// Which of them are kept for review, as bits.
     pub(crate) reviews: u8,
@@ -139,7 +139,9 @@ impl Model {
             is_valid: false,
             known: object.rows().len() as u8,
             end: self.end_of(object, |_| true),
-            heard: self.end_of(object, |row| !matches!(row.kept, Kept::Dead | Kept::Skipped)),
+            heard: self.end_of(object, |row| {
+                row.is_replay || !matches!(row.kept, Kept::Dead | Kept::Skipped)
+            }),
             reviews,
             at: Step::Begun,
         }

@@ -78,6 +78,8 @@ pub(in crate::postgres) async fn schedule(
     reach: Reach,
     looks: &[Scheduled],
 ) -> Result<(), Error> {
+    // Claims can begin with any number. A fetched one begins with 1, so that ON CONFLICT knows it: another transaction can
+    // add the object after NOT EXISTS has looked.
     let schedule = "
         WITH newest AS (
             SELECT DISTINCT ON (object COLLATE \"C\") *
@@ -88,15 +90,16 @@ pub(in crate::postgres) async fn schedule(
             UPDATE inqud_inbox.watch_read SET seq = $8 WHERE kind = $1 AND seq = $7
         )
         INSERT INTO inqud_inbox.watch AS mine
-            (kind, object, look_at, since, looks, added_at, position, seq)
-        SELECT $1, object, look_at, since, 0, inqud_inbox.micros(statement_timestamp()), position, seq
+            (kind, object, look_at, since, looks, added_at, position, seq, claim)
+        SELECT $1, object, look_at, since, 0, inqud_inbox.micros(statement_timestamp()), position, seq,
+            is_fetched::integer
         FROM newest WHERE NOT is_fetched OR NOT EXISTS (
             SELECT FROM inqud_inbox.watch AS its WHERE its.kind = $1 AND its.object = newest.object)
         ORDER BY object COLLATE \"C\"
         ON CONFLICT (kind, object) DO UPDATE SET look_at = excluded.look_at, since = excluded.since,
             looks = 0, failures = 0, leased = false, claim = mine.claim + 1,
             position = excluded.position, seq = excluded.seq
-        WHERE (excluded.position, excluded.seq) > (mine.position, mine.seq)";
+        WHERE (excluded.position, excluded.seq) > (mine.position, mine.seq) AND excluded.claim = 0";
     let objects: Vec<&str> = looks.iter().map(|it| &*it.object).collect();
     let positions: Vec<i64> = looks.iter().map(|it| it.position.0).collect();
     let seqs: Vec<i64> = looks.iter().map(|it| it.position.1).collect();
@@ -132,7 +135,9 @@ pub(in crate::postgres) async fn claim_looks(
         WHERE mine.kind = $1 AND mine.object = due.object
         RETURNING mine.object, mine.claim, now, mine.added_at, mine.since, mine.looks, mine.failures";
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    // Not flushed. If a crash of the server loses the claim, the look is repeated, which costs a request.
+    // Not flushed. If a crash of the server loses the claim, the look is repeated, which costs a request. Its number is
+    // given again. If an arrival gets it, the object is not leased, so the lost look cannot end (see `end_looks`). If the
+    // repeated look gets it, nothing has arrived in between, and either of the two ends both.
     let claim = client.prepare_cached(claim).await?;
     let parameters: [&(dyn ToSql + Sync); 3] = [&kind, &count, &micros(lease)];
     let (begun, rows, committed) = tokio::join!(
@@ -166,6 +171,7 @@ pub(in crate::postgres) async fn end_looks(
         ), locked AS MATERIALIZED (
             SELECT mine.kind, mine.object FROM inqud_inbox.watch AS mine
             JOIN ended USING (kind, object, claim)
+            WHERE mine.leased
             ORDER BY mine.kind, mine.object FOR UPDATE OF mine
         ), done AS (
             DELETE FROM inqud_inbox.watch AS mine USING ended, locked
@@ -227,7 +233,8 @@ pub(in crate::postgres) async fn known(
     id: &str,
 ) -> Result<Known, Error> {
     let known = "
-        SELECT seq, key, order_key, reviewed, state = 4, state = 2 AND verdict IN (3, 4), state IN (2, 3)
+        SELECT seq, key, order_key, reviewed, state = 4, state = 2 AND verdict IN (3, 4),
+            state IN (2, 3) AND replays = 0
         FROM inqud_inbox.notification WHERE kind = $1 AND object = $2 ORDER BY seq";
     let pruned = "
         SELECT processed FROM inqud_inbox.object WHERE kind = $1 AND object = $2 AND pruned_at IS NOT NULL";
