@@ -23,9 +23,9 @@ mod out;
 mod parameters;
 mod pretty;
 mod reason;
-mod record;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod reconcile;
+mod record;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod rejected;
 mod replay;

@@ -11,9 +11,9 @@ mod forward;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod inbox;
 mod process;
-mod replay;
-mod send;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod reconcile;
+mod replay;
+mod send;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod tls;
