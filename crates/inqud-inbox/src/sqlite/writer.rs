@@ -397,16 +397,20 @@ struct Opened {
     connection: Connection,
     sandbox: Sandbox,
     fence: Fence,
+    /// How many pages the log holds before a checkpoint.
+    log_pages: u32,
 }
 
 impl Opened {
     /// `file` is what the first connection had opened.
     fn new(mut connection: Connection, path: &Path, file: Identity) -> Result<Self, InboxError> {
+        // SQLite hides the errors of its automatic checkpoints, and a failed sync of the log must not be hidden.
+        let log_pages = no_automatic_checkpoints(&connection).map_err(engine)?;
         let sandbox = Sandbox::install(&mut connection).map_err(engine)?;
         // SQLite opens the log when it first reads.
         last(&connection).map_err(engine)?;
         let fence = Fence::new(path, file)?;
-        Ok(Self { connection, sandbox, fence })
+        Ok(Self { connection, sandbox, fence, log_pages })
     }
 }
 
@@ -442,7 +446,8 @@ fn write(
             Err(error) => Err(error),
         };
         match after {
-            Ok(After::Reconnect) => {}
+            // The checkpoint of a connection that is closed can fail without an error.
+            Ok(After::Reconnect) => messages.is_log_doubtful.store(true, Ordering::SeqCst),
             Ok(After::End) => return Ok(()),
             Err(error) if opened.is_some() => return Err(error),
             Err(error) => {
@@ -470,7 +475,7 @@ fn commit_all(
     messages: &mut Messages,
     opened: &mut Option<SyncSender<Result<(), InboxError>>>,
 ) -> Result<After, InboxError> {
-    let Opened { connection, sandbox, fence } = on;
+    let Opened { connection, sandbox, fence, log_pages } = on;
     let mut tables = Tables::new(connection, sandbox, session.clone()).map_err(engine)?;
     if let Some(opened) = opened.take() {
         // `Writer::start` waits for this.
@@ -479,6 +484,11 @@ fn commit_all(
     let after = loop {
         while let Some(group) = groups.pop_front() {
             let after = commit_group(&mut tables, fence, group, groups, messages);
+            if fence.log_len() > u64::from(*log_pages) * PAGE
+                && checkpoint(connection, *log_pages).is_err()
+            {
+                messages.is_log_doubtful.store(true, Ordering::SeqCst);
+            }
             if let Some(after) = after.or_else(|| tables.is_spoilt().then_some(After::Reconnect)) {
                 *session = tables.session.clone();
                 return Ok(after);
@@ -510,6 +520,25 @@ fn push(groups: &mut VecDeque<Group>, group: Group) {
         synced.into_iter().partition(|it| it.needs() == Needs::SyncAlone);
     groups.extend([unsynced, together]);
     groups.extend(alone.into_iter().map(|work| vec![work]));
+}
+
+/// The size of a page.
+const PAGE: u64 = 4096;
+
+/// Returns how many pages a log could have before a checkpoint.
+fn no_automatic_checkpoints(connection: &Connection) -> rusqlite::Result<u32> {
+    let log_pages = connection.pragma_query_value(None, "wal_autocheckpoint", |row| row.get(0))?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    Ok(log_pages)
+}
+
+/// Copies a log of more than `log_pages` into the file, as far as readers allow.
+fn checkpoint(connection: &Connection, log_pages: u32) -> rusqlite::Result<()> {
+    let pages: i64 = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
+    if pages <= i64::from(log_pages) {
+        return Ok(());
+    }
+    connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")
 }
 
 /// Copies the log into the file, and truncates it. Does nothing if a reader needs the log: it is tried again later.
