@@ -43,7 +43,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How to reach Inqud's API.
 #[derive(Args)]
 pub(super) struct ClientArgs {
-    /// The base URL of the API [default: INQUD_API_URL, or https://api.inqud.com].
+    /// The base URL of the API [default: INQUD_API_URL, or api.inqud.com].
     #[arg(long, value_name = "URL")]
     api_url: Option<String>,
     /// Reads the id of the API token from this file instead of INQUD_API_ID. A newline at its end is ignored.
