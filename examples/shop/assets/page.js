@@ -59,7 +59,7 @@ function count() {
   if (!clock) return;
   const left = Math.floor((Date.parse(clock.dateTime) - Date.now()) / 1000);
   const two = (number) => String(number).padStart(2, "0");
-  clock.textContent = left > 0 ? `${Math.floor(left / 60)}:${two(left % 60)}` : "the window is about to close";
+  clock.textContent = left > 0 ? `${Math.floor(left / 60)}:${two(left % 60)}` : "the window has closed, please do not pay any more";
   clock.classList.toggle("soon", left < 120);
 }
 

@@ -17,7 +17,7 @@ use crate::order::Order;
 /// - The answer has the fields of the webhook, at least the address, the amount and the expiry.
 /// - Your order's id goes in, and comes back in each webhook as `clientOrderId`.
 /// - A second call for the same order returns the same Request. If it creates another one instead, look the
-///   Request up first, because the shop calls again after a crash.
+///   Request up first, because the shop calls again after an error and after a crash, though never twice at a time.
 pub trait Gateway: Send + Sync + 'static {
     fn create<'a>(&'a self, order: &'a Order) -> Creating<'a>;
 }

@@ -39,7 +39,7 @@ mod shop;
 mod tables;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::{env, future};
 
 use axum::Router;
@@ -99,7 +99,8 @@ async fn main() -> Result<(), BoxError> {
     let (orders, played) = mpsc::channel(64);
     let mock = is_demo.then_some(orders);
     let gateway = Box::new(MockGateway);
-    let shop = Arc::new(Shop { inbox, database, gateway, live, access, mock });
+    let shop =
+        Arc::new(Shop { inbox, database, gateway, live, access, mock, asking: Mutex::default() });
 
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(&listen).await;
@@ -111,6 +112,11 @@ async fn main() -> Result<(), BoxError> {
         println!("token     {token}");
     }
     println!("webhooks  http://{address}{WEBHOOK}\n");
+    if !is_demo {
+        println!(
+            "The gateway is still a mock, and its addresses are invented: implement `Gateway` first.\n"
+        );
+    }
 
     let (reader, runner) = (shop.database.clone(), shop.inbox.clone());
     let runner = runner.process(move |it, cx| handler::on_request(reader.clone(), it, cx));
@@ -159,6 +165,7 @@ fn app(shop: &Arc<Shop>, secret: &Secret) -> Router {
         .merge(operator::routes())
         .fallback(async || page::not_found())
         .layer(from_fn(security::same_site))
+        .layer(from_fn(security::in_time))
         .layer(DefaultBodyLimit::max(16 * 1024));
     Router::new()
         .route(WEBHOOK, post_service(shop.inbox.receiver::<PaymentRequest>()).layer(webhooks))

@@ -73,6 +73,12 @@ impl Order {
         db.prepare(&select)?.query_map([to_sql(limit)], Self::from_row)?.collect()
     }
 
+    /// The orders that no Request was created for, the oldest first.
+    pub fn without_request(db: &Connection, limit: usize) -> Result<Vec<Self>> {
+        let select = format!("{SELECT} WHERE r.id IS NULL ORDER BY o.created_at LIMIT ?1");
+        db.prepare(&select)?.query_map([to_sql(limit)], Self::from_row)?.collect()
+    }
+
     pub fn last_version(db: &Connection) -> Result<i64> {
         db.prepare("SELECT coalesce(max(version), 0) FROM orders")?.query_row([], |row| row.get(0))
     }

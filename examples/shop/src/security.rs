@@ -1,4 +1,6 @@
-//! Headers of every response, and a check of where forms come from.
+//! Headers of every response, a check of where forms come from, and a time limit.
+
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::header::{
@@ -26,6 +28,13 @@ pub async fn headers(request: Request, next: Next) -> Response {
     // Pages show orders, so no cache may keep them. The assets set their own.
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Ends requests whose body does not come. A page that follows has its response long before.
+pub async fn in_time(request: Request, next: Next) -> Response {
+    let answered = tokio::time::timeout(Duration::from_secs(10), next.run(request)).await;
+    let text = "The request took too long. Please try again.";
+    answered.unwrap_or_else(|_| page::message(StatusCode::REQUEST_TIMEOUT, "Too slow", text))
 }
 
 /// Refuses forms that a page of another site sends. Browsers add this header by themselves, over HTTPS and on

@@ -1,5 +1,7 @@
 //! The shop: what all pages and tasks share.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use inqud_inbox::{Inbox, InboxError, Sqlite};
@@ -24,6 +26,8 @@ pub struct Shop {
     pub access: Access,
     /// Tells the mock of new orders. `None` if nothing plays Inqud.
     pub mock: Option<mpsc::Sender<Played>>,
+    /// The orders that a Request is being asked for.
+    pub asking: Mutex<HashSet<String>>,
 }
 
 impl Shop {
@@ -42,8 +46,13 @@ impl Shop {
         Ok(id)
     }
 
+    /// Does nothing if another task is asking for this order, or has asked: a second Request would have another address.
     async fn request_payment(&self, id: &str) -> Result<(), BoxError> {
+        let Some(_asking) = Asking::new(&self.asking, id) else { return Ok(()) };
         let order = self.find(id).await?.ok_or("unknown order")?;
+        if order.request.is_some() {
+            return Ok(());
+        }
         let request = timeout(Duration::from_secs(10), self.gateway.create(&order)).await??;
         let insert = move |db: &_| tables::insert_request(db, &order.id, &request);
         Ok(self.inbox.write(insert).await?)
@@ -57,10 +66,14 @@ impl Shop {
     /// Asks for the Requests of orders that have none, because the process was killed or Inqud was not reached.
     pub async fn prepare(&self, mut stopped: watch::Receiver<bool>) -> Result<(), InboxError> {
         while !*stopped.borrow() {
-            match self.database.read(|db| Order::open(db, 100)).await {
+            match self.database.read(|db| Order::without_request(db, 100)).await {
                 Ok(open) => {
-                    for order in open.iter().filter(|order| order.request.is_none()) {
-                        if let Err(error) = self.request_payment(&order.id).await {
+                    for order in open {
+                        let asked = tokio::select! {
+                            asked = self.request_payment(&order.id) => asked,
+                            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
+                        };
+                        if let Err(error) = asked {
                             println!("order {} has no Request yet: {error}", order.id);
                         }
                     }
@@ -73,6 +86,22 @@ impl Shop {
             }
         }
         Ok(())
+    }
+}
+
+/// An order is in the set as long as this lives.
+struct Asking<'a>(&'a Mutex<HashSet<String>>, String);
+
+impl<'a> Asking<'a> {
+    fn new(asking: &'a Mutex<HashSet<String>>, id: &str) -> Option<Self> {
+        let is_new = asking.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+        is_new.then(|| Self(asking, id.to_owned()))
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
 }
 

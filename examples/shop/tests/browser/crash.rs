@@ -48,8 +48,13 @@ async fn ten_kills_while_webhooks_arrive_lose_nothing() {
 
     // Each three times, in any order, and again after each failure, as Inqud does within days.
     let again = vec![Duration::from_millis(150); 100];
-    let inqud =
-        shop.inqud().times(3).shuffled().interval(Duration::from_millis(60)).retries(&again);
+    let inqud = shop
+        .inqud()
+        .timeout(Duration::from_secs(2))
+        .times(3)
+        .shuffled()
+        .interval(Duration::from_millis(60))
+        .retries(&again);
     let delivering = tokio::spawn(async move { inqud.deliver(messages, client()).await });
     let seed = u64::from(std::process::id());
     println!("seed {seed}");

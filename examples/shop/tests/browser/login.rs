@@ -34,7 +34,7 @@ impl<'a> Operator<'a> {
     }
 
     pub async fn sees_at(&self, path: &str, html: &str) {
-        for _ in 0..200 {
+        for _ in 0..1200 {
             if self.page(path).await.contains(html) {
                 return;
             }

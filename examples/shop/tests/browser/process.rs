@@ -51,8 +51,13 @@ impl Shop {
 
     /// On the same port and the same file.
     pub fn restart(&mut self) {
-        let (process, _) = start(&self.file(), &self.address.to_string(), "--serve");
-        self.process = process;
+        let address = self.address.to_string();
+        let started = (0..100).find_map(|_| {
+            // Another process can have the port for a moment.
+            try_start(&self.file(), &address, "--serve")
+                .or_else(|| (std::thread::sleep(Duration::from_millis(100)), None).1)
+        });
+        (self.process, _) = started.expect("the shop does not start");
     }
 
     pub fn id(&self) -> u32 {
@@ -61,13 +66,13 @@ impl Shop {
 
     /// Waits until the process has ended by itself.
     pub async fn wait(&mut self) -> ExitStatus {
-        for _ in 0..200 {
+        for _ in 0..1200 {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return status;
             }
             sleep(Duration::from_millis(50)).await;
         }
-        panic!("the shop did not end within 10 s");
+        panic!("the shop did not end within a minute");
     }
 
     fn file(&self) -> PathBuf {
@@ -133,7 +138,7 @@ impl Shop {
     /// A mock that delivers to this shop.
     pub fn inqud(&self) -> MockInqud {
         let url = self.url("/webhooks/inqud/request").parse().unwrap();
-        MockInqud::new(Secret::new(SECRET).unwrap(), url).timeout(Duration::from_secs(2))
+        MockInqud::new(Secret::new(SECRET).unwrap(), url)
     }
 
     pub async fn deliver(&self, inqud: &MockInqud, messages: &[Message]) -> Report {
@@ -173,6 +178,10 @@ pub fn story(scenario: Scenario, order: &str) -> Vec<Message> {
 
 /// Starts the shop, and waits until it listens.
 fn start(file: &std::path::Path, listen: &str, argument: &str) -> (Child, SocketAddr) {
+    try_start(file, listen, argument).expect("the shop ended")
+}
+
+fn try_start(file: &std::path::Path, listen: &str, argument: &str) -> Option<(Child, SocketAddr)> {
     let mut process = Command::new(env!("CARGO_BIN_EXE_shop"))
         .args(Some(argument).filter(|it| !it.is_empty()))
         .env("LISTEN", listen)
@@ -185,10 +194,14 @@ fn start(file: &std::path::Path, listen: &str, argument: &str) -> (Child, Socket
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    let first = lines.next().expect("the shop ended").unwrap();
+    let Some(first) = lines.next() else {
+        process.wait().unwrap();
+        return None;
+    };
+    let first = first.unwrap();
     std::thread::spawn(move || {
         lines.map_while(Result::ok).for_each(|line| println!("shop: {line}"))
     });
     let address = first.rsplit('/').next().unwrap().parse().unwrap();
-    (process, address)
+    Some((process, address))
 }
