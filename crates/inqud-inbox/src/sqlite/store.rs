@@ -41,6 +41,9 @@ use crate::sweep::{Sweep, SweptBatch};
 ///   answered with 503, until it is back. Nothing is acknowledged that is lost (on Unix).
 /// - If a sync fails, all that waited for it get an error, and the log is written again before anything else is
 ///   acknowledged. Operating systems report a failed sync once, and then forget what they could not write.
+///   This does not cover a sync of the file, rather than of the log, that fails in a checkpoint, nor a system that drops
+///   unwritten pages from its memory before the log is read. A power loss after either can lose acknowledged
+///   notifications.
 /// - Its clock starts with the system's when the file is opened. It never goes back, even if the system's
 ///   clock does, and not from one run to the next either.
 /// - Network file systems are refused if the operating system names them (Linux), and so are tmpfs and ramfs unless
