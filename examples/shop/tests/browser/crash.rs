@@ -87,6 +87,14 @@ async fn order_without_a_request_gets_one_after_the_restart() {
     let order = shop.order("Ada Lovelace").await;
     shop.kill();
     shop.write("DELETE FROM requests WHERE order_id = ?1", &order);
+    // Older orders that wait must not keep it from being found.
+    let older = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 101)
+        INSERT INTO orders (id, product, recipient, amount, currency, created_at, version)
+        SELECT 'older-' || i, product, recipient, amount, currency, created_at - 1, version FROM orders, n WHERE id = ?1";
+    shop.write(older, &order);
+    let waiting = "INSERT INTO requests (id, order_id, status, overpaid, is_paid, was_paid)
+        SELECT 'CAPD-' || id, id, 'WAITING_PAYMENT', 0, 0, 0 FROM orders WHERE id <> ?1";
+    shop.write(waiting, &order);
     shop.restart();
     chrome.goto(&shop.url(&format!("/orders/{order}"))).await.unwrap();
     chrome.shows("waiting").await;
