@@ -239,7 +239,7 @@ async fn reprocess_keys<A: Admin + ?Sized>(
     Ok(all.reprocessed)
 }
 
-/// Processes again what was processed.
+/// Processes notifications again.
 async fn reprocess_all<A: Admin + ?Sized>(
     inbox: &A,
     mut filter: Filter,

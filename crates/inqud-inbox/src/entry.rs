@@ -27,9 +27,9 @@ pub struct Entry {
     pub order_id: Option<String>,
     /// Its status. Empty if it could not be decoded.
     pub status: String,
-    /// What has become of it.
+    /// Its state.
     pub state: State,
-    /// How it compared with what was processed of its object, when it was processed. `None` if it was not.
+    /// Its verdict when it was processed. `None` if it was not.
     pub verdict: Option<Verdict>,
     /// How it got here.
     pub source: Source,

@@ -160,7 +160,7 @@ where
     ///
     /// Use it if you trust no webhook, and take it as a nudge only. If the API shows a later state, that is stored and
     /// handled, and the notification is skipped. If the API shows an earlier one, or cannot answer, the
-    /// notification is retried. What was fetched is not confirmed again.
+    /// notification is retried. A fetched notification is not confirmed again.
     ///
     /// A notification for [review](Verdict::Review) is handled if the API shows its state, and skipped if it shows another.
     /// Run a [reconciler](crate::Inbox::reconcile) too: it answers those that are kept for review on receipt.
@@ -343,9 +343,8 @@ where
                 may_be_due = true;
                 continue;
             }
-            // In this order, because a random one could not be simulated. What is ready seldom comes first. An attempt that
-            // has ended comes before what has arrived: arrivals can be ready in each turn, and attempts end only as often as
-            // they begin.
+            // In a fixed order, because a random one could not be simulated. Rare events come first. Ended attempts come
+            // before arrivals: arrivals can be ready in each turn, and attempts end only as often as they begin.
             tokio::select! {
                 biased;
                 () = &mut shutdown, if !is_ending => {

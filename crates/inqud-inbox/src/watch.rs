@@ -412,7 +412,7 @@ impl Known {
 
     /// Compares the state of the object as it was fetched with what is stored.
     ///
-    /// What was given up does not make the API late: its time can be forged or wrong, and nothing would be recovered any
+    /// A notification that was given up does not make the API late: its time can be forged or wrong, and nothing would be recovered any
     /// more.
     pub(crate) fn compare(&self, fetched: &OrderKey) -> Compared {
         let compared = Self::compare_with(self.end(), fetched);

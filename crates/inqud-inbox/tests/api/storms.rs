@@ -131,7 +131,7 @@ async fn storm<S: Store + WatchList>(name: &str, inbox: &Inbox<S>, begin: impl F
     };
     let most = asked.iter().map(in_a_second).max().unwrap();
     println!("{name}: {} requests, at most {most} in a second", asked.len());
-    // A full bucket, and what was added meanwhile. The server sees them a little later than they were sent.
+    // A full bucket, and the tokens that were added since. The server sees them a little later than they were sent.
     assert!(most <= 2 * PER_SECOND + 2, "{most} in a second");
 }
 

@@ -1,4 +1,4 @@
-//! What a look makes of what is stored: dead letters, reviews, and bodies that are decoded meanwhile.
+//! Looks and stored notifications: dead letters, reviews, and bodies that are decoded meanwhile.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -97,7 +97,7 @@ async fn fetched_state_that_is_read_before_its_look_ends_moves_nothing(
     assert_eq!(look.looks, Some(1), "the schedule did not start again");
 }
 
-/// Whoever has the secret can store a notification with any time.
+/// With a leaked secret, anyone can store a notification with any time.
 async fn dead_letter_of_the_future_hides_nothing(inbox: &Inbox<impl Store + WatchList>) {
     let forged = request("SUCCESS", "10:05:00").replace("2026", "2099");
     push::<PaymentRequest>(inbox, &forged).await;

@@ -41,17 +41,17 @@ pub(crate) enum Bug {
     DeadBlocks,
     /// Two notifications of an object wait for each other, so a retry is claimed and put back forever.
     ClaimsInACircle,
-    /// Only what was chosen is reprocessed, and not what was processed after it.
+    /// Only the chosen notifications are reprocessed, without the later ones.
     ReplaysOne,
-    /// What was processed counts as processed again by its replay.
+    /// A replay counts as processed again.
     ReplayIsProcessed,
     /// A replay gets a new verdict.
     ReplayIsJudged,
-    /// Replays come after what has arrived meanwhile.
+    /// Replays come after later arrivals.
     ReplaysLast,
     /// An object is reprocessed while one of its notifications is handled.
     ReplaysLeased,
-    /// What has no body is reprocessed.
+    /// A notification without a body is reprocessed.
     ReplaysEmpty,
     /// With "newest only", what is older is skipped without a look at its verdict.
     SkipsAllOlder,
