@@ -1,7 +1,9 @@
 //! The text of a secret does not stay in memory, and dropping a secret zeroizes it.
 //!
 //! A child process holds the secret, and this process searches the memory of the child. What stays depends on
-//! how moves are compiled, so also run it in a release build: `cargo test --release --test memory_secret`.
+//! how moves are compiled, so also run it in a release build:
+//! `cargo test --release -p inqud-webhook --test memory_secret`. It is a test of this package because the release
+//! build of the tests of `tower-inqud` takes minutes.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::arithmetic_side_effects,
@@ -12,8 +14,9 @@
     reason = "clippy.toml does not reach the helpers of tests"
 )]
 
-#[path = "support/search.rs"]
+#[path = "../../../tests/support/search.rs"]
 mod search;
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::env;
