@@ -392,9 +392,7 @@ impl Exponent {
         let digits = format!("{front}{}", String::from_utf8_lossy(&sum));
         Self { negative, digits: digits.trim_start_matches('0').to_owned() }
     }
-}
 
-impl Ord for Exponent {
     fn cmp(&self, other: &Self) -> Ordering {
         let size = || (self.digits.len(), &self.digits).cmp(&(other.digits.len(), &other.digits));
         match (self.negative, other.negative) {
@@ -403,12 +401,6 @@ impl Ord for Exponent {
             (false, true) => Ordering::Greater,
             (true, false) => Ordering::Less,
         }
-    }
-}
-
-impl PartialOrd for Exponent {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
     }
 }
 
