@@ -1,7 +1,7 @@
 //! An authentic body is one JSON object, which is decoded without loss.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::support::{REQUEST, REQUEST_NO_REASON, deliver};
@@ -234,6 +234,8 @@ fn amounts_compare_by_value() {
         began.elapsed() < Duration::from_secs(5),
         "a large exponent is not expanded into zeros"
     );
+    let hashes = sorted.iter().map(hash).collect::<HashSet<_>>();
+    assert_eq!(hashes.len(), sorted.len(), "different amounts have different hashes");
 }
 
 fn hash(amount: &Amount) -> u64 {

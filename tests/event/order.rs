@@ -103,6 +103,7 @@ fn one_of_two_notifications_is_later() {
 #[test]
 fn order_key_shows_what_it_is_made_of() {
     for Case { told, order_key, .. } in all() {
+        assert!(told.ignored_fields().is_empty(), "by default, every field counts");
         assert_eq!(order_key.status(), STATUSES[told.status].0);
         assert_eq!(order_key.last_update(), told.time);
         assert_eq!(order_key.content(), &Content::of_bytes(&[told.content]));

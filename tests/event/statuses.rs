@@ -1,0 +1,76 @@
+//! What a status means: whether money arrived, whether you can charge, and whether anything follows.
+
+use serde::de::DeserializeOwned;
+use tower_inqud::{Authorization, Checkout, Invoice, Payment, PaymentRequest, Subscription};
+
+/// Every status of every kind, and some that this version does not know.
+const STATUSES: &[&str] = &[
+    "ACTIVE",
+    "CANCELLED",
+    "COMPLETED",
+    "CONFLICT",
+    "EXPIRED",
+    "FAILED",
+    "FROZEN",
+    "GRANTED",
+    "INITIATED",
+    "NEW",
+    "PARTIAL_SUCCESS",
+    "PAYMENT_DETECTED",
+    "PENDING",
+    "PENDING_PAYMENT",
+    "REQUEST_CREATED",
+    "REVOKED_BY_MERCHANT",
+    "SUCCESS",
+    "WAITING_PAYMENT",
+    "success",
+    "PAID",
+    "",
+];
+
+/// The statuses of an object for which `is` holds.
+fn those<T: DeserializeOwned>(id: &str, is: impl Fn(&T) -> bool) -> String {
+    let holds = |status: &&&str| {
+        is(&serde_json::from_str(&format!(r#"{{"id":"{id}","status":"{status}"}}"#)).unwrap())
+    };
+    STATUSES.iter().filter(holds).copied().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn success_is_the_only_status_of_received_money() {
+    let request = "COMPLETED SUCCESS";
+    assert_eq!(those("CAPD-1", |it: &PaymentRequest| it.status.is_successful()), request);
+    assert_eq!(those("CAPD-1", PaymentRequest::is_paid), request);
+    assert_eq!(those("CCO-1", |it: &Checkout| it.status.is_successful()), "SUCCESS");
+    assert_eq!(those("CCO-1", Checkout::is_paid), "SUCCESS");
+    assert_eq!(those("PMT-1", |it: &Payment| it.status.is_successful()), "SUCCESS");
+    assert_eq!(those("PMT-1", Payment::is_successful), "SUCCESS");
+    assert_eq!(those("PMT-1", Payment::is_incoming_paid), "SUCCESS");
+    assert_eq!(those("1", |it: &Invoice| it.status.is_paid()), "SUCCESS");
+    assert_eq!(those("1", Invoice::is_paid), "SUCCESS");
+}
+
+#[test]
+fn nothing_is_expected_after_a_final_status() {
+    let request = "CANCELLED COMPLETED CONFLICT EXPIRED SUCCESS";
+    assert_eq!(those("CAPD-1", |it: &PaymentRequest| it.status.is_final()), request);
+    assert_eq!(those("CAPD-1", PaymentRequest::is_final), request);
+    let checkout = "CONFLICT EXPIRED SUCCESS";
+    assert_eq!(those("CCO-1", |it: &Checkout| it.status.is_final()), checkout);
+    assert_eq!(those("CCO-1", Checkout::is_final), checkout);
+    let payment = "CANCELLED EXPIRED FAILED SUCCESS";
+    assert_eq!(those("PMT-1", |it: &Payment| it.status.is_final()), payment);
+    assert_eq!(those("PMT-1", Payment::is_final), payment);
+    let subscription = "CANCELLED EXPIRED";
+    assert_eq!(those("SUB-1", |it: &Subscription| it.status.is_final()), subscription);
+    assert_eq!(those("SUB-1", Subscription::is_final), subscription);
+    let invoice = "FAILED SUCCESS";
+    assert_eq!(those("1", |it: &Invoice| it.status.is_final()), invoice);
+    assert_eq!(those("1", Invoice::is_final), invoice);
+}
+
+#[test]
+fn only_a_granted_authorization_can_be_charged() {
+    assert_eq!(those("AGR-1", |it: &Authorization| it.status.is_granted()), "GRANTED");
+    assert_eq!(those("AGR-1", Authorization::is_granted), "GRANTED");
+}
