@@ -250,10 +250,6 @@ impl<'a> Number<'a> {
         if units == 0 {
             scale = scale.clamp(0, MAX_SCALE);
         }
-        while scale > MAX_SCALE && units % 10 == 0 {
-            units /= 10;
-            scale = scale.checked_sub(1)?;
-        }
         while scale < 0 {
             units = units.checked_mul(10)?;
             scale = scale.checked_add(1)?;
@@ -388,8 +384,7 @@ impl Exponent {
             *digit = u8::try_from(carry.rem_euclid(10)).unwrap_or(0).wrapping_add(b'0');
             carry = carry.div_euclid(10);
         }
-        let front = if carry > 0 { carry.to_string() } else { String::new() };
-        let digits = format!("{front}{}", String::from_utf8_lossy(&sum));
+        let digits = format!("{carry}{}", String::from_utf8_lossy(&sum));
         Self { negative, digits: digits.trim_start_matches('0').to_owned() }
     }
 
