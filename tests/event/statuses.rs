@@ -1,7 +1,10 @@
 //! What a status means: whether money arrived, whether you can charge, and whether anything follows.
 
 use serde::de::DeserializeOwned;
-use tower_inqud::{Authorization, Checkout, Invoice, Payment, PaymentRequest, Subscription};
+use tower_inqud::{
+    Authorization, Checkout, Event, Invoice, Notification, Payment, PaymentRequest, Stage,
+    Subscription,
+};
 
 /// Every status of every kind, and some that this version does not know.
 const STATUSES: &[&str] = &[
@@ -73,4 +76,88 @@ fn nothing_is_expected_after_a_final_status() {
 fn only_a_granted_authorization_can_be_charged() {
     assert_eq!(those("AGR-1", |it: &Authorization| it.status.is_granted()), "GRANTED");
     assert_eq!(those("AGR-1", Authorization::is_granted), "GRANTED");
+}
+
+/// The stages and ranks order notifications without a time.
+#[test]
+fn statuses_have_a_stage_and_a_rank() {
+    let (early, partial) = (Stage::Early, Stage::Partial);
+    let (success, settled) = (Stage::Success, Stage::Settled);
+    // In the order of their ranks. Those in one row have the same rank.
+    let kinds: [(&str, &str, &[(&str, Stage)]); 7] = [
+        (
+            "CAPD-1",
+            "",
+            &[
+                ("WAITING_PAYMENT", early),
+                ("PENDING_PAYMENT", early),
+                ("X", settled),
+                ("CANCELLED EXPIRED", settled),
+                ("CONFLICT", settled),
+                ("SUCCESS COMPLETED", success),
+            ],
+        ),
+        (
+            "CCO-1",
+            "",
+            &[
+                ("NEW", early),
+                ("REQUEST_CREATED", early),
+                ("PAYMENT_DETECTED", early),
+                ("X", settled),
+                ("EXPIRED", settled),
+                ("CONFLICT", settled),
+                ("SUCCESS", success),
+            ],
+        ),
+        (
+            "PMT-1",
+            "",
+            &[
+                ("NEW", early),
+                ("PENDING", early),
+                ("FROZEN", settled),
+                ("X", settled),
+                ("PARTIAL_SUCCESS", partial),
+                ("EXPIRED", settled),
+                ("FAILED CANCELLED", settled),
+                ("SUCCESS", success),
+            ],
+        ),
+        ("ORCO-1", "", &[("PENDING", early), ("SUCCESS X", settled)]),
+        (
+            "SUB-1",
+            "",
+            &[
+                ("INITIATED", early),
+                ("ACTIVE", settled),
+                ("X", settled),
+                ("EXPIRED", settled),
+                ("CANCELLED", settled),
+            ],
+        ),
+        (
+            "1",
+            r#","authorizationId":"AGR-1""#,
+            &[
+                ("NEW", early),
+                ("PENDING", early),
+                ("X", settled),
+                ("FAILED", settled),
+                ("SUCCESS", success),
+            ],
+        ),
+        ("AGR-1", "", &[("GRANTED", settled), ("X", settled), ("REVOKED_BY_MERCHANT", settled)]),
+    ];
+    for (id, fields, rows) in kinds {
+        for (rank, (statuses, stage)) in (0..).zip(rows) {
+            for status in statuses.split(' ') {
+                let json = format!(r#"{{"id":"{id}","status":"{status}"{fields}}}"#);
+                let event: Event = serde_json::from_str(&json).unwrap();
+                let found = (event.status_rank(), event.stage());
+                assert_eq!(found, (rank, *stage), "{id} {status}");
+                assert_eq!(event.recurs(), id == "SUB-1");
+            }
+        }
+    }
 }
