@@ -274,6 +274,13 @@ fn every_other_kind_has_its_ids_and_statuses() {
     let request = &json(&checkout[2])["request"];
     assert_eq!(request["status"], "PENDING_PAYMENT");
     assert_eq!(request["checkoutId"], json(&checkout[2])["id"]);
+    let nested = |at: usize| json(&checkout[at])["request"].clone();
+    assert_eq!(nested(1)["status"], "WAITING_PAYMENT");
+    assert!(nested(1)["lastUpdatedAt"].is_null(), "no update in the first status");
+    for (at, paid) in [(2, "PENDING"), (3, "SUCCESS")] {
+        assert_eq!(nested(at)["lastUpdatedAt"], json(&checkout[at])["lastUpdatedAt"]);
+        assert_eq!(nested(at)["paymentStatus"], paid);
+    }
     assert!(serde_json::from_str::<PaymentRequest>(&request.to_string()).is_ok());
 }
 
@@ -355,6 +362,9 @@ fn every_scenario_has_a_unique_name_and_a_status() {
     let names = Scenario::ALL.iter().map(|scenario| scenario.as_str()).collect::<HashSet<_>>();
     assert_eq!(names.len(), Scenario::ALL.len());
     assert!(Scenario::ALL.iter().all(|scenario| !scenario.statuses().is_empty()));
+    assert!(names.iter().all(|name| name.len() > 3), "{names:?}");
+    assert_eq!(Scenario::ReversedPayment.as_str(), "reversed-payment");
+    assert_eq!(format!("{:>8}", Scenario::OnRamp), " on-ramp");
 }
 
 // Deliveries
