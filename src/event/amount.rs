@@ -303,9 +303,7 @@ impl<'a> Value<'a> {
         let sign = if number.negative { -1 } else { 1 };
         Self { sign, exponent: Exponent::of(number.exponent.unwrap_or("0"), point), digits }
     }
-}
 
-impl Ord for Value<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         let size =
             || self.exponent.cmp(&other.exponent).then_with(|| self.digits.cmp(&other.digits));
@@ -313,12 +311,6 @@ impl Ord for Value<'_> {
             -1 => size().reverse(),
             _ => size(),
         })
-    }
-}
-
-impl PartialOrd for Value<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
     }
 }
 
