@@ -78,86 +78,85 @@ fn only_a_granted_authorization_can_be_charged() {
     assert_eq!(those("AGR-1", Authorization::is_granted), "GRANTED");
 }
 
+/// Asserts the stages of an object's statuses, which are in the order of their ranks. Those in one row have
+/// the same rank.
+fn assert_order(id: &str, rows: &[(&str, Stage)]) {
+    for (rank, (statuses, stage)) in (0..).zip(rows) {
+        for status in statuses.split(' ') {
+            // Only the field of an invoice, which no other kind has, tells that it is one.
+            let field = if id == "1" { r#","authorizationId":"AGR-1""# } else { "" };
+            let json = format!(r#"{{"id":"{id}","status":"{status}"{field}}}"#);
+            let event: Event = serde_json::from_str(&json).unwrap();
+            assert_eq!((event.status_rank(), event.stage()), (rank, *stage), "{id} {status}");
+            assert_eq!(event.recurs(), id == "SUB-1");
+        }
+    }
+}
+
 /// The stages and ranks order notifications without a time.
 #[test]
 fn statuses_have_a_stage_and_a_rank() {
-    let (early, partial) = (Stage::Early, Stage::Partial);
-    let (success, settled) = (Stage::Success, Stage::Settled);
-    // In the order of their ranks. Those in one row have the same rank.
-    let kinds: [(&str, &str, &[(&str, Stage)]); 7] = [
-        (
-            "CAPD-1",
-            "",
-            &[
-                ("WAITING_PAYMENT", early),
-                ("PENDING_PAYMENT", early),
-                ("X", settled),
-                ("CANCELLED EXPIRED", settled),
-                ("CONFLICT", settled),
-                ("SUCCESS COMPLETED", success),
-            ],
-        ),
-        (
-            "CCO-1",
-            "",
-            &[
-                ("NEW", early),
-                ("REQUEST_CREATED", early),
-                ("PAYMENT_DETECTED", early),
-                ("X", settled),
-                ("EXPIRED", settled),
-                ("CONFLICT", settled),
-                ("SUCCESS", success),
-            ],
-        ),
-        (
-            "PMT-1",
-            "",
-            &[
-                ("NEW", early),
-                ("PENDING", early),
-                ("FROZEN", settled),
-                ("X", settled),
-                ("PARTIAL_SUCCESS", partial),
-                ("EXPIRED", settled),
-                ("FAILED CANCELLED", settled),
-                ("SUCCESS", success),
-            ],
-        ),
-        ("ORCO-1", "", &[("PENDING", early), ("SUCCESS X", settled)]),
-        (
-            "SUB-1",
-            "",
-            &[
-                ("INITIATED", early),
-                ("ACTIVE", settled),
-                ("X", settled),
-                ("EXPIRED", settled),
-                ("CANCELLED", settled),
-            ],
-        ),
-        (
-            "1",
-            r#","authorizationId":"AGR-1""#,
-            &[
-                ("NEW", early),
-                ("PENDING", early),
-                ("X", settled),
-                ("FAILED", settled),
-                ("SUCCESS", success),
-            ],
-        ),
-        ("AGR-1", "", &[("GRANTED", settled), ("X", settled), ("REVOKED_BY_MERCHANT", settled)]),
-    ];
-    for (id, fields, rows) in kinds {
-        for (rank, (statuses, stage)) in (0..).zip(rows) {
-            for status in statuses.split(' ') {
-                let json = format!(r#"{{"id":"{id}","status":"{status}"{fields}}}"#);
-                let event: Event = serde_json::from_str(&json).unwrap();
-                let found = (event.status_rank(), event.stage());
-                assert_eq!(found, (rank, *stage), "{id} {status}");
-                assert_eq!(event.recurs(), id == "SUB-1");
-            }
-        }
-    }
+    use Stage::{Early, Partial, Settled, Success};
+
+    assert_order(
+        "CAPD-1",
+        &[
+            ("WAITING_PAYMENT", Early),
+            ("PENDING_PAYMENT", Early),
+            ("X", Settled),
+            ("CANCELLED EXPIRED", Settled),
+            ("CONFLICT", Settled),
+            ("SUCCESS COMPLETED", Success),
+        ],
+    );
+    assert_order(
+        "CCO-1",
+        &[
+            ("NEW", Early),
+            ("REQUEST_CREATED", Early),
+            ("PAYMENT_DETECTED", Early),
+            ("X", Settled),
+            ("EXPIRED", Settled),
+            ("CONFLICT", Settled),
+            ("SUCCESS", Success),
+        ],
+    );
+    assert_order(
+        "PMT-1",
+        &[
+            ("NEW", Early),
+            ("PENDING", Early),
+            ("FROZEN", Settled),
+            ("X", Settled),
+            ("PARTIAL_SUCCESS", Partial),
+            ("EXPIRED", Settled),
+            ("FAILED CANCELLED", Settled),
+            ("SUCCESS", Success),
+        ],
+    );
+    assert_order("ORCO-1", &[("PENDING", Early), ("SUCCESS X", Settled)]);
+    assert_order(
+        "SUB-1",
+        &[
+            ("INITIATED", Early),
+            ("ACTIVE", Settled),
+            ("X", Settled),
+            ("EXPIRED", Settled),
+            ("CANCELLED", Settled),
+        ],
+    );
+    assert_order(
+        "1",
+        &[
+            ("NEW", Early),
+            ("PENDING", Early),
+            ("X", Settled),
+            ("FAILED", Settled),
+            ("SUCCESS", Success),
+        ],
+    );
+    assert_order(
+        "AGR-1",
+        &[("GRANTED", Settled), ("X", Settled), ("REVOKED_BY_MERCHANT", Settled)],
+    );
 }
