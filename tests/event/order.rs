@@ -113,6 +113,11 @@ fn order_key_shows_what_it_is_made_of() {
     }
 }
 
+#[test]
+fn verdict_prints_its_name() {
+    assert_eq!(format!("{} {:>7}", Verdict::Amended, Verdict::Stale), "amended   stale");
+}
+
 /// The text of a status may come from a stranger, and a store keeps it. Only its start and a hash are kept of a long one.
 #[test]
 fn long_status_is_kept_as_its_start_and_a_hash() {
