@@ -250,10 +250,6 @@ impl<'a> Number<'a> {
         if units == 0 {
             scale = scale.clamp(0, MAX_SCALE);
         }
-        while scale > MAX_SCALE && units % 10 == 0 {
-            units /= 10;
-            scale = scale.checked_sub(1)?;
-        }
         while scale < 0 {
             units = units.checked_mul(10)?;
             scale = scale.checked_add(1)?;
@@ -307,9 +303,7 @@ impl<'a> Value<'a> {
         let sign = if number.negative { -1 } else { 1 };
         Self { sign, exponent: Exponent::of(number.exponent.unwrap_or("0"), point), digits }
     }
-}
 
-impl Ord for Value<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         let size =
             || self.exponent.cmp(&other.exponent).then_with(|| self.digits.cmp(&other.digits));
@@ -317,12 +311,6 @@ impl Ord for Value<'_> {
             -1 => size().reverse(),
             _ => size(),
         })
-    }
-}
-
-impl PartialOrd for Value<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
     }
 }
 
@@ -388,13 +376,10 @@ impl Exponent {
             *digit = u8::try_from(carry.rem_euclid(10)).unwrap_or(0).wrapping_add(b'0');
             carry = carry.div_euclid(10);
         }
-        let front = if carry > 0 { carry.to_string() } else { String::new() };
-        let digits = format!("{front}{}", String::from_utf8_lossy(&sum));
+        let digits = format!("{carry}{}", String::from_utf8_lossy(&sum));
         Self { negative, digits: digits.trim_start_matches('0').to_owned() }
     }
-}
 
-impl Ord for Exponent {
     fn cmp(&self, other: &Self) -> Ordering {
         let size = || (self.digits.len(), &self.digits).cmp(&(other.digits.len(), &other.digits));
         match (self.negative, other.negative) {
@@ -403,12 +388,6 @@ impl Ord for Exponent {
             (false, true) => Ordering::Greater,
             (true, false) => Ordering::Less,
         }
-    }
-}
-
-impl PartialOrd for Exponent {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
     }
 }
 

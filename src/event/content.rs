@@ -438,10 +438,45 @@ mod tests {
         };
         assert_eq!(deep("1"), deep("1"));
         assert_ne!(deep("1"), deep("2"));
-        let times = |last: &str| {
-            let many = r#""2026-11-22T10:05:00Z","#.repeat(10_000);
+    }
+
+    #[test]
+    fn compares_by_value_around_deep_values() {
+        let nested = |depth: usize, inner: &str| "[".repeat(depth) + inner + &"]".repeat(depth);
+        for inner in ["1", r#"{"a":["}"],"b":"]\"["}"#] {
+            let with = |depth: usize, before: u8, rate: u8, after: u8| {
+                let deep = nested(depth, inner);
+                of(&format!(r#"{{"a":{before},"deep":{deep},"rate":{rate},"z":{after}}}"#))
+            };
+            for depth in [1, 31, 32, 33, 50] {
+                assert_eq!(with(depth, 1, 1, 1), with(depth, 1, 2, 1), "{depth}");
+                assert_ne!(with(depth, 1, 1, 1), with(depth, 2, 1, 1), "{depth}");
+                assert_ne!(with(depth, 1, 1, 1), with(depth, 1, 1, 2), "{depth}");
+            }
+        }
+        // A number in 32 arrays is still compared by value. A deeper one is compared as text.
+        for (depth, by_value) in [(31, true), (32, true), (33, false)] {
+            let is = |inner: &str| of(&format!(r#"{{"deep":{}}}"#, nested(depth, inner)));
+            assert_eq!(is("1") == is("1.0"), by_value, "{depth}");
+        }
+        let objects = |depth: usize, inner: &str| {
+            of(&format!(r#"{{"o":{}{inner}{}}}"#, r#"{"o":"#.repeat(depth), "}".repeat(depth)))
+        };
+        for (depth, by_value) in [(31, true), (32, true), (33, false)] {
+            assert_eq!(objects(depth, "1") == objects(depth, "1.0"), by_value, "{depth}");
+        }
+    }
+
+    #[test]
+    fn keeps_at_most_32_times() {
+        let times = |count: usize, last: &str| {
+            let many = r#""2026-11-22T10:05:00Z","#.repeat(count - 1);
             of(&format!(r#"{{"many":[{many}"{last}"]}}"#))
         };
+        for (count, kept) in [(1, 1), (32, 32), (33, 0)] {
+            assert_eq!(times(count, "2026-11-22T10:05:00Z").times().len(), kept);
+        }
+        let times = |last: &str| times(10_000, last);
         let content = times("2026-11-22T10:05:00Z");
         assert!(content.times.is_empty());
         assert_eq!(content, times("2026-11-22T10:05:00.0001Z"));

@@ -29,6 +29,15 @@ fn ack_becomes_a_response_and_stays_in_its_extensions() {
 }
 
 #[test]
+fn only_the_documented_address_is_the_source() {
+    let is_source = |text: &str| contract::is_source_address(text.parse().unwrap());
+    assert!(is_source("3.64.51.60") && is_source("::ffff:3.64.51.60"));
+    for other in ["3.64.51.61", "60.51.64.3", "127.0.0.1", "::3.64.51.60", "64:ff9b::3.64.51.60"] {
+        assert!(!is_source(other), "{other}");
+    }
+}
+
+#[test]
 fn retries_end_within_the_duplicate_window() {
     let whole: std::time::Duration = contract::RETRY_SCHEDULE.iter().sum();
     assert_eq!(whole.as_secs(), 60 * (1 + 2 + 5 + 15 + 30 + 60 + 120 + 360 + 720 + 1440));

@@ -1,7 +1,7 @@
 //! An authentic body is one JSON object, which is decoded without loss.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::support::{REQUEST, REQUEST_NO_REASON, deliver};
@@ -75,6 +75,8 @@ async fn amounts_keep_every_digit() {
         ("1.23e1", "12.3"),
         ("\"2.5e-3\"", "0.0025"),
         ("0e999999999999", "0"),
+        ("0e99999999999999999999", "0"),
+        ("0e-99999999999999999999", "0.0000000000000000000000000000"),
         ("1234567890123456789012345678", "1234567890123456789012345678"),
         ("1.234567890123456789012345678", "1.234567890123456789012345678"),
         ("0.1234567890123456789012345678", "0.1234567890123456789012345678"),
@@ -234,6 +236,8 @@ fn amounts_compare_by_value() {
         began.elapsed() < Duration::from_secs(5),
         "a large exponent is not expanded into zeros"
     );
+    let hashes = sorted.iter().map(hash).collect::<HashSet<_>>();
+    assert_eq!(hashes.len(), sorted.len(), "different amounts have different hashes");
 }
 
 fn hash(amount: &Amount) -> u64 {

@@ -89,8 +89,14 @@ impl ForKind for ComesBackEqual {
         let first: T = serde_json::from_str(self.0).unwrap();
         let text = written(&first);
         assert_eq!(serde_json::from_str::<T>(&text).unwrap(), first);
-        let (original, again) = (self.0.parse().unwrap(), text.parse().unwrap());
+        let (original, again): (Value, Value) = (self.0.parse().unwrap(), text.parse().unwrap());
         assert_same(&original, &again, "");
+        let id = original.get("id").unwrap_or(&original["paymentId"]);
+        assert_eq!(first.id(), id);
+        assert_eq!(first.status_text(), original["status"]);
+        let updated = original.get("lastUpdatedAt").or(original.get("modifiedAt"));
+        let updated = updated.and_then(Value::as_str).map(|time| time.parse().unwrap());
+        assert_eq!(first.last_update(), updated);
 
         let event = event(self.0);
         assert_eq!(written(&event), text);
@@ -108,6 +114,59 @@ fn every_kind_round_trips_as_itself_and_as_event() {
     for (json, kind) in FIXTURES {
         assert_eq!(event(json).kind(), kind, "{json}");
         for_kind(kind, &ComesBackEqual(json));
+    }
+}
+
+/// The content of a notification ignores its status, which the order key has, and what Inqud may compute for
+/// each delivery. Everything else makes a difference.
+#[test]
+fn content_ignores_only_the_status_estimates_and_names() {
+    for (json, kind) in FIXTURES {
+        let ignored: &[&str] = match kind {
+            EventKind::Request => {
+                &["convertRate", "cryptoAcquiringProjectName", "maxLimit", "minLimit", "status"]
+            }
+            EventKind::Checkout => &[
+                "cryptoCurrencies",
+                "cryptoCurrenciesByBlockchain",
+                "cryptoCurrencyDetails",
+                "estimatedPayAmounts",
+                "maxLimits",
+                "merchantFixedPlatformFees",
+                "merchantPercentPlatformFees",
+                "minLimits",
+                "name",
+                "payerFixedPlatformFees",
+                "payerPercentPlatformFees",
+                "projectName",
+                "status",
+                "request.convertRate",
+                "request.cryptoAcquiringProjectName",
+                "request.maxLimit",
+                "request.minLimit",
+            ],
+            EventKind::OnRampCheckout => &["name", "projectName", "status"],
+            EventKind::Subscription | EventKind::Invoice => &["planName", "status"],
+            _ => &["status"],
+        };
+        let event = event(json);
+        let of = |fields: &Value| event.content(fields.to_string().as_bytes());
+        let original: Value = json.parse().unwrap();
+        let fields = original.as_object().unwrap().keys().cloned();
+        let nested = original["request"].as_object().into_iter().flat_map(Map::keys);
+        let paths = fields.chain(nested.map(|key| format!("request.{key}")));
+        for path in paths.chain(ignored.iter().map(|&path| path.to_owned())) {
+            let mut changed = original.clone();
+            match path.split_once('.') {
+                Some((_, key)) if changed["request"].is_object() => {
+                    changed["request"][key] = "changed".into();
+                }
+                Some(_) => continue,
+                None => changed[&path] = "changed".into(),
+            }
+            let is_ignored = ignored.contains(&&*path);
+            assert_eq!(of(&changed) == of(&original), is_ignored, "{kind} {path}");
+        }
     }
 }
 
@@ -313,6 +372,11 @@ fn fields_decide_the_kind_without_a_prefix() {
     assert_eq!(of(r#""paymentIntents":[]"#), EventKind::Invoice);
     assert_eq!(of(r#""authorizationId":null"#), EventKind::Invoice);
     assert_eq!(of(r#""nextWriteOfAt":null"#), EventKind::Subscription);
+    // None of these starts with a prefix.
+    for id in ["123-456", "1A-1", "Abc-1", "aBC-1", "ABCDEF12-3456", "-1", "É-1", "A"] {
+        let invoice = format!(r#"{{"id":"{id}","status":"X","authorizationId":"AGR-1"}}"#);
+        assert_eq!(event(&invoice).kind(), EventKind::Invoice, "{id}");
+    }
     // The fields are of a kind whose prefix is known, of two kinds, or of none.
     assert_eq!(of(r#""h2H":true,"orderType":"PAYIN""#), EventKind::Other);
     assert_eq!(of(r#""initApprovalTx":"0x""#), EventKind::Other);
@@ -525,6 +589,29 @@ fn invoice_supersedes_its_first_state_read_as_other() {
     let (newer, unordered) = (Verdict::Newer, Verdict::Unordered);
     assert_eq!(verdicts([new, paid, later]), [newer, unordered, newer]);
     assert_eq!(verdicts([later, new]), [newer, Verdict::Stale]);
+}
+
+#[test]
+fn error_of_other_json_names_what_is_expected() {
+    let error = |json: &str| {
+        let event = serde_json::from_str::<Event>(json).unwrap_err().to_string();
+        assert_eq!(serde_json::from_str::<Payment>(json).unwrap_err().to_string(), event);
+        event
+    };
+    assert!(error("[]").starts_with("invalid type: sequence, expected an object"));
+    assert!(error("17").starts_with("invalid type: integer `17`, expected an object"));
+}
+
+#[test]
+fn raw_json_is_equal_if_its_text_is() {
+    let limits = |json: &str| -> Checkout {
+        let json = format!(r#"{{"id":"CCO-1","status":"NEW","minLimits":{json}}}"#);
+        serde_json::from_str(&json).unwrap()
+    };
+    assert_eq!(limits(r#"{"A":1}"#), limits(r#"{"A":1}"#));
+    for other in [r#"{"A":2}"#, r#"{"A":1.0}"#, r#"{"A": 1}"#] {
+        assert_ne!(limits(r#"{"A":1}"#), limits(other));
+    }
 }
 
 #[test]
@@ -861,5 +948,15 @@ fn knows_the_order_of_each_kind() {
         assert_eq!(both.order_id(), Some("order-17"), "{id}");
         let inquds = of(r#""orderId":"ORD-1""#);
         assert_eq!(inquds.order_id(), has_inqud_order.then_some("ORD-1"), "{id}");
+    }
+    let of = |id: &str, fields: &str| {
+        event(&format!(r#"{{"id":"{id}","status":"NEW","clientOrderId":"order-17"{fields}}}"#))
+    };
+    let invoice = of("1", r#","authorizationId":"AGR-1""#);
+    assert_eq!((invoice.kind(), invoice.order_id()), (EventKind::Invoice, Some("order-17")));
+    let without = INVOICE.replace(r#""clientOrderId""#, r#""none""#);
+    assert_eq!(event(&without).order_id(), None);
+    for id in ["AGR-1", "NEW-1"] {
+        assert_eq!(of(id, "").order_id(), None, "{id}: the kind has no order");
     }
 }

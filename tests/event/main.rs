@@ -12,5 +12,6 @@ mod json;
 mod kinds;
 mod order;
 mod paid;
+mod statuses;
 #[path = "../support/mod.rs"]
 mod support;

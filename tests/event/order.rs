@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use tower_inqud::{Content, Notification, OrderKey, Processed, Stage, Verdict};
+use tower_inqud::{Content, Notification, OrderKey, Payment, Processed, Stage, Verdict};
 
 /// A notification whose fields are given directly.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,12 +103,35 @@ fn one_of_two_notifications_is_later() {
 #[test]
 fn order_key_shows_what_it_is_made_of() {
     for Case { told, order_key, .. } in all() {
+        assert!(told.ignored_fields().is_empty(), "by default, every field counts");
+        assert_eq!(told.order_id(), None, "there is no order by default");
         assert_eq!(order_key.status(), STATUSES[told.status].0);
         assert_eq!(order_key.last_update(), told.time);
         assert_eq!(order_key.content(), &Content::of_bytes(&[told.content]));
         let is_early = STATUSES[told.status].2 == Stage::Early;
         assert_eq!(order_key.repeat_is_duplicate(), told.time.is_some() || is_early, "{told:?}");
     }
+}
+
+#[test]
+fn verdict_prints_its_name() {
+    assert_eq!(format!("{} {:>7}", Verdict::Amended, Verdict::Stale), "amended   stale");
+}
+
+/// The text of a status may come from a stranger, and a store keeps it. Only its start and a hash are kept of a long one.
+#[test]
+fn long_status_is_kept_as_its_start_and_a_hash() {
+    let of = |status: &str| {
+        let json = format!(r#"{{"id":"PMT-1","status":"{status}"}}"#);
+        let payment: Payment = serde_json::from_str(&json).unwrap();
+        OrderKey::new(&payment, json.as_bytes()).status().to_owned()
+    };
+    assert_eq!(of(&"X".repeat(64)), "X".repeat(64));
+    assert_eq!(of(&"0123456789".repeat(7)), "01234567...57445fa40b08c60cdcba7ca39c756de6");
+    let (one, other) = (of(&"X".repeat(65)), of(&"X".repeat(66)));
+    assert_ne!(one, other);
+    assert!(one.starts_with("XXXXXXXX...") && one.len() == 43, "{one}");
+    assert_eq!(of(&"é".repeat(40_000)).chars().count(), 43);
 }
 
 /// Once a person has let it through, a notification without a time is handled if it arrived after what was processed, or if

@@ -1,5 +1,6 @@
 //! A real axum server on a loopback socket, with everything that a network can do to it.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +18,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower_inqud::danger::{self, Unverified};
-use tower_inqud::{Ack, PaymentRequest, Rejection, RejectionKind, Webhook, WebhookLayer};
+use tower_inqud::{
+    Ack, PaymentRequest, Rejection, RejectionKind, Webhook, WebhookLayer, WebhookRejection,
+};
 
 async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -160,6 +163,25 @@ async fn missing_layer_is_a_500_that_says_what_to_add() {
         let address = serve(Router::new().route("/", route)).await;
         assert_eq!(exchange(address, &good(SMALL)).await.0, 500);
     }
+}
+
+/// An error log prints the rejection and its source.
+#[tokio::test]
+async fn rejection_of_an_extractor_says_what_is_wrong() {
+    async fn describe(webhook: Result<Webhook<PaymentRequest>, WebhookRejection>) -> String {
+        let rejection = webhook.unwrap_err();
+        let source = rejection.source().map(ToString::to_string);
+        format!("{rejection}; {}", source.unwrap_or_default())
+    }
+    let app = Router::new().route("/", post(describe));
+    let (_, text) = exchange(serve(app).await, &good(SMALL)).await;
+    assert!(text.starts_with("the request has no webhook of type `"), "{text}");
+    assert!(text.ends_with("to this route; "), "{text}");
+
+    let forwarding = layer::<PaymentRequest>().forward_undecodable();
+    let app = Router::new().route("/", post(describe).layer(forwarding));
+    let (_, text) = exchange(serve(app).await, &good(r#"{"id":17}"#)).await;
+    assert!(text.starts_with("the JSON is not the expected object; invalid type"), "{text}");
 }
 
 #[tokio::test]

@@ -34,7 +34,8 @@ fn layer() -> WebhookLayer<PaymentRequest> {
 fn request<B>(host: &str, path: &str, signed_by: &str, body: &str, sent: B) -> Request<B> {
     Request::post(path)
         .header("host", host)
-        .header(contract::DIGEST_HEADER, sign(&secret(signed_by), body.as_bytes()))
+        // As text, because a header made of a `Digest` is sensitive already.
+        .header(contract::DIGEST_HEADER, sign(&secret(signed_by), body.as_bytes()).to_string())
         .body(sent)
         .unwrap()
 }

@@ -319,6 +319,34 @@ fn diagnosis_says_what_to_do() {
     assert!(text.ends_with("remove the quotes"), "{text}");
 }
 
+/// Logs are searched for these names.
+#[test]
+fn diagnosis_has_its_name_in_snake_case() {
+    for (diagnosis, name) in [
+        (Diagnosis::NotSigned, "not_signed"),
+        (Diagnosis::ApiSignature, "api_signature"),
+        (Diagnosis::DigestOfAnotherAlgorithm(Algorithm::HmacSha256), "digest_of_another_algorithm"),
+        (Diagnosis::DigestIsBase64, "digest_is_base64"),
+        (Diagnosis::DigestHasMoreThanDigits, "digest_has_more_than_digits"),
+        (Diagnosis::SecretHasWhitespace, "secret_has_whitespace"),
+        (Diagnosis::SecretLacksNewline, "secret_lacks_newline"),
+        (Diagnosis::SecretHasQuotes, "secret_has_quotes"),
+        (Diagnosis::SecretNeedsHexDecoding, "secret_needs_hex_decoding"),
+        (Diagnosis::SecretNeedsBase64Decoding, "secret_needs_base64_decoding"),
+        (Diagnosis::SecretWasHexDecoded, "secret_was_hex_decoded"),
+        (Diagnosis::SecretWasBase64Decoded, "secret_was_base64_decoded"),
+        (Diagnosis::BodyEmpty, "body_empty"),
+        (Diagnosis::BodyHasByteOrderMark, "body_has_byte_order_mark"),
+        (Diagnosis::BodyHasNewline, "body_has_newline"),
+        (Diagnosis::BodyLacksNewline, "body_lacks_newline"),
+        (Diagnosis::BodyRewritten, "body_rewritten"),
+        (Diagnosis::BodyDecompressed, "body_decompressed"),
+        (Diagnosis::Unexplained, "unexplained"),
+    ] {
+        assert_eq!(diagnosis.as_str(), name);
+    }
+}
+
 #[tokio::test]
 async fn layer_does_not_diagnose_when_disabled() {
     let verifier = Verifier::new(secret()).diagnose(false);

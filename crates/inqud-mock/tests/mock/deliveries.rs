@@ -8,8 +8,11 @@
 )]
 
 use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
 use std::io::ErrorKind;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::support;
@@ -18,7 +21,8 @@ use axum::Router;
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::post;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -30,6 +34,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tower::service_fn;
 use tower_inqud::{
     Ack, Amount, Authorization, Checkout, Event, EventKind, Invoice, Notification, OnRampCheckout,
     OrderKey, Payment, PaymentRequest, Rejection, RejectionKind, RequestStatus, Secret,
@@ -186,7 +191,8 @@ fn ids_are_derived_from_the_order() {
     };
     assert_eq!(ids("shop-1").len(), 1);
     assert_eq!(ids("shop-1"), ids("shop-1"));
-    assert_ne!(ids("shop-1"), ids("shop-2"));
+    let many = (0..1000).flat_map(|number| ids(&format!("shop-{number}"))).collect::<HashSet<_>>();
+    assert_eq!(many.len(), 1000, "each order has ids of its own");
     // The order id cannot inject JSON or template names.
     let odd = r#"@status","status":"SUCCESS "#;
     let lifecycle = requests(Lifecycle::new(Scenario::Expired).client_order_id(odd));
@@ -268,6 +274,13 @@ fn every_other_kind_has_its_ids_and_statuses() {
     let request = &json(&checkout[2])["request"];
     assert_eq!(request["status"], "PENDING_PAYMENT");
     assert_eq!(request["checkoutId"], json(&checkout[2])["id"]);
+    let nested = |at: usize| json(&checkout[at])["request"].clone();
+    assert_eq!(nested(1)["status"], "WAITING_PAYMENT");
+    assert!(nested(1)["lastUpdatedAt"].is_null(), "no update in the first status");
+    for (at, paid) in [(2, "PENDING"), (3, "SUCCESS")] {
+        assert_eq!(nested(at)["lastUpdatedAt"], json(&checkout[at])["lastUpdatedAt"]);
+        assert_eq!(nested(at)["paymentStatus"], paid);
+    }
     assert!(serde_json::from_str::<PaymentRequest>(&request.to_string()).is_ok());
 }
 
@@ -349,6 +362,9 @@ fn every_scenario_has_a_unique_name_and_a_status() {
     let names = Scenario::ALL.iter().map(|scenario| scenario.as_str()).collect::<HashSet<_>>();
     assert_eq!(names.len(), Scenario::ALL.len());
     assert!(Scenario::ALL.iter().all(|scenario| !scenario.statuses().is_empty()));
+    assert!(names.iter().all(|name| name.len() > 3), "{names:?}");
+    assert_eq!(Scenario::ReversedPayment.as_str(), "reversed-payment");
+    assert_eq!(format!("{:>8}", Scenario::OnRamp), " on-ramp");
 }
 
 // Deliveries
@@ -656,6 +672,56 @@ async fn the_longest_duration_does_not_overflow() {
     let inqud = inqud.interval(Duration::ZERO).retries(&[Duration::MAX]);
     let report = inqud.deliver(Lifecycle::new(Scenario::Expired), answering(&[503])).await;
     assert!(report.deliveries()[2].at() > 29 * year, "{:?}", report.deliveries()[2].at());
+}
+
+/// A response body without end. Counts the frames that are read.
+struct Endless {
+    frame: &'static [u8],
+    read: Arc<Mutex<usize>>,
+}
+
+impl Body for Endless {
+    type Data = &'static [u8];
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Infallible>>> {
+        *self.read.lock().unwrap() += 1;
+        Poll::Ready(Some(Ok(Frame::data(self.frame))))
+    }
+}
+
+/// Delivers one message, and returns the delivery and the number of frames of the response that were read.
+async fn endless_response(frame: &'static [u8]) -> (Delivery, usize) {
+    let read = Arc::new(Mutex::new(0));
+    let service = service_fn(|_: Request<SentBody>| {
+        let body = Endless { frame, read: Arc::clone(&read) };
+        std::future::ready(Ok::<_, Infallible>(http::Response::new(body)))
+    });
+    let last = Lifecycle::new(Scenario::Success).into_iter().skip(2);
+    let report = inqud().deliver(last, service).await;
+    (report.deliveries()[0].clone(), *read.lock().unwrap())
+}
+
+/// Reading a response body to its end lets the client reuse the connection, but the body may have no end.
+#[tokio::test]
+async fn reads_64_kib_of_a_response_and_keeps_one() {
+    for (frame, expected, kept) in [
+        (&[b'x'; 1024][..], 64 + 1, 1024),
+        (&[b'x'; 1000], 65 + 1, 1024),
+        (&[b'x'; 64 * 1024], 1 + 1, 1024),
+        (b"x", 64 * 1024 + 1, 1024),
+        (b"", 64 * 1024 + 1, 0),
+    ] {
+        let (delivery, read) = endless_response(frame).await;
+        assert_eq!(read, expected, "frames of {} bytes", frame.len());
+        assert_eq!(delivery.response_text(), "x".repeat(kept));
+        assert_eq!(delivery.answer(), &Answer::Status(StatusCode::OK));
+    }
+    let (delivery, _) = endless_response(b"0123456789").await;
+    assert_eq!(delivery.response_text(), "0123456789".repeat(102) + "0123");
 }
 
 #[tokio::test]
