@@ -14,7 +14,7 @@ use crate::claims::{LEASE, claim, dead, minute, record, retry, settle};
 use crate::{claims, postgres};
 use inqud_inbox::{
     Claim, Context, Filter, Inbox, Key, Outcome, Record, Settled, Sqlite, State, Storable, Store,
-    Stored, Sweep,
+    Stored,
 };
 use tempfile::TempDir;
 use tower_inqud::{Payment, PaymentRequest, Verdict};
@@ -31,7 +31,6 @@ of_each_store! {
     newest_only_replays_do_not_wait_for_a_retry
     object_that_is_handled_is_left
     pruned_bodies_are_not_replayed
-    deleted_notifications_are_not_replayed
     dead_replay_is_redriven_with_what_followed
     dead_replays_of_one_object_are_all_counted
     reprocesses_only_what_was_processed
@@ -268,20 +267,6 @@ async fn pruned_bodies_are_not_replayed(inbox: &Inbox<impl Store>) {
     assert_eq!(inbox.prune(Duration::ZERO, 9).await.unwrap(), 1);
     let reprocessed = inbox.reprocess(keys).await.unwrap();
     assert_eq!((reprocessed.requeued, reprocessed.pruned.len()), (0, 2));
-}
-
-/// They can be deleted after they were listed.
-async fn deleted_notifications_are_not_replayed(inbox: &Inbox<impl Store>) {
-    inbox.store().insert(vec![record(1, 0), record(2, 0)]).await.unwrap();
-    assert_eq!(process(inbox).await.len(), 2);
-    // SQLite keeps the row with the last number.
-    inbox.store().insert(vec![record(3, 0)]).await.unwrap();
-    let rows =
-        Sweep::Notifications { age: Duration::ZERO, includes_reviews: false, after: i64::MIN };
-    assert_eq!(inbox.store().sweep_batch(rows, 100).await.unwrap().count, 2);
-    let replayed = inbox.store().replay(vec![0, 1, 2], false).await.unwrap();
-    assert!(replayed.opened.is_empty(), "{replayed:?}");
-    assert_eq!(inbox.stats().await.unwrap().backlog(), 1);
 }
 
 async fn dead_replay_is_redriven_with_what_followed(inbox: &Inbox<impl Store>) {
