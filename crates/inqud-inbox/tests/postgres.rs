@@ -20,7 +20,8 @@ use inqud_inbox::tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use inqud_inbox::tokio_postgres::{Client, Config, NoTls};
 use inqud_inbox::{
     Claim, Claimed, Context, Inbox, InboxError, InboxErrorKind, Inserted, Outcome, Postgres,
-    PostgresOptions, PostgresTransaction, Record, Settled, Settlement, Storable, Store, Stored,
+    PostgresOptions, PostgresTransaction, Record, Settled, Settlement, State, Storable, Store,
+    Stored,
 };
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
@@ -1093,13 +1094,28 @@ async fn dropped_transaction_commits_nothing() {
         async move {
             cx.execute("INSERT INTO paid VALUES ($1)", [request.id.clone()]);
             let Some(other) = unlock.lock().await.take() else { return Ok(()) };
-            assert!(timeout(Duration::from_millis(200), cx.transaction()).await.is_err());
+            // Dropped when the statement waits for the lock.
+            let waiting =
+                "SELECT count(*) FROM pg_locks JOIN pg_database AS its ON its.oid = database
+                WHERE datname = current_database() AND NOT granted";
+            let waits = async {
+                while other.query_one(waiting, &[]).await?.get::<_, i64>(0) == 0 {
+                    sleep(Duration::from_millis(10)).await;
+                }
+                Ok::<_, BoxError>(())
+            };
+            tokio::select! {
+                _ = cx.transaction() => return Err("the statement did not wait".into()),
+                waits = waits => waits?,
+            }
             other.batch_execute("COMMIT").await.map_err(BoxError::from)
         }
     });
     let report = runner.backoff(LEASE, LEASE).run_until_idle().await.unwrap();
     assert_eq!((report.done, report.retried), (0, 1));
     assert!(paid(&client).await.is_empty());
+    let page = inbox.list(State::Open, 1).await.unwrap();
+    assert!(page.entries[0].error.contains("was dropped before it returned"), "{page:?}");
 }
 
 /// Each is settled together with `CAPD-1`, which is not affected.
@@ -1171,6 +1187,30 @@ async fn refused_statement_says_what_to_do() {
             "{dead:?}"
         );
     }
+}
+
+/// Otherwise a handler that writes values into its statements fills the memory of the server.
+#[tokio::test]
+async fn prepared_statements_are_bounded() {
+    let Some((_, _, config)) = shop("prepared").await else { return };
+    let options = PostgresOptions::new(config).max_handler_connections(1);
+    let inbox = options.open(NoTls).await.unwrap();
+    inbox.store().insert(vec![record("CAPD-1", 0)]).await.unwrap();
+    let handler = async |_: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        for id in 0..300 {
+            cx.execute(format!("INSERT INTO paid VALUES ('{id}')"), ());
+        }
+        let transaction = cx.transaction().await?;
+        let prepared = "SELECT count(*) FROM pg_prepared_statements";
+        let count: i64 = transaction.query_one(prepared, &[]).await?.get(0);
+        if count > 260 {
+            Err(format!("{count} are prepared").into())
+        } else {
+            Ok::<_, BoxError>(())
+        }
+    };
+    let report = inbox.process(handler).max_attempts(1).run_until_idle().await.unwrap();
+    assert_eq!(report.done, 1, "{:?}", inbox.dead(1).await.unwrap());
 }
 
 /// It is a failed attempt, and not a settlement that is tried again and again.

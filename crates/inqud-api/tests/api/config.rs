@@ -106,3 +106,33 @@ fn rejects_unusable_credentials() {
     assert_eq!(Credentials::plain("TKN-1", "sécret").err(), Some(ConfigError::InvalidSecret));
     assert!(Credentials::signed("TKN-1", "sécret").is_ok());
 }
+
+#[test]
+fn errors_say_what_to_do() {
+    let path = "/payments\n".to_owned();
+    for (error, cause, advice) in [
+        (ConfigError::InvalidTokenId, "invalid id of the API token", "must be visible ASCII"),
+        (ConfigError::SecretEmpty, "is empty", "pass the one that Inqud showed"),
+        (ConfigError::SurroundingWhitespace, "starts or ends with white space", "trim it"),
+        (ConfigError::InvalidSecret, "cannot be sent in a header", "use `Credentials::signed`"),
+        (ConfigError::InvalidBaseUrl, "invalid base URL", "must be like \"https://api.inqud.com\""),
+        (ConfigError::Unencrypted("a\nb".to_owned()), r#""a\nb" is unencrypted"#, "use https"),
+        (
+            ConfigError::InvalidPath(EventKind::Payment, path),
+            r#"invalid path "/payments\n" of a `payment`"#,
+            "contain \"{id}\" once",
+        ),
+        (
+            ConfigError::InvalidProject("a\nb".to_owned()),
+            r#"invalid id of a project "a\nb""#,
+            "must consist of letters",
+        ),
+        (ConfigError::ZeroLimit("timeout"), "`timeout` is zero", "must be at least 1"),
+    ] {
+        let text = error.to_string();
+        assert!(text.contains(cause), "{text}");
+        let advised = text.split_once(": ").is_some_and(|(_, end)| end.contains(advice));
+        assert!(advised, "{text}");
+        assert!(!text.contains(char::is_control), "{text:?}");
+    }
+}

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, HttpBody as _, to_bytes};
 use http::{Request, Response, StatusCode};
 use inqud_api::{ApiClient, Credentials, RequestBody, member};
 use inqud_inbox::{Fetch, Fetched};
@@ -290,6 +291,18 @@ async fn id_is_percent_encoded() {
         assert_eq!(request.uri().to_string(), address, "{id}");
         assert_eq!(request.method(), "GET");
     }
+}
+
+#[tokio::test]
+async fn request_has_an_empty_body() {
+    let service = answering("{}");
+    let seen = Arc::clone(&service.seen);
+    let client = fast(signed(), "https://api.test/").build(service).unwrap();
+    later(client.get("PMT-1").await);
+    let body = Body::new(seen.lock().unwrap().pop().unwrap().into_body());
+    assert_eq!(body.size_hint().exact(), Some(0));
+    // It is polled by services that do not ask for its size.
+    assert!(to_bytes(body, 1).await.unwrap().is_empty());
 }
 
 #[tokio::test]

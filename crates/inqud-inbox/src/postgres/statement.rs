@@ -152,4 +152,27 @@ mod tests {
             assert_eq!(first_word(sql), word, "{sql:?}");
         }
     }
+
+    fn statement(sql: &str, values: Vec<Value>) -> Statement {
+        Statement::new(sql.to_owned(), values, Duration::ZERO)
+    }
+
+    #[test]
+    fn savepoints_and_transactions_are_refused() {
+        for (sql, advice) in [
+            ("savepoint a", "use savepoints in the transaction of `Context::transaction`"),
+            ("RELEASE a", "use savepoints in the transaction of `Context::transaction`"),
+            ("START TRANSACTION", "the inbox commits the statements together with \"done\""),
+            ("COPY paid FROM STDIN", "use `Context::transaction`"),
+        ] {
+            let why = refused(&[Arc::new(statement(sql, Vec::new()))]).unwrap();
+            assert!(why.contains(advice), "{why}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_not_logged() {
+        let statement = statement("INSERT INTO payer VALUES ($1)", vec![Box::new("Ada")]);
+        assert_eq!(format!("{:?}", statement.parameters()), "[Parameter]");
+    }
 }

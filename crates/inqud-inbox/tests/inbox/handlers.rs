@@ -356,3 +356,47 @@ async fn an_operator_needs_one_trait() {
     let attached = Inbox::attach(folder.path().join("inbox.db")).unwrap();
     assert_eq!(tend(&attached).await, (1, 2, 0, 1));
 }
+
+#[tokio::test]
+async fn debug_shows_no_body() {
+    let inbox = Inbox::memory();
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS","payer":"Ada"}"#;
+    let record = Record::decode::<PaymentRequest>(body).unwrap();
+    let before = format!("{record:?}");
+    inbox.store().insert(vec![record]).await.unwrap();
+    let claim = Claim::new(PaymentRequest::KIND, 1, LONG);
+    let claimed = format!("{:?}", inbox.store().claim(claim).await.unwrap());
+    for debug in [before, claimed] {
+        assert!(debug.contains("CAPD-1") && debug.contains("body_len"), "{debug}");
+        assert!(!debug.contains("Ada"), "{debug}");
+    }
+}
+
+/// Logs and metrics are searched by the names, and people read the texts.
+#[test]
+fn errors_keep_their_names_and_say_what_to_do() {
+    use InboxErrorKind as Kind;
+    for (kind, name, text) in [
+        (Kind::Full, "full", "the inbox is full"),
+        (Kind::Timeout, "timeout", "did not commit the notification in time"),
+        (Kind::Store, "store", "failed"),
+        (Kind::Closed, "closed", "the inbox is closed"),
+        (Kind::InUse, "in_use", "only one inbox can open a file at a time"),
+        (Kind::NetworkFilesystem, "network_filesystem", "move it to a local disk"),
+        (Kind::MemoryFilesystem, "memory_filesystem", "move it"),
+        (Kind::FileMoved, "file_moved", "put it back"),
+        (Kind::TakenOver, "taken_over", "stop one of the two, and do not delete the lock file"),
+        (Kind::NotDurable, "not_durable", "change the setting that the source names"),
+        (Kind::UnsupportedSqlite, "unsupported_sqlite", "3.51.3"),
+        (Kind::NotFound, "not_found", "check the path"),
+        (Kind::SchemaTooNew, "schema_too_new", "update this program"),
+        (Kind::NotMigrated, "not_migrated", "call `Inbox::migrate` first"),
+        (Kind::NotSettled, "not_settled", "wait until they are handled, or force it"),
+        (Kind::BackupExists, "backup_exists", "use another name"),
+        (Kind::RetentionTooShort, "retention_too_short", "Inqud"),
+    ] {
+        assert_eq!(kind.as_str(), name);
+        let said = InboxError::new(kind).to_string();
+        assert!(said.contains(text), "{said}");
+    }
+}

@@ -5,7 +5,10 @@
     reason = "clippy.toml does not reach the helpers of tests"
 )]
 
-use std::sync::Mutex;
+use std::fs;
+use std::future::pending;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::claims::{claim, dead, record, settle};
@@ -16,11 +19,12 @@ use crate::reconcile::{
 use bytes::Bytes;
 use inqud_inbox::__private::{Next, Reach, Scheduled};
 use inqud_inbox::{
-    Claimed, Fetch, Fetched, Filter, Inbox, LookOutcome, Outcome, Record, Source, Storable, Store,
-    WatchList,
+    Claimed, Fetch, Fetched, Filter, Inbox, InboxErrorKind, LookOutcome, Outcome, Record, Source,
+    Sqlite, Storable, Store, WatchList,
 };
 use jiff::Timestamp;
-use tower_inqud::{Payment, PaymentRequest, Verdict};
+use tokio::time::{Instant, sleep, timeout};
+use tower_inqud::{Checkout, Event, Payment, PaymentRequest, Verdict};
 
 of_each_store! {
     body_decoded_during_the_fetch_is_not_overtaken
@@ -235,4 +239,129 @@ async fn reviews_are_asked_about_beyond_the_first_page(inbox: &Inbox<impl Store 
     let outcomes = reconciler.concurrency(16).run_until_idle().await.unwrap();
     assert_eq!(outcomes, report(&[(LookOutcome::Agreed, COUNT)]));
     assert_eq!(inbox.stats().await.unwrap().review(), 0);
+}
+
+const SOON: Duration = Duration::from_millis(10);
+const LONG: Duration = Duration::from_secs(10);
+
+/// Moves the file of the inbox away.
+fn moved(folder: &Path) {
+    fs::rename(folder.join("inbox.db"), folder.join("away")).unwrap();
+}
+
+/// Answers after something happened to the file.
+struct Meanwhile<F>(F);
+
+impl<F: Fn() -> R + Send + Sync + 'static, R: Future + Send> Fetch<PaymentRequest>
+    for Meanwhile<F>
+{
+    async fn fetch(&self, _: &str) -> Fetched {
+        (self.0)().await;
+        Fetched::Found(Bytes::from(request("SUCCESS", "10:05:00")))
+    }
+}
+
+#[tokio::test]
+async fn reconciler_outlasts_a_store_that_fails() {
+    let (inbox, folder) = file();
+    let api = Api::default();
+    api.set("CAPD-1", request("SUCCESS", "10:05:00"));
+    inbox.expect::<PaymentRequest>("CAPD-1", Timestamp::UNIX_EPOCH).await.unwrap();
+    moved(folder.path());
+    let idle = at_once::<_, PaymentRequest>(&inbox, &api).run_until_idle().await.unwrap_err();
+    assert_eq!(idle.kind(), InboxErrorKind::Store);
+
+    let healed = async {
+        sleep(Duration::from_millis(50)).await;
+        assert!(api.asked().is_empty(), "no look is leased");
+        fs::rename(folder.path().join("away"), folder.path().join("inbox.db")).unwrap();
+        let stored = async {
+            while inbox.stats().await.unwrap().backlog() == 0 {
+                sleep(SOON).await;
+            }
+        };
+        timeout(LONG, stored).await.unwrap();
+    };
+    let reconciler = at_once::<_, PaymentRequest>(&inbox, &api).poll_interval(SOON);
+    reconciler.run_until(healed).await.unwrap();
+}
+
+#[tokio::test]
+async fn reconciler_ends_when_the_inbox_is_closed() {
+    let (inbox, _folder) = file();
+    inbox.expect::<PaymentRequest>("CAPD-1", Timestamp::UNIX_EPOCH).await.unwrap();
+    let its: Inbox<Sqlite> = inbox.clone();
+    let closing = Meanwhile(move || {
+        let its = its.clone();
+        async move { its.close().await }
+    });
+    let reconciler = inbox.reconcile(closing).schedule([Duration::ZERO]).poll_interval(SOON);
+    let ended = timeout(LONG, reconciler.run_until(pending())).await.unwrap();
+    assert_eq!(ended.unwrap_err().kind(), InboxErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn api_that_hangs_is_given_up() {
+    let inbox = Inbox::memory();
+    let hangs = Meanwhile(pending::<()>);
+    let began = Instant::now();
+    let reconciler = inbox.reconcile::<PaymentRequest>(hangs).fetch_timeout(SOON);
+    let look = reconciler.look_at(None, "CAPD-1").await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(look.outcome, LookOutcome::Later);
+    assert_eq!(look.reason.as_deref(), Some("the fetcher timed out"));
+}
+
+#[tokio::test]
+async fn dry_run_looks_at_nothing_by_itself() {
+    let inbox = Inbox::memory();
+    let api = Api::default();
+    inbox.expect::<PaymentRequest>("CAPD-1", Timestamp::UNIX_EPOCH).await.unwrap();
+    let dry = || at_once::<_, PaymentRequest>(&inbox, &api).dry_run();
+    dry().run_until(sleep(SOON)).await.unwrap();
+    assert_eq!(dry().run_until_idle().await.unwrap(), report(&[]));
+    assert!(api.asked().is_empty());
+}
+
+/// The payer has until then, so earlier looks would find nothing new.
+#[test]
+fn what_waits_for_the_payer_is_quiet_until_it_expires() {
+    let at: Timestamp = "2026-11-22T11:00:00Z".parse().unwrap();
+    let checkout = |status| -> Option<Timestamp> {
+        let body = format!(r#"{{"id":"CCO-1","status":"{status}","expiresAt":"{at}"}}"#);
+        serde_json::from_str::<Checkout>(&body).unwrap().quiet_until()
+    };
+    let event = |id, status| -> Option<Timestamp> {
+        let body = format!(r#"{{"id":"{id}","status":"{status}","expiresAt":"{at}"}}"#);
+        serde_json::from_str::<Event>(&body).unwrap().quiet_until()
+    };
+    assert_eq!([checkout("NEW"), checkout("REQUEST_CREATED")], [Some(at); 2]);
+    assert_eq!(checkout("COMPLETED"), None);
+    assert_eq!([event("CCO-1", "NEW"), event("CAPD-1", "WAITING_PAYMENT")], [Some(at); 2]);
+    assert_eq!([event("CAPD-1", "SUCCESS"), event("PMT-1", "NEW")], [None; 2]);
+}
+
+#[tokio::test]
+async fn reconciles_beside_the_process_that_has_the_file() {
+    let (inbox, folder) = file();
+    let attached = Inbox::attach(folder.path().join("inbox.db")).unwrap();
+    let api = Arc::new(Api::default());
+    api.set("CAPD-1", request("SUCCESS", "10:05:00"));
+    inbox.expect::<PaymentRequest>("CAPD-1", Timestamp::UNIX_EPOCH).await.unwrap();
+    let pending = request("PENDING_PAYMENT", "10:01:00").replace("CAPD-1", "CAPD-2");
+    push::<PaymentRequest>(&inbox, &pending).await;
+    let reconciler = attached.reconcile::<PaymentRequest>((*api).clone());
+    let reconciler = reconciler.schedule([Duration::ZERO]).confirm_after(Duration::ZERO);
+    let looked = reconciler.run_until_idle().await.unwrap();
+    assert_eq!(looked, report(&[(LookOutcome::Recovered, 1), (LookOutcome::Missing, 1)]));
+
+    let acme = Arc::clone(&api);
+    let reconciler = attached.reconcile_per_tenant::<PaymentRequest, _>(move |tenant| {
+        (tenant == Some("acme")).then(|| Arc::clone(&acme))
+    });
+    for (tenant, outcome) in [(None, LookOutcome::Later), (Some("acme"), LookOutcome::Recovered)] {
+        assert_eq!(reconciler.look_at(tenant, "CAPD-1").await.unwrap().outcome, outcome);
+    }
+    // One of CAPD-2, one of CAPD-1, and one of CAPD-1 of the tenant.
+    assert_eq!(handled::<_, PaymentRequest>(&inbox).await.len(), 3);
 }

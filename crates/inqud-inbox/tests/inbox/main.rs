@@ -37,6 +37,7 @@ macro_rules! of_each_store {
 }
 
 mod any_order;
+mod confirm;
 mod erase;
 mod handlers;
 mod looks;

@@ -27,7 +27,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tempfile::TempDir;
 use tower::Layer;
-use tower_inqud::{Ack, Checkout, Notification, PaymentRequest, Webhook, WebhookLayer, danger};
+use tower_inqud::{
+    Ack, Checkout, Notification, PaymentRequest, Verifier, Webhook, WebhookLayer, danger,
+};
 
 /// The type of one release of the shop. The next release knows that an amount can be a string.
 #[derive(Debug, Deserialize)]
@@ -255,6 +257,28 @@ async fn redriven_together_oldest_is_first() {
     }
     assert_eq!(redrive_all(&inbox).await, 3);
     assert_eq!(processed::<Next, _>(&inbox).await, ["S-1 M0", "S-1 M1", "S-1 M2"]);
+}
+
+/// It is stored again under its object, which is that of the tenant.
+#[tokio::test]
+async fn decoded_body_stays_with_its_tenant() {
+    let inbox = Inbox::memory();
+    let verifier = || Verifier::new(support::secret());
+    for tenant in ["acme", ""] {
+        let layer = WebhookLayer::<First>::per_tenant(move |_| {
+            Some(if tenant.is_empty() { verifier() } else { verifier().tenant(tenant) })
+        });
+        let service = layer.forward_undecodable().layer(inbox.receiver::<First>());
+        let response = support::call(service, support::signed(body(1, 0))).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    assert_eq!(redrive_all(&inbox).await, 2);
+    assert_eq!(processed::<Next, _>(&inbox).await, ["S-1 M0", "S-1 M0"]);
+    let done = inbox.list(Filter::from(State::Done), 9).await.unwrap().entries;
+    let mut done: Vec<_> = done.into_iter().map(|it| (it.tenant, it.object)).collect();
+    done.sort();
+    let object = || "S-1".to_owned();
+    assert_eq!(done, [(None, object()), (Some("acme".to_owned()), object())]);
 }
 
 #[tokio::test]

@@ -139,6 +139,7 @@ impl Store for Moody {
         calls: Vec<LoggedRejection>,
         keep: usize,
     ) -> Result<(), InboxError> {
+        self.mood()?;
         self.memory.log_rejections(calls, keep).await
     }
 

@@ -361,3 +361,23 @@ fn one_kind_has_one_runner() {
         .kind("/shop-a", support::layer(), inbox.process(handler))
         .kind("/shop-b", support::layer(), inbox.process(handler));
 }
+
+/// They are evidence. What could not be written is counted with the next call that is.
+#[tokio::test(start_paused = true)]
+async fn rejected_calls_that_cannot_be_written_are_counted() {
+    let inbox = Moody::inbox(100);
+    let log = inbox.rejection_log();
+    let layer = support::layer::<PaymentRequest>();
+    let layer = layer.on_rejection(log.observer::<PaymentRequest>());
+    let service = layer.layer(inbox.receiver::<PaymentRequest>());
+    for fails in [true, true, false] {
+        inbox.store().fails.store(fails, Ordering::SeqCst);
+        let mut forged = support::signed(body(1, 0));
+        *forged.body_mut() = Full::from("{}");
+        let response = support::call(service.clone(), forged).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        sleep(Duration::from_secs(2)).await;
+    }
+    let all = inbox.rejections(9).await.unwrap();
+    assert_eq!(all.iter().map(|it| it.dropped).collect::<Vec<_>>(), [2]);
+}

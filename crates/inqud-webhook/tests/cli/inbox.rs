@@ -399,6 +399,17 @@ async fn erases_an_object() {
     assert_eq!(inbox.dead(9).await.unwrap().len(), 1);
     let order = ["erase", "--order", "order-9"];
     assert_eq!(printed(&run(folder.path(), &order).await, 1), "nothing found: check the ids\n");
+    // The object of a tenant is another one.
+    inbox.store().insert(vec![record(2).of_tenant("acme")]).await.unwrap();
+    let list = ["list", "--tenant", "acme", "--object", "CAPD-2"];
+    let shown = printed(&run(folder.path(), &list).await, 0);
+    assert!(shown.contains("acme/CAPD-2") && shown.ends_with("1 shown\n"), "{shown}");
+    let of_tenant = ["erase", "--kind", "request", "--object", "CAPD-2", "--tenant", "acme"];
+    assert_eq!(run(folder.path(), &of_tenant).await.status.code(), Some(2), "it is not settled");
+    let forced = [&of_tenant[..], &["--force"]].concat();
+    assert_eq!(printed(&run(folder.path(), &forced).await, 0), "1 notifications erased\n");
+    assert!(printed(&run(folder.path(), &list).await, 0).contains("erased"));
+    assert_eq!(inbox.dead(9).await.unwrap().len(), 1);
     let unknown = ["erase", "--kind", "request", "--object", "CAPD-9", "--json"];
     assert_eq!(json(&run(folder.path(), &unknown).await, 1)["erased"], 0);
 }
@@ -797,6 +808,13 @@ async fn imports_beside_the_server() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("bad.json"), "{stderr}");
     assert_eq!(inbox.stats().await.unwrap().backlog(), 1, "nothing is stored");
+
+    std::fs::write(folder.path().join("huge.json"), vec![b' '; (1 << 20) + 1]).unwrap();
+    let huge = file("huge.json");
+    let output = run(folder.path(), &["import", "--kind", "request", &two, &huge]).await;
+    printed(&output, 2);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("huge.json: is longer than 1 MiB"), "{stderr}");
 
     let text = printed(&run(folder.path(), &["import", "--kind", "request", &one, &two]).await, 0);
     assert_eq!(text, "1 imported, 1 known\n");

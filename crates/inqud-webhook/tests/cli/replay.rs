@@ -169,3 +169,13 @@ fn a_capture_is_appended_to_and_survives_half_a_line() {
     assert!(shown.contains("line 5: not sent: not a captured webhook"), "{shown}");
     assert!(shown.contains("line 6: verified Request SUCCESS "), "{shown}");
 }
+
+/// A line is read into memory before anything of it is verified.
+#[test]
+fn a_line_without_end_is_not_a_capture() {
+    let path = file("endless.jsonl", &vec![b'x'; 3 << 20]);
+    let replayed = run(&["replay", path.to_str().unwrap()]);
+    assert_eq!(replayed.status.code(), Some(2));
+    let error = stderr(&replayed);
+    assert!(error.contains("line 1 of") && error.contains("longer than 2097152 bytes"), "{error}");
+}
