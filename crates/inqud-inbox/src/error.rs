@@ -179,3 +179,35 @@ pub(super) fn error_chain(error: &(dyn Error + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dashboards and alerts filter by these names.
+    #[test]
+    fn names_of_kinds_do_not_change() {
+        use InboxErrorKind as Kind;
+        for (kind, name) in [
+            (Kind::Full, "full"),
+            (Kind::Timeout, "timeout"),
+            (Kind::Store, "store"),
+            (Kind::Closed, "closed"),
+            (Kind::InUse, "in_use"),
+            (Kind::NetworkFilesystem, "network_filesystem"),
+            (Kind::MemoryFilesystem, "memory_filesystem"),
+            (Kind::FileMoved, "file_moved"),
+            (Kind::TakenOver, "taken_over"),
+            (Kind::NotDurable, "not_durable"),
+            (Kind::UnsupportedSqlite, "unsupported_sqlite"),
+            (Kind::NotFound, "not_found"),
+            (Kind::SchemaTooNew, "schema_too_new"),
+            (Kind::NotMigrated, "not_migrated"),
+            (Kind::NotSettled, "not_settled"),
+            (Kind::BackupExists, "backup_exists"),
+            (Kind::RetentionTooShort, "retention_too_short"),
+        ] {
+            assert_eq!(kind.as_str(), name);
+        }
+    }
+}

@@ -45,3 +45,15 @@ impl fmt::Display for State {
         f.pad(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_the_documented_names() {
+        let names = State::ALL.map(|state| state.to_string());
+        assert_eq!(names, ["open", "done", "skipped", "dead", "review"]);
+        assert_eq!(format!("{:>7}", State::Dead), "   dead");
+    }
+}

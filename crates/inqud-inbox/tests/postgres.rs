@@ -19,7 +19,7 @@ use http::StatusCode;
 use inqud_inbox::tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use inqud_inbox::tokio_postgres::{Client, Config, NoTls};
 use inqud_inbox::{
-    Claim, Claimed, Context, Inbox, InboxError, InboxErrorKind, Inserted, Outcome, Postgres,
+    Admin, Claim, Claimed, Context, Inbox, InboxError, InboxErrorKind, Inserted, Outcome, Postgres,
     PostgresOptions, PostgresTransaction, Record, Settled, Settlement, State, Storable, Store,
     Stored,
 };
@@ -825,6 +825,61 @@ async fn handler_that_ends_its_transaction_is_a_dead_letter() {
     assert_eq!(client.query_one(open, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
+/// The same, if it has no transaction of its own.
+#[tokio::test]
+async fn statement_with_expired_lease_commits_nothing() {
+    let Some((inbox, client, _)) = shop("lapsed statement").await else { return };
+    inbox.store().insert(vec![record("CAPD-1", 0), record("CAPD-2", 0)]).await.unwrap();
+    let client = Arc::new(client);
+    let (shop, both) = (Arc::clone(&client), Arc::new(tokio::sync::Barrier::new(2)));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let handler = move |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        let (shop, both, calls) = (Arc::clone(&shop), Arc::clone(&both), Arc::clone(&calls));
+        async move {
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            cx.execute("INSERT INTO paid VALUES ($1)", vec![format!("{call}")]);
+            if call < 2 {
+                if request.id == "CAPD-1" {
+                    // Simulates that another runner has claimed it, and has ended since.
+                    let taken =
+                        "UPDATE inqud_inbox.object SET claim = claim + 1, leased_until = NULL,
+                        due_at = now() WHERE object = 'CAPD-1'";
+                    shop.execute(taken, &[]).await.unwrap();
+                }
+                both.wait().await;
+            }
+            Ok::<_, Infallible>(())
+        }
+    };
+    let report = timeout(LONG, inbox.process(handler).run_until_idle()).await.unwrap().unwrap();
+    assert_eq!((report.done, report.lease_expired, report.retried), (2, 1, 0));
+    assert_eq!(paid(&client).await.len(), 2, "two have settled it");
+}
+
+/// An operator reads there what to repair.
+#[tokio::test]
+async fn dead_letter_names_what_failed_the_commit() {
+    let Some((inbox, client, _)) = shop("broken").await else { return };
+    let deferred = "ALTER TABLE paid ADD shop text CONSTRAINT of_a_shop REFERENCES paid
+        DEFERRABLE INITIALLY DEFERRED";
+    client.batch_execute(deferred).await.unwrap();
+    inbox.store().insert(vec![record("execute", 0), record("transaction", 0)]).await.unwrap();
+    let handler = async |request: Stored<PaymentRequest>, cx: Context<Postgres>| {
+        let pay = "INSERT INTO paid VALUES ($1, 'no shop')";
+        match &*request.id {
+            "execute" => cx.execute(pay, [request.id.clone()]),
+            _ => _ = cx.transaction().await?.execute(pay, &[&request.id]).await?,
+        }
+        Ok::<_, BoxError>(())
+    };
+    let runner = inbox.process(handler).max_attempts(1).run_until_idle();
+    assert_eq!(timeout(LONG, runner).await.unwrap().unwrap().dead, 2);
+    for dead in inbox.dead(2).await.unwrap() {
+        assert!(dead.error.contains("of_a_shop"), "{}", dead.error);
+    }
+    assert_eq!(paid(&client).await, [""; 0]);
+}
+
 #[tokio::test]
 async fn statements_commit_with_done() {
     let Some((inbox, client, _)) = shop("statements").await else { return };
@@ -1034,6 +1089,52 @@ async fn stats_equal_counts() {
 }
 
 /// Index entries of settled objects stay at the front while the other transaction is open.
+/// However many kinds it handles.
+#[tokio::test]
+async fn listens_on_one_connection() {
+    let Some((inbox, client, _)) = shop("listens").await else { return };
+    let listening = async || {
+        let count = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+        client.query_one(count, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    for kind in ["request", "checkout", "payment"] {
+        inbox.store().claim(Claim::new(kind, 1, LEASE)).await.unwrap();
+        while listening().await == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(listening().await, 1);
+}
+
+/// Each count starts one. It must not go on when there is nothing left to do.
+#[tokio::test]
+async fn compaction_ends_with_one_row_of_each_kind() {
+    let Some((inbox, client, _)) = shop("compaction").await else { return };
+    for minute in 0..3 {
+        inbox.store().insert(vec![record("CAPD-1", minute)]).await.unwrap();
+    }
+    let tally = async || {
+        let rows = "SELECT count(*), max(xmin::text) FROM inqud_inbox.tally";
+        let row = client.query_one(rows, &[]).await.unwrap();
+        (row.get::<_, i64>(0), row.get::<_, String>(1))
+    };
+    assert_eq!(tally().await.0, 3);
+    assert_eq!(inbox.store().stats().await.unwrap().backlog(), 3);
+    let compacted = async {
+        loop {
+            match tally().await {
+                (1, written_by) => break written_by,
+                _ => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let compacted = timeout(LONG, compacted).await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(tally().await, (1, compacted));
+}
+
 #[tokio::test]
 async fn old_transaction_does_not_slow_claims() {
     const SETTLED: &str = "

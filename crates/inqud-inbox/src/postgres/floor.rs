@@ -139,3 +139,69 @@ impl Floor {
 fn before(time: SystemTime, by: Duration) -> SystemTime {
     time.checked_sub(by).unwrap_or(time)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const KIND: &str = "request";
+    const TOOK: Duration = Duration::from_secs(1);
+
+    fn at(second: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(second)).unwrap()
+    }
+
+    /// A slow look that began at second 1000, and found objects that were due until the second.
+    fn look(until: u64) -> Look {
+        Look { claimed: vec![], last_due: Some(at(until)), began: at(1000), took: TOOK }
+    }
+
+    /// Looks at all until the next look begins at the second.
+    fn slow(until: u64) -> Floors {
+        let floors = Floors::default();
+        for _ in 0..SLOW_LOOKS {
+            assert_eq!(floors.due_from(KIND), None);
+            floors.looked(KIND, None, &look(until));
+        }
+        assert_eq!(floors.due_from(KIND), Some(at(until)));
+        floors
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_at_all_again_after_ten_times_as_long() {
+        let floors = slow(500);
+        advance(TOOK * TIMES - Duration::from_millis(1)).await;
+        assert_eq!(floors.due_from(KIND), Some(at(500)));
+        floors.looked(KIND, Some(at(500)), &look(600));
+        assert_eq!(floors.due_from(KIND), Some(at(600)));
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(floors.due_from(KIND), None);
+        floors.looked(KIND, None, &Look { took: QUICK / 2, ..look(600) });
+        assert_eq!(floors.due_from(KIND), None, "it is fast again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_from_what_became_due_meanwhile() {
+        let floors = slow(500);
+        floors.lower(KIND, at(300));
+        floors.lower("payment", at(1));
+        assert_eq!(floors.due_from(KIND), Some(at(300)));
+        // During the look, after it has read past it.
+        floors.lower(KIND, at(200));
+        floors.lower(KIND, at(400));
+        floors.looked(KIND, Some(at(300)), &look(600));
+        assert_eq!(floors.due_from(KIND), Some(at(200)));
+        floors.looked(KIND, Some(at(200)), &look(600));
+        assert_eq!(floors.due_from(KIND), Some(at(600)));
+
+        // What another process has announced may have become due a second ago, by the clock of the database.
+        floors.looked(KIND, Some(at(600)), &look(1100));
+        advance(Duration::from_secs(5)).await;
+        floors.lower_all();
+        assert_eq!(floors.due_from(KIND), Some(at(1004)));
+        floors.forget_all();
+        assert_eq!(floors.due_from(KIND), None);
+    }
+}

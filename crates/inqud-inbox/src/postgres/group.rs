@@ -221,3 +221,18 @@ impl Drop for Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_two_groups_at_a_time() {
+        let line = Line::new(GROUPS);
+        assert_eq!([1, 2, 3].map(|item| line.push(item)), [true, true, false]);
+        assert_eq!(line.take(MEMBERS), Some(vec![1, 2, 3]));
+        assert_eq!(line.take(MEMBERS), None);
+        assert!(line.push(4), "one of the two has ended");
+        assert!(!line.push(5));
+    }
+}

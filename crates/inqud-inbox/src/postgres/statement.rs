@@ -135,6 +135,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_statements_that_keep_to_tables_share_a_transaction() {
+        let run_in = |sql: &str| Statement::new(sql.to_owned(), vec![], Duration::ZERO).run_in();
+        for sql in ["INSERT INTO paid", "update paid", "DELETE", "MERGE INTO paid", "WITH new AS"] {
+            assert_eq!(run_in(sql), RunIn::Group, "{sql}");
+        }
+        for sql in ["SELECT pg_advisory_lock(1)", "CALL pay(1)", "DO $$ $$", "LOCK paid", ""] {
+            assert_eq!(run_in(sql), RunIn::Alone, "{sql}");
+        }
+        for word in [
+            "BEGIN",
+            "START",
+            "COMMIT",
+            "END",
+            "ROLLBACK",
+            "ABORT",
+            "SAVEPOINT",
+            "RELEASE",
+            "SET",
+            "RESET",
+            "DISCARD",
+            "LISTEN",
+            "UNLISTEN",
+            "PREPARE",
+            "DEALLOCATE",
+            "LOAD",
+            "COPY",
+        ] {
+            let RunIn::Nothing(why) = run_in(word) else { panic!("{word} is run") };
+            assert!(why.starts_with(&format!("`execute` cannot run {word}")), "{why}");
+        }
+    }
+
+    #[test]
     fn finds_first_word() {
         for (sql, word) in [
             ("INSERT INTO paid", "INSERT"),

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::clock;
 use super::error::{engine, failed};
-use super::file::{Unfit, check_version, connect, truncate_log, unfit};
+use super::file::{check_version, connect, refuse, truncate_log, unfit};
 use super::sandbox::Sandbox;
 use super::store::Sqlite;
 use super::tables::{Session, Tables};
@@ -82,9 +82,9 @@ impl Inbox<Sqlite> {
         check_version(rusqlite::version_number())?;
         let not_found = |error| InboxError::caused_by(InboxErrorKind::NotFound, error);
         let path = fs::canonicalize(path).map_err(not_found)?;
-        if unfit(&path) == Some(Unfit::Network) {
-            return Err(InboxError::new(InboxErrorKind::NetworkFilesystem));
-        }
+        // The owning process may have allowed it.
+        let is_tmpfs_allowed = true;
+        refuse(unfit(&path), is_tmpfs_allowed)?;
         // Sets nothing before it knows that the file is an inbox.
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(engine)?;

@@ -205,6 +205,17 @@ pub(super) fn unfit(path: &Path) -> Option<Unfit> {
     unfit_type(type_of_mount(&mounts, path)?)
 }
 
+/// Refuses an unfit file system.
+pub(super) fn refuse(unfit: Option<Unfit>, is_tmpfs_allowed: bool) -> Result<(), InboxError> {
+    match unfit {
+        Some(Unfit::Network) => Err(InboxError::new(InboxErrorKind::NetworkFilesystem)),
+        Some(Unfit::Memory) if !is_tmpfs_allowed => {
+            Err(InboxError::new(InboxErrorKind::MemoryFilesystem))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn unfit_type(kind: &str) -> Option<Unfit> {
     let is_network = match kind.strip_prefix("fuse.") {
         Some(client) => FUSE.contains(&client),
@@ -250,6 +261,17 @@ mod tests {
     }
 
     #[test]
+    fn checkpointed_log_keeps_the_pages_between_two_checkpoints() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = connect(&folder.path().join("inbox.db"), flags).unwrap();
+        let of = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let pages = of("wal_autocheckpoint").unwrap();
+        assert_eq!(pages, 16_000);
+        assert_eq!(of("journal_size_limit").unwrap(), pages * of("page_size").unwrap());
+    }
+
+    #[test]
     fn rejects_sqlite_before_3_51_3() {
         let error = check_version(3_051_002).unwrap_err();
         assert_eq!(error.kind(), InboxErrorKind::UnsupportedSqlite);
@@ -275,6 +297,19 @@ mod tests {
         }
         for names in [NETWORK, FUSE] {
             assert!(names.is_sorted());
+        }
+    }
+
+    #[test]
+    fn refuses_unfit_file_systems() {
+        use InboxErrorKind::{MemoryFilesystem, NetworkFilesystem};
+        for (unfit, refused, refused_with_tmpfs) in [
+            (None, None, None),
+            (Some(Unfit::Memory), Some(MemoryFilesystem), None),
+            (Some(Unfit::Network), Some(NetworkFilesystem), Some(NetworkFilesystem)),
+        ] {
+            let kind = |is_allowed| refuse(unfit, is_allowed).err().map(|it| it.kind());
+            assert_eq!((kind(false), kind(true)), (refused, refused_with_tmpfs), "{unfit:?}");
         }
     }
 

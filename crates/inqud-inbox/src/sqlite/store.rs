@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::catch_drop::CatchDrop;
 use super::effect::SqliteEffect;
 use super::error::{engine, failed};
-use super::file::{Unfit, check_version, connect, create, lock, truncate_log, unfit};
+use super::file::{check_version, connect, create, lock, refuse, truncate_log, unfit};
 use super::settle::Ran;
 use super::tables::Tables;
 use super::writer::{self, Needs, Writer};
@@ -109,13 +109,7 @@ impl Sqlite {
         check_version(rusqlite::version_number())?;
         create(path)?;
         let path = fs::canonicalize(path).map_err(failed)?;
-        match unfit(&path) {
-            Some(Unfit::Network) => return Err(InboxError::new(InboxErrorKind::NetworkFilesystem)),
-            Some(Unfit::Memory) if !is_tmpfs_allowed => {
-                return Err(InboxError::new(InboxErrorKind::MemoryFilesystem));
-            }
-            _ => {}
-        }
+        refuse(unfit(&path), is_tmpfs_allowed)?;
         let lock = lock(&path)?;
         Ok(Self { writer: Writer::start(path.clone(), lock)?, path })
     }

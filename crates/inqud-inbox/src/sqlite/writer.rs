@@ -755,6 +755,25 @@ mod tests {
         options.open().unwrap();
     }
 
+    #[test]
+    fn checkpoint_copies_a_log_that_is_longer_than_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = connect(&folder.path().join("inbox.db"), flags).unwrap();
+        assert_eq!(no_automatic_checkpoints(&connection).unwrap(), 16_000);
+        connection.execute_batch("CREATE TABLE paid (c)").unwrap();
+        let log = |column: usize| {
+            let noop = "PRAGMA wal_checkpoint(NOOP)";
+            connection.query_row(noop, [], |row| row.get::<_, u32>(column)).unwrap()
+        };
+        let pages = log(1);
+        assert!(pages > 0);
+        checkpoint(&connection, pages).unwrap();
+        assert_eq!(log(2), 0);
+        checkpoint(&connection, pages - 1).unwrap();
+        assert_eq!(log(2), pages);
+    }
+
     /// The merchant code hides why SQLite rolled the transaction back, so it is not refused.
     #[tokio::test]
     async fn tries_again_an_effect_that_hides_a_full_disk() {

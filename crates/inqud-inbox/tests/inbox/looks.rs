@@ -17,7 +17,7 @@ use crate::reconcile::{
     Api, at_once, fetched, file, handled, payment, push, reconcile, report, request,
 };
 use bytes::Bytes;
-use inqud_inbox::__private::{Next, Reach, Scheduled};
+use inqud_inbox::__private::{Arrived, Next, Reach, Scheduled};
 use inqud_inbox::{
     Claimed, Fetch, Fetched, Filter, Inbox, InboxErrorKind, LookOutcome, Outcome, Record, Source,
     Sqlite, Storable, Store, WatchList,
@@ -34,6 +34,9 @@ of_each_store! {
     dead_replay_is_not_set_back
     pushed_arrival_goes_before_a_fetched_one
     reviews_are_asked_about_beyond_the_first_page
+    ended_look_is_kept_until_its_notification_is_read
+    arrival_that_is_read_twice_moves_no_look
+    hastens_only_looks_that_wait_for_nothing
 }
 
 fn of(body: &str) -> Record {
@@ -176,6 +179,78 @@ async fn pushed_arrival_goes_before_a_fetched_one(inbox: &Inbox<impl Store + Wat
     looks.sort_by(|a, b| a.object.cmp(&b.object));
     let since: Vec<_> = looks.iter().map(|it| (&*it.object, it.since)).collect();
     assert_eq!(since, [("CAPD-1", 3), ("CAPD-2", 3), ("CAPD-3", 5)]);
+}
+
+/// Otherwise what the look has stored would enrol the object again.
+async fn ended_look_is_kept_until_its_notification_is_read(inbox: &Inbox<impl Store + WatchList>) {
+    const NEVER: i64 = i64::MAX;
+    let store = inbox.store();
+    let (kind, other, hour) = (PaymentRequest::KIND, Payment::KIND, Duration::from_secs(3600));
+    let ended = Scheduled::new("CAPD-1".to_owned(), (5, 7), 5, NEVER);
+    store.schedule(kind, Reach::new(0, 6), vec![ended]).await.unwrap();
+    // Another kind has been read further.
+    store.schedule(other, Reach::new(0, 9), vec![]).await.unwrap();
+    store.schedule(kind, Reach::new(6, 6), vec![scheduled(1, 5, true)]).await.unwrap();
+    assert!(store.claim_looks(kind, 9, hour).await.unwrap().is_empty(), "it is known");
+    store.schedule(kind, Reach::new(6, 7), vec![]).await.unwrap();
+    store.schedule(kind, Reach::new(7, 7), vec![scheduled(1, 5, true)]).await.unwrap();
+    assert_eq!(store.claim_looks(kind, 9, hour).await.unwrap().len(), 1, "it was forgotten");
+}
+
+/// Such as by two reconcilers, or after a crash.
+async fn arrival_that_is_read_twice_moves_no_look(inbox: &Inbox<impl Store + WatchList>) {
+    let store = inbox.store();
+    let (kind, hour) = (PaymentRequest::KIND, Duration::from_secs(3600));
+    store.schedule(kind, Reach::new(0, 0), vec![scheduled(1, 5, false)]).await.unwrap();
+    let look = store.claim_looks(kind, 1, hour).await.unwrap().remove(0);
+    store.schedule(kind, Reach::new(0, 0), vec![scheduled(1, 5, false)]).await.unwrap();
+    assert!(store.claim_looks(kind, 1, hour).await.unwrap().is_empty(), "it is leased");
+    let next = Next::At { look_at: 0, looks: 1, failures: 0, stored: None };
+    store.end_looks(vec![(look, next)]).await.unwrap();
+    store.schedule(kind, Reach::new(0, 0), vec![scheduled(1, 5, false)]).await.unwrap();
+    assert_eq!(store.claim_looks(kind, 1, hour).await.unwrap()[0].looks, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_turn_leaves_out_what_is_older_than_the_horizon_in_memory() {
+    let inbox = Inbox::memory();
+    let (store, kind, hour) = (inbox.store(), PaymentRequest::KIND, Duration::from_secs(3600));
+    store.insert(vec![record(1, 0)]).await.unwrap();
+    tokio::time::advance(hour).await;
+    push::<Payment>(&inbox, &payment("SUCCESS")).await;
+    let objects =
+        |arrived: &Arrived| arrived.arrivals.iter().map(|it| it.object.clone()).collect::<Vec<_>>();
+    let all = store.arrived(kind, 9, hour).await.unwrap();
+    assert_eq!(objects(&all), ["CAPD-1"]);
+    let none = store.arrived(kind, 9, hour / 2).await.unwrap();
+    assert_eq!((objects(&none), none.reach), (vec![], all.reach));
+    store.schedule(kind, none.reach, vec![]).await.unwrap();
+    store.insert(vec![record(2, 0)]).await.unwrap();
+    tokio::time::advance(hour).await;
+    // It has arrived since, however long no reconciler was there.
+    let since = store.arrived(kind, 9, hour / 2).await.unwrap();
+    assert_eq!(objects(&since), ["CAPD-2"]);
+}
+
+async fn hastens_only_looks_that_wait_for_nothing(inbox: &Inbox<impl Store + WatchList>) {
+    const LATER: i64 = 4_000_000_000_000_000;
+    let store = inbox.store();
+    let (kind, hour) = (PaymentRequest::KIND, Duration::from_secs(3600));
+    let looks = (1..=3).map(|id| scheduled(id, 5, false)).collect();
+    store.schedule(kind, Reach::new(0, 0), looks).await.unwrap();
+    let mut looks = store.claim_looks(kind, 9, hour).await.unwrap();
+    looks.sort_by(|a, b| a.object.cmp(&b.object));
+    // The first one is leased, the API could not answer the second, and it has answered the third.
+    let ended = [1, 0].into_iter().zip(looks.into_iter().skip(1)).map(|(failures, look)| {
+        (look, Next::At { look_at: LATER, looks: 1, failures, stored: None })
+    });
+    store.end_looks(ended.collect()).await.unwrap();
+    let all = || (1..=3).map(|id| format!("CAPD-{id}")).collect::<Vec<_>>();
+    store.hasten(kind, all(), hour).await.unwrap();
+    assert!(store.claim_looks(kind, 9, hour).await.unwrap().is_empty());
+    store.hasten(kind, all(), Duration::ZERO).await.unwrap();
+    let looks = store.claim_looks(kind, 9, hour).await.unwrap();
+    assert_eq!(looks.iter().map(|it| &*it.object).collect::<Vec<_>>(), ["CAPD-3"]);
 }
 
 #[tokio::test]

@@ -846,6 +846,35 @@ async fn expects_in_the_merchants_transaction_in_sqlite() {
 }
 
 #[tokio::test]
+async fn reconciles_next_to_the_process_in_sqlite() {
+    let (inbox, folder) = file();
+    let attached = Inbox::attach(folder.path().join("inbox.db")).unwrap();
+    let api = Api::default();
+    api.set("CAPD-1", request("SUCCESS", "10:05:00"));
+    inbox.expect::<PaymentRequest>("CAPD-1", PAST).await.unwrap();
+    let of_other = |body: String| body.replace("CAPD-1", "CAPD-2");
+    push::<PaymentRequest>(&inbox, &of_other(request("WAITING_PAYMENT", "10:01:00"))).await;
+    api.set("CAPD-2", of_other(request("EXPIRED", "10:05:00")));
+    for expected in [report(&[(LookOutcome::Recovered, 2)]), report(&[])] {
+        let reconciler = attached.reconcile::<PaymentRequest>(api.clone()).schedule(NOW);
+        assert_eq!(reconciler.run_until_idle().await.unwrap(), expected);
+    }
+    assert_eq!(handled::<_, PaymentRequest>(&inbox).await.len(), 3);
+    let leased = |db: &rusqlite::Connection| {
+        let count = "SELECT count(*) FROM inqud_inbox_watch WHERE leased";
+        db.query_row(count, [], |row| row.get::<_, i64>(0))
+    };
+    assert_eq!(inbox.write(leased).await.unwrap(), 0, "all looks have ended");
+
+    // Reviews are asked about at once.
+    with_review(&inbox).await;
+    api.asked();
+    let reconciler = attached.reconcile::<Payment>(api.clone());
+    reconciler.schedule([Duration::from_secs(3600)]).run_until_idle().await.unwrap();
+    assert!(api.asked().contains(&"PMT-1".to_owned()));
+}
+
+#[tokio::test]
 async fn expects_in_the_merchants_transaction_in_postgres() {
     let Some(server) = postgres::shared() else { return };
     let inbox = server.inbox("expects").await;

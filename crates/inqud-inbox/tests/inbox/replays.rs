@@ -30,6 +30,7 @@ of_each_store! {
     newest_only_runs_replays_first
     newest_only_replays_do_not_wait_for_a_retry
     object_that_is_handled_is_left
+    expired_lease_does_not_hold_up_a_replay
     pruned_bodies_are_not_replayed
     dead_replay_is_redriven_with_what_followed
     dead_replays_of_one_object_are_all_counted
@@ -135,8 +136,8 @@ async fn replays_from_the_earliest_to_the_newest(inbox: &Inbox<impl Store>) {
         let key = key_of(inbox, 1).await;
         let reprocessed = inbox.reprocess([key]).await.unwrap();
         assert_eq!(reprocessed.requeued, 3, "not that before it");
-        // It is open already.
-        assert_eq!(inbox.reprocess([key]).await.unwrap().requeued, 0);
+        let again = inbox.reprocess([key]).await.unwrap();
+        assert_eq!((again.requeued, again.unprocessed), (0, vec![]), "it is open already");
         let expected =
             first[1..].iter().map(|(id, at, verdict, _)| (id.clone(), *at, *verdict, true));
         assert_eq!(process(inbox).await, expected.collect::<Vec<_>>());
@@ -251,6 +252,25 @@ async fn object_that_is_handled_is_left(inbox: &Inbox<impl Store>) {
     settle(store, &claimed[0], Outcome::Done(vec![])).await;
     assert_eq!(inbox.reprocess([key]).await.unwrap().requeued, 2);
     assert_eq!(minutes(&process(inbox).await), [0, 1]);
+}
+
+async fn expired_lease_does_not_hold_up_a_replay(inbox: &Inbox<impl Store>) {
+    let store = inbox.store();
+    store.insert(vec![record(1, 0)]).await.unwrap();
+    process(inbox).await;
+    store.insert(vec![record(1, 1)]).await.unwrap();
+    let lapsed = claims::lapse(store, PaymentRequest::KIND).await;
+    assert_eq!(lapsed.len(), 1);
+    let reprocessed = inbox.reprocess([key_of(inbox, 0).await]).await.unwrap();
+    assert_eq!((reprocessed.requeued, reprocessed.busy), (1, vec![]));
+    assert_eq!(settle(store, &lapsed[0], dead()).await, Settled::LeaseExpired);
+    assert_eq!(minutes(&process(inbox).await), [0, 1]);
+}
+
+/// A lease can be claimed again at the moment when it ends, so it does not hold up a replay then.
+#[tokio::test(start_paused = true)]
+async fn lease_that_ends_now_does_not_hold_up_a_replay_in_memory() {
+    expired_lease_does_not_hold_up_a_replay(&Inbox::memory()).await;
 }
 
 async fn pruned_bodies_are_not_replayed(inbox: &Inbox<impl Store>) {

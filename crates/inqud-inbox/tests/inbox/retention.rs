@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::claims::*;
 use crate::postgres;
 use inqud_inbox::{
-    Claim, Inbox, Inserted, Outcome, Record, Retention, Sqlite, Storable, Store, Sweep, Swept,
+    Admin, Claim, Inbox, Inserted, Outcome, Record, Retention, Sqlite, Storable, Store, Sweep,
+    Swept,
 };
 use tempfile::TempDir;
 use tower_inqud::{Payment, PaymentRequest, Verdict, contract};
@@ -28,6 +29,7 @@ of_each_store! {
     reviews_are_deleted_only_if_included
     forgets_objects_last
     keeps_all_within_the_duplicate_window
+    batch_that_is_not_full_is_the_last
 }
 
 /// Deletes whatever a retention may delete, regardless of its age.
@@ -181,6 +183,44 @@ async fn keeps_all_within_the_duplicate_window(inbox: &Inbox<impl Store>) {
     let retention = retention.objects(shortest).unwrap().include_reviews();
     assert_eq!(inbox.sweep(&retention).await.unwrap(), Swept::default());
     assert_eq!(store.insert(vec![record(1, 0)]).await.unwrap(), [Inserted::Duplicate]);
+}
+
+/// Otherwise a caller who deletes batch after batch never ends.
+async fn batch_that_is_not_full_is_the_last(inbox: &Inbox<impl Store>) {
+    let store = inbox.store();
+    insert(inbox, &[(1, 0), (2, 0)]).await;
+    handle(store, REQUEST).await;
+    insert(inbox, &[(9, 0)]).await;
+    let all = Sweep::Notifications { age: NO_WAIT, includes_reviews: false, after: i64::MIN };
+    for (sweep, limit) in
+        [(Sweep::Bodies(NO_WAIT), 0), (all, 0), (Sweep::Objects(NO_WAIT), 0), (all, 99)]
+    {
+        let batch = store.sweep_batch(sweep, limit).await.unwrap();
+        assert_eq!(batch.next, None, "{sweep:?} {limit}");
+    }
+    assert_eq!(sweep_all(store, false).await, 0);
+}
+
+/// The age of a notification counts from when it was settled.
+#[tokio::test]
+async fn keeps_what_was_settled_late() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let sweep = Sweep::Notifications { age: HOUR, includes_reviews: false, after: i64::MIN };
+    let (inbox, _folder) = file();
+    insert(&inbox, &[(1, 0), (9, 0)]).await;
+    let back = "UPDATE inqud_inbox_notification SET received_at = received_at - 86400000000";
+    inbox.write(|db| db.execute_batch(back)).await.unwrap();
+    handle(inbox.store(), REQUEST).await;
+    assert_eq!(inbox.store().sweep_batch(sweep, 9).await.unwrap().count, 0);
+
+    let Some(server) = postgres::shared() else { return };
+    let inbox = server.inbox("settled_late").await;
+    insert(&inbox, &[(1, 0), (9, 0)]).await;
+    let back = "UPDATE inqud_inbox.notification SET received_at = received_at - interval '1 day'";
+    let client = postgres::connect(&server.config("settled_late")).await;
+    assert_eq!(client.execute(back, &[]).await.unwrap(), 2);
+    handle(inbox.store(), REQUEST).await;
+    assert_eq!(inbox.store().sweep_batch(sweep, 9).await.unwrap().count, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -347,6 +347,35 @@ async fn effect_that_breaks_the_commit_fails_alone() {
     assert_eq!(inbox.write(all).await.unwrap(), ["1", "3", "5", "taken"]);
 }
 
+/// Each is in a transaction of its own, because it can be run only once.
+#[tokio::test]
+async fn write_that_breaks_the_commit_fails_alone() {
+    const TABLES: &str = "CREATE TABLE shop (id TEXT PRIMARY KEY);
+        CREATE TABLE paid (id TEXT, shop TEXT REFERENCES shop DEFERRABLE INITIALLY DEFERRED)";
+    let (inbox, _folder) = file();
+    inbox.write(|db| db.execute_batch(TABLES)).await.unwrap();
+    // The first one occupies the writer until the others wait for it.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let occupy = inbox.write(move |_| {
+        wait.recv().unwrap_err();
+        Ok::<_, Infallible>(())
+    });
+    let pay = |sql| inbox.write(move |db| db.execute_batch(sql));
+    let broken = pay("INSERT INTO paid VALUES ('1', 'no shop')");
+    let paid = pay("INSERT INTO paid VALUES ('2', NULL)");
+    let go = async { drop(go) };
+    let all = async { tokio::join!(biased; occupy, broken, paid, go) };
+    let (occupied, broken, paid, ()) = timeout(LONG, all).await.unwrap();
+    occupied.unwrap();
+    paid.unwrap();
+    let error = format!("{:?}", broken.unwrap_err());
+    assert!(error.contains("FOREIGN KEY"), "{error}");
+    let count = |db: &rusqlite::Connection| {
+        db.query_row("SELECT group_concat(id) FROM paid", [], |row| row.get::<_, String>(0))
+    };
+    assert_eq!(inbox.write(count).await.unwrap(), "2");
+}
+
 /// Panics when it is formatted as an error, and when it is dropped as anything else.
 #[derive(Debug)]
 struct Nasty;

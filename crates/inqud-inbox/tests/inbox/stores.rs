@@ -534,3 +534,20 @@ proptest! {
 async fn tick() {
     tokio::time::advance(Duration::from_millis(1)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn long_waits_do_not_end_early_in_memory() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let inbox = Inbox::memory();
+    let store = inbox.store();
+    insert(&inbox, &[(1, 0)]).await;
+    let claimed = claim(store).await;
+    settle(store, &claimed[0], retry(300 * DAY)).await;
+    tokio::time::advance(299 * DAY).await;
+    assert!(claim(store).await.is_empty());
+    tokio::time::advance(DAY).await;
+    let long = Claim::new(PaymentRequest::KIND, 9, Duration::MAX).with_suspect(true);
+    assert_eq!(store.claim(long).await.unwrap().len(), 1);
+    tokio::time::advance(364 * DAY).await;
+    assert!(store.claim(long).await.unwrap().is_empty(), "it is leased");
+}

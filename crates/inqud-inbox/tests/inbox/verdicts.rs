@@ -245,6 +245,7 @@ fn of<T: Storable>(body: &str) -> Record {
 of_each_store! {
     late_decoding_keeps_arrival_order
     late_decoding_detects_duplicates
+    verdicts_are_kept_for_lists_and_replays
 }
 
 fn payment(status: &str, amount: u32) -> String {
@@ -330,4 +331,35 @@ async fn late_decoding_detects_duplicates(inbox: &Inbox<impl Store>) {
     let skipped = inbox.list(State::Skipped, 9).await.unwrap().entries;
     assert!(skipped.last().unwrap().error.contains("duplicate"), "{skipped:?}");
     assert_eq!(skipped.last().unwrap().object, all.last().unwrap().object);
+}
+
+async fn verdicts_are_kept_for_lists_and_replays<S: Store>(inbox: &Inbox<S>) {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let its = Arc::clone(&log);
+    let handler = move |event: Stored<Payment>, cx: Context<S>| {
+        its.lock().unwrap().push((event.raw_body().clone(), cx.verdict()));
+        ready(Ok::<_, Infallible>(()))
+    };
+    let told = [
+        (payment("SUCCESS", 1), Verdict::Newer),
+        (payment("SUCCESS", 2), Verdict::Amended),
+        (payment("FAILED", 1), Verdict::Unordered),
+        (payment("NEW", 1), Verdict::Stale),
+    ];
+    for (body, _) in &told {
+        inbox.store().insert(vec![of::<Payment>(body)]).await.unwrap();
+        inbox.process(handler.clone()).handle_stale().run_until_idle().await.unwrap();
+    }
+    let told = told.map(|(body, verdict)| (Bytes::from(body), verdict));
+    assert_eq!(std::mem::take(&mut *log.lock().unwrap()), told);
+    for (body, verdict) in &told {
+        let listed = inbox.list(Filter::from(*verdict).with_bodies(), 9).await.unwrap().entries;
+        let listed: Vec<_> = listed.iter().map(|it| (it.body.clone(), it.verdict)).collect();
+        assert_eq!(listed, [(body.clone(), Some(*verdict))]);
+    }
+    assert!(inbox.list(Verdict::Review, 9).await.unwrap().entries.is_empty());
+
+    assert_eq!(inbox.reprocess_all(Filter::new(), false).await.unwrap().requeued, 4);
+    inbox.process(handler).handle_stale().run_until_idle().await.unwrap();
+    assert_eq!(*log.lock().unwrap(), told, "and the same again");
 }

@@ -278,7 +278,8 @@ async fn settings_of_the_connection_do_not_outlive_an_effect() {
 async fn refuses_the_same_in_write() {
     let place = Place::new();
     let inbox = inbox(&place).await;
-    let writes: [(Effect, &str); 5] = [
+    let writes: [(Effect, &str); 6] = [
+        (|db| batch(db, "BEGIN"), "tried to begin a transaction (BEGIN)"),
         (|db| batch(db, ADD).and(batch(db, "COMMIT")), "tried to end the transaction (COMMIT): "),
         (
             |db| batch(db, ADD).and(batch(db, "COMMIT").or(Ok(()))),

@@ -210,3 +210,30 @@ fn micros(duration: Duration) -> i64 {
     const MOST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
     i64::try_from(duration.min(MOST).as_micros()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_ids_are_shortened_and_stay_different() {
+        assert_eq!(object(&"a".repeat(OBJECT_LEN)).len(), OBJECT_LEN);
+        for long in ["a", "é", "🦀"].map(|it| it.repeat(20_000)) {
+            let stored = object(&long);
+            // What an operator sees begins like the id.
+            assert!((OBJECT_LEN / 4..=OBJECT_LEN * 3 / 2).contains(&stored.len()), "{stored}");
+            assert!(stored.starts_with(&long[..100]), "{stored}");
+            assert_ne!(stored, object(&format!("{long}!")));
+        }
+        assert_eq!(object("a\0b"), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn durations_end_at_a_hundred_years() {
+        let century = Duration::from_secs(100 * 366 * 24 * 3600);
+        for exact in [Duration::ZERO, Duration::from_micros(1), century] {
+            assert_eq!(u128::try_from(micros(exact)).unwrap(), exact.as_micros());
+        }
+        assert_eq!(micros(Duration::MAX), micros(century));
+    }
+}
