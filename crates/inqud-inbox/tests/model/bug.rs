@@ -85,8 +85,6 @@ pub(crate) enum Bug {
     FailedLookCounts,
     /// An object leaves the watch list before what was fetched is read.
     WatchForgets,
-    /// A look leaves reviews as they are.
-    LookKeepsReviews,
     /// Dead letters and what was discarded count as known.
     LookTrustsDead,
 }
@@ -130,8 +128,8 @@ impl Bug {
         Self::WatchStays,
     ];
 
-    /// Mistakes in looks. The comparison with the real stores notices each. The last eight are planted for it only.
-    pub(crate) const OF_LOOKS: [Self; 13] = [
+    /// Mistakes in looks. The comparison with the real stores notices each. The last seven are planted for it only.
+    pub(crate) const OF_LOOKS: [Self; 12] = [
         Self::StoresLate,
         Self::KnowsLate,
         Self::StoresAgain,
@@ -143,7 +141,6 @@ impl Bug {
         Self::LookIgnoresLease,
         Self::FailedLookCounts,
         Self::WatchForgets,
-        Self::LookKeepsReviews,
         Self::LookTrustsDead,
     ];
 }

@@ -219,8 +219,7 @@ impl Model {
         }
         let (mut redriven, mut discarded) = (None, Vec::new());
         let reviews = (0..look.known).filter(|row| look.reviews >> row & 1 == 1);
-        let settles = compared != Compared::Ahead && !self.has(Bug::LookKeepsReviews);
-        for row in reviews.filter(|_| settles) {
+        for row in reviews.filter(|_| compared != Compared::Ahead) {
             let is_confirmed = compared == Compared::Recovered
                 && look.end.is_none_or(|end| row > end.row)
                 && object.row(row).note == fetched;
