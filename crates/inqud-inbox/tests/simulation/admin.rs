@@ -60,8 +60,9 @@ impl Admin for Disk {
             let Some(row) = self.kept(key).await? else { continue };
             self.note("redriven", NOBODY, row as u64);
             if self.world.ledger().is_replay(row) {
-                let opened = self.reopen(vec![row as i64], false).await?.opened;
-                redriven += usize::from(opened.contains(&(row as i64)));
+                let number = i64::try_from(row).unwrap();
+                let opened = self.reopen(vec![number], false).await?.opened;
+                redriven += usize::from(opened.contains(&number));
                 continue;
             }
             redriven += self.world.disk.redrive([key]).await?;

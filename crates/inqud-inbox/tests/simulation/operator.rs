@@ -11,7 +11,10 @@ use crate::world::World;
 /// Works in half of the runs. A failure of the store is one of the faults, so errors are ignored.
 pub(crate) async fn operate(world: &World) {
     let (reprocesses, deletes) = world.draw(|random| (random.chance(500), random.chance(500)));
-    while reprocesses || deletes {
+    if !reprocesses && !deletes {
+        return;
+    }
+    loop {
         let millis = world.draw(|random| random.range(200, 6_000));
         sleep(Duration::from_millis(millis)).await;
         if world.is_healed() {

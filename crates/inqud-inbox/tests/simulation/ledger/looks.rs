@@ -41,7 +41,7 @@ impl Ledger {
             mine.last_update().is_none()
                 || (it.status(), it.last_update()) == (mine.status(), mine.last_update())
         };
-        let stored = keys.iter().copied().filter(is_like).next_back();
+        let stored = keys.iter().copied().rfind(is_like);
         check(stored.is_none_or(|it| !mine.is_duplicate_of(it)), || {
             format!("object {at}: a look has stored {} twice", mine.status())
         })?;
