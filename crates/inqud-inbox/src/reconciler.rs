@@ -12,7 +12,7 @@ use tower_inqud::danger;
 
 use crate::admin::Admin;
 use crate::ask::{Answer, Answered, ask};
-use crate::backoff::{Backoff, random};
+use crate::backoff::{Backoff, spread};
 use crate::error::{InboxError, InboxErrorKind};
 use crate::fetcher::Fetcher;
 use crate::filter::{Cursor, Filter};
@@ -233,7 +233,10 @@ where
                 return Ok(report);
             }
             tokio::select! {
+                // In this order, so that a simulation can repeat it. A poll is due rarely, so the others do not wait for it.
+                biased;
                 () = &mut shutdown, if !is_ending => is_ending = true,
+                _ = polls.tick() => (may_have_arrived, may_be_due) = (true, true),
                 Some(ended) = looks.join_next() => {
                     may_be_due = true;
                     // All that have ended, so that one claim replaces them.
@@ -254,7 +257,6 @@ where
                     }
                 }
                 () = pause.over(), if pause.is_on() && looks.is_empty() => may_be_due = true,
-                _ = polls.tick() => (may_have_arrived, may_be_due) = (true, true),
             }
         }
     }
@@ -325,7 +327,9 @@ where
             Err(_) if arrival.body.is_empty() => (false, None),
             Err(_) => return None,
         };
-        let [since, look_at] = self.schedule.arrived(arrival.received_at, is_open, quiet_until);
+        let this = (&arrival.object, arrival.seq);
+        let [since, look_at] =
+            self.schedule.arrived(this, arrival.received_at, is_open, quiet_until);
         let position = (arrival.order_key.position(), arrival.seq);
         let scheduled = Scheduled::new(arrival.object.clone(), position, since, look_at);
         Some(scheduled.fetched(arrival.is_fetched))
@@ -438,8 +442,9 @@ impl Pause {
                 if !self.is_on() {
                     self.failures = self.failures.saturating_add(1);
                 }
-                let wait =
-                    PAUSE.after(self.failures, random()).min(PAUSE.cap).max(after.min(ASKED));
+                // Processes look at different objects, so they do not all try again at once.
+                let jitter = spread((&reconciled.id, self.failures));
+                let wait = PAUSE.after(self.failures, jitter).min(PAUSE.cap).max(after.min(ASKED));
                 // A look in flight that fails otherwise does not shorten what the API asked for.
                 self.until = self.until.max(Instant::now().checked_add(wait));
             }

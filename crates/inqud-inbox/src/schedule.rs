@@ -1,8 +1,9 @@
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backoff::{Backoff, random};
+use crate::backoff::{Backoff, spread};
 use crate::watch::{Look, Next};
 
 /// When a [`Reconciler`](crate::Reconciler) looks at an object.
@@ -67,9 +68,11 @@ impl Schedule {
         self.length().saturating_add(HOUR)
     }
 
-    /// When to look at an object of which a notification has arrived, and what that counts from.
+    /// When to look at an object of which a notification has arrived, and what that counts from. `of` is the object and
+    /// the notification.
     pub(crate) fn arrived(
         &self,
+        of: impl Hash,
         received_at: i64,
         is_open: bool,
         quiet_until: Option<i64>,
@@ -77,13 +80,13 @@ impl Schedule {
         let offset = if is_open { self.first() } else { self.confirm };
         let since = received_at.max(quiet_until.filter(|_| is_open).unwrap_or(i64::MIN));
         let since = since.min(received_at.saturating_add(micros(HORIZON)));
-        [since, since.saturating_add(micros(self.jittered(offset)))]
+        [since, since.saturating_add(micros(self.jittered(offset, of)))]
     }
 
     /// Schedules the first look at an object that was only expected.
     pub(crate) fn expected(&self, look: &Look) -> Next {
         let since = look.since.min(look.now.saturating_add(micros(HORIZON)));
-        let look_at = since.saturating_add(micros(self.jittered(self.first())));
+        let look_at = since.saturating_add(micros(self.jittered(self.first(), this(look))));
         Next::At { look_at, looks: 0, failures: 0, stored: None }
     }
 
@@ -101,9 +104,9 @@ impl Schedule {
             let Some(offset) = self.offsets.iter().find(|offset| at(offset) > look.now) else {
                 return Next::Done;
             };
-            look.since.saturating_add(micros(self.jittered(*offset)))
+            look.since.saturating_add(micros(self.jittered(*offset, this(look))))
         } else {
-            look.now.saturating_add(micros(self.jittered(self.confirm)))
+            look.now.saturating_add(micros(self.jittered(self.confirm, this(look))))
         };
         Next::At { look_at, looks, failures: 0, stored: None }
     }
@@ -112,8 +115,8 @@ impl Schedule {
     pub(crate) fn failed(&self, look: &Look, after: Option<Duration>) -> Next {
         let failures = look.failures.saturating_add(1);
         let [least, most] = AFTER;
-        let wait =
-            after.map_or_else(|| FAILED.after(failures, random()), |it| it.clamp(least, most));
+        let wait = after
+            .map_or_else(|| FAILED.after(failures, spread(this(look))), |it| it.clamp(least, most));
         let given_up = look.since.saturating_add(micros(self.length().saturating_mul(2)));
         if look.now > given_up.saturating_add(micros(HOUR)) {
             return Next::Done;
@@ -132,10 +135,15 @@ impl Schedule {
     }
 
     /// Adds up to a tenth, so that objects that arrived together are not all looked at together.
-    fn jittered(&self, offset: Duration) -> Duration {
+    fn jittered(&self, offset: Duration, of: impl Hash) -> Duration {
         let most = offset.div_f64(10.0).min(self.jitter);
-        offset.saturating_add(most.mul_f64(random()))
+        offset.saturating_add(most.mul_f64(spread(of)))
     }
+}
+
+/// What the jitter of a look depends on.
+fn this(look: &Look) -> impl Hash {
+    (&*look.object, look.claim)
 }
 
 impl fmt::Debug for Schedule {
@@ -171,7 +179,7 @@ mod tests {
     #[test]
     fn quiet_object_costs_five_looks() {
         let schedule = Schedule::default();
-        let [since, mut at] = schedule.arrived(0, true, None);
+        let [since, mut at] = schedule.arrived(1, 0, true, None);
         assert_eq!(since, 0);
         let mut looked_at = Vec::new();
         let mut looks = 0;
@@ -187,18 +195,18 @@ mod tests {
     #[test]
     fn waits_until_the_object_expires() {
         let schedule = Schedule::default();
-        let [since, look_at] = schedule.arrived(0, true, Some(10 * HOURS));
+        let [since, look_at] = schedule.arrived(1, 0, true, Some(10 * HOURS));
         assert_eq!((since, look_at / HOURS), (10 * HOURS, 10));
-        assert_eq!(schedule.arrived(0, true, Some(-HOURS))[0], 0, "it has expired");
-        assert_eq!(schedule.arrived(0, false, Some(10 * HOURS))[0], 0, "it is final");
-        let [since, look_at] = schedule.arrived(0, true, Some(i64::MAX));
+        assert_eq!(schedule.arrived(1, 0, true, Some(-HOURS))[0], 0, "it has expired");
+        assert_eq!(schedule.arrived(1, 0, false, Some(10 * HOURS))[0], 0, "it is final");
+        let [since, look_at] = schedule.arrived(1, 0, true, Some(i64::MAX));
         assert!(since < look_at && look_at < 401 * 24 * HOURS, "the year 9999 is too late");
     }
 
     #[test]
     fn confirms_a_final_status_once() {
         let schedule = Schedule::default();
-        let [_, look_at] = schedule.arrived(0, false, None);
+        let [_, look_at] = schedule.arrived(1, 0, false, None);
         assert_eq!(look_at / HOURS, 24);
         assert_eq!(schedule.answered(&look(look_at, 0), true, false), Next::Done);
         // It was recovered, so that nothing has confirmed it yet.
@@ -227,7 +235,7 @@ mod tests {
     #[test]
     fn objects_are_not_all_looked_at_together() {
         let schedule = Schedule::default();
-        let first = |_| schedule.arrived(0, true, None)[1];
+        let first = |nth| schedule.arrived(nth, 0, true, None)[1];
         let all: Vec<_> = (0..50).map(first).collect();
         assert!(all.iter().all(|it| (HOURS / 4..HOURS).contains(it)), "{all:?}");
         assert!(all.iter().any(|it| it != &all[0]));

@@ -233,9 +233,9 @@ pub struct Look {
     pub kind: &'static str,
     /// The id of the object, with its tenant.
     pub object: Arc<str>,
-    /// The number of this claim among those of the object.
+    /// The number of this claim since the object was added.
     pub claim: i64,
-    /// When the object was added.
+    /// When the object was added. If it leaves the list and comes back, claims are counted from the start.
     pub added_at: i64,
     /// What the schedule counts from.
     pub since: i64,

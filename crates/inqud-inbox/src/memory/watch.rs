@@ -122,16 +122,15 @@ impl Watched {
     pub(super) fn end(&mut self, look: &Look, next: Next) {
         let now = self.now();
         let of = (look.kind, Arc::clone(&look.object));
-        let Some(row) = self.rows.get_mut(&of).filter(|row| row.claim == look.claim) else {
-            return;
-        };
+        let is_its = |row: &&mut Row| (row.claim, row.added_at) == (look.claim, look.added_at);
+        let Some(row) = self.rows.get_mut(&of).filter(is_its) else { return };
         match next {
             Next::Done => _ = self.rows.remove(&of),
             Next::At { look_at, looks, failures, stored } => {
                 row.claim = row.claim.saturating_add(1);
                 (row.look_at, row.failures, row.looks) = (look_at, failures, Some(looks));
                 row.is_leased = false;
-                row.position = row.position.max(stored.unwrap_or((i64::MIN, 0)));
+                row.position = stored.unwrap_or(row.position);
                 if look.looks.is_some() {
                     row.looked_at = Some(now);
                 }

@@ -136,23 +136,26 @@ pub(super) fn claim(
 }
 
 pub(super) fn end(connection: &Connection, now: i64, ended: &[(Look, Next)]) -> Result<()> {
-    let mut done = connection
-        .prepare("DELETE FROM inqud_inbox_watch WHERE kind = ?1 AND object = ?2 AND claim = ?3")?;
+    let mut done = connection.prepare(
+        "DELETE FROM inqud_inbox_watch
+         WHERE kind = ?1 AND object = ?2 AND claim = ?3 AND added_at = ?4",
+    )?;
     let mut again = connection.prepare(
         "UPDATE inqud_inbox_watch
          SET look_at = ?4, looks = ?5, failures = ?6, leased = 0, claim = claim + 1,
              looked_at = iif(looks IS NULL, NULL, ?7),
              position = coalesce(?8, position), seq = coalesce(?9, seq)
-         WHERE kind = ?1 AND object = ?2 AND claim = ?3",
+         WHERE kind = ?1 AND object = ?2 AND claim = ?3 AND added_at = ?10",
     )?;
     for (look, next) in ended {
         let (kind, object, claim) = (look.kind, &*look.object, look.claim);
+        let added_at = look.added_at;
         match next {
-            Next::Done => done.execute(params![kind, object, claim])?,
+            Next::Done => done.execute(params![kind, object, claim, added_at])?,
             Next::At { look_at, looks, failures, stored } => {
                 let (position, seq) = stored.unzip();
                 again.execute(params![
-                    kind, object, claim, look_at, looks, failures, now, position, seq
+                    kind, object, claim, look_at, looks, failures, now, position, seq, added_at
                 ])?
             }
         };

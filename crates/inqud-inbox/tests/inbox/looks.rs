@@ -29,6 +29,8 @@ use tower_inqud::{Checkout, Event, Payment, PaymentRequest, Verdict};
 of_each_store! {
     body_decoded_during_the_fetch_is_not_overtaken
     fetched_state_that_is_read_before_its_look_ends_moves_nothing
+    look_ends_no_later_entry_of_its_object
+    arrival_after_what_a_look_has_stored_moves_the_look
     dead_letter_of_the_future_hides_nothing
     dead_letter_is_not_stored_again
     dead_replay_is_not_set_back
@@ -102,6 +104,42 @@ async fn fetched_state_that_is_read_before_its_look_ends_moves_nothing(
     store.end_looks(vec![(look, next)]).await.unwrap();
     let look = store.claim_looks(kind, 1, hour).await.unwrap().remove(0);
     assert_eq!(look.looks, Some(1), "the schedule did not start again");
+}
+
+/// A reconciler can be suspended for so long that its object leaves the list and is added again.
+async fn look_ends_no_later_entry_of_its_object(inbox: &Inbox<impl Store + WatchList>) {
+    let (store, kind, hour) = (inbox.store(), PaymentRequest::KIND, Duration::from_secs(3600));
+    let add = || inbox.expect::<PaymentRequest>("CAPD-1", Timestamp::UNIX_EPOCH);
+    add().await.unwrap();
+    let suspended = store.claim_looks(kind, 1, Duration::ZERO).await.unwrap().remove(0);
+    let repeated = store.claim_looks(kind, 1, hour).await.unwrap().remove(0);
+    store.end_looks(vec![(repeated, Next::Done)]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    add().await.unwrap();
+    let look = store.claim_looks(kind, 1, hour).await.unwrap().remove(0);
+    assert_eq!(look.claim, suspended.claim, "claims are counted from the start");
+    store.end_looks(vec![(suspended, Next::Done)]).await.unwrap();
+    let next = Next::At { look_at: 0, looks: 7, failures: 0, stored: None };
+    store.end_looks(vec![(look, next)]).await.unwrap();
+    let looks = store.claim_looks(kind, 1, hour).await.unwrap();
+    assert_eq!(looks.iter().map(|it| it.looks).collect::<Vec<_>>(), [Some(7)]);
+}
+
+/// What a look has stored is true now, also if a notification with a later time is stored: that one can be wrong.
+async fn arrival_after_what_a_look_has_stored_moves_the_look(
+    inbox: &Inbox<impl Store + WatchList>,
+) {
+    let (store, kind, hour) = (inbox.store(), PaymentRequest::KIND, Duration::from_secs(3600));
+    let arrives = async |position, look_at| {
+        let due = Scheduled::new("CAPD-1".to_owned(), position, 0, look_at);
+        store.schedule(kind, Reach::new(0, 0), vec![due]).await.unwrap();
+        store.claim_looks(kind, 1, hour).await.unwrap().pop()
+    };
+    let look = arrives((10, 1), 0).await.unwrap();
+    let next = Next::At { look_at: i64::MAX - 1, looks: 1, failures: 0, stored: Some((5, 2)) };
+    store.end_looks(vec![(look, next)]).await.unwrap();
+    assert!(arrives((5, 2), 0).await.is_none(), "it is what was stored");
+    assert!(arrives((7, 3), 0).await.is_some());
 }
 
 /// With a leaked secret, anyone can store a notification with any time.

@@ -73,6 +73,20 @@ pub(crate) enum Bug {
     EndsOthers,
     /// An object stays on the watch list after what was fetched is read.
     WatchStays,
+    /// A later arrival moves no look.
+    ArrivalKeepsLook,
+    /// An arrival moves a look although a later one has.
+    AnyArrivalMovesLook,
+    /// The looks before an arrival count on.
+    ArrivalKeepsCount,
+    /// A look is due although it is leased.
+    LookIgnoresLease,
+    /// A look that the API has not answered counts.
+    FailedLookCounts,
+    /// An object leaves the watch list before what was fetched is read.
+    WatchForgets,
+    /// Dead letters and what was discarded count as known.
+    LookTrustsDead,
 }
 
 impl Bug {
@@ -112,5 +126,21 @@ impl Bug {
         Self::StoresAgain,
         Self::EndsOthers,
         Self::WatchStays,
+    ];
+
+    /// Mistakes in looks. The comparison with the real stores notices each. The last seven are planted for it only.
+    pub(crate) const OF_LOOKS: [Self; 12] = [
+        Self::StoresLate,
+        Self::KnowsLate,
+        Self::StoresAgain,
+        Self::EndsOthers,
+        Self::WatchStays,
+        Self::ArrivalKeepsLook,
+        Self::AnyArrivalMovesLook,
+        Self::ArrivalKeepsCount,
+        Self::LookIgnoresLease,
+        Self::FailedLookCounts,
+        Self::WatchForgets,
+        Self::LookTrustsDead,
     ];
 }

@@ -109,8 +109,11 @@ impl Model {
             if it.entry == Watch::Off {
                 (it.since, it.looks) = (None, 0);
             }
-            if it.entry == Watch::Off || it.since.is_none_or(|since| place(row) > place(since)) {
-                (it.entry, it.since, it.looks) = (Watch::Due, Some(row), 0);
+            let is_later = it.since.is_none_or(|since| place(row) > place(since));
+            let moves = is_later && !self.has(Bug::ArrivalKeepsLook);
+            if it.entry == Watch::Off || moves || self.has(Bug::AnyArrivalMovesLook) {
+                let looks = if self.has(Bug::ArrivalKeepsCount) { it.looks } else { 0 };
+                (it.entry, it.since, it.looks) = (Watch::Due, Some(row), looks);
                 it.look.iter_mut().for_each(|look| look.is_valid = false);
             }
         }
@@ -124,7 +127,11 @@ impl Model {
     pub(crate) fn begin_look(&self, state: &mut State, lapses: bool) {
         let object = state.objects[0];
         let it = state.watching.as_mut().unwrap();
-        it.entry = if lapses { Watch::Lapsed } else { Watch::Leased };
+        it.entry = match lapses {
+            _ if self.has(Bug::LookIgnoresLease) => Watch::Due,
+            true => Watch::Lapsed,
+            false => Watch::Leased,
+        };
         it.look = Some(Look { lapses, is_valid: true, at: Step::Begun, ..self.look_at(&object) });
     }
 
@@ -207,7 +214,7 @@ impl Model {
         }
         let object = state.objects[0];
         let mut compared = self.compare(&object, look.end, fetched);
-        if compared == Compared::Ahead {
+        if compared == Compared::Ahead && !self.has(Bug::LookTrustsDead) {
             compared = self.compare(&object, look.heard, fetched);
         }
         let (mut redriven, mut discarded) = (None, Vec::new());
@@ -282,11 +289,14 @@ impl Model {
                 it.since = row.or(it.since);
                 it.entry = match (is_done, row) {
                     (false, _) => Watch::Due,
-                    (true, None) => Watch::Off,
-                    (true, Some(_)) => Watch::Stored,
+                    (true, Some(_)) if !self.has(Bug::WatchForgets) => Watch::Stored,
+                    (true, _) => Watch::Off,
                 };
             }
-            _ => it.entry = Watch::Due,
+            _ => {
+                it.looks += u8::from(self.has(Bug::FailedLookCounts));
+                it.entry = Watch::Due;
+            }
         }
     }
 }

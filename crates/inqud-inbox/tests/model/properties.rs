@@ -134,8 +134,12 @@ pub(crate) fn broken_watch(world: &World, state: &State) -> Option<Broken> {
     if it.entry != Watch::Off {
         return Some("each object leaves the watch list");
     }
+    let is_last = |note: u8| usize::from(note) + 1 == world.notes.len();
     let shown = state.objects[0].shown.map(|seen| state.objects[0].row(seen.row).note);
-    let is_true = shown.is_some_and(|shown| usize::from(shown) + 1 == world.notes.len());
+    // A dead letter waits for an operator.
+    let mut rows = state.objects[0].rows().iter();
+    let is_dead = rows.any(|row| row.kept == Kept::Dead && is_last(row.note));
+    let is_true = shown.is_some_and(is_last) || is_dead;
     (it.saw_end && !is_true).then_some("an object ends as the API says")
 }
 

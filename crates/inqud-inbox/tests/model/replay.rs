@@ -92,7 +92,11 @@ impl<'a, S: Store + WatchList> Replay<'a, S> {
             let done = done.await;
             done.map_err(|error| self.told(&error))?;
         }
-        self.compare_lists().await.map_err(|error| self.told(&error))
+        let done = async {
+            self.compare_lists().await?;
+            self.compare_watch_list().await
+        };
+        done.await.map_err(|error| self.told(&error))
     }
 
     fn told(&self, error: &str) -> String {

@@ -1,6 +1,6 @@
 //! Breadth-first search of all states.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -10,8 +10,8 @@ use crate::state::{Limits, State};
 use crate::step::Action;
 use crate::store::Model;
 
-/// The most states of a search, of about 700 bytes each.
-const MOST: usize = 8_000_000;
+/// The most states of a search, of about 180 bytes each.
+const MOST: usize = 58_000_000;
 
 /// What a search has found.
 #[derive(Debug)]
@@ -44,16 +44,16 @@ impl fmt::Display for Violation {
 /// and where nothing must happen any more, everything is settled. Faults are limited, so they end.
 pub(crate) fn search(model: &Model, limits: Limits) -> Search {
     let first = State::new(&model.world, limits);
-    let mut all = All { states: vec![first], ways: vec![(0, None, 0)], known: Map::default() };
+    let mut all = All { next: [first].into(), ways: vec![(0, None, 0)], known: Map::default() };
     all.known.insert(first.pack(), 0);
     let mut search = Search { states: 0, transitions: 0, depth: 0, ends: 0, violation: None };
     let (mut ends, mut actions) = (Ends::default(), Vec::new());
     // What must happen, from which state to which.
     let mut forward: Vec<(u32, u32)> = Vec::new();
-    let mut at = 0;
-    while let Some(state) = all.states.get(at).copied() {
-        assert!(at < MOST, "more states than the memory may hold");
-        let from = u32::try_from(at).unwrap();
+    let mut numbers = 0_u32..;
+    while let Some(state) = all.next.pop_front() {
+        assert!(all.ways.len() < MOST, "more states than the memory may hold");
+        let from = numbers.next().unwrap();
         model.actions(&state, &mut actions);
         if let Some(property) = model.forgets_replay(&state) {
             search.violation = Some(all.violation(property, from, None));
@@ -88,12 +88,11 @@ pub(crate) fn search(model: &Model, limits: Limits) -> Search {
         if search.violation.is_some() {
             break;
         }
-        at += 1;
     }
-    search.states = all.states.len();
+    search.states = all.ways.len();
     search.depth = all.ways.last().unwrap().2;
     if search.violation.is_none()
-        && let Some(state) = in_a_circle(all.states.len(), &forward)
+        && let Some(state) = in_a_circle(all.ways.len(), &forward)
     {
         search.violation = Some(all.violation("nothing goes on in a circle", state, None));
     }
@@ -103,7 +102,8 @@ pub(crate) fn search(model: &Model, limits: Limits) -> Search {
 type Map = HashMap<Packed, u32, BuildHasherDefault<Mix>>;
 
 struct All {
-    states: Vec<State>,
+    /// Those that were not visited yet. Of the others, only the bits are kept.
+    next: VecDeque<State>,
     /// From which state, by which action, after how many.
     ways: Vec<(u32, Option<Action>, u32)>,
     known: Map,
@@ -112,11 +112,11 @@ struct All {
 impl All {
     /// Returns its number, and whether it is new.
     fn add(&mut self, state: State, from: u32, action: Action) -> (u32, bool) {
-        let number = u32::try_from(self.states.len()).unwrap();
+        let number = u32::try_from(self.ways.len()).unwrap();
         let known = *self.known.entry(state.pack()).or_insert(number);
         if known == number {
             let depth = self.ways[from as usize].2 + 1;
-            self.states.push(state);
+            self.next.push_back(state);
             self.ways.push((from, Some(action), depth));
         }
         (known, known == number)

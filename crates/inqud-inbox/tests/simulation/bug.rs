@@ -17,6 +17,8 @@ pub(crate) enum Bug {
     IgnoresLease,
     /// The last open notification of an object is claimed first.
     NewestFirst,
+    /// With "newest only", the first open notification is claimed all the same.
+    IgnoresNewest,
     /// The handler gets the body of another notification.
     SwapsBodies,
     /// A notification counts as done because it was claimed.
@@ -43,10 +45,26 @@ pub(crate) enum Bug {
     LeavesClaims,
     /// The counts include what was inserted again after a lost answer.
     CountsTwice,
+    /// If several notifications are reprocessed, only the last of them is.
+    ReplaysLast,
+    /// A retention deletes notifications that are too young.
+    SweepsYoung,
+    /// A retention forgets objects that are too young.
+    SweepForgets,
+    /// An arrival schedules no look.
+    ForgetsArrivals,
+    /// An object leaves the watch list after its first look.
+    LooksOnce,
+    /// An object never leaves the watch list.
+    WatchStays,
+    /// A look knows nothing of what is stored.
+    KnowsNothing,
+    /// A look stores what it has fetched although a webhook arrived meanwhile.
+    StoresLate,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::AnswersBeforeCommit,
         Self::SwallowsErrors,
         Self::DropsLastOfBatch,
@@ -54,6 +72,7 @@ impl Bug {
         Self::DropsRepeats,
         Self::IgnoresLease,
         Self::NewestFirst,
+        Self::IgnoresNewest,
         Self::SwapsBodies,
         Self::ClaimIsDone,
         Self::CrashIsFailure,
@@ -67,5 +86,13 @@ impl Bug {
         Self::AnswersTooLate,
         Self::LeavesClaims,
         Self::CountsTwice,
+        Self::ReplaysLast,
+        Self::SweepsYoung,
+        Self::SweepForgets,
+        Self::ForgetsArrivals,
+        Self::LooksOnce,
+        Self::WatchStays,
+        Self::KnowsNothing,
+        Self::StoresLate,
     ];
 }

@@ -151,6 +151,7 @@ impl Store for Disk {
         match self.world.bug {
             Some(Bug::IgnoresLease) => asked.lease = Duration::ZERO,
             Some(Bug::NewestFirst) => asked.newest_first = true,
+            Some(Bug::IgnoresNewest) => asked.newest_first = false,
             _ => {}
         }
         let mut claimed = self.world.disk.claim(asked).await?;

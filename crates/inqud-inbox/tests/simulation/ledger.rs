@@ -3,12 +3,19 @@
 //! The ledger is no part of the simulated system. It is told of each commit at the moment in which it happens, and of each
 //! response. The verdicts are those of `tower_inqud`: what a store or a runner makes of them is what is checked.
 
+mod attempt;
+mod looks;
+mod upkeep;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use inqud_inbox::{Claim, Claimed, Inserted, Key, Record, Settled, State, Stats, Ticket};
+use inqud_inbox::{Claim, Claimed, Inserted, Key, Record, State, Stats, Ticket};
 use tokio::time::Instant;
 use tower_inqud::{Dedup, History, OrderKey, Processed, Verdict};
+
+pub(crate) use self::attempt::{Ended, is_shipped};
+pub(crate) use self::looks::LOOKS;
 
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -18,7 +25,48 @@ pub(crate) struct Row {
     pub(crate) state: State,
     /// The failed attempts that were settled, since it was stored or redriven.
     failures: u32,
+    /// Since it was stored or reprocessed.
     effects: u32,
+    /// Its place among those that were processed, from 1 on.
+    rank: u64,
+    /// The verdict that it was processed with first.
+    verdict: Option<Verdict>,
+    /// It was fetched, or redriven after a review.
+    is_reviewed: bool,
+    /// It was kept for review, and was discarded.
+    is_discarded: bool,
+    /// It was processed, and was reprocessed.
+    is_replay: bool,
+    settled_at: Option<Instant>,
+    /// Its body was deleted.
+    is_empty: bool,
+    /// It was deleted.
+    is_deleted: bool,
+}
+
+impl Row {
+    fn new(object: usize, record: &Record, state: State) -> Self {
+        Self {
+            object,
+            order_key: record.order_key.clone(),
+            body: record.body.clone(),
+            state,
+            failures: 0,
+            effects: 0,
+            rank: 0,
+            verdict: None,
+            is_reviewed: false,
+            is_discarded: false,
+            is_replay: false,
+            settled_at: None,
+            is_empty: false,
+            is_deleted: false,
+        }
+    }
+
+    fn is_open_replay(&self) -> bool {
+        self.is_replay && self.state == State::Open
+    }
 }
 
 #[derive(Debug)]
@@ -41,11 +89,17 @@ pub(crate) struct Object {
     /// What a merchant without an inbox knows, who handles everything when it arrives.
     history: History,
     latest: Option<usize>,
-    /// What was processed, and the last row of it.
+    /// What was processed, and the last row of it. Replays do not count.
     processed: Option<Processed>,
+    processed_row: Option<usize>,
+    /// The row whose state the merchant has written last.
     state: Option<usize>,
     pub(crate) lease: Option<Lease>,
     shipped: u32,
+    /// Some of its rows were deleted, so that what was processed last counts as stored.
+    is_swept: bool,
+    /// Rows were deleted at some time, so that a `History` knows more.
+    was_swept: bool,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +109,8 @@ pub(crate) struct Ledger {
     keys: BTreeMap<Key, usize>,
     /// All bodies that Inqud sends.
     pub(crate) authentic: BTreeSet<Bytes>,
+    /// How many were processed.
+    processed: u64,
     /// How often the answer to an insert was lost.
     pub(crate) lost_inserts: u64,
 }
@@ -90,8 +146,12 @@ impl Ledger {
         })?;
         let seq = self.rows.len();
         let object = &mut self.objects[at];
-        let stored = object.rows.iter().map(|row| &self.rows[*row].order_key);
-        let expected = record.order_key.dedup(stored);
+        let recalled = object.processed_row.filter(|_| object.is_swept);
+        let rows = object.rows.iter().filter(|row| {
+            let (it, is_recalled) = (&self.rows[**row], recalled == Some(**row));
+            is_recalled || !it.is_deleted && !it.is_discarded
+        });
+        let expected = record.order_key.dedup(rows.map(|row| &self.rows[*row].order_key));
         let state = match (expected, answer) {
             (Dedup::Duplicate, Inserted::Duplicate | Inserted::DuplicateDiffers) => return Ok(()),
             (Dedup::Review, Inserted::Review) => State::Review,
@@ -102,8 +162,7 @@ impl Ledger {
             object.latest = Some(seq);
         }
         object.rows.push(seq);
-        let (order_key, body) = (record.order_key.clone(), record.body.clone());
-        self.rows.push(Row { object: at, order_key, body, state, failures: 0, effects: 0 });
+        self.rows.push(Row::new(at, record, state));
         Ok(())
     }
 
@@ -125,10 +184,9 @@ impl Ledger {
             })?;
             let leased = object.lease.as_ref().filter(|lease| lease.until > now);
             check(leased.is_none(), || format!("object {at}: it was claimed while it is leased"))?;
-            let open = object.rows.iter().filter(|row| self.rows[**row].state == State::Open);
-            let first = open.min_by_key(|row| (self.rows[**row].order_key.position(), **row));
-            check(first == Some(&seq), || {
-                format!("object {at}: row {seq} was claimed before {first:?}")
+            let next = next_of(&self.rows, object, claim.newest_first);
+            check(next == Some(seq), || {
+                format!("object {at}: row {seq} was claimed before {next:?}")
             })?;
             self.keys.insert(one.key, seq);
             let until = now + claim.lease;
@@ -159,102 +217,6 @@ impl Ledger {
         Ok((row.object, seq))
     }
 
-    /// The merchant's change of the object's row, in the commit of "done".
-    pub(crate) fn effect(&mut self, seq: usize, verdict: Verdict) -> Check {
-        let row = &mut self.rows[seq];
-        let at = row.object;
-        let object = &mut self.objects[at];
-        row.effects += 1;
-        check(row.effects == 1, || format!("object {at}: the effect of row {seq} happened twice"))?;
-        let arrival = i64::try_from(seq).unwrap();
-        let expected = row.order_key.verdict(arrival, false, object.processed.as_ref());
-        check(expected.should_handle(), || {
-            format!("object {at}: row {seq} was handled and is {expected}")
-        })?;
-        check(expected == verdict, || {
-            format!("object {at}: the handler of row {seq} was told {verdict}, not {expected}")
-        })?;
-        object.processed =
-            Some(Processed::after(object.processed.as_ref(), &row.order_key, arrival));
-        object.state = Some(seq);
-        Ok(())
-    }
-
-    /// What must happen once for each object.
-    pub(crate) fn ship(&mut self, seq: usize) -> Check {
-        let at = self.rows[seq].object;
-        self.objects[at].shipped += 1;
-        check(self.objects[at].shipped == 1, || format!("object {at}: it was shipped twice"))
-    }
-
-    /// What happens instead, for each later one.
-    pub(crate) fn shipped_before(&self, seq: usize) -> Check {
-        let at = self.rows[seq].object;
-        check(self.objects[at].shipped == 1, || format!("object {at}: it was never shipped"))
-    }
-
-    /// A settlement was committed, or was refused.
-    pub(crate) fn settled(
-        &mut self,
-        ticket: &Ticket,
-        outcome: Ended,
-        settled: &Settled,
-        max_attempts: u32,
-    ) -> Check {
-        let seq = usize::try_from(ticket.seq).unwrap();
-        let is_current = self.lease(ticket).is_some();
-        let row = &mut self.rows[seq];
-        let at = row.object;
-        match settled {
-            Settled::EffectFailed(_) => return Ok(()),
-            Settled::LeaseExpired => {
-                return check(!is_current, || format!("object {at}: a valid claim was refused"));
-            }
-            Settled::Done { .. } => {}
-            other => return Err(format!("object {at}: {other:?}")),
-        }
-        check(is_current, || format!("object {at}: row {seq} was settled after another claim"))?;
-        self.objects[at].lease = None;
-        let processed = self.objects[at].processed.as_ref();
-        row.state = match outcome {
-            Ended::Done => {
-                check(row.effects == 1, || {
-                    format!("object {at}: row {seq} is done, with {} effects", row.effects)
-                })?;
-                State::Done
-            }
-            Ended::Skipped => {
-                let arrival = i64::try_from(seq).unwrap();
-                let verdict = row.order_key.verdict(arrival, false, processed);
-                check(verdict == Verdict::Stale, || {
-                    format!("object {at}: row {seq} was skipped and is {verdict}")
-                })?;
-                State::Skipped
-            }
-            Ended::Retry => {
-                row.failures += 1;
-                State::Open
-            }
-            Ended::Dead => {
-                row.failures += 1;
-                check(row.failures >= max_attempts, || {
-                    format!("object {at}: row {seq} is dead after {} failures", row.failures)
-                })?;
-                State::Dead
-            }
-            Ended::Other => return Err(format!("object {at}: an outcome that cannot be")),
-        };
-        Ok(())
-    }
-
-    /// Dead letters were requeued.
-    pub(crate) fn redriven(&mut self, key: Key) {
-        let Some(seq) = self.row(key) else { return };
-        if self.rows[seq].state == State::Dead {
-            (self.rows[seq].state, self.rows[seq].failures) = (State::Open, 0);
-        }
-    }
-
     /// A delivery was answered with 200.
     pub(crate) fn acknowledged(&self, at: usize, order_key: &OrderKey) -> Check {
         let mut rows = self.objects[at].rows.iter().map(|row| &self.rows[*row].order_key);
@@ -271,7 +233,7 @@ impl Ledger {
     }
 
     pub(crate) fn count(&self, state: State) -> usize {
-        self.rows.iter().filter(|row| row.state == state).count()
+        self.rows.iter().filter(|row| row.state == state && !row.is_deleted).count()
     }
 
     pub(crate) fn counted(&self, stats: &Stats) -> Check {
@@ -291,10 +253,19 @@ impl Ledger {
     /// Faults have ended, and all is delivered.
     pub(crate) fn end(&self) -> Check {
         for (at, object) in self.objects.iter().enumerate() {
-            check(object.state == object.latest, || {
-                let status = |seq: Option<usize>| seq.map(|seq| self.rows[seq].order_key.status());
-                let (found, expected) = (status(object.state), status(object.latest));
+            let status = |seq: Option<usize>| seq.map(|seq| self.rows[seq].order_key.status());
+            let found = status(object.state);
+            let mut rows = object.rows.iter().map(|row| &self.rows[*row]);
+            let is_plain = !object.was_swept && rows.all(|it| !it.is_reviewed && !it.is_discarded);
+            check(object.state == object.latest || !is_plain, || {
+                let expected = status(object.latest);
                 format!("object {at}: it ends as {found:?}, and a `History` as {expected:?}")
+            })?;
+            let last = object.rows.iter().max_by_key(|row| self.rows[**row].rank);
+            let last = last.filter(|row| self.rows[**row].rank > 0).copied();
+            check(object.state == last, || {
+                let expected = status(last);
+                format!("object {at}: it ends as {found:?} after replays, not as {expected:?}")
             })?;
             let is_done = |seq: &&usize| self.rows[**seq].state == State::Done;
             let mut done = object.rows.iter().filter(is_done);
@@ -307,17 +278,10 @@ impl Ledger {
     }
 }
 
-/// An outcome without what belongs to it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Ended {
-    Done,
-    Skipped,
-    Retry,
-    Dead,
-    Other,
-}
-
-/// Whether the merchant ships at this status.
-pub(crate) fn is_shipped(status: &str) -> bool {
-    matches!(status, "SUCCESS" | "ACTIVE")
+/// The row that is claimed next: replays first, as they were processed; then the first one, or the last one.
+fn next_of(rows: &[Row], object: &Object, newest_first: bool) -> Option<usize> {
+    let open = object.rows.iter().copied().filter(|row| rows[*row].state == State::Open);
+    let place = |row: &usize| (rows[*row].order_key.position(), *row);
+    let replay = open.clone().filter(|row| rows[*row].is_replay).min_by_key(|row| rows[*row].rank);
+    replay.or_else(|| if newest_first { open.max_by_key(place) } else { open.min_by_key(place) })
 }

@@ -1,33 +1,38 @@
 //! A process of the merchant: receivers and runners over one connection to the disk. It can end at any await.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::future::pending;
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
-use inqud_inbox::{Context, Inbox, Storable, Stored};
+use inqud_inbox::{Context, Inbox, InboxError, Reconciler, Runner, Storable, Stored};
 use inqud_mock::SentBody;
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::util::BoxCloneService;
-use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_inqud::{Payment, PaymentRequest, Secret, Secrets, Subscription, Verifier, WebhookLayer};
 
+use crate::api::Api;
 use crate::bug::Bug;
 use crate::disk::Disk;
-use crate::ledger::is_shipped;
+use crate::ledger::LOOKS;
+use crate::merchant::handle;
 use crate::trace::NOBODY;
-use crate::world::{Fault, World};
+use crate::world::World;
 
 /// What the runners are told. A lease lasts twice as long.
 pub(crate) const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+
+/// When the reconciler looks, in seconds. In truth it takes days.
+const SCHEDULE: [u64; LOOKS] = [2, 10, 60];
+const CONFIRM: Duration = Duration::from_secs(90);
 
 /// Whether a process is alive. What it has left behind stops at its next call.
 #[derive(Debug)]
@@ -77,6 +82,18 @@ pub(crate) enum Kind {
     Request,
     Payment,
     Subscription,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Request, Self::Payment, Self::Subscription];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Request => PaymentRequest::KIND,
+            Self::Payment => Payment::KIND,
+            Self::Subscription => Subscription::KIND,
+        }
+    }
 }
 
 pub(crate) type Endpoint = BoxCloneService<Request<SentBody>, StatusCode, Infallible>;
@@ -166,6 +183,36 @@ impl Process {
         if !runs {
             return;
         }
+        let runner = self.runner::<T>(world, limit);
+        let (stop, of_runner) = (Arc::clone(&self.stop), Arc::clone(world));
+        self.spawn(async move {
+            if let Err(error) = runner.run_until(stop.given()).await {
+                of_runner.violate(format!("a runner ended with an error: {error}"));
+            }
+        });
+        if world.reconciles {
+            let reconciler = self.reconciler::<T>(world);
+            let (stop, world) = (Arc::clone(&self.stop), Arc::clone(world));
+            self.spawn(async move {
+                if let Err(error) = reconciler.run_until(stop.given()).await {
+                    world.violate(format!("a reconciler ended with an error: {error}"));
+                }
+            });
+        }
+    }
+
+    fn runner<T: Storable>(
+        &self,
+        world: &Arc<World>,
+        limit: &GlobalConcurrencyLimitLayer,
+    ) -> Runner<
+        Disk,
+        T,
+        impl Service<(Stored<T>, Context<Disk>), Response = (), Error = String, Future: Send>
+        + Clone
+        + Send
+        + use<T>,
+    > {
         let (of_handler, life) = (Arc::clone(world), Arc::clone(&self.life));
         let handler = service_fn(move |(stored, cx): (Stored<T>, Context<Disk>)| {
             handle(Arc::clone(&of_handler), Arc::clone(&life), stored, cx)
@@ -179,12 +226,44 @@ impl Process {
             .backoff(BACKOFF[0], BACKOFF[1])
             .handler_timeout(HANDLER_TIMEOUT);
         let runner = if world.has(Bug::HandlesStale) { runner.handle_stale() } else { runner };
-        let (stop, world) = (Arc::clone(&self.stop), Arc::clone(world));
-        self.spawn(async move {
-            if let Err(error) = runner.run_until(stop.given()).await {
-                world.violate(format!("a runner ended with an error: {error}"));
-            }
-        });
+        if world.newest_only { runner.newest_only() } else { runner }
+    }
+
+    fn reconciler<T: Storable>(&self, world: &Arc<World>) -> Reconciler<Disk, T> {
+        let api = Api { world: Arc::clone(world), life: Arc::clone(&self.life) };
+        let concurrency = world.draw(|random| random.pick(&[1, 4]));
+        self.inbox
+            .reconcile::<T>(api)
+            .schedule(SCHEDULE.map(Duration::from_secs))
+            .confirm_after(CONFIRM)
+            .fetch_timeout(Duration::from_secs(8))
+            .poll_interval(Duration::from_secs(3))
+            .concurrency(concurrency)
+    }
+
+    /// Looks at what is due, and handles what it stores: a job that runs now and then.
+    pub(crate) async fn catch_up(&self, world: &Arc<World>, kind: Kind) -> Result<(), InboxError> {
+        match kind {
+            Kind::Request => self.catch_up_with::<PaymentRequest>(world).await,
+            Kind::Payment => self.catch_up_with::<Payment>(world).await,
+            Kind::Subscription => self.catch_up_with::<Subscription>(world).await,
+        }
+    }
+
+    async fn catch_up_with<T: Storable>(&self, world: &Arc<World>) -> Result<(), InboxError> {
+        self.reconciler::<T>(world).run_until_idle().await?;
+        let limit = GlobalConcurrencyLimitLayer::new(64);
+        self.runner::<T>(world, &limit).run_until_idle().await.map(drop)
+    }
+
+    /// Tells the watch list of an object.
+    pub(crate) async fn expect(&self, kind: Kind, id: &str) -> Result<(), InboxError> {
+        let now = Timestamp::UNIX_EPOCH;
+        match kind {
+            Kind::Request => self.inbox.expect::<PaymentRequest>(id, now).await,
+            Kind::Payment => self.inbox.expect::<Payment>(id, now).await,
+            Kind::Subscription => self.inbox.expect::<Subscription>(id, now).await,
+        }
     }
 
     /// The endpoint of a kind.
@@ -234,66 +313,4 @@ impl Process {
         let ended = world.ledger().ended(self.life.owner());
         world.check(ended);
     }
-}
-
-/// The merchant's handler.
-async fn handle<T: Storable>(
-    world: Arc<World>,
-    life: Arc<Life>,
-    stored: Stored<T>,
-    cx: Context<Disk>,
-) -> Result<(), String> {
-    let handling = world.ledger().handling(cx.key(), stored.raw_body());
-    let Some((object, seq)) = world.check(handling) else { return Ok(()) };
-    world.note(life.process, "handles", object, seq as u64);
-    world.pause(Fault::HandlerSlow).await;
-    if world.fault(Fault::HandlerHangs) {
-        world.note(life.process, "the handler hangs", object, seq as u64);
-        pending::<()>().await;
-    }
-    if world.fault(Fault::HandlerPanics) {
-        world.note(life.process, "the handler panics", object, seq as u64);
-        // Without the message of a panic.
-        let panic: Box<dyn Any + Send> = Box::new("planned");
-        resume_unwind(panic);
-    }
-    if world.fault(Fault::HandlerFails) {
-        world.note(life.process, "the handler fails", object, seq as u64);
-        return Err("the shop is closed".to_owned());
-    }
-    let verdict = cx.verdict();
-    let effect = {
-        let world = Arc::clone(&world);
-        move || {
-            if world.fault(Fault::EffectFails) {
-                return Err("a constraint".to_owned());
-            }
-            let done = world.ledger().effect(seq, verdict);
-            world.check(done);
-            Ok(())
-        }
-    };
-    if world.has(Bug::EffectsApart) {
-        effect()?;
-        world.wobble().await;
-    } else {
-        cx.effect(effect);
-    }
-    if is_shipped(stored.status_text()) {
-        let otherwise = Arc::clone(&world);
-        cx.once(
-            format!("ship:{}", stored.id()),
-            move || {
-                let shipped = world.ledger().ship(seq);
-                world.check(shipped);
-                Ok::<_, String>(())
-            },
-            move |_| {
-                let shipped = otherwise.ledger().shipped_before(seq);
-                otherwise.check(shipped);
-                Ok(())
-            },
-        );
-    }
-    Ok(())
 }

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use inqud_inbox::Memory;
+use inqud_inbox::{Memory, Record};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
+use crate::api::Truth;
 use crate::bug::Bug;
 use crate::ledger::Ledger;
 use crate::process::Process;
@@ -32,9 +33,13 @@ pub(crate) enum Fault {
     NetworkSlow,
     Crash,
     Restart,
+    ApiFails,
+    ApiLost,
+    ApiOld,
+    ApiSlow,
 }
 
-const FAULTS: usize = 13;
+const FAULTS: usize = 17;
 const RATES: [u64; 5] = [0, 0, 20, 100, 300];
 
 #[derive(Debug)]
@@ -42,6 +47,10 @@ pub(crate) struct World {
     pub(crate) bug: Option<Bug>,
     pub(crate) disk: Memory,
     pub(crate) max_attempts: u32,
+    /// Whether the runners handle the newest notification only.
+    pub(crate) newest_only: bool,
+    /// Whether Inqud gives up notifications, and reconcilers look for them.
+    pub(crate) reconciles: bool,
     /// The processes that accept calls.
     pub(crate) serving: Mutex<Vec<Arc<Process>>>,
     /// Notified at the first violation.
@@ -49,6 +58,8 @@ pub(crate) struct World {
     pub(crate) violation: Mutex<Option<String>>,
     pub(crate) trace: Mutex<Trace>,
     ledger: Mutex<Ledger>,
+    /// What the API knows, in runs with reconcilers.
+    truths: Mutex<Vec<Truth>>,
     random: Mutex<Random>,
     rates: [u64; FAULTS],
     is_healed: AtomicBool,
@@ -63,11 +74,14 @@ impl World {
             bug,
             disk: Memory::default(),
             max_attempts: random.pick(&[2, 4, 300]),
+            newest_only: random.chance(300),
+            reconciles: random.chance(300),
             serving: Mutex::default(),
             violated: Notify::new(),
             violation: Mutex::default(),
             trace: Mutex::default(),
             ledger: Mutex::default(),
+            truths: Mutex::default(),
             random: Mutex::new(random),
             rates,
             is_healed: AtomicBool::new(false),
@@ -81,6 +95,18 @@ impl World {
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap()
+    }
+
+    pub(crate) fn truths(&self) -> MutexGuard<'_, Vec<Truth>> {
+        self.truths.lock().unwrap()
+    }
+
+    /// A look has stored what it has fetched.
+    pub(crate) fn fetched(&self, record: &Record, number: i64) -> Result<(), String> {
+        let truths = self.truths();
+        let truth = truths.iter().find(|it| (it.kind, &*it.id) == (record.kind, &*record.object));
+        let truth = truth.ok_or("an object that Inqud does not know was stored")?;
+        self.ledger().fetched(record, number, truth)
     }
 
     pub(crate) fn draw<R>(&self, draw: impl FnOnce(&mut Random) -> R) -> R {

@@ -166,11 +166,11 @@ pub(in crate::postgres) async fn end_looks(
     let end = "
         WITH ended AS (
             SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::integer[],
-                $6::integer[], $7::bigint[], $8::bigint[])
-                AS it (kind, object, claim, look_at, looks, failures, position, seq)
+                $6::integer[], $7::bigint[], $8::bigint[], $9::bigint[])
+                AS it (kind, object, claim, look_at, looks, failures, position, seq, added_at)
         ), locked AS MATERIALIZED (
             SELECT mine.kind, mine.object FROM inqud_inbox.watch AS mine
-            JOIN ended USING (kind, object, claim)
+            JOIN ended USING (kind, object, claim, added_at)
             WHERE mine.leased
             ORDER BY mine.kind, mine.object FOR UPDATE OF mine
         ), done AS (
@@ -205,8 +205,9 @@ pub(in crate::postgres) async fn end_looks(
     let failures: Vec<i32> = next.iter().map(|it| it.2).collect();
     let positions: Vec<Option<i64>> = next.iter().map(|it| it.3.map(|(it, _)| it)).collect();
     let seqs: Vec<Option<i64>> = next.iter().map(|it| it.3.map(|(_, it)| it)).collect();
-    let parameters: [&(dyn ToSql + Sync); 8] =
-        [&kinds, &objects, &claims, &look_at, &answered, &failures, &positions, &seqs];
+    let added_at: Vec<i64> = looks().map(|it| it.added_at).collect();
+    let parameters: [&(dyn ToSql + Sync); 9] =
+        [&kinds, &objects, &claims, &look_at, &answered, &failures, &positions, &seqs, &added_at];
     transact(client, end, &parameters).await.map(drop)
 }
 
