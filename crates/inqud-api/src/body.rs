@@ -29,3 +29,16 @@ impl Body for RequestBody {
         SizeHint::with_exact(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body;
+
+    use super::RequestBody;
+
+    #[test]
+    fn is_known_to_be_empty() {
+        assert!(RequestBody.is_end_stream());
+        assert_eq!(RequestBody.size_hint().exact(), Some(0));
+    }
+}

@@ -135,7 +135,7 @@ impl ApiClientBuilder {
     }
 
     /// The longest pause after a failure, and the longest time in `Retry-After` that is honoured. Defaults to
-    /// 1 h.
+    /// 1 h. More than a day counts as a day.
     ///
     /// Pauses that the API does not ask for are never longer than 5 min.
     pub fn max_pause(mut self, pause: Duration) -> Self {

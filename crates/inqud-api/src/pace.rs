@@ -144,3 +144,38 @@ fn later(instant: Instant, by: Duration) -> Instant {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     instant.checked_add(by.min(DAY)).unwrap_or(instant)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, advance};
+
+    use super::{Limits, Pace};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The clocks of some systems are coarse: a request can start in the instant in which another fails.
+    #[tokio::test(start_paused = true)]
+    async fn request_that_started_in_the_instant_of_a_failure_does_not_end_the_backoff() {
+        let hour = 3600 * SECOND;
+        let pace = Pace::new(Limits {
+            burst: 1,
+            interval: SECOND,
+            per_hour: 1000,
+            max_wait: SECOND,
+            max_pause: hour,
+        });
+        for _ in 0..5 {
+            advance(hour).await;
+            pace.failed(Instant::now(), None);
+        }
+        pace.succeeded(Instant::now());
+        advance(hour).await;
+        assert!(pace.failed(Instant::now(), None) >= 16 * SECOND);
+        advance(hour).await;
+        pace.succeeded(Instant::now());
+        advance(hour).await;
+        assert!(pace.failed(Instant::now(), None) <= SECOND);
+    }
+}

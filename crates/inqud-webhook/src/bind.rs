@@ -1,4 +1,4 @@
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpListener;
@@ -62,24 +62,55 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// Listens. The error says what to do.
 pub(crate) async fn listener(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let port = address.port();
-        let why = match error.kind() {
-            ErrorKind::AddrInUse => {
-                let other = if port == u16::MAX { PORT } else { port.saturating_add(1) };
-                format!(
-                    "another program listens on port {port}: stop it, or choose another port, as in \
-                     `inqud-webhook listen {other}`"
-                )
-            }
-            ErrorKind::PermissionDenied => {
-                format!("port {port} needs special rights: choose one above 1023, such as {PORT}")
-            }
-            ErrorKind::AddrNotAvailable => {
-                format!("this machine does not have the address {}: use 127.0.0.1 or 0.0.0.0", address.ip())
-            }
-            _ => error.to_string(),
-        };
-        format!("cannot listen on {address}: {why}")
-    })
+    TcpListener::bind(address).await.map_err(|error| explain(&error, address))
+}
+
+fn explain(error: &io::Error, address: SocketAddr) -> String {
+    let port = address.port();
+    let why = match error.kind() {
+        ErrorKind::AddrInUse => {
+            let other = if port == u16::MAX { PORT } else { port.saturating_add(1) };
+            format!(
+                "another program listens on port {port}: stop it, or choose another port, as in \
+                 `inqud-webhook listen {other}`"
+            )
+        }
+        ErrorKind::PermissionDenied => {
+            format!("port {port} needs special rights: choose one above 1023, such as {PORT}")
+        }
+        ErrorKind::AddrNotAvailable => {
+            let ip = address.ip();
+            format!("this machine does not have the address {ip}: use 127.0.0.1 or 0.0.0.0")
+        }
+        _ => error.to_string(),
+    };
+    format!("cannot listen on {address}: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::explain;
+
+    #[test]
+    fn says_what_to_do_about_each_error() {
+        for (error, address, expected) in [
+            (
+                ErrorKind::PermissionDenied.into(),
+                "127.0.0.1:80",
+                "port 80 needs special rights: choose one above 1023, such as 3000",
+            ),
+            (
+                ErrorKind::AddrInUse.into(),
+                "127.0.0.1:65535",
+                "another program listens on port 65535: stop it, or choose another port, as in \
+                 `inqud-webhook listen 3000`",
+            ),
+            (io::Error::other("too many open files"), "127.0.0.1:1", "too many open files"),
+        ] {
+            let expected = format!("cannot listen on {address}: {expected}");
+            assert_eq!(explain(&error, address.parse().unwrap()), expected);
+        }
+    }
 }

@@ -133,3 +133,45 @@ fn explain(error: &(dyn Error + 'static), uri: &Uri) -> String {
         _ => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::explain;
+
+    #[test]
+    fn says_what_to_do_about_each_error() {
+        let other = io::Error::other("too many open files");
+        for (error, url, expected) in [
+            (
+                ErrorKind::ConnectionRefused.into(),
+                "http://shop.example/",
+                "nothing listens on shop.example:80: start the server, or check the port",
+            ),
+            (
+                ErrorKind::HostUnreachable.into(),
+                "https://shop.example/",
+                "shop.example:443 cannot be reached: check the address and the firewall",
+            ),
+            (
+                ErrorKind::NetworkUnreachable.into(),
+                "http://[::1]:3000/",
+                "[::1]:3000 cannot be reached: check the address and the firewall",
+            ),
+            (
+                ErrorKind::TimedOut.into(),
+                "http://127.0.0.1:1/",
+                "127.0.0.1:1 cannot be reached: check the address and the firewall",
+            ),
+            (
+                ErrorKind::ConnectionReset.into(),
+                "http://127.0.0.1:1/",
+                "127.0.0.1:1 closed the connection before it responded",
+            ),
+            (other, "http://127.0.0.1:1/", "too many open files"),
+        ] {
+            assert_eq!(explain(&error, &url.parse().unwrap()), expected);
+        }
+    }
+}

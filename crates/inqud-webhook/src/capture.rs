@@ -151,6 +151,7 @@ mod tests {
         let budget = CaptureBudget::default();
         let (first, second) = (Capture::new(&budget), Capture::new(&budget));
         first.push(b"kept");
+        assert_eq!(budget.0.load(Ordering::Relaxed), 4);
         for _ in 0..2 * MOST / 4096 {
             second.push(&[b'x'; 4096]);
             assert!(budget.0.load(Ordering::Relaxed) <= MOST);
@@ -162,5 +163,15 @@ mod tests {
         assert_eq!(third.take().unwrap(), b"kept too");
         drop((first, second, third));
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn holds_64_bodies_of_256_kib() {
+        let budget = CaptureBudget::default();
+        let copies = [(); 65].map(|()| Capture::new(&budget));
+        for copy in &copies {
+            (0..4).for_each(|_| copy.push(&[b'x'; 64 * 1024]));
+        }
+        assert_eq!(copies.iter().filter(|copy| copy.take().is_some()).count(), 64);
     }
 }

@@ -163,4 +163,11 @@ mod tests {
             assert_eq!(database.config.get_ssl_mode(), SslMode::Disable, "{mode}");
         }
     }
+
+    /// Otherwise a resolver would see the end of the password.
+    #[test]
+    fn password_with_an_at_sign_is_not_a_host() {
+        let error = parse("postgres://u:pass@word@shop.example/d", false).err().unwrap();
+        assert_eq!(error.to_string(), NO_URL);
+    }
 }

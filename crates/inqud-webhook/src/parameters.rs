@@ -163,6 +163,13 @@ mod tests {
                 Some("/a b's"),
             ),
             (r"password=a\ sslmode=x".to_owned(), r"password=a\ sslmode=x".to_owned(), None, None),
+            (
+                "password=it's sslmode=prefer".to_owned(),
+                "password=it's".to_owned(),
+                Some(Prefer),
+                None,
+            ),
+            ("sslmode='disable".to_owned(), "sslmode='disable".to_owned(), None, None),
             ("password='open".to_owned(), "password='open".to_owned(), None, None),
             ("no pairs".to_owned(), "no pairs".to_owned(), None, None),
         ] {

@@ -78,7 +78,26 @@ fn read(mut file: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, ErrorKind, Read};
+
     use super::read;
+
+    /// Fails with each of these errors in turn, and then has these bytes.
+    struct Failing(Vec<ErrorKind>, &'static [u8]);
+
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.pop().map_or_else(|| self.1.read(buffer), |kind| Err(kind.into()))
+        }
+    }
+
+    #[test]
+    fn continues_after_a_signal_and_fails_on_other_errors() {
+        let interrupted = Failing(vec![ErrorKind::Interrupted; 2], b"secret");
+        assert_eq!(**read(interrupted).unwrap(), b"secret"[..]);
+        let broken = read(Failing(vec![ErrorKind::IsADirectory], b"secret")).unwrap_err();
+        assert_eq!(broken.kind(), ErrorKind::IsADirectory);
+    }
 
     #[test]
     fn reads_files_of_any_length() {

@@ -111,6 +111,40 @@ mod tests {
     }
 
     #[test]
+    fn shows_the_amount_of_each_kind() {
+        for (fields, expected) in [
+            (
+                r#""id":"CAPD-1","payAmount":1.0,"currency":"USDT","requestAmount":2,"requestAmountIn":"EUR""#,
+                "Request SUCCESS CAPD-1 1.0 USDT",
+            ),
+            (
+                r#""id":"CAPD-1","requestAmount":2,"requestAmountIn":"EUR""#,
+                "Request SUCCESS CAPD-1 2 EUR",
+            ),
+            (r#""id":"CAPD-1","payAmount":1"#, "Request SUCCESS CAPD-1 1"),
+            (
+                r#""id":"CCO-1","fixedAmount":{"amount":3.50,"currency":"EUR"}"#,
+                "Checkout SUCCESS CCO-1 3.50 EUR",
+            ),
+            (r#""id":"PMT-1","amount":4,"currency":"BTC""#, "Payment SUCCESS PMT-1 4 BTC"),
+            (
+                r#""id":"ORCO-1","sourceAmount":5,"sourceCurrency":"EUR""#,
+                "On-ramp checkout SUCCESS ORCO-1 5 EUR",
+            ),
+            (
+                r#""id":"1","authorizationId":"AGR-1","amount":6,"currency":"USD""#,
+                "Invoice SUCCESS 1 6 USD",
+            ),
+            (r#""id":"SUB-1""#, "Subscription SUCCESS SUB-1"),
+            (r#""id":"AGR-1""#, "Authorization SUCCESS AGR-1"),
+            (r#""id":"NEW-1""#, "Notification SUCCESS NEW-1"),
+        ] {
+            let body = format!(r#"{{{fields},"status":"SUCCESS"}}"#);
+            assert_eq!(summary(&body).as_deref(), Some(expected), "{body}");
+        }
+    }
+
+    #[test]
     fn quotes_and_shortens_the_words_of_others() {
         let body = r#"{"id":"CAPD-1","status":"A\nB","clientOrderId":"1, answered 200 OK"}"#;
         assert_eq!(summary(body).unwrap(), r#"Request "A\nB" "1, answered 200 OK""#);

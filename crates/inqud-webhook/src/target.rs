@@ -100,3 +100,46 @@ fn is_near(host: &str) -> bool {
         Err(_) => name == "localhost" || name.ends_with(".localhost"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+
+    #[test]
+    fn keeps_the_path_that_a_webhook_came_to_unless_it_has_one() {
+        let received = "/received?a=1".parse().unwrap();
+        for (target, expected) in [
+            ("3000", "http://127.0.0.1:3000/received?a=1"),
+            ("3000/", "http://127.0.0.1:3000/received?a=1"),
+            ("3000/own", "http://127.0.0.1:3000/own"),
+        ] {
+            let target = target.parse::<Target>().unwrap();
+            assert_eq!(target.for_path(Some(&received)), expected);
+        }
+    }
+
+    #[test]
+    fn adds_http_only_to_hosts_of_this_machine_or_network() {
+        for near in [
+            "127.0.0.1",
+            "10.1.2.3:80",
+            "0.0.0.0",
+            "[::1]",
+            "[::1]:3000/hook",
+            "[::]:1",
+            "[fd00::1]:1",
+            "localhost:1",
+            "shop.localhost",
+        ] {
+            let url = near.parse::<Target>().unwrap().uri().to_string();
+            assert_eq!(url.trim_end_matches('/'), format!("http://{near}"));
+        }
+        for far in ["192.0.2.1", "[2001:db8::1]:80", "shop:80"] {
+            let error = far.parse::<Target>().unwrap_err();
+            assert!(error.starts_with(&format!("has no scheme: use https://{far}")), "{error}");
+        }
+        for wrong in ["shop:web", "localhost:web", "shop"] {
+            assert!(wrong.parse::<Target>().unwrap_err().starts_with("not an address"), "{wrong}");
+        }
+    }
+}

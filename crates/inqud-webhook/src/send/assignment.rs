@@ -65,7 +65,8 @@ impl Assignment {
         let json = match find(kind, path)? {
             _ if value == "null" => "null".to_owned(),
             Type::Text => Value::from(value.as_str()).to_string(),
-            Type::Number if is_number(value) => value.clone(),
+            // An amount is spelled like a number in JSON.
+            Type::Number if value.parse::<Amount>().is_ok() => value.clone(),
             Type::Number => return wrong("a number"),
             Type::Boolean if matches!(value.as_str(), "true" | "false") => value.clone(),
             Type::Boolean => return wrong("true or false"),
@@ -79,11 +80,6 @@ impl Assignment {
         };
         RawValue::from_string(json).map_err(|error| format!("`{field}`: {error}"))
     }
-}
-
-fn is_number(text: &str) -> bool {
-    let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
-    is_json && text.parse::<Amount>().is_ok() && !text.starts_with('"')
 }
 
 fn find(kind: EventKind, path: &[&str]) -> Result<Type, String> {
@@ -175,6 +171,13 @@ mod tests {
         assert!(json("clientOrderId=17").contains(r#""clientOrderId":"17""#));
         assert!(json("request.overpaid=true").contains(r#""overpaid":true"#));
         assert!(json("reason=null").contains(r#""reason":null"#));
+        let time = "2026-01-31T12:00:00Z";
+        let created = json(&format!("createdAt={time}"));
+        assert!(created.contains(&format!(r#""createdAt":"{time}""#)), "{created}");
+        for number in ["true", "\"1\"", "01", "+1", ".5", " 1", "{}", ""] {
+            let error = set(&format!("fixedAmount.amount={number}")).unwrap_err();
+            assert!(error.contains("must be a number"), "{error}");
+        }
         assert!(json("new.field:=[1.10]").ends_with(r#""new":{"field":[1.10]}}"#));
         for (text, words) in [
             (

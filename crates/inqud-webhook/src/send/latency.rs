@@ -71,6 +71,7 @@ mod tests {
     fn percentiles_are_within_two_percent() {
         let mut latency = Latency::default();
         assert_eq!(latency.text(), "");
+        assert!(latency.json().as_object().unwrap().values().all(serde_json::Value::is_null));
         for millis in (1..=1000).rev() {
             latency.add(Duration::from_millis(millis));
         }

@@ -49,5 +49,7 @@ mod tests {
         inqud.deliver_each(Lifecycle::new(Scenario::Expired), service, |it| bar.show(&it)).await;
         assert!(bar.0.message().ends_with(r"\u{9b}2J\u{202e}"), "{}", bar.0.message());
         assert_eq!(bar.0.position(), 2);
+        bar.finish();
+        assert!(bar.0.is_finished());
     }
 }

@@ -193,3 +193,78 @@ pub(super) fn as_json(delivery: &Delivery) -> Value {
         "lost": delivery.is_lost(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use http::{Request, Response, StatusCode, Uri};
+    use inqud_mock::{Message, MockInqud, SentBody};
+
+    use super::Tally;
+
+    /// Sends this many webhooks to a service that answers each with what `answer` says about its number.
+    async fn tally(
+        count: usize,
+        retries: &[Duration],
+        answer: impl Fn(u32) -> Result<StatusCode, String> + Clone + Send + Sync + 'static,
+    ) -> Tally {
+        let secret = tower_inqud::Secret::new("a secret of the test").unwrap();
+        let number = AtomicU32::new(0);
+        let service = tower::service_fn(move |_: Request<SentBody>| {
+            let answer = answer(number.fetch_add(1, Ordering::Relaxed)).map(|status| {
+                let mut response = Response::new(String::new());
+                *response.status_mut() = status;
+                response
+            });
+            std::future::ready(answer)
+        });
+        let mut tally = Tally::new(false);
+        let inqud = MockInqud::new(secret, Uri::from_static("/")).retries(retries);
+        let messages = vec![Message::new("SUCCESS", "{}"); count];
+        inqud.deliver_each(messages, service, |delivery| tally.add(&delivery)).await;
+        tally
+    }
+
+    fn text(tally: &Tally) -> String {
+        anstream::adapter::strip_str(&tally.text(None, Duration::from_millis(2_540))).to_string()
+    }
+
+    #[tokio::test]
+    async fn counts_retries() {
+        let fails_once = |number| match number {
+            0 => Ok(StatusCode::INTERNAL_SERVER_ERROR),
+            _ => Ok(StatusCode::OK),
+        };
+        let text = text(&tally(2, &[Duration::ZERO], fails_once).await);
+        let row = text.lines().nth(1).unwrap().split_whitespace().take(5).collect::<Vec<_>>();
+        assert_eq!(row, ["SUCCESS", "3", "1", "2", "0"], "{text}");
+        assert!(text.ends_with("\nall acknowledged\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn lists_ten_lost_webhooks() {
+        let text = text(&tally(12, &[], |_| Ok(StatusCode::SERVICE_UNAVAILABLE)).await);
+        assert_eq!(text.lines().filter(|line| line.starts_with("lost ")).count(), 10, "{text}");
+    }
+
+    #[tokio::test]
+    async fn lists_ten_reasons_and_how_often_each_occurred() {
+        let tally = tally(12, &[], |number| Err(format!("reason {}", number % 11))).await;
+        let text = text(&tally);
+        let lost = text.lines().filter(|line| line.starts_with("lost ")).collect::<Vec<_>>();
+        assert_eq!(lost.len(), 10, "{text}");
+        assert_eq!(lost[0], "lost no response: reason 0 (2 times)");
+        assert_eq!(lost[1], "lost no response: reason 1");
+    }
+
+    #[tokio::test]
+    async fn shows_the_rate_of_100_webhooks_or_more() {
+        let ok = |_| Ok(StatusCode::OK);
+        let shown = text(&tally(100, &[], ok).await);
+        assert!(shown.contains("\n100 webhooks in 2.5 s, 39 per second\n"), "{shown}");
+        let shown = text(&tally(99, &[], ok).await);
+        assert!(!shown.contains("per second"), "{shown}");
+    }
+}

@@ -662,6 +662,58 @@ fn listen_stops_when_its_output_is_closed() {
     );
 }
 
+#[test]
+fn greeting_as_json_says_if_nothing_is_verified() {
+    for (args, verifying) in [(&[][..], None), (&["--unverified"], Some(false))] {
+        let mut child =
+            command(&[&["listen", "127.0.0.1:0", "--json"], args].concat()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let greeting = serde_json::from_str::<Value>(&line).unwrap();
+        assert_eq!(greeting.get("verifying").and_then(Value::as_bool), verifying, "{line}");
+        assert!(greeting["listening"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{line}");
+    }
+}
+
+/// A delivery that was not shown is an error, even if the output works again afterwards.
+#[test]
+#[cfg(unix)]
+fn listen_fails_if_its_output_fails_once() {
+    let (mut output, full) = std::os::unix::net::UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    let mut listen = command(&["listen", "127.0.0.1:0", "--verbose"]);
+    listen.stdout(std::os::fd::OwnedFd::from(full));
+    let child = listen.spawn().unwrap();
+    drop(listen);
+    let mut line = String::new();
+    BufReader::new(&output).read_line(&mut line).unwrap();
+    let url = format!("{}/hook", line.trim_end().rsplit(' ').next().unwrap());
+
+    // This call keeps the listener from ending before its output works again.
+    let address = url.trim_start_matches("http://").trim_end_matches("/hook");
+    let mut held = TcpStream::connect(address).unwrap();
+    let head =
+        head_with(DIGEST) + "\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    held.write_all(head.as_bytes()).unwrap();
+    let mut proceed = [0; 12];
+    held.read_exact(&mut proceed).unwrap();
+    assert_eq!(&proceed, b"HTTP/1.1 100");
+    // The socket has no room for this body.
+    let answer = call(&url, &head_with(DIGEST), &[b'x'; 256 * 1024]);
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    output.set_nonblocking(true).unwrap();
+    let mut shown = Vec::new();
+    let left = output.read_to_end(&mut shown).unwrap_err();
+    assert_eq!(left.kind(), std::io::ErrorKind::WouldBlock);
+    held.write_all(b"{}").unwrap();
+
+    let ended = within(PATIENCE, move || child.wait_with_output().unwrap()).unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    assert!(stderr(&ended).starts_with("error: "), "{ended:?}");
+}
+
 /// Runs the command with a standard output that is closed already.
 fn run_unread(args: &[&str], input: &[u8]) -> (Option<i32>, String) {
     let (reader, writer) = std::io::pipe().unwrap();
@@ -692,12 +744,18 @@ fn a_closed_output_does_not_change_the_exit_code() {
         }
         assert_eq!(server.join().unwrap(), Some(()));
     }
+    assert_eq!(run_unread(&["completions", "bash"], b""), (Some(0), String::new()));
+    let capture = file("unread.jsonl", b"no capture\n");
+    let replay = run_unread(&["replay", capture.to_str().unwrap()], b"");
+    assert_eq!(replay, (Some(1), String::new()));
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn an_unwritable_output_is_an_error() {
-    for args in [&["kinds"][..], &["sign"], &["verify", "--digest", DIGEST]] {
+    for args in
+        [&["kinds"][..], &["sign"], &["verify", "--digest", DIGEST], &["completions", "bash"]]
+    {
         let mut command = command(args);
         command.stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
         let ended = run_with(command, b"");

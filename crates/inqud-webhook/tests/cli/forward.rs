@@ -259,6 +259,25 @@ fn answers_in_words_if_the_app_does_not() {
 }
 
 #[test]
+fn forwards_a_response_of_at_most_1_mib() {
+    const MIB: usize = 1024 * 1024;
+    for (len, status) in [(MIB, "200 OK"), (MIB + 1, "502 Bad Gateway")] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n");
+        let (address, _) = app([head.into_bytes(), vec![b'x'; len]].concat(), Duration::ZERO);
+        let listener = Listener::start(&["--forward-to", &address, "--count", "1"]);
+        let request = format!(
+            "{}\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}",
+            head_with(&digest(b"{}"))
+        );
+        let response = raw(&listener, request.as_bytes());
+        assert!(response.starts_with(format!("HTTP/1.1 {status}\r\n").as_bytes()), "{len}");
+        if len == MIB {
+            assert_eq!(parts(&response).1.len(), len);
+        }
+    }
+}
+
+#[test]
 fn a_delivery_is_forwarded_and_shown_even_if_the_sender_disconnects() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec();
     let (address, received) = app(answer, Duration::from_millis(300));

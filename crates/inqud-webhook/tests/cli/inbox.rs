@@ -468,6 +468,26 @@ async fn lists_rejected_calls() {
 }
 
 #[tokio::test]
+async fn says_how_many_rejected_calls_are_not_in_the_log() {
+    let (inbox, folder) = held();
+    let log = inbox.rejection_log();
+    let verifier = tower_inqud::Verifier::new(tower_inqud::Secret::new("whsec").unwrap());
+    let rejection = verifier.verify("no digest", "{}").unwrap_err();
+    let (head, ()) = http::Request::new(()).into_parts();
+    // The queue has room for 64 of them.
+    for _ in 0..70 {
+        log.record("request", &rejection, &head);
+    }
+    while inbox.rejections(1).await.unwrap().is_empty() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let text = printed(&run(folder.path(), &["rejected", "--limit", "64"]).await, 0);
+    let lines = text.lines().collect::<Vec<_>>();
+    assert_eq!(lines.len(), 1 + 64 + 1 + 1, "{text}");
+    assert_eq!(lines[2], "  6 more before it are not in the log");
+}
+
+#[tokio::test]
 async fn a_missing_or_foreign_file_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["stats"]).await;
@@ -788,6 +808,47 @@ async fn reprocesses_what_is_done() {
         [&["reprocess"][..], &["reprocess", "--dry-run"], &["reprocess", &key, "--kind", "x"]]
     {
         printed(&run(folder.path(), wrong).await, 2);
+    }
+}
+
+#[tokio::test]
+async fn shows_replays_and_attempts_if_there_are_any() {
+    let (inbox, folder) = held();
+    let records: Vec<_> = (1..=3).map(record).collect();
+    let [replayed, dead_letter, open] = [0, 1, 2].map(|at| records[at].key.to_string());
+    for (settled, record) in records.into_iter().enumerate() {
+        inbox.store().insert(vec![record]).await.unwrap();
+        match settled {
+            0 => settle_all(&inbox, |_| Outcome::Done(vec![])).await,
+            1 => settle_all(&inbox, dead).await,
+            _ => {}
+        }
+    }
+    printed(&run(folder.path(), &["reprocess", &replayed]).await, 0);
+    for (key, replays, attempts) in
+        [(replayed, Some("1"), None), (dead_letter, None, Some("1 attempts")), (open, None, None)]
+    {
+        let text = printed(&run(folder.path(), &["show", &key]).await, 0);
+        let field = |name: &str| text.lines().find_map(|it| it.trim().strip_prefix(name));
+        assert_eq!(field("replays  "), replays, "{text}");
+        assert_eq!(field("failed   "), attempts, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn imports_at_most_1_mib() {
+    const MIB: usize = 1024 * 1024;
+    let (_inbox, folder) = held();
+    let path = folder.path().join("large.json");
+    for (len, code) in [(MIB, 0), (MIB + 1, 2)] {
+        let mut body = br#"{"id":"CAPD-1","status":"SUCCESS"}"#.to_vec();
+        body.resize(len, b' ');
+        std::fs::write(&path, body).unwrap();
+        let import = ["import", "--kind", "request", path.to_str().unwrap()];
+        let output = run(folder.path(), &import).await;
+        printed(&output, code);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(stderr.contains("large.json: is longer than 1 MiB"), len > MIB, "{stderr}");
     }
 }
 

@@ -170,12 +170,45 @@ fn a_capture_is_appended_to_and_survives_half_a_line() {
     assert!(shown.contains("line 6: verified Request SUCCESS "), "{shown}");
 }
 
-/// A line is read into memory before anything of it is verified.
 #[test]
-fn a_line_without_end_is_not_a_capture() {
-    let path = file("endless.jsonl", &vec![b'x'; 3 << 20]);
+fn replay_reads_lines_of_at_most_2_mib() {
+    const LINE: usize = 2 * 1024 * 1024;
+    // The longest line of a capture: JSON escapes each byte of this body as six.
+    let body = "\u{1}".repeat(256 * 1024);
+    let digest = sign(&Secret::new(SECRET).unwrap(), body.as_bytes()).to_string();
+    let longest = serde_json::json!({
+        "at": "2026-01-01T00:00:00Z",
+        "method": "POST",
+        "path": "/hook",
+        "headers": [["x-payload-digest", digest]],
+        "body": body,
+    });
+    let blank = " ".repeat(LINE - 1);
+    let path = file("longest.jsonl", format!("{longest}\n{blank}\n{longest}").as_bytes());
+    let verified = run(&["replay", path.to_str().unwrap()]);
+    assert!(stdout(&verified).ends_with("\n2 verified\n"), "{verified:?}");
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+
+    let path = file("longer.jsonl", format!("{blank} \n").as_bytes());
+    let refused = run(&["replay", path.to_str().unwrap()]);
+    assert_eq!((refused.status.code(), stdout(&refused)), (Some(2), ""), "{refused:?}");
+    assert!(stderr(&refused).contains("line 1 of "), "{refused:?}");
+    assert!(
+        stderr(&refused).contains(" is longer than 2097152 bytes: not a capture"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_body_that_was_not_read_is_not_captured() {
+    let path = file("not-read.jsonl", b"");
+    fs::remove_file(&*path).unwrap();
+    let listener = Listener::start(&["--count", "1", "--capture", path.to_str().unwrap()]);
+    // Without a digest, the call is rejected before its body is read.
+    call(&listener.url, "POST /hook HTTP/1.1", b"{}");
+    assert_eq!(listener.end().0, Some(1));
+    assert_eq!(lines(&path)[0].get("body"), None);
     let replayed = run(&["replay", path.to_str().unwrap()]);
-    assert_eq!(replayed.status.code(), Some(2));
-    let error = stderr(&replayed);
-    assert!(error.contains("line 1 of") && error.contains("longer than 2097152 bytes"), "{error}");
+    let words = "line 1: not sent: its body did not arrive completely\n";
+    assert!(stdout(&replayed).starts_with(words), "{replayed:?}");
 }
