@@ -486,6 +486,21 @@ mod tests {
     }
 
     #[test]
+    fn recalls_what_was_processed_last_at_its_place() {
+        let paid = order_key::<Payment>(r#"{"id":"PMT-1","status":"SUCCESS"}"#);
+        for (arrival, expected) in
+            [(1, &[1, 2, 4][..]), (2, &[2, 4]), (3, &[2, 3, 4]), (4, &[2, 4]), (5, &[2, 4, 5])]
+        {
+            let mut known = known(&[paid.clone(), paid.clone()]);
+            (known.rows[0].seq, known.rows[1].seq) = (2, 4);
+            let processed = Processed::after(None, &paid, arrival);
+            let recalled = known.recall("payment", "PMT-1", Some(processed));
+            let seqs: Vec<_> = recalled.rows.iter().map(|row| row.seq).collect();
+            assert_eq!(seqs, expected, "{arrival}");
+        }
+    }
+
+    #[test]
     fn compares_requests_by_their_times() {
         let at = |status, time| {
             let body = format!(r#"{{"id":"CAPD-1","status":"{status}","lastUpdatedAt":"{time}"}}"#);

@@ -25,12 +25,15 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use inqud_inbox::__private::Sealed;
+use inqud_inbox::__private::{
+    Arrived, Expected, Extent, Known, Look, Next, Reach, Scheduled, Sealed,
+};
 use inqud_inbox::{
     Admin, Claim, Claimed, Context, ErasedObject, Fetch, Fetched, Filter, Inbox, InboxError,
-    InboxErrorKind, Inserted, Key, LoggedRejection, Memory, Page, Record, Replayed, Settled,
-    Settlement, State, Stats, Store, Stored, Sweep, SweptBatch,
+    InboxErrorKind, Inserted, Key, LoggedRejection, Memory, Outcome, Page, Record, Replayed,
+    Settled, Settlement, State, Stats, Store, Stored, Sweep, SweptBatch, WatchList,
 };
+use jiff::Timestamp;
 use log::Log;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::time::{sleep, timeout};
@@ -91,13 +94,15 @@ async fn drained<S: Store>(inbox: Inbox<S>) {
     }
 }
 
-/// A store in memory that can be made to fail, to hang, and to settle after the lease has expired.
+/// A store in memory that can be made to fail, to hang, to settle after the lease has expired, and to settle as if a
+/// transaction of the handler had done so before.
 #[derive(Default)]
 struct Moody {
     memory: Memory,
     fails: AtomicBool,
     hangs: AtomicBool,
     settles_late: AtomicBool,
+    completes: AtomicBool,
 }
 
 impl Moody {
@@ -204,6 +209,11 @@ impl Store for Moody {
             let other = Claim::new("request", 1, Duration::ZERO).with_suspect(true);
             self.memory.claim(other).await?;
         }
+        if self.completes.load(Ordering::SeqCst) {
+            let (ticket, outcome) = (settlement.ticket.clone(), Outcome::Done(vec![]));
+            self.memory.settle(&mut Settlement { ticket, outcome }).await?;
+            return Ok(Settled::Completed { next_is_due: true });
+        }
         self.memory.settle(settlement).await
     }
 
@@ -224,6 +234,66 @@ impl Store for Moody {
     }
 }
 
+impl WatchList for Moody {
+    async fn expect(&self, expected: Vec<Expected>) -> Result<(), InboxError> {
+        self.memory.expect(expected).await
+    }
+
+    async fn arrived(
+        &self,
+        kind: &'static str,
+        limit: usize,
+        horizon: Duration,
+    ) -> Result<Arrived, InboxError> {
+        self.memory.arrived(kind, limit, horizon).await
+    }
+
+    async fn schedule(
+        &self,
+        kind: &'static str,
+        arrived: Reach,
+        looks: Vec<Scheduled>,
+    ) -> Result<(), InboxError> {
+        self.memory.schedule(kind, arrived, looks).await
+    }
+
+    async fn claim_looks(
+        &self,
+        kind: &'static str,
+        count: usize,
+        lease: Duration,
+    ) -> Result<Vec<Look>, InboxError> {
+        self.mood().await?;
+        self.memory.claim_looks(kind, count, lease).await
+    }
+
+    async fn end_looks(&self, ended: Vec<(Look, Next)>) -> Result<(), InboxError> {
+        self.memory.end_looks(ended).await
+    }
+
+    async fn hasten(
+        &self,
+        kind: &'static str,
+        objects: Vec<String>,
+        pause: Duration,
+    ) -> Result<(), InboxError> {
+        self.memory.hasten(kind, objects, pause).await
+    }
+
+    async fn known(&self, kind: &'static str, object: &str) -> Result<Known, InboxError> {
+        self.memory.known(kind, object).await
+    }
+
+    async fn insert_after(
+        &self,
+        record: Record,
+        extent: Extent,
+    ) -> Result<Option<i64>, InboxError> {
+        self.mood().await?;
+        self.memory.insert_after(record, extent).await
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn counts_each_receiver_outcome() {
     let (log, metrics) = observe(async || {
@@ -239,6 +309,8 @@ async fn counts_each_receiver_outcome() {
         let left = leaving.call(support::signed(body(4, 0)));
         timeout(Duration::from_secs(1), left).await.unwrap_err();
         receive(&inbox, body(3, 0)).await;
+        // Without a layer it carries no notification, so it does not count.
+        support::call(inbox.receiver::<PaymentRequest>(), Request::new(())).await;
     })
     .await;
     let of = |result: &str, count: u32| {
@@ -376,6 +448,28 @@ async fn records_dropped_and_expired_claims() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn records_failure_after_a_transaction_of_the_handler() {
+    let (log, metrics) = observe(async || {
+        let inbox = Inbox::new(Moody::default());
+        inbox.store().completes.store(true, Ordering::SeqCst);
+        inbox.store().insert(vec![record(1, 0), record(2, 0)]).await.unwrap();
+        let handler = async |request: Stored<PaymentRequest>, _| {
+            if request.id.ends_with('2') { Err("the shop is closed") } else { Ok(()) }
+        };
+        inbox.process(handler).run_until(drained(inbox.clone())).await.unwrap();
+    })
+    .await;
+    let message = "attempt failed after its transaction had completed the notification; it is done";
+    assert_eq!(log.matches(message).count(), 1, "{log}");
+    let failed = line(&log, message);
+    assert!(failed.contains("WARN") && failed.contains("the shop is closed"), "{failed}");
+    has(
+        &metrics,
+        &["inqud_inbox_processed_total{kind=\"request\",outcome=\"done\",verdict=\"newer\"} 2"],
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn records_requeued_undecodable_bodies() {
     let (log, metrics) = observe(async || {
         let inbox = Inbox::memory();
@@ -468,6 +562,19 @@ async fn records_what_a_person_must_look_at() {
     assert!(unclaimed.contains("WARN") && unclaimed.contains("kind=\"payment\""), "{unclaimed}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn runner_warns_of_a_kind_without_a_runner() {
+    let (log, _) = observe(async || {
+        let inbox = Inbox::memory();
+        inbox.store().insert(vec![record(1, 0)]).await.unwrap();
+        let handler = async |_: Stored<Payment>, _| Ok::<_, Infallible>(());
+        inbox.process(handler).run_until(sleep(Duration::from_secs(10))).await.unwrap();
+    })
+    .await;
+    let unclaimed = line(&log, "no runner processes this kind, and notifications are waiting");
+    assert!(unclaimed.contains("WARN") && unclaimed.contains("kind=\"request\""), "{unclaimed}");
+}
+
 /// Has one object of each outcome.
 struct Api;
 
@@ -520,6 +627,46 @@ async fn records_each_outcome_of_a_look() {
         for part in [level, "inqud_inbox:", "kind=\"request\"", object, said] {
             assert!(line.contains(part), "no {part} in {line}");
         }
+    }
+}
+
+/// The store fails when the reconciler starts, and again during its first look.
+#[tokio::test(start_paused = true)]
+async fn reconciler_reports_errors_of_the_store_and_continues() {
+    let (log, metrics) = observe(async || {
+        let inbox = Inbox::new(Moody::default());
+        inbox.expect::<PaymentRequest>("CAPD-lost", Timestamp::UNIX_EPOCH).await.unwrap();
+        inbox.store().fails.store(true, Ordering::SeqCst);
+        let error = inbox.reconcile::<PaymentRequest>(Api).run_until_idle().await.unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::Store);
+        let api = Failing { inbox: inbox.clone(), is_first: AtomicBool::new(true) };
+        let repairs = async {
+            for _ in 0..20 {
+                sleep(Duration::from_secs(30)).await;
+                inbox.store().fails.store(false, Ordering::SeqCst);
+            }
+        };
+        inbox.reconcile::<PaymentRequest>(api).run_until(repairs).await.unwrap();
+    })
+    .await;
+    let message = "store failed; the runner continues";
+    assert!(log.matches(message).count() > 1, "{log}");
+    let told = line(&log, message);
+    assert!(told.contains("WARN") && told.contains("the disk is full"), "{told}");
+    has(&metrics, &["inqud_inbox_reconciled_total{kind=\"request\",outcome=\"recovered\"} 1"]);
+}
+
+/// Makes the store fail when it is asked for the first time.
+struct Failing {
+    inbox: Inbox<Moody>,
+    is_first: AtomicBool,
+}
+
+impl Fetch<PaymentRequest> for Failing {
+    async fn fetch(&self, id: &str) -> Fetched {
+        let is_first = self.is_first.swap(false, Ordering::SeqCst);
+        self.inbox.store().fails.store(is_first, Ordering::SeqCst);
+        Fetched::Found(state(id, "SUCCESS", 2))
     }
 }
 

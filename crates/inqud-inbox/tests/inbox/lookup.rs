@@ -9,11 +9,11 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
-use crate::claims::{claim, record};
+use crate::claims::{LEASE, claim, record};
 use crate::postgres;
 use inqud_inbox::{
-    Context, Cursor, Entry, Filter, Inbox, Inserted, Outcome, Record, Source, Sqlite, State, Store,
-    Stored,
+    Context, Cursor, Entry, Fetched, Filter, Inbox, Inserted, Outcome, Record, Source, Sqlite,
+    State, Storable, Store, Stored, WatchList, testing,
 };
 use tempfile::TempDir;
 use tower_inqud::{Payment, PaymentRequest};
@@ -94,6 +94,35 @@ async fn finds_by_each_condition<S: Store>(inbox: &Inbox<S>) {
     let Entry { order_id, status, state, source, tenant, replays, .. } = &page.entries[0];
     assert_eq!((order_id.as_deref(), &**status, *state), (Some("order-1"), "SUCCESS", State::Open));
     assert_eq!((*source, tenant, *replays), (Source::Pushed, &None, 0));
+}
+
+/// Bodies hold personal data, and what is printed with `{:?}` ends in a log.
+#[tokio::test]
+async fn debug_shows_no_body() {
+    let inbox = Inbox::memory();
+    let body = r#"{"id":"CAPD-1","status":"SUCCESS","customer":"gherkin"}"#;
+    let record = || Record::decode::<PaymentRequest>(body).unwrap();
+    inbox.store().insert(vec![record()]).await.unwrap();
+    let kind = PaymentRequest::KIND;
+    let entries = inbox.list(Filter::new().with_bodies(), 9).await.unwrap().entries;
+    let claimed = claim(inbox.store()).await;
+    let decoded: Outcome<()> = Outcome::Decoded(record());
+    let stored = testing::stored::<PaymentRequest>(body).unwrap();
+    let arrived = inbox.store().arrived(kind, 1, LEASE).await.unwrap();
+    let known = inbox.store().known(kind, "CAPD-1").await.unwrap();
+    assert!(entries[0].body.ends_with(b"gherkin\"}"));
+    for (name, shown) in [
+        ("Entry", format!("{entries:?}")),
+        ("Claimed", format!("{claimed:?}")),
+        ("Record", format!("{decoded:?}")),
+        ("Stored", format!("{stored:?}")),
+        ("Arrival", format!("{arrived:?}")),
+        ("Known", format!("{known:?}")),
+        ("body_len", format!("{:?}", Fetched::Found(body.into()))),
+    ] {
+        assert!(shown.contains(name), "{shown}");
+        assert!(!shown.contains("gherkin"), "{shown}");
+    }
 }
 
 /// Rows are added and settled between the pages.

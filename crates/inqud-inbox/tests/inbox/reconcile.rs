@@ -16,8 +16,9 @@ use std::time::Duration;
 use crate::postgres;
 use bytes::Bytes;
 use inqud_inbox::{
-    Context, Erase, Fetch, Fetched, Inbox, Inserted, LookOutcome, ReconcileReport, Reconciled,
-    Reconciler, Record, RunReport, Source, Sqlite, Storable, Store, Stored, Sweep, WatchList,
+    Context, Erase, Fetch, Fetched, Inbox, InboxErrorKind, Inserted, LookOutcome, ReconcileReport,
+    Reconciled, Reconciler, Record, RunReport, Source, Sqlite, Storable, Store, Stored, Sweep,
+    WatchList,
 };
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -171,7 +172,9 @@ of_each_store! {
     waits_for_the_first_look
     webhook_moves_the_look
     final_status_is_confirmed_once
+    status_without_a_body_is_confirmed
     crashed_look_is_repeated
+    reconciler_ends_with_a_closed_store
     two_reconcilers_share_the_looks
     many_arrivals_are_all_enrolled
     fetched_state_enrols_nothing_again
@@ -425,14 +428,19 @@ async fn failing_api_holds_up_all_looks(inbox: &Inbox<impl Store + WatchList>) {
 
 async fn useless_answers_spoil_one_look(inbox: &Inbox<impl Store + WatchList>) {
     let api = Api::default();
-    let large = request("SUCCESS", "10:05:00")
-        .replace('{', &format!(r#"{{"more":"{}","#, "x".repeat(300_000)));
+    let padded = |size| {
+        let body = request("SUCCESS", "10:05:00");
+        body.replace('{', &format!(r#"{{"more":"{}","#, "x".repeat(size - body.len() - 10)))
+    };
+    let limit = 256 * 1024;
+    let largest = padded(limit);
+    assert_eq!(largest.len(), limit);
     let answers = [
         Answer::from(later(None, "panic")),
         Answer::from(request("SUCCESS", "10:05:00").replace("CAPD-1", "CAPD-9")),
         Answer::from("{}"),
         Answer::from("<html>"),
-        Answer::from(large),
+        Answer::from(padded(limit + 1).replace("CAPD-1", "CAPD-6")),
     ];
     for (id, answer) in answers.into_iter().enumerate() {
         let id = format!("CAPD-{}", id + 2);
@@ -440,7 +448,7 @@ async fn useless_answers_spoil_one_look(inbox: &Inbox<impl Store + WatchList>) {
         api.set(&id, answer.0);
     }
     inbox.expect::<PaymentRequest>("CAPD-1", Timestamp::now()).await.unwrap();
-    api.set("CAPD-1", request("SUCCESS", "10:05:00"));
+    api.set("CAPD-1", largest);
     assert_eq!(
         reconcile::<PaymentRequest>(inbox, &api).await,
         report(&[(LookOutcome::Recovered, 1), (LookOutcome::Later, 5)])
@@ -568,6 +576,31 @@ async fn final_status_is_confirmed_once(inbox: &Inbox<impl Store + WatchList>) {
     api.set("CAPD-2", request("SUCCESS", "11:05:00").replace("CAPD-1", "CAPD-2"));
     sleep(Duration::from_millis(600)).await;
     assert_eq!(reconcile().await.unwrap(), report(&[(LookOutcome::Recovered, 1)]));
+}
+
+/// Its body was deleted before a reconciler read it.
+async fn status_without_a_body_is_confirmed(inbox: &Inbox<impl Store + WatchList>) {
+    let api = Api::default();
+    push::<PaymentRequest>(inbox, &request("SUCCESS", "10:05:00")).await;
+    assert_eq!(handled::<_, PaymentRequest>(inbox).await.len(), 1);
+    let bodies = Sweep::Bodies(Duration::ZERO);
+    assert_eq!(inbox.store().sweep_batch(bodies, 100).await.unwrap().count, 1);
+    // Of what object this is, its body does not tell.
+    let body = request("SUCCESS", "10:05:00").replace("CAPD-1", "CAPD-2");
+    let decoded = Record::decode::<PaymentRequest>(body).unwrap();
+    let undecodable = Record { body: "<html>".into(), ..decoded };
+    inbox.store().insert(vec![undecodable]).await.unwrap();
+    api.set("CAPD-1", request("CONFLICT", "10:06:00"));
+    let recovered = report(&[(LookOutcome::Recovered, 1)]);
+    assert_eq!(reconcile::<PaymentRequest>(inbox, &api).await, recovered);
+}
+
+async fn reconciler_ends_with_a_closed_store(inbox: &Inbox<impl Store + WatchList>) {
+    inbox.close().await;
+    let api = Api::default();
+    let running = at_once::<_, PaymentRequest>(inbox, &api).run_until(pending());
+    let error = timeout(crate::claims::LONG, running).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::Closed);
 }
 
 async fn crashed_look_is_repeated(inbox: &Inbox<impl Store + WatchList>) {
@@ -813,6 +846,25 @@ async fn heals_lost_webhooks_in_spite_of_crashes<S: Store + WatchList>(inbox: &I
     // A look that a crash interrupted is repeated, and begins again if the fetched state was stored.
     assert!(looks.values().all(|count| *count <= 12), "{looks:?}");
     assert!(api.0.lock().unwrap().lost > COUNT / 5, "{}", api.0.lock().unwrap().lost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_go_on_when_the_pause_is_over() {
+    let inbox = Inbox::memory();
+    let api = Api::default();
+    api.set("CAPD-1", later(Some(Duration::from_secs(300)), "status 429"));
+    // Not so long ago that the look is given up.
+    let since = Timestamp::now() - jiff::SignedDuration::from_secs(60);
+    inbox.expect::<PaymentRequest>("CAPD-1", since).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    let shutdown = async {
+        for (pause, count) in [(1, 1), (298, 0), (10, 1)] {
+            sleep(Duration::from_secs(pause)).await;
+            assert_eq!(api.asked().len(), count, "after {pause} s");
+        }
+    };
+    let reconciler = at_once::<_, PaymentRequest>(&inbox, &api).poll_interval(hour);
+    reconciler.run_until(shutdown).await.unwrap();
 }
 
 #[tokio::test]

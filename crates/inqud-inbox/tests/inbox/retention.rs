@@ -6,15 +6,17 @@
     reason = "clippy.toml does not reach the helpers of tests"
 )]
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use crate::claims::*;
 use crate::postgres;
 use inqud_inbox::{
-    Admin, Claim, Inbox, Inserted, Outcome, Record, Retention, Sqlite, Storable, Store, Sweep,
-    Swept,
+    Admin, Claim, Context, Filter, Inbox, Inserted, Memory, Outcome, Record, Retention, Sqlite,
+    Storable, Store, Stored, Sweep, Swept,
 };
 use tempfile::TempDir;
+use tokio::time::sleep;
 use tower_inqud::{Payment, PaymentRequest, Verdict, contract};
 
 fn file() -> (Inbox<Sqlite>, TempDir) {
@@ -30,6 +32,7 @@ of_each_store! {
     forgets_objects_last
     keeps_all_within_the_duplicate_window
     batch_that_is_not_full_is_the_last
+    full_batch_of_bodies_is_not_the_last
 }
 
 /// Deletes whatever a retention may delete, regardless of its age.
@@ -119,6 +122,54 @@ async fn late_repeats_are_known_by_what_was_processed(inbox: &Inbox<impl Store>)
     verdicts.sort_by_key(|it| it.as_str());
     assert_eq!(verdicts, [Verdict::Newer, Verdict::Newer, Verdict::Stale]);
     assert_eq!(store.insert(vec![record(1, 5), record(1, 0)]).await.unwrap(), [duplicate; 2]);
+}
+
+async fn full_batch_of_bodies_is_not_the_last(inbox: &Inbox<impl Store>) {
+    insert(inbox, &[(1, 2), (2, 2), (3, 2)]).await;
+    handle(inbox.store(), REQUEST).await;
+    let bodies = Sweep::Bodies(NO_WAIT);
+    for (limit, count, next) in [(0, 0, None), (2, 2, Some(bodies)), (2, 1, None)] {
+        let batch = inbox.store().sweep_batch(bodies, limit).await.unwrap();
+        assert_eq!((batch.count, batch.next), (count, next), "at most {limit}");
+    }
+}
+
+/// By a setting, and with the time that it asks for.
+#[tokio::test(start_paused = true)]
+async fn sweep_deletes_all_in_batches() {
+    let inbox = Inbox::memory();
+    let records = (0..300).map(|id| (id, 2)).chain([(0, 3)]).collect::<Vec<_>>();
+    insert(&inbox, &records).await;
+    handle(inbox.store(), REQUEST).await;
+    let age = contract::DUPLICATE_WINDOW;
+    let retention = Retention::new().bodies(age).and_then(|it| it.notifications(age));
+    let retention = retention.and_then(|it| it.objects(age)).unwrap();
+    tokio::time::advance(age - Duration::from_secs(1)).await;
+    assert_eq!(inbox.sweep(&retention).await.unwrap(), Swept::default());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let swept = inbox.sweep(&retention).await.unwrap();
+    assert_eq!(swept.to_string(), "301 bodies, 301 notifications and 300 objects deleted");
+    assert_eq!(inbox.sweep(&retention).await.unwrap(), Swept::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn runner_deletes_what_is_too_old() {
+    let age = contract::DUPLICATE_WINDOW;
+    let retention = Retention::new().notifications(age).unwrap();
+    let inbox = Inbox::memory().retention(retention).capacity(10);
+    insert(&inbox, &[(1, 2)]).await;
+    handle(inbox.store(), REQUEST).await;
+    let count = async || inbox.list(Filter::new(), 9).await.unwrap().entries.len();
+    let handler = async |_: Stored<PaymentRequest>, _: Context<Memory>| Ok::<_, Infallible>(());
+    let minute = Duration::from_secs(60);
+    tokio::time::advance(age - minute).await;
+    let shutdown = async {
+        sleep(minute / 2).await;
+        assert_eq!(count().await, 1);
+        sleep(minute * 2).await;
+        assert_eq!(count().await, 0);
+    };
+    inbox.process(handler).run_until(shutdown).await.unwrap();
 }
 
 fn payment(status: &str) -> Record {

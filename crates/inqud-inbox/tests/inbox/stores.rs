@@ -49,6 +49,7 @@ of_each_store! {
     claim_settles_once
     suspects_come_one_at_a_time
     newest_first_does_not_wait_for_a_retry
+    newest_first_is_the_last_to_arrive_without_times
     arrival_during_a_retry_keeps_the_order
     settling_tells_whether_the_object_is_due
     discarded_review_can_be_delivered_again
@@ -240,6 +241,16 @@ async fn newest_first_does_not_wait_for_a_retry(inbox: &Inbox<impl Store>) {
     settle(store, &second[0], Outcome::Done(vec![])).await;
     // Those that it has made stale: the one that waits for its retry too, but not before that.
     assert_eq!(store.claim(newest).await.unwrap().len(), 0);
+}
+
+async fn newest_first_is_the_last_to_arrive_without_times(inbox: &Inbox<impl Store>) {
+    let store = inbox.store();
+    for body in [r#"{"id":"PMT-1","status":"PENDING"}"#, r#"{"id":"PMT-1","status":"SUCCESS"}"#] {
+        store.insert(vec![Record::decode::<Payment>(body).unwrap()]).await.unwrap();
+    }
+    let newest = Claim::new(Payment::KIND, 9, LEASE).newest_first(true);
+    let claimed = store.claim(newest).await.unwrap();
+    assert!(claimed[0].body.ends_with(br#""SUCCESS"}"#), "{:?}", claimed[0].body);
 }
 
 async fn arrival_during_a_retry_keeps_the_order(inbox: &Inbox<impl Store>) {

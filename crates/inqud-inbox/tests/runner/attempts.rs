@@ -302,6 +302,48 @@ async fn suspects_are_handled_alone_and_crashes_are_no_failures() {
     assert_eq!(log.lock().unwrap().len(), 38);
 }
 
+/// All inboxes of a process that share a store share its handlers.
+#[tokio::test(start_paused = true)]
+async fn suspect_is_alone_beside_a_queue_of_another_capacity() {
+    let inbox = Inbox::memory();
+    insert(&inbox, &[(1, 0)]).await;
+    assert_eq!(lapse(inbox.store(), PaymentRequest::KIND).await.len(), 1);
+    let other = r#"{"id":"CCO-1","status":"NEW"}"#;
+    let other = Record::decode::<Checkout>(other).unwrap();
+    inbox.store().insert(vec![other]).await.unwrap();
+    let running = Arc::new(AtomicUsize::new(0));
+    let alone = move || {
+        let running = Arc::clone(&running);
+        async move {
+            assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0, "another handler runs");
+            sleep(Duration::from_secs(3)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok::<_, Infallible>(())
+        }
+    };
+    let its = alone.clone();
+    let suspect = inbox.clone().capacity(1);
+    let suspect = suspect.process(move |_: Stored<PaymentRequest>, _: Context<Memory>| alone());
+    let other = inbox.process(move |_: Stored<Checkout>, _: Context<Memory>| its());
+    let (suspect, other) = tokio::join!(
+        suspect.max_attempts(1).run_until(drained(inbox.clone())),
+        other.max_attempts(1).run_until(drained(inbox.clone())),
+    );
+    suspect.and(other).unwrap();
+    assert!(inbox.dead(9).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_several_runners_deletes() {
+    let retention = Retention::new().bodies(contract::DUPLICATE_WINDOW).unwrap();
+    let inbox = Moody::inbox(100).retention(retention);
+    let handler = async |_: Stored<PaymentRequest>, _: Context<Moody>| Ok::<_, Infallible>(());
+    let run = |inbox: &Inbox<Moody>| inbox.process(handler).run_until(sleep(LONG));
+    let (one, other) = tokio::join!(run(&inbox), run(&inbox.clone().capacity(1)));
+    one.and(other).unwrap();
+    assert_eq!(inbox.store().sweeps.load(Ordering::SeqCst), 1);
+}
+
 /// The store fails as soon as the handler has run, for `outage`. Returns how often the handler was called, and how long
 /// it took until everything was settled.
 async fn outage_while_settling(outage: Duration) -> (usize, Duration) {
@@ -336,6 +378,29 @@ async fn settlement_that_failed_is_retried_without_the_handler() {
 async fn settlement_is_retried_beyond_the_lease() {
     let (calls, _) = outage_while_settling(Duration::from_secs(600)).await;
     assert_eq!(calls, 1);
+}
+
+/// And not each time that it is tried.
+#[tokio::test(start_paused = true)]
+async fn settlement_that_fails_is_reported_once() {
+    let inbox = Moody::inbox(100);
+    insert(&inbox, &[(1, 0)]).await;
+    inbox.store().fails_to_settle.store(true, Ordering::SeqCst);
+    let errors = Arc::new(AtomicUsize::new(0));
+    let errors_of = Arc::clone(&errors);
+    let handler = |_: Stored<PaymentRequest>, _: Context<Moody>| ready(Ok::<_, Infallible>(()));
+    let runner = inbox.process(handler).on_error(move |error| {
+        assert_eq!(error.kind(), InboxErrorKind::Store);
+        errors_of.fetch_add(1, Ordering::SeqCst);
+    });
+    let repaired = async {
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(errors.load(Ordering::SeqCst), 1);
+        inbox.store().fails_to_settle.store(false, Ordering::SeqCst);
+        drained(inbox.clone()).await;
+    };
+    runner.run_until(repaired).await.unwrap();
+    assert_eq!(errors.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,8 +32,8 @@ use http_body_util::Full;
 use inqud_inbox::__private::Sealed;
 use inqud_inbox::{
     Admin, Claim, Claimed, Context, ErasedObject, Filter, Inbox, InboxError, InboxErrorKind,
-    Inserted, Key, LoggedRejection, Memory, Outcome, Page, Record, Replayed, Settled, Settlement,
-    Stats, Storable, Store, Stored, Sweep, SweptBatch,
+    Inserted, Key, LoggedRejection, Memory, Outcome, Page, Record, Replayed, Retention, Settled,
+    Settlement, Stats, Storable, Store, Stored, Sweep, SweptBatch,
 };
 use tokio::sync::{Barrier, Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;

@@ -8,11 +8,15 @@ pub(crate) struct Moody {
     /// Gets a permit for each insert that begins.
     pub(crate) begun: Semaphore,
     pub(crate) fails: AtomicBool,
+    /// Whether only settlements fail.
+    pub(crate) fails_to_settle: AtomicBool,
     /// The number of bytes of bodies in each commit.
     pub(crate) commits: Mutex<Vec<usize>>,
     /// How long it takes to settle CAPD-99.
     pub(crate) slow_settlement: Duration,
     pub(crate) panics: AtomicBool,
+    /// How often something was deleted.
+    pub(crate) sweeps: AtomicUsize,
 }
 
 impl Moody {
@@ -22,7 +26,9 @@ impl Moody {
             gate: Semaphore::new(gate),
             begun: Semaphore::new(0),
             fails: AtomicBool::new(false),
+            fails_to_settle: AtomicBool::new(false),
             panics: AtomicBool::new(false),
+            sweeps: AtomicUsize::new(0),
             commits: Mutex::default(),
             slow_settlement: Duration::from_secs(5),
         })
@@ -98,6 +104,8 @@ impl Admin for Moody {
     }
 
     async fn sweep_batch(&self, sweep: Sweep, limit: usize) -> Result<SweptBatch, InboxError> {
+        self.sweeps.fetch_add(1, Ordering::SeqCst);
+        sleep(Duration::from_secs(10)).await;
         self.memory.sweep_batch(sweep, limit).await
     }
 }
@@ -131,6 +139,9 @@ impl Store for Moody {
             sleep(self.slow_settlement).await;
         }
         self.mood()?;
+        if self.fails_to_settle.load(Ordering::SeqCst) {
+            return Err(InboxError::new(InboxErrorKind::Store));
+        }
         self.memory.settle(settlement).await
     }
 

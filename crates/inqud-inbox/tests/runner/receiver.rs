@@ -64,6 +64,18 @@ async fn timeout_covers_room_and_commit() {
     assert_eq!(began.elapsed().as_secs(), 8);
 }
 
+/// A server clones the service for each connection.
+#[tokio::test(start_paused = true)]
+async fn clone_keeps_the_timeout() {
+    let inbox = Moody::inbox(0);
+    let receiver = inbox.receiver::<PaymentRequest>().timeout(Duration::from_secs(2));
+    let service = support::layer::<PaymentRequest>().layer(receiver).clone();
+    let began = Instant::now();
+    let response = support::call(service, support::signed(body(1, 0))).await;
+    assert_eq!(why(&response), Some(InboxErrorKind::Timeout));
+    assert_eq!(began.elapsed().as_secs(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn buffer_and_limit_cause_no_503() {
     let inbox = Moody::inbox(0).capacity(4);
@@ -83,6 +95,29 @@ async fn buffer_and_limit_cause_no_503() {
     }
     slowly.abort();
     assert_eq!(inbox.stats().await.unwrap().backlog(), 32);
+}
+
+#[tokio::test(start_paused = true)]
+async fn notification_in_a_queue_of_its_own_is_handled_at_once() {
+    let inbox = Inbox::memory();
+    let service = received(&inbox.clone().capacity(1));
+    let handled = Arc::new(Notify::new());
+    let its = Arc::clone(&handled);
+    let handler = move |_: Stored<PaymentRequest>, _: Context<Memory>| {
+        its.notify_one();
+        ready(Ok::<_, Infallible>(()))
+    };
+    // Between two polls.
+    let moment = Duration::from_millis(300);
+    let began = Instant::now();
+    let shutdown = async {
+        sleep(moment).await;
+        let response = support::call(service, support::signed(body(1, 0))).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        handled.notified().await;
+        assert_eq!(began.elapsed(), moment);
+    };
+    inbox.process(handler).run_until(shutdown).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -349,6 +384,28 @@ async fn several_kinds_share_one_service_and_one_future() {
     handled.sort();
     assert_eq!(handled, ["CAPD-1", "CCO-1"]);
     assert_eq!(inbox.stats().await.unwrap().dead(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn webhooks_are_processed_until_the_shutdown() {
+    let inbox = Inbox::memory();
+    let handler = async |_: Stored<PaymentRequest>, _: Context<Memory>| Ok::<_, Infallible>(());
+    let webhooks =
+        inbox.webhooks::<Full<Bytes>>().kind("/request", support::layer(), inbox.process(handler));
+    let began = Instant::now();
+    webhooks.run_until(sleep(LONG)).await.unwrap();
+    assert_eq!(began.elapsed(), LONG);
+}
+
+#[tokio::test]
+async fn error_of_one_runner_ends_all_webhooks() {
+    let inbox = Inbox::memory();
+    inbox.close().await;
+    let handler = async |_: Stored<PaymentRequest>, _: Context<Memory>| Ok::<_, Infallible>(());
+    let webhooks =
+        inbox.webhooks::<Full<Bytes>>().kind("/request", support::layer(), inbox.process(handler));
+    let ended = timeout(LONG, webhooks.run_until(pending())).await.unwrap();
+    assert_eq!(ended.unwrap_err().kind(), InboxErrorKind::Closed);
 }
 
 #[test]
