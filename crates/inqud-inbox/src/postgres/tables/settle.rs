@@ -419,3 +419,44 @@ impl<'m> Columns<'m> {
         [&self.seqs, kinds, objects, claims, &self.states, processed, newest_first]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tower_inqud::Verdict;
+
+    use super::*;
+
+    /// A function can do anything in a transaction, so it shares none with the effects of others.
+    #[test]
+    fn settlement_with_a_function_call_runs_alone() {
+        let runs_alone = |sql: &[&str]| {
+            let new =
+                |sql: &&str| Arc::new(Statement::new((*sql).to_owned(), vec![], Duration::ZERO));
+            Member {
+                ticket: Ticket {
+                    seq: 1,
+                    kind: "payment",
+                    object: "PMT-1".into(),
+                    claim: 1,
+                    verdict: Verdict::Newer,
+                    processed: None,
+                    newest_first: false,
+                    completion_is_taken: false,
+                    is_replay: false,
+                },
+                state: DONE,
+                wait: None,
+                error: None,
+                is_in_doubt: false,
+                statements: sql.iter().map(new).collect(),
+            }
+            .runs_alone()
+        };
+        assert!(!runs_alone(&[]));
+        assert!(!runs_alone(&["INSERT INTO paid VALUES (1)", "UPDATE paid SET id = 2"]));
+        assert!(runs_alone(&["SELECT pay(1)"]));
+        assert!(runs_alone(&["INSERT INTO paid VALUES (1)", "SELECT pay(1)"]));
+    }
+}
