@@ -138,6 +138,8 @@ mod tests {
             let error = far.parse::<Target>().unwrap_err();
             assert!(error.starts_with(&format!("has no scheme: use https://{far}")), "{error}");
         }
+        let empty_port = "http://localhost:/hook".parse::<Target>();
+        assert!(empty_port.is_ok(), "an empty port is the default one: {empty_port:?}");
         for wrong in ["shop:web", "localhost:web", "shop"] {
             assert!(wrong.parse::<Target>().unwrap_err().starts_with("not an address"), "{wrong}");
         }
