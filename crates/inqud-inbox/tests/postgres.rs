@@ -1516,10 +1516,15 @@ async fn deadlock_with_a_merchant_is_survived() {
     let both = |minute| ["CAPD-1", "CAPD-2"].map(|id| record(id, minute)).to_vec();
     inbox.store().insert(both(0)).await.unwrap();
     let lock = |id| format!("SELECT FROM inqud_inbox.object WHERE object = 'CAPD-{id}' FOR UPDATE");
+    // The insert is the one that finds the deadlock.
+    client.batch_execute("SET deadlock_timeout = '1min'").await.unwrap();
     client.batch_execute(&format!("BEGIN; {}", lock(2))).await.unwrap();
     let inserted = tokio::spawn(async move { inbox.store().insert(both(1)).await });
-    // Later than the insert, which is the first to find the deadlock.
-    sleep(Duration::from_millis(300)).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
     client.batch_execute(&format!("{}; COMMIT", lock(1))).await.unwrap();
     assert_eq!(inserted.await.unwrap().unwrap(), [Inserted::New; 2]);
 }
