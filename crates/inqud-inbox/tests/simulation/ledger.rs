@@ -98,6 +98,8 @@ pub(crate) struct Object {
     shipped: u32,
     /// Some of its rows were deleted, so that what was processed last counts as stored.
     is_swept: bool,
+    /// The last row when a look read what is known.
+    read_to: Option<usize>,
     /// Rows were deleted at some time, so that a `History` knows more.
     was_swept: bool,
 }

@@ -97,6 +97,7 @@ impl WatchList for Disk {
     async fn known(&self, kind: &'static str, object: &str) -> Result<Known, InboxError> {
         self.go("reading what is known fails").await?;
         let mut known = self.world.disk.known(kind, object).await?;
+        self.world.ledger().read(kind, object);
         if self.world.has(Bug::KnowsNothing) {
             known.rows.clear();
         }
