@@ -24,7 +24,7 @@ const LONG: Duration = Duration::from_secs(600);
 
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// Handles what is confirmed, and keeps its statuses.
+/// A handler that records the status of each confirmed notification.
 async fn confirmed(inbox: &Inbox<Memory>, api: impl Fetch<PaymentRequest>) -> (RunReport, Seen) {
     let seen = Seen::default();
     let its = Arc::clone(&seen);

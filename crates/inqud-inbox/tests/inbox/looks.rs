@@ -138,7 +138,7 @@ async fn arrival_after_what_a_look_has_stored_moves_the_look(
     let look = arrives((10, 1), 0).await.unwrap();
     let next = Next::At { look_at: i64::MAX - 1, looks: 1, failures: 0, stored: Some((5, 2)) };
     store.end_looks(vec![(look, next)]).await.unwrap();
-    assert!(arrives((5, 2), 0).await.is_none(), "it is what was stored");
+    assert!(arrives((5, 2), 0).await.is_none(), "the arrival was stored by the look itself");
     assert!(arrives((7, 3), 0).await.is_some());
 }
 

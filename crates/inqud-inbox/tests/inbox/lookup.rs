@@ -96,7 +96,7 @@ async fn finds_by_each_condition<S: Store>(inbox: &Inbox<S>) {
     assert_eq!((*source, tenant, *replays), (Source::Pushed, &None, 0));
 }
 
-/// Bodies hold personal data, and what is printed with `{:?}` ends in a log.
+/// Bodies hold personal data, and `Debug` output is often logged.
 #[tokio::test]
 async fn debug_shows_no_body() {
     let inbox = Inbox::memory();

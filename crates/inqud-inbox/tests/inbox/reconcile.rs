@@ -585,7 +585,7 @@ async fn status_without_a_body_is_confirmed(inbox: &Inbox<impl Store + WatchList
     assert_eq!(handled::<_, PaymentRequest>(inbox).await.len(), 1);
     let bodies = Sweep::Bodies(Duration::ZERO);
     assert_eq!(inbox.store().sweep_batch(bodies, 100).await.unwrap().count, 1);
-    // Of what object this is, its body does not tell.
+    // The body does not say which object it belongs to.
     let body = request("SUCCESS", "10:05:00").replace("CAPD-1", "CAPD-2");
     let decoded = Record::decode::<PaymentRequest>(body).unwrap();
     let undecodable = Record { body: "<html>".into(), ..decoded };

@@ -83,9 +83,9 @@ pub(crate) enum Bug {
     LookIgnoresLease,
     /// A look that the API has not answered counts.
     FailedLookCounts,
-    /// An object leaves the watch list before what was fetched is read.
+    /// An object leaves the watch list before the fetched notification is read.
     WatchForgets,
-    /// Dead letters and what was discarded count as known.
+    /// Dead letters and discarded notifications count as known.
     LookTrustsDead,
 }
 

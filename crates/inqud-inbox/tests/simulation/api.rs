@@ -1,4 +1,4 @@
-//! What is true of each object, and Inqud's API, which tells it.
+//! The true state of each object, and an Inqud API that reports it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -57,7 +57,7 @@ pub(crate) enum Bug {
     LooksOnce,
     /// An object never leaves the watch list.
     WatchStays,
-    /// A look knows nothing of what is stored.
+    /// A look ignores the stored notifications.
     KnowsNothing,
     /// A look stores what it has fetched although a webhook arrived meanwhile.
     StoresLate,

@@ -89,14 +89,14 @@ pub(crate) struct Object {
     /// What a merchant without an inbox knows, who handles everything when it arrives.
     history: History,
     latest: Option<usize>,
-    /// What was processed, and the last row of it. Replays do not count.
+    /// The order key processed last, and its row. Replays do not count.
     processed: Option<Processed>,
     processed_row: Option<usize>,
     /// The row whose state the merchant has written last.
     state: Option<usize>,
     pub(crate) lease: Option<Lease>,
     shipped: u32,
-    /// Some of its rows were deleted, so that what was processed last counts as stored.
+    /// Some of its rows were deleted, so the row processed last counts as stored.
     is_swept: bool,
     /// The last row when a look read what is known.
     read_to: Option<usize>,

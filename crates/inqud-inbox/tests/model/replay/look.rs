@@ -115,7 +115,7 @@ impl<S: Store + WatchList> Replay<'_, S> {
         let mut after = self.state;
         let expected = match self.model.store_look(&mut after) {
             Ok(Compared::Agreed) => LookOutcome::Agreed,
-            // What breaks a property is what is stored.
+            // The stored notification is the one that breaks a property.
             Ok(Compared::Recovered) | Err(_) => LookOutcome::Recovered,
             Ok(Compared::Ahead) => LookOutcome::Ahead,
             Ok(Compared::Useless) => LookOutcome::Later,
