@@ -1,8 +1,8 @@
 //! The protocol of an inbox, model-checked: two receivers, two runners, a naive store, and all that can go wrong between
 //! them. What the model says is then replayed against the real stores.
 //!
-//! `docs/TESTING.md` lists the properties and the bugs planted for each. `MODEL_LIMITS` sets how much may go wrong in `all_worlds_hold`, and
-//! `MODEL_WORLD` names the only world to search.
+//! `docs/TESTING.md` lists the properties and the bugs planted for each. `MODEL_LIMITS` sets how much may go wrong in
+//! `all_worlds_hold`, and `MODEL_WORLD` names the only world to search.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,

@@ -115,7 +115,7 @@ impl<S: Store + WatchList> Replay<'_, S> {
         let mut after = self.state;
         let expected = match self.model.store_look(&mut after) {
             Ok(Compared::Agreed) => LookOutcome::Agreed,
-            // The stored notification is the one that breaks a property.
+            // If a property is violated, the look has stored something.
             Ok(Compared::Recovered) | Err(_) => LookOutcome::Recovered,
             Ok(Compared::Ahead) => LookOutcome::Ahead,
             Ok(Compared::Useless) => LookOutcome::Later,
